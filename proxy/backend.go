@@ -1,0 +1,139 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"log/slog"
+)
+
+// Backend logs users in on the upstream. It is safe for concurrent use.
+type Backend interface {
+	// Login verifies cred with the upstream's own verdict. The returned Login
+	// belongs to the caller, who closes it, or the Maildrop opened from it.
+	// An error is an *Error, or is treated as [SYS/TEMP]; nothing is left
+	// open upstream then. Cancelling ctx ends the attempt.
+	Login(ctx context.Context, cred Credential) (Login, error)
+}
+
+// Credential is what a client offered to log in with: by USER and PASS
+// (RFC 1939 §7), or by a SASL mechanism that reveals the password (RFC 5034).
+// The fields are the client's octets, unchanged; none holds a NUL.
+type Credential struct {
+	Authzid  string // authorization identity, "" for that of Username
+	Username string
+	Password string
+}
+
+// Login is a user who has been verified but whose maildrop is not open yet.
+// One goroutine at a time may use it.
+type Login interface {
+	// Identity names the maildrop that Open would open.
+	Identity() Identity
+
+	// Open selects the mailbox and takes the snapshot; the caller holds the
+	// lock of Identity. After success the Maildrop owns the upstream
+	// connection and Close of the Login does nothing.
+	Open(ctx context.Context) (Maildrop, error)
+
+	// Close logs out upstream, waiting a short time at most.
+	Close() error
+}
+
+// Identity names one maildrop, however its user spelt the login name.
+type Identity struct {
+	Upstream  string // configured name of the upstream
+	User      string // canonical login name
+	Mailbox   string
+	MailboxID string // RFC 8474 §4, "" where the upstream has none
+}
+
+// Key is what two sessions on the same maildrop have in common: the mailbox-id
+// where there is one, so that aliases of one mailbox meet, else user and
+// mailbox (RFC 1939 §4).
+func (id Identity) Key() string {
+	if id.MailboxID != "" {
+		return id.Upstream + "\x00id\x00" + id.MailboxID
+	}
+	return id.Upstream + "\x00" + id.User + "\x00" + id.Mailbox
+}
+
+// Message is one message of a snapshot.
+type Message struct {
+	UID    uint32
+	Octets int64 // as announced by LIST: line ends count two, byte-stuffing none
+}
+
+// Maildrop is an open mailbox and the snapshot of it that was taken when it
+// was opened. One goroutine at a time may use it. Errors are *Error, or are
+// treated as [SYS/TEMP]; after any error but one of Body the Maildrop stays
+// usable. Cancelling a context may cost the upstream connection.
+type Maildrop interface {
+	// Messages returns the snapshot in ascending order of UID: the message
+	// with message-number n is element n-1. The slice is shared and never
+	// changes.
+	Messages() []Message
+
+	// UniqueIDs returns the function that appends the unique-id of a message
+	// of the snapshot: 1 to 70 characters of 0x21 to 0x7E, unique in the
+	// maildrop (RFC 1939 §7). An error means that this maildrop has none.
+	UniqueIDs() (func(dst []byte, uid uint32) []byte, error)
+
+	// ReadOnly reports that messages cannot be removed.
+	ReadOnly() bool
+
+	// Read begins to read the message uid. It returns once the upstream has
+	// begun to deliver it; ErrGone if it has been removed meanwhile. The
+	// Maildrop must not be used again before the Body is closed.
+	Read(ctx context.Context, uid uint32) (Body, error)
+
+	// Top is Read for the header, the blank line and the first lines lines
+	// of the text (RFC 1939 §7).
+	Top(ctx context.Context, uid uint32, lines uint64) (Body, error)
+
+	// Retrieved tells that the client has been sent the whole message by
+	// RETR, its final line included.
+	Retrieved(ctx context.Context, uid uint32)
+
+	// Update removes exactly the messages marked, in ascending order, and
+	// does what else the end of a session by QUIT asks for (RFC 1939 §6). It
+	// is called once at the most, with none marked too. nil means that all
+	// marked are gone; no other message is ever removed.
+	Update(ctx context.Context, marked []uint32) error
+
+	// Close leaves the mailbox without changing it and logs out upstream,
+	// waiting a short time at most. It may be called after any error.
+	Close() error
+}
+
+// Body is a message on its way from the upstream.
+type Body interface {
+	// Octets is the length that the upstream announced for what WriteTo
+	// writes; -1 where that is not known, as for Top.
+	Octets() int64
+
+	// WriteTo writes the octets of the message as the upstream has them:
+	// lines may end in bare LF and the last may lack its end. It is called
+	// once at the most. An error that is not w's own means that the message
+	// is not whole; then it must not be ended as if it were.
+	io.WriterTo
+
+	// Close gives up what has not been read and frees the Maildrop for the
+	// next call.
+	Close() error
+}
+
+type loggerKey struct{}
+
+// WithLogger returns a context that carries the logger of one session.
+func WithLogger(ctx context.Context, l *slog.Logger) context.Context {
+	return context.WithValue(ctx, loggerKey{}, l)
+}
+
+// Logger returns the logger of the session that ctx belongs to, which names
+// session and client in each record, or slog.Default().
+func Logger(ctx context.Context) *slog.Logger {
+	if l, ok := ctx.Value(loggerKey{}).(*slog.Logger); ok {
+		return l
+	}
+	return slog.Default()
+}
