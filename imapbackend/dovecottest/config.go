@@ -1,0 +1,168 @@
+//go:build integration
+
+package dovecottest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+)
+
+// mailID is the user and group that own the mail when root runs the test:
+// Dovecot opens no mailbox as root.
+const mailID = 20000
+
+// Option changes the server that Start runs.
+type Option func(*options)
+
+type options struct {
+	program    string
+	store      string
+	capability string
+	perProcess int
+}
+
+func defaults() options { return options{store: "maildir", perProcess: 1} }
+
+// WithStore sets the mailbox format: "maildir" (default), "sdbox" or "mdbox".
+func WithStore(format string) Option {
+	return func(o *options) { o.store = format }
+}
+
+// WithCapability sets the capabilities that the server announces, for instance
+// "IMAP4rev1" alone: a server without UIDPLUS, LITERAL+ and SASL-IR. It still
+// understands what it does not announce.
+func WithCapability(list string) Option {
+	return func(o *options) { o.capability = list }
+}
+
+// WithSessionsPerProcess lets n sessions share one process, for tests with a
+// great many of them. By default each has its own, which KillSessions ends.
+func WithSessionsPerProcess(n int) Option {
+	return func(o *options) { o.perProcess = n }
+}
+
+// config returns dovecot.conf.
+func (s *Server) config() string {
+	port := func(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
+	replace := strings.NewReplacer(
+		"DIR", s.dir,
+		"PASSWORD", Password,
+		"STORE", s.options.store,
+		"CAPABILITY", s.options.capability,
+		"PER_PROCESS", strconv.Itoa(s.options.perProcess),
+		"SERVICE_COUNT", strconv.Itoa(serviceCount(s.options.perProcess)),
+		"IMAP_PORT", port(s.Addr),
+		"IMAPS_PORT", port(s.TLSAddr),
+		"MAIL_IDS", mailIDs(),
+	)
+	return replace.Replace(configuration) + userSettings()
+}
+
+// serviceCount is how many sessions a process serves in its life: where it has
+// but one at a time it ends with it.
+func serviceCount(perProcess int) int {
+	if perProcess == 1 {
+		return 1
+	}
+	return 0
+}
+
+func mailIDs() string {
+	uid, gid := os.Geteuid(), os.Getegid()
+	if uid == 0 {
+		uid, gid = mailID, mailID
+	}
+	return fmt.Sprintf("uid=%d gid=%d", uid, gid)
+}
+
+// userSettings make Dovecot run as an ordinary user, who can neither change
+// users nor call chroot.
+func userSettings() string {
+	if os.Geteuid() == 0 {
+		return ""
+	}
+	name, group := strconv.Itoa(os.Geteuid()), strconv.Itoa(os.Getegid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+		if g, err := user.LookupGroupId(u.Gid); err == nil {
+			group = g.Name
+		}
+	}
+	return fmt.Sprintf(`
+default_internal_user = %[1]s
+default_internal_group = %[2]s
+default_login_user = %[1]s
+service anvil {
+  chroot =
+}
+service imap-login {
+  chroot =
+}
+`, name, group)
+}
+
+// configuration is dovecot.conf with words in capitals for what differs. Login
+// failures cost no time: neither the delay nor the penalty by address applies.
+const configuration = `
+base_dir = DIR/run
+state_dir = DIR/state
+log_path = DIR/dovecot.log
+protocols = imap
+listen = 127.0.0.1
+ssl = yes
+ssl_cert = <DIR/cert.pem
+ssl_key = <DIR/key.pem
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+auth_failure_delay = 0
+first_valid_uid = 1
+passdb {
+  driver = static
+  args = password={PLAIN}PASSWORD
+}
+userdb {
+  driver = static
+  args = MAIL_IDS home=DIR/mail/%u
+}
+mail_location = STORE:~/STORE
+mail_fsync = never
+mail_max_userip_connections = 0
+imap_capability = CAPABILITY
+imap_max_line_length = 1M
+shutdown_clients = yes
+default_vsz_limit = 4G
+default_client_limit = 20000
+service anvil {
+  client_limit = 20000
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+service auth {
+  client_limit = 20000
+}
+service stats {
+  client_limit = 20000
+}
+service imap-login {
+  inet_listener imap {
+    port = IMAP_PORT
+  }
+  inet_listener imaps {
+    port = IMAPS_PORT
+    ssl = yes
+  }
+  service_count = 0
+  client_limit = 4000
+  process_limit = 2
+}
+service imap {
+  service_count = SERVICE_COUNT
+  client_limit = PER_PROCESS
+  process_limit = 4000
+}
+`

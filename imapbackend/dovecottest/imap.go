@@ -1,0 +1,195 @@
+//go:build integration
+
+package dovecottest
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const commandTimeout = 2 * time.Minute
+
+// Client is a plain IMAP client for looking at a mailbox and changing it
+// beside the gateway. It knows as little of IMAP as will do, so that it shares
+// no code, and no mistake, with what is tested. It fails its test on any
+// error; it belongs to the goroutine of the test.
+type Client struct {
+	t    testing.TB
+	conn net.Conn
+	br   *bufio.Reader
+	tag  int
+}
+
+// Login returns a client of user, whose connection ends with the test at the
+// latest.
+func (s *Server) Login(user string) *Client {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.Addr)
+	if err != nil {
+		s.t.Fatalf("dovecottest: %v", err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	c := &Client{t: s.t, conn: conn, br: bufio.NewReaderSize(conn, 64<<10)}
+	c.deadline()
+	if line := c.response(); !strings.HasPrefix(line.Text, "* OK") {
+		s.t.Fatalf("dovecottest: greeting %q", line.Text)
+	}
+	c.Command("LOGIN %q %q", user, Password)
+	return c
+}
+
+// Response is one response: its text without the final CRLF and without the
+// octets of literals, which follow each other in Literals.
+type Response struct {
+	Text     string
+	Literals [][]byte
+}
+
+func (c *Client) deadline() {
+	if err := c.conn.SetDeadline(time.Now().Add(commandTimeout)); err != nil {
+		c.t.Fatalf("dovecottest: %v", err)
+	}
+}
+
+// response reads one response.
+func (c *Client) response() Response {
+	c.t.Helper()
+	var r Response
+	for {
+		line, err := c.br.ReadString('\n')
+		if err != nil {
+			c.t.Fatalf("dovecottest: reading a response: %v", err)
+		}
+		line = strings.TrimSuffix(line, "\r\n")
+		r.Text += line
+		m := literalEnd.FindStringSubmatch(line)
+		if m == nil {
+			return r
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			c.t.Fatalf("dovecottest: %q: %v", line, err)
+		}
+		literal := make([]byte, n)
+		if _, err := io.ReadFull(c.br, literal); err != nil {
+			c.t.Fatalf("dovecottest: literal of %d octets: %v", n, err)
+		}
+		r.Literals = append(r.Literals, literal)
+	}
+}
+
+var literalEnd = regexp.MustCompile(`\{(\d+)\}$`)
+
+// Command sends a command, in the manner of fmt.Sprintf, and returns the
+// untagged responses to it. Anything but OK fails the test.
+func (c *Client) Command(format string, args ...any) []Response {
+	c.t.Helper()
+	return c.send([]byte(fmt.Sprintf(format, args...)))
+}
+
+func (c *Client) send(command []byte) []Response {
+	c.t.Helper()
+	c.deadline()
+	c.tag++
+	tag := fmt.Sprintf("A%d ", c.tag)
+	if _, err := c.conn.Write(bytes.Join([][]byte{[]byte(tag), command, []byte("\r\n")}, nil)); err != nil {
+		c.t.Fatalf("dovecottest: %v", err)
+	}
+	var untagged []Response
+	for {
+		r := c.response()
+		status, tagged := strings.CutPrefix(r.Text, tag)
+		if !tagged {
+			untagged = append(untagged, r)
+			continue
+		}
+		if !strings.HasPrefix(status, "OK") {
+			c.t.Fatalf("dovecottest: %.80q: %s", command, status)
+		}
+		return untagged
+	}
+}
+
+// Select opens a mailbox for changes.
+func (c *Client) Select(mailbox string) { c.t.Helper(); c.Command("SELECT %q", mailbox) }
+
+// Examine opens a mailbox for looking: not even \Recent changes.
+func (c *Client) Examine(mailbox string) { c.t.Helper(); c.Command("EXAMINE %q", mailbox) }
+
+// Store changes flags, for instance Store("1,3:4", `+FLAGS (\Deleted)`).
+func (c *Client) Store(uids, change string) { c.t.Helper(); c.Command("UID STORE %s %s", uids, change) }
+
+// Expunge removes what is flagged \Deleted.
+func (c *Client) Expunge() { c.t.Helper(); c.Command("EXPUNGE") }
+
+// Append adds messages to a mailbox in one command (RFC 3502, RFC 7888).
+func (c *Client) Append(mailbox string, messages ...[]byte) {
+	c.t.Helper()
+	command := fmt.Appendf(nil, "APPEND %q", mailbox)
+	for _, m := range messages {
+		command = fmt.Appendf(command, " {%d+}\r\n", len(m))
+		command = append(command, m...)
+	}
+	c.send(command)
+}
+
+// Message is a message as the upstream has it.
+type Message struct {
+	UID    uint32
+	Flags  string // in brackets as sent, without \Recent, which any SELECT takes away
+	Octets []byte // BODY.PEEK[], nil unless asked for
+}
+
+// Fetch returns the messages of the open mailbox in the order of their UIDs;
+// their octets only if bodies is set.
+func (c *Client) Fetch(bodies bool) []Message {
+	c.t.Helper()
+	items := "(UID FLAGS)"
+	if bodies {
+		items = "(UID FLAGS BODY.PEEK[])"
+	}
+	var messages []Message
+	for _, r := range c.Command("UID FETCH 1:* %s", items) {
+		m := fetchItems.FindStringSubmatch(r.Text)
+		if m == nil {
+			continue
+		}
+		uid, err := strconv.ParseUint(m[1], 10, 32)
+		if err != nil || bodies && len(r.Literals) != 1 {
+			c.t.Fatalf("dovecottest: %q with %d literals: %v", r.Text, len(r.Literals), err)
+		}
+		message := Message{UID: uint32(uid), Flags: withoutRecent(m[2])}
+		if bodies {
+			message.Octets = r.Literals[0]
+		}
+		messages = append(messages, message)
+	}
+	return messages
+}
+
+var fetchItems = regexp.MustCompile(`^\* \d+ FETCH \(UID (\d+) FLAGS (\([^)]*\))`)
+
+func withoutRecent(flags string) string {
+	var kept []string
+	for _, f := range strings.Fields(strings.Trim(flags, "()")) {
+		if f != `\Recent` {
+			kept = append(kept, f)
+		}
+	}
+	return "(" + strings.Join(kept, " ") + ")"
+}
+
+// Logout ends the session.
+func (c *Client) Logout() {
+	c.t.Helper()
+	c.Command("LOGOUT")
+	c.conn.Close()
+}

@@ -1,0 +1,62 @@
+//go:build integration
+
+package dovecottest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Append adds messages to user's INBOX.
+func (s *Server) Append(user string, messages ...[]byte) {
+	s.t.Helper()
+	c := s.Login(user)
+	c.Append("INBOX", messages...)
+	c.Logout()
+}
+
+// Flags returns UID and flags of each message in user's INBOX and changes
+// nothing.
+func (s *Server) Flags(user string) []Message { s.t.Helper(); return s.examine(user, false) }
+
+// Messages is Flags with the octets of each message.
+func (s *Server) Messages(user string) []Message { s.t.Helper(); return s.examine(user, true) }
+
+func (s *Server) examine(user string, bodies bool) []Message {
+	s.t.Helper()
+	c := s.Login(user)
+	c.Examine("INBOX")
+	messages := c.Fetch(bodies)
+	c.Logout()
+	return messages
+}
+
+// Deliver puts a message straight into user's maildir, for what is too large
+// to append: write writes it, lines ending in CRLF, octets many of them. The
+// store must be "maildir".
+func (s *Server) Deliver(user string, octets int64, write func(*os.File) error) {
+	s.t.Helper()
+	if s.options.store != "maildir" {
+		s.t.Fatalf("dovecottest: Deliver into a store of format %s", s.options.store)
+	}
+	dir := filepath.Join(s.dir, "mail", user, "maildir", "new")
+	// With both sizes in its name Dovecot need not read the file to know them.
+	name := fmt.Sprintf("1.M%d.test,S=%d,W=%d", octets, octets, octets)
+	c := s.Login(user)
+	c.Select("INBOX") // creates the maildir
+	c.Logout()
+	file, err := os.Create(filepath.Join(dir, name))
+	if err != nil {
+		s.t.Fatalf("dovecottest: %v", err)
+	}
+	defer file.Close()
+	if err := write(file); err != nil {
+		s.t.Fatalf("dovecottest: %v", err)
+	}
+	if os.Geteuid() == 0 {
+		if err := file.Chown(mailID, mailID); err != nil {
+			s.t.Fatalf("dovecottest: %v", err)
+		}
+	}
+}

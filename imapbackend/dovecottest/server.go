@@ -1,0 +1,257 @@
+//go:build integration
+
+package dovecottest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Password is the password of every user.
+const Password = "secret"
+
+const (
+	startTimeout = 20 * time.Second // until the first greeting
+	startTries   = 5                // a port may be taken between choosing and binding it
+	logTail      = 32 << 10         // octets of the log that a failed test prints
+)
+
+// Server is a private Dovecot. Its methods fail the test that started it; they
+// belong to that test's goroutine.
+type Server struct {
+	// Addr is the host:port of IMAP, where STARTTLS is offered and plain
+	// login allowed; TLSAddr that of IMAP over implicit TLS.
+	Addr, TLSAddr string
+
+	// RootCAs holds the CA that signed the server's certificate, which names
+	// localhost and 127.0.0.1; CAFile is the same CA in PEM.
+	RootCAs *x509.CertPool
+	CAFile  string
+
+	t       testing.TB
+	dir     string
+	options options
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when cmd has ended
+}
+
+// Start runs a server until the end of the test. A missing dovecot fails the
+// test.
+func Start(t testing.TB, opts ...Option) *Server {
+	t.Helper()
+	program, err := findDovecot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not t.TempDir: the mail user must be able to traverse the path, and
+	// the names of Unix sockets are short.
+	dir, err := os.MkdirTemp("", "dovecot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{t: t, dir: dir, options: defaults()}
+	t.Cleanup(s.cleanup)
+	for _, o := range opts {
+		o(&s.options)
+	}
+	s.options.program = program
+	s.prepare()
+	for range startTries {
+		s.Addr, s.TLSAddr = freeAddr(t), freeAddr(t)
+		if err = s.launch(); !errors.Is(err, errInUse) {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// findDovecot looks in the directories of system programs too, which the
+// PATH of an ordinary user may lack.
+func findDovecot() (string, error) {
+	for _, name := range []string{"dovecot", "/usr/sbin/dovecot", "/usr/local/sbin/dovecot"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("dovecottest: no dovecot program; install it: apt-get install dovecot-imapd")
+}
+
+func (s *Server) prepare() {
+	s.t.Helper()
+	check := func(err error) {
+		if err != nil {
+			s.t.Fatalf("dovecottest: %v", err)
+		}
+	}
+	check(os.Chmod(s.dir, 0o711))
+	check(os.Mkdir(s.path("mail"), 0o700))
+	if os.Geteuid() == 0 {
+		check(os.Chown(s.path("mail"), mailID, mailID))
+	}
+	pool, err := writeCertificates(s.dir)
+	check(err)
+	s.RootCAs, s.CAFile = pool, s.path("ca.pem")
+}
+
+func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
+
+var errInUse = errors.New("address already in use")
+
+// launch starts dovecot on the server's addresses and returns once it greets.
+func (s *Server) launch() error {
+	conf := s.path("dovecot.conf")
+	if err := os.WriteFile(conf, []byte(s.config()), 0o600); err != nil {
+		return err
+	}
+	var output bytes.Buffer
+	s.cmd = exec.Command(s.options.program, "-F", "-c", conf)
+	s.cmd.Stdout, s.cmd.Stderr = &output, &output
+	// A group of its own, so that cleanup reaches the whole tree; and an end
+	// with the test's process, should that be killed.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	cmd := s.cmd
+	go func() {
+		_ = cmd.Wait() // the exit status says nothing that the log does not
+		close(done)
+	}()
+	s.done = done
+
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	err := awaitGreeting(ctx, s.Addr, done)
+	if err == nil {
+		return nil
+	}
+	s.Kill()
+	report := output.String() + s.log()
+	if strings.Contains(report, "Address already in use") {
+		return errInUse
+	}
+	return fmt.Errorf("dovecottest: %s does not start: %w\n%s", s.options.program, err, report)
+}
+
+// awaitGreeting dials addr until an IMAP server greets or done is closed.
+func awaitGreeting(ctx context.Context, addr string, done <-chan struct{}) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := greeted(ctx, addr)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-done:
+			return errors.New("it has ended")
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+func greeted(ctx context.Context, addr string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err == nil && !strings.HasPrefix(line, "* OK") {
+		err = fmt.Errorf("greeting %q", line)
+	}
+	return err
+}
+
+// freeAddr returns an address of 127.0.0.1 that nobody listened on a moment
+// ago.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// Restart starts a server that has been killed again, on the same addresses
+// and with the same mail.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Kill()
+	if err := s.launch(); err != nil {
+		s.t.Fatalf("dovecottest: restart: %v", err)
+	}
+}
+
+// Kill ends the server and all its sessions by SIGKILL, as a crash of the
+// machine would.
+func (s *Server) Kill() {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return
+	}
+	// The group may be gone already, which is what is asked for.
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	<-s.done
+}
+
+// KillSessions ends the processes of all IMAP sessions by SIGKILL and returns
+// how many there were. The server goes on.
+func (s *Server) KillSessions() int {
+	s.t.Helper()
+	pids, err := children(s.cmd.Process.Pid, "imap")
+	if err != nil {
+		s.t.Fatalf("dovecottest: %v", err)
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			s.t.Fatalf("dovecottest: %v", err)
+		}
+	}
+	return len(pids)
+}
+
+// cleanup ends the server, prints its log if the test failed, and removes what
+// it stored. A stop by SIGTERM would take a second and save nothing.
+func (s *Server) cleanup() {
+	s.Kill()
+	if s.t.Failed() {
+		s.t.Logf("dovecot's log:\n%s", s.log())
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		s.t.Errorf("dovecottest: %v", err)
+	}
+}
+
+// log returns the end of dovecot's log.
+func (s *Server) log() string {
+	b, err := os.ReadFile(s.path("dovecot.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-logTail):])
+}
