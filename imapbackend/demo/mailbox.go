@@ -1,0 +1,148 @@
+package demo
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-imap"
+)
+
+// message is one message of a mailbox. Its octets never change; flags is
+// replaced, never modified, so a copy of a message may be read without lock.
+type message struct {
+	uid    uint32
+	octets []byte
+	flags  []string // sorted, each once
+	date   time.Time
+}
+
+func (m *message) has(flag string) bool {
+	_, ok := slices.BinarySearch(m.flags, flag)
+	return ok
+}
+
+// mailbox is the store of one mailbox, shared by all sessions on it.
+type mailbox struct {
+	uidValidity uint32
+
+	mu      sync.Mutex
+	uidNext uint32
+	msgs    []message // by ascending UID
+}
+
+func newMailbox(uidValidity uint32) *mailbox {
+	return &mailbox{uidValidity: uidValidity, uidNext: 1}
+}
+
+// append adds a message and returns its UID.
+func (m *mailbox) append(octets []byte, flags []string, date time.Time) uint32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	uid := m.uidNext
+	m.uidNext++
+	m.msgs = append(m.msgs, message{
+		uid: uid, octets: octets, flags: withFlags(nil, imap.SetFlags, flags), date: date,
+	})
+	return uid
+}
+
+// uids returns the UIDs of all messages and the UID of the next one.
+func (m *mailbox) uids() (uids []uint32, next uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	uids = make([]uint32, len(m.msgs))
+	for i := range m.msgs {
+		uids[i] = m.msgs[i].uid
+	}
+	return uids, m.uidNext
+}
+
+// messages returns all messages.
+func (m *mailbox) messages() []Message {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Message, len(m.msgs))
+	for i, msg := range m.msgs {
+		all[i] = Message{UID: msg.uid, Flags: slices.Clone(msg.flags), Octets: msg.octets}
+	}
+	return all
+}
+
+// find returns the message uid, nil if it is gone. The caller holds m.mu.
+func (m *mailbox) find(uid uint32) *message {
+	i, ok := slices.BinarySearchFunc(m.msgs, uid, func(msg message, uid uint32) int {
+		return int(int64(msg.uid) - int64(uid))
+	})
+	if !ok {
+		return nil
+	}
+	return &m.msgs[i]
+}
+
+// get returns a copy of the message uid; ok is false if it is gone.
+func (m *mailbox) get(uid uint32) (msg message, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.find(uid)
+	if p == nil {
+		return message{}, false
+	}
+	return *p, true
+}
+
+// see is get that sets \Seen first and tells whether that was news.
+func (m *mailbox) see(uid uint32) (msg message, changed, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.find(uid)
+	if p == nil {
+		return message{}, false, false
+	}
+	if !p.has(imap.SeenFlag) {
+		p.flags = withFlags(p.flags, imap.AddFlags, []string{imap.SeenFlag})
+		changed = true
+	}
+	return *p, changed, true
+}
+
+// store changes the flags of those of the messages uids that are not gone.
+func (m *mailbox) store(uids []uint32, op imap.FlagsOp, flags []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, uid := range uids {
+		if p := m.find(uid); p != nil {
+			p.flags = withFlags(p.flags, op, flags)
+		}
+	}
+}
+
+// expunge removes the messages flagged \Deleted of which in is true.
+func (m *mailbox) expunge(in func(uid uint32) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.msgs = slices.DeleteFunc(m.msgs, func(msg message) bool {
+		return msg.has(imap.DeletedFlag) && in(msg.uid)
+	})
+}
+
+// withFlags returns a new set of flags: current after op. \Recent cannot be
+// set by a client (RFC 3501 §2.3.2).
+func withFlags(current []string, op imap.FlagsOp, flags []string) []string {
+	var set []string
+	if op != imap.SetFlags {
+		set = slices.Clone(current)
+	}
+	for _, f := range flags {
+		f = imap.CanonicalFlag(f)
+		i, found := slices.BinarySearch(set, f)
+		switch {
+		case f == imap.RecentFlag:
+		case op == imap.RemoveFlags && found:
+			set = slices.Delete(set, i, i+1)
+		case op != imap.RemoveFlags && !found:
+			set = slices.Insert(set, i, f)
+		}
+	}
+	return set
+}

@@ -1,0 +1,111 @@
+package demo
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap"
+)
+
+// checkItem reports whether FETCH offers item.
+func checkItem(item imap.FetchItem) error {
+	switch item {
+	case imap.FetchFlags, imap.FetchInternalDate, imap.FetchRFC822Size, imap.FetchUid:
+		return nil
+	}
+	name, err := imap.ParseBodySectionName(item)
+	if err != nil {
+		return fmt.Errorf("the demo server does not fetch %s", item)
+	}
+	if len(name.Path) > 0 || name.Specifier == imap.MIMESpecifier {
+		return fmt.Errorf("the demo server does not fetch MIME parts")
+	}
+	if p := name.Partial; p != nil && (len(p) != 2 || p[0] < 0 || p[1] <= 0) {
+		return fmt.Errorf("partial must be <origin.octets>")
+	}
+	return nil
+}
+
+// section returns the part of a message that name asks for: the octets
+// themselves, which are not to be modified. Header and text together are the
+// whole message (RFC 3501 §6.4.5).
+func section(msg []byte, name *imap.BodySectionName) []byte {
+	text := textStart(msg)
+	part := msg
+	switch name.Specifier {
+	case imap.HeaderSpecifier:
+		part = msg[:text]
+		if len(name.Fields) > 0 {
+			part = headerFields(part, name.Fields, name.NotFields)
+		}
+	case imap.TextSpecifier:
+		part = msg[text:]
+	}
+	if name.Partial != nil {
+		part = part[min(name.Partial[0], len(part)):]
+		part = part[:min(name.Partial[1], len(part))]
+	}
+	return part
+}
+
+// textStart returns the index at which the text begins: behind the first
+// empty line, which may end in a bare LF. A message without one is header
+// only.
+func textStart(msg []byte) int {
+	for at := 0; ; {
+		line, ok := cutLine(msg[at:])
+		at += len(line)
+		if !ok || isBlank(line) {
+			return at
+		}
+	}
+}
+
+// cutLine returns the first line of b with its end; ok is false if it has
+// none.
+func cutLine(b []byte) (line []byte, ok bool) {
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		return b[:i+1], true
+	}
+	return b, false
+}
+
+func isBlank(line []byte) bool {
+	return string(line) == "\r\n" || string(line) == "\n"
+}
+
+// headerFields returns those fields of header whose name is in names, or
+// those whose name is not, as they are, and an empty line.
+func headerFields(header []byte, names []string, not bool) []byte {
+	var part []byte
+	take := false
+	for len(header) > 0 {
+		line, _ := cutLine(header)
+		header = header[len(line):]
+		if isBlank(line) {
+			break
+		}
+		if line[0] != ' ' && line[0] != '\t' {
+			name := fieldName(line)
+			take = slices.ContainsFunc(names, func(n string) bool {
+				return strings.EqualFold(n, name)
+			}) != not
+		}
+		if take {
+			part = append(part, line...)
+		}
+	}
+	return append(part, "\r\n"...)
+}
+
+// fieldName returns the name of the field that line begins, "" if it begins
+// none.
+func fieldName(line []byte) string {
+	name, _, ok := bytes.Cut(line, []byte(":"))
+	if !ok {
+		return ""
+	}
+	return string(bytes.TrimRight(name, " \t"))
+}
