@@ -1,0 +1,49 @@
+// Package imapscript is the upstream of tests: a fake IMAP server that plays
+// a script and fails the test when the client departs from it.
+//
+//	S: * OK [CAPABILITY IMAP4rev1] ready
+//	C: <a> LOGIN ...
+//	S: <a> OK done
+//	# two commands in one flight, answered together
+//	C: <b> UID FETCH 7 (UID BODY.PEEK[])
+//	C: <c> UID FETCH 8 (UID BODY.PEEK[])
+//	S: * 1 FETCH (UID 7 BODY[] {5}
+//	S+: hello
+//	S: )
+//	S: <b> OK done
+//	S: <c> NO [UNAVAILABLE] not now
+//	X:
+//	-- connection 2 --
+//	...
+//
+// White space before a line, empty lines and lines that begin with # mean
+// nothing. One space after the colon belongs to the directive.
+//
+//	C: text      the client's next line, which ends in CRLF. "..." stands for any
+//	             text. A line that begins with <name> is a command; its tag may
+//	             be any that the connection has not used, and is bound to name
+//	S: text      sends a line; <name> is replaced by the tag bound to name
+//	S+: text     the same without CRLF, to cut within a line or a literal
+//	S64: base64  sends octets
+//	S*: n text   sends n octets of text, again and again; text may be a quoted Go
+//	             string, for line ends: S*: 1000000000 "0123456789\r\n"
+//	TLS:         TLS handshake as server; as first line of a connection it is
+//	             implicit TLS, behind the answer to STARTTLS it is that
+//	D: 30s       the client has so long for each step that follows. Default: 20s;
+//	             1h for connections in memory
+//	T: 30s       lets time pass; connections in memory only, for fake time
+//	X:           closes the connection
+//	R:           resets the connection; what the client has not read yet may be lost
+//	W:           the client closes the connection and sends nothing before
+//	W: stall     the client closes the connection; what it sends goes unanswered
+//
+// Each connection plays one section, in the order of their being made; X, R
+// or W ends a section, and W is understood where none is written. A client
+// that closes while the server sends, or in the TLS handshake, has failed
+// unless the next directive that is not S is a written W.
+//
+// A line of a message that begins like a tag is sent by S64.
+//
+// A literal that the client sends is text in front of its next line: C: <a>
+// APPEND INBOX {3+}, then C: abc.
+package imapscript
