@@ -99,6 +99,7 @@ func (s *session) line() string {
 			return strings.TrimSuffix(b.String(), "\r\n")
 		}
 		n, _ := strconv.Atoi(m[1])
+		b.Grow(n + 64)
 		if _, err := io.CopyN(&b, s.in, int64(n)); err != nil {
 			s.t.Fatalf("read literal of %d octets: %v", n, err)
 		}
