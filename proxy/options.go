@@ -2,9 +2,14 @@ package proxy
 
 import (
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
+
+	"popgate/proxy/lock"
 )
 
 // Options of a Server. The zero value of a field is its default.
@@ -35,7 +40,49 @@ type Options struct {
 	// HiddenCapabilities are left out of CAPA. Hiding "TOP" also switches
 	// the command off.
 	HiddenCapabilities []string
+
+	// Locker locks the maildrops, each by the Key of its Identity. nil: a
+	// lock of this Server's own.
+	Locker lock.Locker
 }
+
+// resolve returns o with its defaults, or what is wrong with it.
+func (o Options) resolve() (Options, error) {
+	if o.Backend == nil {
+		return o, errors.New("proxy: no Backend")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Locker == nil {
+		o.Locker = new(lock.Local)
+	}
+	if o.Autologout == 0 {
+		o.Autologout = minAutologout
+	}
+	if o.Autologout < minAutologout {
+		return o, fmt.Errorf("proxy: autologout %v is below the %v of RFC 1939 §3", o.Autologout, minAutologout)
+	}
+	if o.LoginAttempts == 0 {
+		o.LoginAttempts = 3
+	}
+	if o.LoginAttempts < 0 {
+		return o, fmt.Errorf("proxy: %d login attempts", o.LoginAttempts)
+	}
+	known := []string{mechPlain, mechLogin}
+	if o.Mechanisms == nil {
+		o.Mechanisms = known
+	}
+	for _, m := range o.Mechanisms {
+		if !slices.Contains(known, m) {
+			return o, fmt.Errorf("proxy: unknown SASL mechanism %q", m)
+		}
+	}
+	return o, nil
+}
+
+// minAutologout is the least that RFC 1939 §3 allows.
+const minAutologout = 10 * time.Minute
 
 // TLSMode says how connections to a listener are protected.
 type TLSMode string

@@ -1,0 +1,167 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+)
+
+// lockWait is how long a login waits for the session that holds its maildrop.
+const lockWait = 5 * time.Second
+
+// Refusals in AUTHORIZATION. None has a response code: no credential is wrong.
+var (
+	errUseSTLS     = &Error{Text: "use STLS first"}
+	errNeedsTLS    = &Error{Text: "login needs TLS"}
+	errUserFirst   = &Error{Text: "send USER first"}
+	errNoSTLS      = &Error{Text: "STLS is not available"}
+	errTLSActive   = &Error{Text: "TLS is already active"}
+	errLockTimeout = errors.New("lock not free in time")
+)
+
+// capa answers CAPA: RFC 2449 §5. What is valid in AUTHORIZATION is listed in
+// TRANSACTION too, except STLS.
+func (s *session) capa([]string) error {
+	s.w.ok("capability list follows")
+	for _, tag := range [...]string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING"} {
+		s.capability(tag, "")
+	}
+	if s.plaintextAllowed() {
+		s.capability("USER", "")
+	}
+	if mechs := s.mechanisms(); len(mechs) > 0 {
+		s.capability("SASL", " "+strings.Join(mechs, " "))
+	}
+	if s.state == stateAuthorization && s.canSTLS() {
+		s.capability("STLS", "")
+	}
+	s.w.end()
+	return nil
+}
+
+// capability lists one capability unless the operator hides it.
+func (s *session) capability(tag, params string) {
+	if !s.srv.hidden(tag) {
+		s.w.line(tag + params)
+	}
+}
+
+// plaintextAllowed reports whether passwords may be sent on this connection.
+func (s *session) plaintextAllowed() bool { return s.tls != nil || s.insecureLogin }
+
+// canSTLS reports whether STLS would be accepted in AUTHORIZATION.
+func (s *session) canSTLS() bool { return s.tls == nil && s.lis.opts.Mode == TLSStartTLS }
+
+// refusePlaintext is the error of a login that plaintextAllowed forbids.
+func (s *session) refusePlaintext() error {
+	if s.canSTLS() {
+		return errUseSTLS
+	}
+	return errNeedsTLS
+}
+
+// stls answers STLS: RFC 2595 §4. The session begins anew under TLS; USER has
+// been forgotten when this command came.
+func (s *session) stls([]string) error {
+	switch {
+	case s.tls != nil:
+		return errTLSActive
+	case !s.canSTLS():
+		return errNoSTLS
+	}
+	s.w.ok("begin TLS")
+	if err := s.flush(); err != nil {
+		return err
+	}
+	return s.startTLS()
+}
+
+// userName answers USER, the same for every name (RFC 1939 §7).
+func (s *session) userName(args []string) error {
+	switch {
+	case !s.plaintextAllowed():
+		return s.refusePlaintext()
+	case args[0] == "":
+		return errSyntax
+	}
+	s.user = pendingUser{args[0], true}
+	s.w.ok("send PASS")
+	return nil
+}
+
+// pass answers PASS, which takes the whole rest of the line as password.
+func (s *session) pass(args []string) error {
+	user := s.user
+	s.user = pendingUser{}
+	switch {
+	case !s.plaintextAllowed():
+		return s.refusePlaintext()
+	case !user.given:
+		return errUserFirst
+	}
+	return s.logIn(Credential{Username: user.name, Password: args[0]})
+}
+
+// logIn opens the maildrop of cred and enters TRANSACTION. The upstream's
+// verdict comes before the lock, so that [IN-USE] says nothing to those
+// without the password (RFC 2449 §8.1.2).
+func (s *session) logIn(cred Credential) error {
+	s.record.user = cred.Username
+	if cred.Password == "" {
+		return ErrAuth
+	}
+	if err := s.openMaildrop(cred); err != nil {
+		s.leave()
+		return err
+	}
+	s.snap = newSnapshot(s.maildrop.Messages())
+	s.state = stateTransaction
+	s.maildropOK()
+	return nil
+}
+
+// openMaildrop does the steps of a login. What it has gained when one fails
+// is given back by leave.
+func (s *session) openMaildrop(cred Credential) error {
+	var err error
+	if s.login, err = s.srv.opts.Backend.Login(s.ctx, cred); err != nil {
+		s.login = nil
+		return err
+	}
+	identity := s.login.Identity()
+	if s.release, err = s.acquire(identity.Key()); err != nil {
+		return err
+	}
+	if s.maildrop, err = s.login.Open(s.ctx); err != nil {
+		s.maildrop = nil
+		return err
+	}
+	s.record.user, s.record.upstream = identity.User, identity.Upstream
+	return nil
+}
+
+// acquire locks the maildrop (RFC 1939 §4).
+func (s *session) acquire(key string) (release func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(s.ctx, lockWait, errLockTimeout)
+	defer cancel()
+	release, err = s.srv.opts.Locker.Acquire(ctx, key)
+	if err != nil && errors.Is(context.Cause(ctx), errLockTimeout) {
+		return nil, ErrInUse
+	}
+	return release, err
+}
+
+// mechanisms returns the SASL mechanisms that AUTH accepts now.
+func (s *session) mechanisms() []string {
+	if !s.plaintextAllowed() {
+		return nil
+	}
+	return s.srv.opts.Mechanisms
+}
+
+// offers reports whether the operator offers the SASL mechanism.
+func (s *session) offers(mechanism string) bool {
+	return slices.Contains(s.srv.opts.Mechanisms, mechanism)
+}

@@ -1,0 +1,255 @@
+package proxy
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// errBadCommand marks the errors of lines that are no valid command. They are
+// counted, unlike a command in the wrong state or a wrong message-number.
+var errBadCommand = errors.New("bad command")
+
+// Errors of command lines. None has a response code.
+var (
+	errUnknown       = &Error{Text: "unknown command", Err: errBadCommand}
+	errSyntax        = &Error{Text: "syntax error", Err: errBadCommand}
+	errBadLine       = &Error{Text: "invalid character in line", Err: errBadCommand}
+	errLineTooLong   = &Error{Text: "line too long", Err: errBadCommand}
+	errWrongState    = &Error{Text: "command not valid in this state"}
+	errNoSuchMessage = &Error{Text: "no such message"}
+)
+
+func isBad(err error) bool { return errors.Is(err, errBadCommand) }
+
+// command is a row of the command table.
+type command struct {
+	verb   string
+	in     state // states in which it is valid
+	min    int   // number of arguments
+	max    int   // wholeLine: one argument, the rest of the line as it is
+	scope  scope
+	handle func(s *session, args []string) error
+}
+
+const wholeLine = -1
+
+// scope says which response codes, besides SYS, a command may answer with
+// (RFC 2449 §8, RFC 3206 §5, RFC 6856 §5).
+type scope uint8
+
+const (
+	scopeSys     scope = iota
+	scopeLogin         // AUTH and IN-USE too
+	scopeMessage       // UTF8 too
+)
+
+const (
+	inAuth = stateAuthorization
+	inTran = stateTransaction
+	inBoth = stateAuthorization | stateTransaction
+)
+
+// commands is every command there is: RFC 1939 §9, RFC 2449 §5, RFC 2595 §4,
+// RFC 5034 §4.
+var commands = [...]command{
+	{"CAPA", inBoth, 0, 0, scopeSys, (*session).capa},
+	{"STLS", inAuth, 0, 0, scopeSys, (*session).stls},
+	{"USER", inAuth, 1, wholeLine, scopeSys, (*session).userName},
+	{"PASS", inAuth, 1, wholeLine, scopeLogin, (*session).pass},
+	{"AUTH", inAuth, 0, 2, scopeLogin, (*session).auth},
+	{"STAT", inTran, 0, 0, scopeSys, (*session).stat},
+	{"LIST", inTran, 0, 1, scopeMessage, (*session).list},
+	{"UIDL", inTran, 0, 1, scopeSys, (*session).uidl},
+	{"RETR", inTran, 1, 1, scopeMessage, (*session).retr},
+	{"TOP", inTran, 2, 2, scopeMessage, (*session).top},
+	{"DELE", inTran, 1, 1, scopeSys, (*session).dele},
+	{"NOOP", inTran, 0, 0, scopeSys, (*session).noop},
+	{"RSET", inTran, 0, 0, scopeSys, (*session).rset},
+	{"QUIT", inBoth, 0, 0, scopeSys, (*session).quit},
+}
+
+// lookUp finds the command of a line and the rest behind its keyword; nil if
+// there is none. Keywords are in any case (RFC 1939 §3); no letter outside
+// ASCII that folds to one of theirs fits into four octets.
+func lookUp(line string) (cmd *command, rest string) {
+	verb, rest, found := strings.Cut(line, " ")
+	if found {
+		rest = line[len(verb):] // with the SP, which tells "PASS" from "PASS "
+	}
+	if len(verb) > 4 {
+		return nil, ""
+	}
+	for i := range commands {
+		if strings.EqualFold(verb, commands[i].verb) {
+			return &commands[i], rest
+		}
+	}
+	return nil, ""
+}
+
+// parse splits rest, which is empty or begins with SP, into arguments.
+func (c *command) parse(rest string) ([]string, error) {
+	if c.max == wholeLine {
+		if rest == "" {
+			return nil, errSyntax
+		}
+		return []string{rest[1:]}, nil
+	}
+	rest = strings.TrimRight(rest, " ")
+	if rest == "" {
+		if c.min > 0 {
+			return nil, errSyntax
+		}
+		return nil, nil
+	}
+	for i := range len(rest) {
+		if rest[i] < ' ' || rest[i] > '~' {
+			return nil, errSyntax
+		}
+	}
+	args := strings.SplitN(rest[1:], " ", c.max+1)
+	if len(args) < c.min || len(args) > c.max {
+		return nil, errSyntax
+	}
+	for _, arg := range args {
+		if arg == "" {
+			return nil, errSyntax
+		}
+	}
+	return args, nil
+}
+
+// execute runs one command line and writes its reply. lineErr is what the line
+// suffered when it was read. An error ends the session.
+func (s *session) execute(line string, lineErr error) error {
+	began := time.Now()
+	user := s.user
+	s.user = pendingUser{} // PASS counts directly after USER only
+
+	var cmd *command
+	var rest string
+	err := lineErr
+	if err == nil {
+		if cmd, rest = lookUp(line); cmd == nil {
+			err = errUnknown
+		} else {
+			err = s.call(cmd, rest, user)
+		}
+	}
+	if err != nil && !isEnd(err) && s.ctx.Err() != nil {
+		err = &endError{endShutdown, err}
+	}
+	verb, scope := "unknown", scopeSys
+	if cmd != nil {
+		scope = cmd.scope
+	}
+	if cmd != nil && !(s.afterAuth && s.state == stateAuthorization) {
+		verb = cmd.verb
+	}
+	if err != nil && !isEnd(err) {
+		s.answer(verb, scope, err)
+	}
+	s.logCommand(verb, len(line), err, time.Since(began))
+	if cmd != nil && cmd.verb == "AUTH" {
+		s.afterAuth = true
+	}
+	if isEnd(err) {
+		return err
+	}
+	return s.tooMany()
+}
+
+// call checks state and arguments of a command and runs it.
+func (s *session) call(cmd *command, rest string, user pendingUser) error {
+	if cmd.in&s.state == 0 {
+		return errWrongState
+	}
+	args, err := cmd.parse(rest)
+	if err != nil {
+		return err
+	}
+	if cmd.verb == "PASS" {
+		s.user = user
+	}
+	return cmd.handle(s, args)
+}
+
+// answer writes the -ERR of err, and counts and logs it.
+func (s *session) answer(verb string, sc scope, err error) {
+	e, known := sc.classify(err)
+	level := slog.LevelDebug
+	switch {
+	case isBad(err):
+		s.bad++
+	case !known:
+		level = slog.LevelError // nobody has thought of it: a bug
+	case e.Code == CodeAuth:
+		s.failures++
+		level = slog.LevelInfo
+	case e.Code == CodeInUse:
+		level = slog.LevelInfo
+	case e.Code != CodeNone:
+		level = slog.LevelWarn
+	}
+	if level > slog.LevelDebug || e.Err != nil && !isBad(err) {
+		s.log.Log(s.ctx, level, "command failed", "verb", verb, "error", err)
+	}
+	s.w.fail(e)
+}
+
+// classify returns what the client is told of err. known is false if that is
+// not what err says of itself: it has no *Error, or one with a code that is
+// out of place.
+func (sc scope) classify(err error) (e *Error, known bool) {
+	e, known = errors.AsType[*Error](err)
+	if known && !sc.allows(e.Code) {
+		err, known = errors.New(e.Error()), false
+	}
+	return AsError(err), known
+}
+
+// allows reports whether code may be sent within sc.
+func (sc scope) allows(code Code) bool {
+	switch code {
+	case CodeNone, CodeSysTemp, CodeSysPerm:
+		return true
+	case CodeAuth, CodeInUse:
+		return sc == scopeLogin
+	case CodeUTF8:
+		return sc == scopeMessage
+	}
+	return false
+}
+
+// tooMany ends the session after too many failures.
+func (s *session) tooMany() error {
+	switch {
+	case s.bad >= maxBadCommands:
+		return &endError{reason: endBad}
+	case s.state == stateAuthorization && s.failures >= s.srv.opts.LoginAttempts:
+		return &endError{reason: endLogins}
+	}
+	return nil
+}
+
+// logCommand writes the record of one command at level debug. Only verbs from
+// the table are named, and none after a failed AUTH: anything else may be a
+// secret that went astray.
+func (s *session) logCommand(verb string, octets int, err error, elapsed time.Duration) {
+	if !s.log.Enabled(s.ctx, slog.LevelDebug) {
+		return
+	}
+	status := "+OK"
+	if isEnd(err) {
+		status = "end"
+	} else if err != nil {
+		status = "-ERR"
+	}
+	attrs := []slog.Attr{slog.String("verb", verb), slog.String("status", status), slog.Duration("elapsed", elapsed)}
+	if verb == "unknown" {
+		attrs = append(attrs, slog.Int("octets", octets))
+	}
+	s.log.LogAttrs(s.ctx, slog.LevelDebug, "command", attrs...)
+}

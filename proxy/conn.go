@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+const (
+	// writeStall ends a session whose client accepts no octet for so long
+	// while a reply waits to be sent.
+	writeStall = 300 * time.Second
+
+	// stallSteps is in how many parts writeStall is waited, so that progress
+	// in the middle is seen and begins the wait anew.
+	stallSteps = 10
+
+	// closeTimeout is how long the client may take to accept the last octets
+	// of a connection that is being closed.
+	closeTimeout = 5 * time.Second
+
+	// keepAlive finds dead clients, so that they do not hold the lock of
+	// their maildrop until the autologout.
+	keepAlive = 60 * time.Second
+)
+
+// clientConn is the transport to one client, below TLS. Its Write fails only
+// when the client has accepted nothing for the time of stall: TLS could not
+// go on after a write that timed out with some octets sent.
+type clientConn struct {
+	net.Conn
+	stall  time.Duration // set by the session that writes
+	unread []byte        // input to be read before that of Conn
+}
+
+// Read implements net.Conn.
+func (c *clientConn) Read(p []byte) (int, error) {
+	if len(c.unread) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.unread)
+	if c.unread = c.unread[n:]; len(c.unread) == 0 {
+		c.unread = nil
+	}
+	return n, nil
+}
+
+// Write implements net.Conn.
+func (c *clientConn) Write(p []byte) (int, error) {
+	done := 0
+	for step := 1; ; step++ {
+		if err := c.SetWriteDeadline(time.Now().Add(c.stall / stallSteps)); err != nil {
+			return done, err
+		}
+		n, err := c.Conn.Write(p[done:])
+		done += n
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return done, err
+		}
+		if n > 0 {
+			step = 0
+		}
+		if step >= stallSteps {
+			return done, err
+		}
+	}
+}
+
+// setKeepAlive has the kernel look for dead peers, where c is TCP.
+func setKeepAlive(c net.Conn) {
+	if tcp, ok := c.(interface {
+		SetKeepAliveConfig(net.KeepAliveConfig) error
+	}); ok {
+		// A connection that is already gone fails at the first read.
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{
+			Enable: true, Idle: keepAlive, Interval: keepAlive / 4, Count: 4,
+		})
+	}
+}

@@ -1,0 +1,159 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+)
+
+// Limits of the lines a client may send, in octets, line end included.
+const (
+	commandLimit     = 255       // RFC 2449 §4
+	longCommandLimit = 16384     // PASS and AUTH: tokens are longer than passwords
+	saslLimit        = 65536 + 2 // a SASL response (RFC 5034 §4 sets no limit)
+	endlessLine      = 1 << 20   // what is longer than this is not a line
+)
+
+const (
+	idleBuffer = 512          // what a session holds while it waits for input
+	lineBuffer = 64<<10 + 512 // a whole SASL response, and so much pipelining
+)
+
+// lineBuffers lends the buffers of sessions with more input than idleBuffer.
+var lineBuffers = newBufferPool(lineBuffer)
+
+// errEndlessLine is an input without line ends.
+var errEndlessLine = errors.New("line without end")
+
+// lineKind tells the lines of different limits apart.
+type lineKind int
+
+const (
+	commandLine lineKind = iota
+	saslLine
+)
+
+// limit returns how long the line may be that begins with head.
+func (k lineKind) limit(head []byte) int {
+	if k == saslLine {
+		return saslLimit
+	}
+	if len(head) >= 5 && (bytes.EqualFold(head[:5], []byte("PASS ")) || bytes.EqualFold(head[:5], []byte("AUTH "))) {
+		return longCommandLimit
+	}
+	return commandLimit
+}
+
+// lineReader cuts the client's octets into lines. It reads from src only when
+// no complete line is buffered, so that a client that does not read its
+// replies is not read from either.
+type lineReader struct {
+	src        io.Reader
+	small      [idleBuffer]byte
+	big        *[]byte // borrowed from lineBuffers, or nil
+	buf        []byte  // small[:] or *big
+	start, end int     // buf[start:end] has been read but not taken
+}
+
+// next returns the next line without its end. The slice is valid until the
+// following call. errLineTooLong and errBadLine concern that line only, which
+// has been consumed; any other error ends the input.
+func (r *lineReader) next(kind lineKind) ([]byte, error) {
+	scanned, dropped := 0, 0
+	for {
+		have := r.buf[r.start:r.end]
+		if i := bytes.IndexByte(have[scanned:], '\n'); i >= 0 {
+			line := have[:scanned+i+1]
+			r.start += len(line)
+			if dropped > 0 || len(line) > kind.limit(line) {
+				return nil, errLineTooLong
+			}
+			return trimLine(line)
+		}
+		scanned = len(have)
+		if dropped > 0 || scanned >= kind.limit(have) {
+			dropped += scanned
+			scanned, r.start = 0, r.end
+			if dropped > endlessLine {
+				return nil, errEndlessLine
+			}
+		}
+		if err := r.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// trimLine takes the line end off. Departure from RFC 1939 §3: a bare LF ends
+// a line too. A bare CR or a NUL makes the line invalid.
+func trimLine(line []byte) ([]byte, error) {
+	line = line[:len(line)-1]
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	if bytes.IndexByte(line, '\r') >= 0 || bytes.IndexByte(line, 0) >= 0 {
+		return nil, errBadLine
+	}
+	return line, nil
+}
+
+// pending reports whether a complete line is buffered.
+func (r *lineReader) pending() bool {
+	return bytes.IndexByte(r.buf[r.start:r.end], '\n') >= 0
+}
+
+// fill reads once from src. A drained big buffer is given back before, as the
+// read may wait for long.
+func (r *lineReader) fill() error {
+	switch {
+	case r.start == r.end:
+		r.release()
+	case r.end == len(r.buf) && r.big == nil:
+		r.grow()
+	case r.end == len(r.buf):
+		r.end = copy(r.buf, r.buf[r.start:r.end])
+		r.start = 0
+	}
+	n, err := r.src.Read(r.buf[r.end:])
+	r.end += n
+	if n > 0 {
+		return nil // an error will come again
+	}
+	return err
+}
+
+func (r *lineReader) grow() {
+	r.big = lineBuffers.take()
+	r.end = copy(*r.big, r.buf[r.start:r.end])
+	r.start = 0
+	r.buf = *r.big
+}
+
+// release forgets what is buffered and gives the big buffer back.
+func (r *lineReader) release() {
+	if r.big != nil {
+		clear((*r.big)[:r.end]) // it may have held a password
+		lineBuffers.give(r.big)
+		r.big = nil
+	}
+	r.buf, r.start, r.end = r.small[:], 0, 0
+}
+
+// takeOver returns a copy of what is buffered and goes on to read from src.
+func (r *lineReader) takeOver() []byte {
+	rest := bytes.Clone(r.buf[r.start:r.end])
+	r.release()
+	return rest
+}
+
+// bufferPool lends buffers of one length.
+type bufferPool struct{ pool sync.Pool }
+
+func newBufferPool(octets int) *bufferPool {
+	return &bufferPool{sync.Pool{New: func() any {
+		b := make([]byte, octets)
+		return &b
+	}}}
+}
+
+func (p *bufferPool) take() *[]byte  { return p.pool.Get().(*[]byte) }
+func (p *bufferPool) give(b *[]byte) { p.pool.Put(b) }

@@ -1,0 +1,239 @@
+package proxytest
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// pipeBuffer is how many octets each direction of a pipe holds, as much as a
+// kernel does for a socket.
+const pipeBuffer = 256 << 10
+
+// Pipe returns the two ends of a connection in memory. Like a socket, and
+// unlike net.Pipe, it buffers, delivers what was written before Close, and
+// can be closed for writing alone. It works under testing/synctest.
+func Pipe(client, server net.Addr) (clientEnd, serverEnd *Conn) {
+	up, down := newHalf(), newHalf()
+	return &Conn{in: down, out: up, local: client, remote: server},
+		&Conn{in: up, out: down, local: server, remote: client}
+}
+
+// Conn is one end of a Pipe. It is safe for concurrent use.
+type Conn struct {
+	in, out       *half
+	local, remote net.Addr
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) { return c.in.read(p) }
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) { return c.out.write(p) }
+
+// Close implements net.Conn.
+func (c *Conn) Close() error {
+	c.in.closeRead()
+	c.out.closeWrite()
+	return nil
+}
+
+// CloseWrite lets the other end read to the end of what has been written.
+func (c *Conn) CloseWrite() error {
+	c.out.closeWrite()
+	return nil
+}
+
+// LocalAddr implements net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr implements net.Conn.
+func (c *Conn) RemoteAddr() net.Addr { return c.remote }
+
+// SetDeadline implements net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error {
+	c.in.readBy.set(t)
+	c.out.writeBy.set(t)
+	return nil
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.in.readBy.set(t)
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.out.writeBy.set(t)
+	return nil
+}
+
+// half is one direction of a Pipe.
+type half struct {
+	mu          sync.Mutex
+	changed     *sync.Cond
+	data        []byte
+	writeClosed bool
+	readClosed  bool
+	readBy      deadline
+	writeBy     deadline
+}
+
+func newHalf() *half {
+	h := &half{}
+	h.changed = sync.NewCond(&h.mu)
+	h.readBy.h, h.writeBy.h = h, h
+	return h
+}
+
+func (h *half) read(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for {
+		switch {
+		case h.readClosed:
+			return 0, net.ErrClosed
+		case h.readBy.over():
+			return 0, os.ErrDeadlineExceeded
+		case len(h.data) > 0 || len(p) == 0:
+			n := copy(p, h.data)
+			if h.data = h.data[n:]; len(h.data) == 0 {
+				h.data = nil
+			}
+			h.changed.Broadcast()
+			return n, nil
+		case h.writeClosed:
+			return 0, io.EOF
+		}
+		h.changed.Wait()
+	}
+}
+
+func (h *half) write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for done := 0; ; {
+		switch {
+		case h.writeClosed:
+			return done, net.ErrClosed
+		case h.readClosed:
+			return done, syscall.EPIPE
+		case h.writeBy.over():
+			return done, os.ErrDeadlineExceeded
+		}
+		n := min(len(p)-done, pipeBuffer-len(h.data))
+		h.data = append(h.data, p[done:done+n]...)
+		done += n
+		h.changed.Broadcast()
+		if done == len(p) {
+			return done, nil
+		}
+		h.changed.Wait()
+	}
+}
+
+func (h *half) closeRead() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.readClosed, h.data = true, nil
+	h.readBy.stop()
+	h.changed.Broadcast()
+}
+
+func (h *half) closeWrite() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.writeClosed = true
+	h.writeBy.stop()
+	h.changed.Broadcast()
+}
+
+// deadline wakes those who wait on its half when its time has come.
+type deadline struct {
+	h     *half
+	at    time.Time
+	timer *time.Timer
+}
+
+func (d *deadline) over() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
+
+func (d *deadline) stop() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}
+
+func (d *deadline) set(t time.Time) {
+	d.h.mu.Lock()
+	defer d.h.mu.Unlock()
+	d.stop()
+	if d.at = t; !t.IsZero() {
+		d.timer = time.AfterFunc(time.Until(t), func() {
+			d.h.mu.Lock()
+			defer d.h.mu.Unlock()
+			d.h.changed.Broadcast()
+		})
+	}
+	d.h.changed.Broadcast()
+}
+
+// Listener is a net.Listener in memory.
+type Listener struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+var _ net.Listener = (*Listener)(nil)
+
+// Listen returns a Listener that calls itself 192.0.2.1:110.
+func Listen() *Listener {
+	return &Listener{
+		addr:   &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 110},
+		conns:  make(chan net.Conn),
+		closed: make(chan struct{}),
+	}
+}
+
+// Dial connects to l from 198.51.100.7.
+func (l *Listener) Dial() (*Conn, error) {
+	return l.DialFrom(&net.TCPAddr{IP: net.IPv4(198, 51, 100, 7), Port: 40000})
+}
+
+// DialFrom connects to l from the given address. It waits for Accept.
+func (l *Listener) DialFrom(addr net.Addr) (*Conn, error) {
+	client, server := Pipe(addr, l.addr)
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Accept implements net.Listener.
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (l *Listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (l *Listener) Addr() net.Addr { return l.addr }

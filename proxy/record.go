@@ -1,0 +1,50 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"time"
+)
+
+// record is what the log tells of a session at its end.
+type record struct {
+	began      time.Time
+	tls        *tls.ConnectionState
+	user       string // as the client gave it, then as the upstream knows it
+	upstream   string
+	retr       int // messages sent whole by RETR
+	top        int
+	dele       int
+	octets     int64 // of messages, without byte-stuffing
+	removed    int
+	mismatches int // messages whose octets were not those of LIST
+	reason     string
+}
+
+// logRecord writes the one record of the session.
+func (s *session) logRecord() {
+	r := &s.record
+	attrs := []slog.Attr{slog.String("listener", s.lis.addr)}
+	if r.tls != nil {
+		attrs = append(attrs,
+			slog.String("tls", tls.VersionName(r.tls.Version)),
+			slog.String("suite", tls.CipherSuiteName(r.tls.CipherSuite)),
+			slog.String("sni", r.tls.ServerName))
+	}
+	attrs = append(attrs,
+		slog.String("user", r.user),
+		slog.String("upstream", r.upstream),
+		slog.Int("retr", r.retr),
+		slog.Int("top", r.top),
+		slog.Int("dele", r.dele),
+		slog.Int64("octets", r.octets),
+		slog.Int("removed", r.removed),
+		slog.Int("remaining", len(s.snap.messages)-r.removed),
+		slog.Int("size_mismatches", r.mismatches),
+		slog.Int("failed_logins", s.failures),
+		slog.Int64("sent", s.w.total),
+		slog.String("reason", r.reason),
+		slog.Duration("duration", time.Since(r.began)))
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "session", attrs...)
+}

@@ -1,0 +1,184 @@
+package proxy
+
+import (
+	"encoding/base64"
+	"io"
+)
+
+const (
+	statusLimit = 512 // octets of a status line with CRLF (RFC 1939 §3)
+
+	plainBuffer = 64 << 10
+	tlsBuffer   = 16 << 10 // the most that one TLS record carries
+)
+
+// The buffers of replies. They are borrowed from the first octet of a reply
+// until it is flushed, so that a waiting session has none.
+var (
+	plainBuffers = newBufferPool(plainBuffer)
+	tlsBuffers   = newBufferPool(tlsBuffer)
+)
+
+const terminator = ".\r\n"
+
+// replyWriter collects replies and writes them out in large pieces. A status
+// line is always in one piece, and so is the end of a multi-line reply with
+// the CRLF before it: some clients look for CRLF.CRLF only at the end of what
+// one read gave them. The first error of dst is kept; nothing is written
+// after it.
+type replyWriter struct {
+	dst   io.Writer
+	pool  *bufferPool
+	lent  *[]byte // borrowed from pool, or nil
+	buf   []byte
+	body  int // buf[body:] belongs to the multi-line reply being written
+	err   error
+	total int64 // octets accepted by dst
+}
+
+// setDst directs what follows to dst. Nothing may be buffered.
+func (w *replyWriter) setDst(dst io.Writer, pool *bufferPool) {
+	w.dst, w.pool = dst, pool
+}
+
+// ok adds a positive status line.
+func (w *replyWriter) ok(text string) {
+	w.reserve(statusLimit + len(terminator))
+	w.buf = appendStatus(w.buf, "+OK", CodeNone, text)
+	w.body = len(w.buf)
+}
+
+// fail adds the negative status line of e.
+func (w *replyWriter) fail(e *Error) {
+	w.reserve(statusLimit)
+	w.buf = appendStatus(w.buf, "-ERR", e.Code, e.Text)
+	w.body = len(w.buf)
+}
+
+// challenge adds a SASL challenge (RFC 5034 §4). It is short.
+func (w *replyWriter) challenge(data string) {
+	w.reserve(statusLimit)
+	w.buf = append(w.buf, "+ "...)
+	w.buf = base64.StdEncoding.AppendEncode(w.buf, []byte(data))
+	w.buf = append(w.buf, "\r\n"...)
+	w.body = len(w.buf)
+}
+
+// Write adds octets of a multi-line reply as they are.
+func (w *replyWriter) Write(p []byte) (int, error) {
+	w.borrow()
+	for done := 0; done < len(p); {
+		if len(w.buf) == cap(w.buf) {
+			w.spill()
+		}
+		if w.err != nil {
+			return done, w.err
+		}
+		n := copy(w.buf[len(w.buf):cap(w.buf)], p[done:])
+		w.buf = w.buf[:len(w.buf)+n]
+		done += n
+	}
+	return len(p), w.err
+}
+
+// writeByte is Write for one octet.
+func (w *replyWriter) writeByte(c byte) {
+	w.room(1)
+	w.buf = append(w.buf, c)
+}
+
+// line adds one line of a multi-line reply, which does not begin with a dot.
+func (w *replyWriter) line(s string) {
+	w.room(len(s) + 2)
+	w.buf = append(w.buf, s...)
+	w.buf = append(w.buf, "\r\n"...)
+}
+
+// end adds the final line of a multi-line reply.
+func (w *replyWriter) end() {
+	w.room(len(terminator))
+	w.buf = append(w.buf, terminator...)
+	w.body = len(w.buf)
+}
+
+// flush writes out what is buffered and gives the buffer back.
+func (w *replyWriter) flush() error {
+	if w.lent == nil {
+		return w.err
+	}
+	w.send(w.buf)
+	w.pool.give(w.lent)
+	w.lent, w.buf, w.body = nil, nil, 0
+	return w.err
+}
+
+// borrow makes sure that there is a buffer.
+func (w *replyWriter) borrow() {
+	if w.lent == nil {
+		w.lent = w.pool.take()
+		w.buf, w.body = (*w.lent)[:0], 0
+	}
+}
+
+// reserve makes room for n octets of a new reply.
+func (w *replyWriter) reserve(n int) {
+	if w.lent != nil && cap(w.buf)-len(w.buf) < n {
+		_ = w.flush() // kept in w.err
+	}
+	w.borrow()
+}
+
+// room makes room for n octets, few, of the multi-line reply being written.
+func (w *replyWriter) room(n int) {
+	w.borrow()
+	if cap(w.buf)-len(w.buf) < n {
+		w.spill()
+	}
+}
+
+// spill writes out what is buffered in the middle of a multi-line reply, but
+// for a line end at its end, which may turn out to be the last one.
+func (w *replyWriter) spill() {
+	n := len(w.buf)
+	switch body := w.buf[w.body:]; {
+	case len(body) >= 2 && body[len(body)-2] == '\r' && body[len(body)-1] == '\n':
+		n -= 2
+	case len(body) >= 1 && body[len(body)-1] == '\r':
+		n--
+	}
+	w.send(w.buf[:n])
+	rest := copy(w.buf, w.buf[n:])
+	w.buf, w.body = w.buf[:rest], 0
+}
+
+func (w *replyWriter) send(p []byte) {
+	if w.err != nil || len(p) == 0 {
+		return
+	}
+	n, err := w.dst.Write(p)
+	w.total += int64(n)
+	w.err = err
+}
+
+// appendStatus appends a status line: at most statusLimit octets of printable
+// ASCII, in which "[" begins a response code and nothing else (RFC 2449 §3).
+func appendStatus(b []byte, indicator string, code Code, text string) []byte {
+	limit := len(b) + statusLimit - len("\r\n")
+	b = append(b, indicator...)
+	if code != CodeNone {
+		b = append(b, " ["...)
+		b = append(b, code...)
+		b = append(b, ']')
+	}
+	if text != "" {
+		b = append(b, ' ')
+	}
+	for i := 0; i < len(text) && len(b) < limit; i++ {
+		c := text[i]
+		if c < ' ' || c > '~' || c == '[' {
+			c = '?'
+		}
+		b = append(b, c)
+	}
+	return append(b, "\r\n"...)
+}

@@ -1,0 +1,294 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrServerClosed is returned by Serve after Shutdown or Close.
+var ErrServerClosed = errors.New("proxy: server closed")
+
+// The waits between attempts to accept when that fails for lack of
+// descriptors or the like; each is twice the one before.
+const (
+	minAcceptDelay = 5 * time.Millisecond
+	maxAcceptDelay = time.Second
+)
+
+// Server is a POP3 server on any number of listeners. It is safe for
+// concurrent use.
+type Server struct {
+	opts     Options
+	noCapa   map[string]bool // hidden capabilities, in upper case
+	ctx      context.Context // of all sessions, cancelled by Close
+	cancel   context.CancelFunc
+	draining atomic.Bool
+	stopped  chan struct{} // closed when draining begins
+
+	mu        sync.Mutex
+	listeners map[*listener]struct{}
+	sessions  map[*session]struct{}
+	empty     chan struct{} // closed when draining and no session is left
+}
+
+// listener is one listener of a Server.
+type listener struct {
+	net.Listener
+	opts ListenerOptions
+	tls  *tls.Config // nil without TLS
+	addr string
+}
+
+// NewServer returns a Server, or what is wrong with opts.
+func NewServer(opts Options) (*Server, error) {
+	opts, err := opts.resolve()
+	if err != nil {
+		return nil, err
+	}
+	srv := &Server{
+		opts:      opts,
+		noCapa:    make(map[string]bool),
+		stopped:   make(chan struct{}),
+		listeners: make(map[*listener]struct{}),
+		sessions:  make(map[*session]struct{}),
+		empty:     make(chan struct{}),
+	}
+	for _, tag := range opts.HiddenCapabilities {
+		srv.noCapa[strings.ToUpper(tag)] = true
+	}
+	srv.ctx, srv.cancel = context.WithCancel(context.Background())
+	return srv, nil
+}
+
+// Serve accepts connections on l until Shutdown or Close, and returns
+// ErrServerClosed then. Any other error means that l can no longer accept;
+// sessions go on. Serve closes l in any case. It may be called for several
+// listeners at once.
+func (srv *Server) Serve(l net.Listener, opts ListenerOptions) error {
+	defer l.Close()
+	lis, err := newListener(l, opts)
+	if err != nil {
+		return err
+	}
+	if !srv.addListener(lis) {
+		return ErrServerClosed
+	}
+	defer srv.removeListener(lis)
+	if len(opts.InsecureLoginFrom) > 0 {
+		srv.opts.Logger.Warn("listener accepts logins without TLS", "listener", lis.addr, "networks", opts.InsecureLoginFrom)
+	}
+	delay := time.Duration(0)
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			delay = 0
+			srv.start(lis, conn)
+		case srv.draining.Load():
+			return ErrServerClosed
+		case !temporary(err):
+			return fmt.Errorf("proxy: accept on %s: %w", lis.addr, err)
+		default:
+			delay = min(max(2*delay, minAcceptDelay), maxAcceptDelay)
+			srv.opts.Logger.Warn("accept failed", "listener", lis.addr, "error", err, "retry", delay)
+			if !srv.pause(delay) {
+				return ErrServerClosed
+			}
+		}
+	}
+}
+
+func newListener(l net.Listener, opts ListenerOptions) (*listener, error) {
+	lis := &listener{Listener: l, opts: opts, addr: l.Addr().String()}
+	switch opts.Mode {
+	case TLSNone:
+		return lis, nil
+	case TLSStartTLS, TLSImplicit:
+	default:
+		return nil, fmt.Errorf("proxy: unknown TLS mode %q", opts.Mode)
+	}
+	if opts.TLS == nil {
+		return nil, fmt.Errorf("proxy: TLS mode %q without a TLS configuration", opts.Mode)
+	}
+	lis.tls = opts.TLS.Clone()
+	lis.tls.DynamicRecordSizingDisabled = true // a record for each write of replies
+	return lis, nil
+}
+
+// temporary reports whether accepting may succeed later.
+func temporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
+
+// pause waits d. It returns false if the server stops meanwhile.
+func (srv *Server) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-srv.stopped:
+		return false
+	}
+}
+
+// start begins a session on conn.
+func (srv *Server) start(lis *listener, conn net.Conn) {
+	setKeepAlive(conn)
+	client := clientAddr(conn.RemoteAddr())
+	s := &session{
+		srv:           srv,
+		lis:           lis,
+		raw:           &clientConn{Conn: conn, stall: writeStall},
+		state:         stateAuthorization,
+		insecureLogin: contains(lis.opts.InsecureLoginFrom, client.Addr()),
+		record:        record{began: time.Now()},
+	}
+	s.r.src = s.raw
+	s.r.release()
+	s.w.setDst(s.raw, plainBuffers)
+	name := conn.RemoteAddr().String()
+	if client.IsValid() {
+		name = client.String()
+	}
+	s.log = srv.opts.Logger.With(
+		slog.String("session", fmt.Sprintf("%016x", rand.Uint64())),
+		slog.String("client", name))
+	ctx, cancel := context.WithCancel(srv.ctx)
+	s.ctx, s.cancel = WithLogger(ctx, s.log), cancel
+	if !srv.remember(s) {
+		cancel()
+		_ = conn.Close()
+		return
+	}
+	go s.serve()
+}
+
+// clientAddr returns addr with an IPv4 address as such, also where the socket
+// has it mapped into IPv6; the zero AddrPort if it is no IP address.
+func clientAddr(addr net.Addr) netip.AddrPort {
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// contains reports whether addr is in one of the networks.
+func contains(networks []netip.Prefix, addr netip.Addr) bool {
+	addr = addr.WithZone("")
+	for _, n := range networks {
+		if n.Addr().Is4In6() && n.Bits() >= 96 {
+			n = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
+		}
+		if n.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// Shutdown stops accepting, ends the sessions that wait for a command, and
+// lets those that execute one finish it, UPDATE included. If ctx ends before,
+// it does what Close does and returns ctx's error. Messages are removed by
+// QUIT only, as ever.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.drain()
+	select {
+	case <-srv.empty:
+		srv.cancel()
+		return nil
+	case <-ctx.Done():
+		_ = srv.Close()
+		return ctx.Err()
+	}
+}
+
+// Close ends all listeners and sessions at once and waits for them to be gone.
+// A Backend that is at work has its context cancelled.
+func (srv *Server) Close() error {
+	srv.drain()
+	srv.cancel()
+	srv.mu.Lock()
+	for s := range srv.sessions {
+		_ = s.raw.Close()
+	}
+	srv.mu.Unlock()
+	<-srv.empty
+	return nil
+}
+
+// Sessions returns the number of connections that are being served.
+func (srv *Server) Sessions() int {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return len(srv.sessions)
+}
+
+// drain stops accepting and wakes the sessions that wait for input.
+func (srv *Server) drain() {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.draining.Swap(true) {
+		return
+	}
+	close(srv.stopped)
+	for l := range srv.listeners {
+		_ = l.Close()
+	}
+	for s := range srv.sessions {
+		_ = s.raw.SetReadDeadline(time.Unix(1, 0))
+	}
+	if len(srv.sessions) == 0 {
+		close(srv.empty)
+	}
+}
+
+func (srv *Server) addListener(l *listener) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.draining.Load() {
+		return false
+	}
+	srv.listeners[l] = struct{}{}
+	return true
+}
+
+func (srv *Server) removeListener(l *listener) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	delete(srv.listeners, l)
+}
+
+func (srv *Server) remember(s *session) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.draining.Load() {
+		return false
+	}
+	srv.sessions[s] = struct{}{}
+	return true
+}
+
+func (srv *Server) forget(s *session) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	delete(srv.sessions, s)
+	if srv.draining.Load() && len(srv.sessions) == 0 {
+		close(srv.empty)
+	}
+}
+
+// hidden reports whether the operator hides a capability.
+func (srv *Server) hidden(tag string) bool { return srv.noCapa[tag] }

@@ -1,0 +1,189 @@
+package proxy
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// The most octets that a line of LIST or UIDL takes: two numbers or a number
+// and a unique-id of 70 characters, a space, CRLF, and some to spare.
+const listingLine = 128
+
+var errNoTop = &Error{Text: "TOP is switched off"}
+
+// stat answers STAT: RFC 1939 §5. Nothing follows the two numbers.
+func (s *session) stat([]string) error {
+	count, octets := s.snap.stat()
+	s.w.ok(fmt.Sprintf("%d %d", count, octets))
+	return nil
+}
+
+// list answers LIST.
+func (s *session) list(args []string) error {
+	if len(args) > 0 {
+		n, err := s.snap.find(args[0])
+		if err != nil {
+			return err
+		}
+		s.w.ok(fmt.Sprintf("%d %d", n, s.snap.message(n).Octets))
+		return nil
+	}
+	count, octets := s.snap.stat()
+	s.w.ok(fmt.Sprintf("%d messages (%d octets)", count, octets))
+	s.listing(func(dst []byte, m Message) []byte {
+		return strconv.AppendInt(dst, m.Octets, 10)
+	})
+	return nil
+}
+
+// uidl answers UIDL: RFC 1939 §7.
+func (s *session) uidl(args []string) error {
+	n := 0
+	if len(args) > 0 {
+		var err error
+		if n, err = s.snap.find(args[0]); err != nil {
+			return err
+		}
+	}
+	uniqueID, err := s.maildrop.UniqueIDs()
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		s.w.ok(fmt.Sprintf("%d %s", n, uniqueID(nil, s.snap.message(n).UID)))
+		return nil
+	}
+	s.w.ok("unique-id listing follows")
+	s.listing(func(dst []byte, m Message) []byte {
+		return uniqueID(dst, m.UID)
+	})
+	return nil
+}
+
+// listing writes a line for each message not marked: its number, and what
+// value appends. It allocates nothing for a message.
+func (s *session) listing(value func(dst []byte, m Message) []byte) {
+	for i, m := range s.snap.messages {
+		if s.snap.isMarked(i + 1) {
+			continue
+		}
+		s.w.room(listingLine)
+		b := strconv.AppendInt(s.w.buf, int64(i+1), 10)
+		b = value(append(b, ' '), m)
+		s.w.buf = append(b, "\r\n"...)
+	}
+	s.w.end()
+}
+
+// retr answers RETR.
+func (s *session) retr(args []string) error {
+	n, err := s.snap.find(args[0])
+	if err != nil {
+		return err
+	}
+	m := s.snap.message(n)
+	body, err := s.maildrop.Read(s.ctx, m.UID)
+	if err != nil {
+		return err
+	}
+	text := "message follows"
+	if octets := body.Octets(); octets >= 0 {
+		text = strconv.FormatInt(octets, 10) + " octets"
+	}
+	if err := s.sendBody(text, body); err != nil {
+		return err
+	}
+	s.record.retr++
+	if s.dot.octets != m.Octets {
+		s.record.mismatches++
+		s.log.Debug("octets differ from LIST", "uid", m.UID, "listed", m.Octets, "sent", s.dot.octets)
+	}
+	s.sent = append(s.sent, m.UID)
+	return nil
+}
+
+// top answers TOP: RFC 1939 §7.
+func (s *session) top(args []string) error {
+	if s.srv.hidden("TOP") {
+		return errNoTop
+	}
+	lines, ok := parseDecimal(args[1])
+	if !ok {
+		return errSyntax
+	}
+	n, err := s.snap.find(args[0])
+	if err != nil {
+		return err
+	}
+	body, err := s.maildrop.Top(s.ctx, s.snap.message(n).UID, lines)
+	if err != nil {
+		return err
+	}
+	if err := s.sendBody("top of message follows", body); err != nil {
+		return err
+	}
+	s.record.top++
+	return nil
+}
+
+// sendBody writes the positive reply of RETR or TOP and closes body. After
+// +OK there is no way to tell of a failure but to end the session without the
+// final line (RFC 1939 §3), so that no client takes the part for the whole.
+func (s *session) sendBody(text string, body Body) error {
+	defer func() {
+		if err := body.Close(); err != nil {
+			s.log.Debug("closing a message", "error", err)
+		}
+	}()
+	s.w.ok(text)
+	s.dot = dotWriter{w: &s.w}
+	_, err := body.WriteTo(&s.dot)
+	s.record.octets += s.dot.octets
+	switch {
+	case s.w.err != nil:
+		return s.writeError(s.w.err)
+	case err != nil && s.ctx.Err() != nil:
+		return &endError{endShutdown, err}
+	case err != nil:
+		s.log.Warn("message broke off", "error", err, "octets", s.dot.octets)
+		return &endError{endUpstream, err}
+	}
+	before := s.dot.octets
+	s.dot.finish()
+	s.record.octets += s.dot.octets - before
+	return nil
+}
+
+// dele answers DELE: a mark in memory, until QUIT.
+func (s *session) dele(args []string) error {
+	n, err := s.snap.find(args[0])
+	if err != nil {
+		return err
+	}
+	if s.maildrop.ReadOnly() {
+		return ErrReadOnly
+	}
+	s.snap.mark(n)
+	s.record.dele++
+	s.w.ok(fmt.Sprintf("message %d deleted", n))
+	return nil
+}
+
+// noop answers NOOP.
+func (s *session) noop([]string) error {
+	s.w.ok("")
+	return nil
+}
+
+// rset answers RSET: all marks are removed.
+func (s *session) rset([]string) error {
+	s.snap.reset()
+	s.maildropOK()
+	return nil
+}
+
+// maildropOK is the reply to a login and to RSET.
+func (s *session) maildropOK() {
+	count, octets := s.snap.stat()
+	s.w.ok(fmt.Sprintf("maildrop has %d messages (%d octets)", count, octets))
+}

@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+)
+
+const (
+	// updateTimeout is how long UPDATE may take before the client is told
+	// that messages remain.
+	updateTimeout = 120 * time.Second
+
+	// updateGrace is how long UPDATE may take beyond that to come to an end.
+	updateGrace = 30 * time.Second
+)
+
+// errUpdateTimeout is told to the client like any removal that is not whole.
+var errUpdateTimeout = fmt.Errorf("UPDATE took too long: %w", ErrNotRemoved)
+
+// quit answers QUIT, which in TRANSACTION leads to UPDATE (RFC 1939 §6).
+func (s *session) quit([]string) error {
+	if s.state == stateAuthorization {
+		s.w.ok("bye")
+		return &endError{reason: endQuit}
+	}
+	if len(s.sent) > 0 {
+		// The maildrop is to know what has been retrieved. A client that is
+		// gone has sent its QUIT all the same.
+		_ = s.flush()
+	}
+	s.state = stateUpdate
+	if s.snap.marked == 0 {
+		s.leaveUnchanged()
+	} else {
+		s.removeMarked()
+	}
+	return &endError{reason: endQuit}
+}
+
+// leaveUnchanged is UPDATE with no message marked: the reply waits for
+// nothing, and a failure afterwards is of no concern to the client.
+func (s *session) leaveUnchanged() {
+	s.unlock()
+	s.w.ok("bye")
+	s.closeConn()
+	if err := s.startUpdate(nil).finish(s, updateTimeout+updateGrace); err != nil {
+		s.log.Warn("update without removal", "error", err)
+	}
+}
+
+// removeMarked is UPDATE with messages marked.
+func (s *session) removeMarked() {
+	marked := s.snap.markedUIDs()
+	update := s.startUpdate(marked)
+	err := update.wait(updateTimeout)
+	if err == nil {
+		s.record.removed = len(marked)
+	}
+
+	// RFC 1939 §6 frees the lock after the reply, RFC 1725 §6 before it, so
+	// that a client that comes back at once finds it free. While UPDATE still
+	// runs nobody else may come in.
+	overdue := errors.Is(err, errUpdateTimeout)
+	if !overdue {
+		s.unlock()
+	}
+	if err == nil {
+		s.w.ok(fmt.Sprintf("bye, %d messages removed", len(marked)))
+	} else {
+		s.answer("QUIT", scopeSys, err)
+	}
+	s.closeConn()
+	if overdue {
+		err = update.finish(s, updateGrace)
+		s.log.Debug("update after its time", "error", err)
+	}
+}
+
+// update is a call of Maildrop.Update on its way.
+type update struct {
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// startUpdate begins to remove the marked messages. It goes on when the client
+// has gone: its QUIT has been received.
+func (s *session) startUpdate(marked []uint32) *update {
+	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout)
+	u := &update{cancel: cancel, done: make(chan error, 1)}
+	maildrop := s.maildrop
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				s.log.Error("panic in update", "panic", p, "stack", string(debug.Stack()))
+				u.done <- fmt.Errorf("panic: %v", p)
+			}
+		}()
+		u.done <- maildrop.Update(ctx, marked)
+	}()
+	return u
+}
+
+// wait returns the result of the update, or errUpdateTimeout after d.
+func (u *update) wait(d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case err := <-u.done:
+		u.cancel()
+		return err
+	case <-timer.C:
+		return errUpdateTimeout
+	}
+}
+
+// finish waits d, and then cuts what still runs by closing the maildrop.
+func (u *update) finish(s *session, d time.Duration) error {
+	err := u.wait(d)
+	if errors.Is(err, errUpdateTimeout) {
+		u.cancel()
+		s.leave()
+		err = <-u.done
+	}
+	return err
+}
