@@ -2,7 +2,6 @@ package demo
 
 import (
 	"errors"
-	"io"
 	"slices"
 
 	"github.com/emersion/go-imap"
@@ -141,12 +140,10 @@ func (h *appendCommand) Handle(c server.Conn) error {
 	if h.Mailbox != imap.InboxName {
 		return status(imap.StatusRespNo, imap.CodeTryCreate, errOnlyInbox.Error())
 	}
-	octets, err := io.ReadAll(h.Message)
+	uid, err := newView(u.inbox).create(h.Flags, h.Date, h.Message)
 	if err != nil {
 		return err
 	}
-	v := newView(u.inbox)
-	uid := v.create(octets, h.Flags, h.Date)
 	if err := announce(c); err != nil || !h.uidplus {
 		return err
 	}

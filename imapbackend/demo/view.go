@@ -180,20 +180,20 @@ func fetched(seq uint32, msg *message, items []imap.FetchItem, sections []*imap.
 }
 
 func (v *view) CreateMessage(flags []string, date time.Time, body imap.Literal) error {
-	octets, err := io.ReadAll(body)
-	if err != nil {
-		return err
-	}
-	v.create(octets, flags, date)
-	return nil
+	_, err := v.create(flags, date, body)
+	return err
 }
 
-// create appends a message; a zero date is now.
-func (v *view) create(octets []byte, flags []string, date time.Time) uint32 {
+// create appends a message and returns its UID; a zero date is now.
+func (v *view) create(flags []string, date time.Time, body imap.Literal) (uid uint32, err error) {
+	octets := make([]byte, body.Len())
+	if _, err := io.ReadFull(body, octets); err != nil {
+		return 0, err
+	}
 	if date.IsZero() {
 		date = time.Now()
 	}
-	return v.mailbox.append(octets, flags, date)
+	return v.mailbox.append(octets, flags, date), nil
 }
 
 func (v *view) UpdateMessagesFlags(uid bool, set *imap.SeqSet, op imap.FlagsOp, flags []string) error {
