@@ -1,0 +1,79 @@
+# make test runs everything that must pass; it installs what it needs.
+
+SHELL := /bin/bash
+GO ?= go
+FUZZTIME ?= 10s
+BENCHTIME ?= 1s
+
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: all build test check vuln fuzz bench deps
+
+all: build
+
+build:
+	$(GO) build -o bin/popgate ./cmd/popgate
+
+test: deps build check
+	$(GO) test -race -shuffle=on -tags integration -timeout 10m ./...
+
+# What can be said without running anything, for each system that the program
+# is built for.
+check:
+	@files=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	if [ -n "$$files" ]; then echo "gofmt -w these files:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) vet -tags integration ./...
+	GOOS=windows $(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	$(GO) tool staticcheck -tags integration ./...
+
+# Known vulnerabilities in what the program calls. A finding fails; a database
+# that cannot be reached is said, and does not.
+vuln:
+	@GOBIN=$(CURDIR)/bin $(GO) install $(GOVULNCHECK)
+	@out=$$(bin/govulncheck ./... 2>&1) && code=0 || code=$$?; echo "$$out"; \
+	if [ $$code -ne 0 ] && grep -q 'fetching vulnerabilities' <<<"$$out"; then \
+		echo "make vuln: the vulnerability database cannot be reached; nothing has been checked"; \
+	else exit $$code; fi
+
+# Each fuzz target there is, one after the other.
+fuzz:
+	@set -euo pipefail; for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+# What every session does most: byte-stuffing, listings, lines, RETR.
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./proxy/... ./imapbackend/...
+
+# Programs that the tests with the tag integration run: file or command, and the
+# Debian package that has it.
+TOOLS = /usr/lib/dovecot/imap:dovecot-imapd /usr/lib/dovecot/pop3:dovecot-pop3d \
+	curl:curl fetchmail:fetchmail mpop:mpop getmail:getmail6 python3:python3 \
+	openssl:openssl gcc:gcc /usr/include/stdlib.h:libc6-dev
+
+# policy-rc.d keeps the packages from starting services.
+deps:
+	@missing=; for t in $(TOOLS); do \
+		[ -e "$${t%%:*}" ] || command -v "$${t%%:*}" >/dev/null || missing="$$missing $${t##*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null || [ "$$(id -u)" -ne 0 ]; then \
+		echo "The tests need programs that are not installed. Install these packages (names as in Debian):" >&2; \
+		echo "   $$missing" >&2; \
+		echo "as root: apt-get install --no-install-recommends$$missing" >&2; \
+		exit 1; \
+	fi; \
+	echo "installing$$missing"; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then \
+		trap "rm -f $$policy" EXIT; \
+		printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; \
+	fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	install="apt-get install -y -q --no-install-recommends $$missing"; \
+	$$install || { apt-get update -q && $$install; }
