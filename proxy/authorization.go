@@ -112,6 +112,11 @@ func (s *session) logIn(cred Credential) error {
 	if cred.Password == "" {
 		return ErrAuth
 	}
+	// The replies to what was pipelined before, USER above all, do not wait
+	// for the upstream.
+	if err := s.flush(); err != nil {
+		return err
+	}
 	if err := s.openMaildrop(cred); err != nil {
 		s.leave()
 		return err
