@@ -1,0 +1,428 @@
+package wire
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Conn is the client's end of one IMAP connection. It is a net.Conn for
+// go-imap's client.New; see the package comment for who may call what when.
+// Close, Fail, Err and the addresses are safe for concurrent use.
+type Conn struct {
+	reader
+	net.Conn
+
+	pending []string // tags of commands of ours in flight, oldest first
+	tagged  int      // number of the last tag
+	chatter int64    // octets of lines since the last command
+
+	status  Status   // the last tagged status
+	last    Status   // the last untagged status
+	notice  Status   // the last untagged NO or BYE since the command began
+	caps    []string // as last told
+	mailbox Mailbox
+	fetch   fetchState
+	search  searchState
+	text    []byte // the line at hand
+	scratch []byte // the word at hand
+
+	begin         chan struct{} // wakes the goroutine in Read
+	control       bool          // a command of go-imap's is in flight
+	continuations int           // continuation requests that may still come
+	out           []byte        // rewritten responses for go-imap
+
+	done chan struct{}
+	once sync.Once
+
+	mu         sync.Mutex
+	err        error  // first cause of the loss
+	bye        error  // what the upstream said before it
+	controlTag string // of go-imap's command; "" until it is written
+}
+
+// Mailbox is what the stream has told about the selected mailbox.
+type Mailbox struct {
+	Exists       uint32
+	UIDValidity  uint32 // 0: not told
+	UIDNext      uint32 // 0: not told
+	UIDNotSticky bool
+	MailboxID    string
+
+	// PermanentFlags tells whether the server named the flags that can be
+	// changed for good; Deletable and Seeable whether \Deleted and \Seen are
+	// among them. All can be changed where it did not (RFC 3501 §7.1).
+	PermanentFlags bool
+	Deletable      bool
+	Seeable        bool
+
+	// Rebuilt is set when UIDVALIDITY is told again with another value.
+	Rebuilt bool
+}
+
+// New returns a Conn over conn, which it owns from now on. No octet of the
+// stream may have been read. progress is the longest wait for the next octet
+// while an answer is awaited.
+func New(conn net.Conn, progress time.Duration) *Conn {
+	return &Conn{
+		reader: reader{conn: conn, progress: progress},
+		Conn:   conn,
+		begin:  make(chan struct{}, 1),
+		done:   make(chan struct{}),
+	}
+}
+
+// SetProgress sets the longest wait for the next octet of an answer and
+// returns the former one.
+func (c *Conn) SetProgress(d time.Duration) time.Duration {
+	old := c.progress
+	c.progress = d
+	return old
+}
+
+// Mailbox returns what is known of the selected mailbox.
+func (c *Conn) Mailbox() Mailbox { return c.mailbox }
+
+// ResetMailbox forgets it, before another SELECT.
+func (c *Conn) ResetMailbox() { c.mailbox = Mailbox{} }
+
+// Capabilities returns the capabilities last told, in upper case; nil if none
+// were told since ForgetCapabilities.
+func (c *Conn) Capabilities() []string { return c.caps }
+
+// ForgetCapabilities drops what was told, as after STARTTLS or a login
+// (RFC 9051 §6.2.1).
+func (c *Conn) ForgetCapabilities() { c.caps = nil }
+
+// Has reports whether the capability was told.
+func (c *Conn) Has(capability string) bool { return slices.Contains(c.caps, capability) }
+
+// Result returns the status of the last command, with its response code or,
+// where it has none, with that of the last untagged NO or BYE before it.
+func (c *Conn) Result() Status {
+	s := c.status
+	if s.Code == "" {
+		s.Code, s.Args = c.notice.Code, c.notice.Args
+	}
+	return s
+}
+
+// Notice returns the last untagged NO or BYE since the last command began.
+func (c *Conn) Notice() Status { return c.notice }
+
+// Greeting reads the greeting.
+func (c *Conn) Greeting() (Status, error) {
+	word, err := c.first()
+	if err != nil {
+		return Status{}, c.Fail(err)
+	}
+	if string(word) != "*" {
+		return Status{}, c.Fail(violation("greeting starts with %q", word))
+	}
+	if word, err = c.word(c.scratch[:0]); err == nil && !isStatus(word) {
+		err = violation("greeting %q", word)
+	}
+	if err != nil {
+		return Status{}, c.Fail(err)
+	}
+	s, err := c.readStatus("*", string(word))
+	if err == nil && s.Type != "OK" && s.Type != "PREAUTH" && s.Type != "BYE" {
+		err = violation("greeting %s", s.Type)
+	}
+	if err != nil {
+		return s, c.Fail(err)
+	}
+	c.release()
+	return s, nil
+}
+
+// Upgrade replaces the connection below by what handshake makes of it, for
+// STARTTLS. What the server has sent ahead of it is dropped, unread
+// (RFC 9051 §6.2.1).
+func (c *Conn) Upgrade(handshake func(net.Conn) (net.Conn, error)) error {
+	c.drop()
+	conn, err := handshake(c.Conn)
+	if err != nil {
+		return c.Fail(err)
+	}
+	c.mu.Lock()
+	c.Conn, c.reader.conn = conn, conn
+	c.mu.Unlock()
+	c.caps = nil
+	return nil
+}
+
+// Start sends a command of ours, without its tag and line end. Several may be
+// in flight; Next reads the answers. cmd must be free of user input that has
+// not been made safe.
+func (c *Conn) Start(cmd string) error {
+	return c.send(c.tag() + " " + cmd + "\r\n")
+}
+
+// tag makes the tag of one more command in flight.
+func (c *Conn) tag() string {
+	if len(c.pending) == 0 {
+		c.notice, c.chatter, c.continuations = Status{}, 0, 0
+	}
+	c.tagged++
+	tag := "P" + strconv.Itoa(c.tagged)
+	c.pending = append(c.pending, tag)
+	return tag
+}
+
+// StartLogin is Start for LOGIN with strings of any octets but NUL: quoted
+// where that is possible, else as literals (RFC 7888), each of which waits for
+// the server's word unless lit says that it takes them unasked. A refusal in
+// between ends the command; Drain returns it.
+func (c *Conn) StartLogin(user, password string, lit Literals) error {
+	line := c.tag() + " LOGIN"
+	for _, s := range []string{user, password} {
+		line += " "
+		if Quotable(s) {
+			line += Quote(s)
+			continue
+		}
+		if lit == AnyLiterals || lit == ShortLiterals && len(s) <= 4096 {
+			line += "{" + strconv.Itoa(len(s)) + "+}\r\n" + s
+			continue
+		}
+		if err := c.send(line + "{" + strconv.Itoa(len(s)) + "}\r\n"); err != nil {
+			return err
+		}
+		c.continuations = 1
+		ev, err := c.Next()
+		if err != nil {
+			return err
+		}
+		if ev.Kind != Continue {
+			return nil // refused: the caller sees the status in Result
+		}
+		line = s
+	}
+	return c.send(line + "\r\n")
+}
+
+// Literals says which literals a server takes without being asked first
+// (RFC 7888).
+type Literals int
+
+// None, those of up to 4096 octets (LITERAL-), or any (LITERAL+).
+const (
+	NoLiterals Literals = iota
+	ShortLiterals
+	AnyLiterals
+)
+
+var quoteEscape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// Quote returns s as a quoted string; s must be Quotable.
+func Quote(s string) string { return `"` + quoteEscape.Replace(s) + `"` }
+
+// Quotable reports whether s may stand in a quoted string: printable ASCII of
+// a moderate length.
+func Quotable(s string) bool {
+	return len(s) <= 1024 && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+}
+
+func (c *Conn) send(s string) error {
+	if err := c.Err(); err != nil {
+		return err
+	}
+	_, err := c.Write([]byte(s))
+	return err
+}
+
+// Run sends a command of ours and reads its answer, giving up what data it
+// brings.
+func (c *Conn) Run(cmd string) (Status, error) {
+	if err := c.Start(cmd); err != nil {
+		return Status{}, err
+	}
+	return c.Drain()
+}
+
+// Drain reads until no command of ours is in flight and returns the result of
+// the last.
+func (c *Conn) Drain() (Status, error) {
+	for len(c.pending) > 0 {
+		if _, err := c.Next(); err != nil {
+			return Status{}, err
+		}
+	}
+	return c.Result(), nil
+}
+
+// Begin hands the reading to go-imap's goroutine for one command, which the
+// caller executes next. continuations is the number of continuation requests
+// that the command may bring.
+func (c *Conn) Begin(continuations int) {
+	c.notice, c.status, c.chatter = Status{}, Status{}, 0
+	c.continuations = continuations
+	c.mu.Lock()
+	c.controlTag = ""
+	c.mu.Unlock()
+	c.begin <- struct{}{}
+}
+
+// Offer puts a greeting before go-imap that tells the capabilities known, so
+// that client.New asks nothing.
+func (c *Conn) Offer() {
+	c.out = append(c.out, "* OK [CAPABILITY "+strings.Join(c.caps, " ")+"] ready\r\n"...)
+}
+
+// Read gives go-imap the responses to its command.
+func (c *Conn) Read(p []byte) (int, error) {
+	for len(c.out) == 0 {
+		if !c.control {
+			select {
+			case <-c.begin:
+				c.control = true
+			case <-c.done:
+				return 0, io.EOF
+			}
+		}
+		if err := c.rewrite(); err != nil {
+			c.Fail(err)
+			return 0, io.EOF
+		}
+	}
+	n := copy(p, c.out)
+	c.out = c.out[n:]
+	return n, nil
+}
+
+// rewrite reads one response and puts what go-imap is to see of it into out.
+func (c *Conn) rewrite() error {
+	c.out = c.out[:0]
+	ev, err := c.response()
+	if err != nil {
+		return err
+	}
+	switch ev.Kind {
+	case Fetch, Body:
+		return c.skipFetch()
+	case Search:
+		return c.skipSearch()
+	case Continue:
+		c.out = append(append(c.out, "+ "...), plain(ev.Text)...)
+	case Done:
+		c.control = false
+		c.release()
+		c.out = appendStatus(c.out, c.status)
+	case Notice:
+		c.out = appendStatus(c.out, c.last)
+	case Data:
+		if c.out = appendData(c.out, ev); len(c.out) == 0 {
+			return nil
+		}
+	}
+	c.out = append(c.out, "\r\n"...)
+	return nil
+}
+
+// appendStatus writes s with no response code but those that go-imap uses.
+func appendStatus(dst []byte, s Status) []byte {
+	dst = append(dst, s.Tag+" "+s.Type+" "...)
+	switch s.Code {
+	case "CAPABILITY":
+		if caps := capabilities(s.Args); len(caps) > 0 {
+			dst = append(dst, "[CAPABILITY "+strings.Join(caps, " ")+"] "...)
+		}
+	case "READ-ONLY", "READ-WRITE":
+		dst = append(dst, "["+s.Code+"] "...)
+	}
+	text := plain(s.Text)
+	if text == "" {
+		text = "-"
+	}
+	return append(dst, text...)
+}
+
+// appendData writes the untagged data that go-imap keeps.
+func appendData(dst []byte, ev Event) []byte {
+	switch ev.Name {
+	case "EXISTS", "RECENT", "EXPUNGE":
+		return fmt.Appendf(dst, "* %d %s", ev.Seq, ev.Name)
+	case "CAPABILITY":
+		if caps := capabilities(ev.Text); len(caps) > 0 {
+			return append(dst, "* CAPABILITY "+strings.Join(caps, " ")...)
+		}
+	}
+	return dst
+}
+
+// Write sends octets of a command, all or with an error. The first word after
+// Begin is the tag of go-imap's command.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	if c.controlTag == "" {
+		tag, _, _ := bytes.Cut(p, []byte(" "))
+		c.controlTag = string(tag)
+	}
+	c.mu.Unlock()
+	c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // if this fails, so does Write
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		return n, c.Fail(fmt.Errorf("imap: send command: %w", err))
+	}
+	return n, nil
+}
+
+// Fail ends the connection because of err and returns the first cause, which
+// may be an earlier one.
+func (c *Conn) Fail(err error) error {
+	c.mu.Lock()
+	if c.err == nil {
+		if c.err = err; c.bye != nil {
+			c.err = c.bye
+		}
+	}
+	err = c.err
+	conn := c.Conn
+	c.mu.Unlock()
+	c.once.Do(func() {
+		close(c.done)
+		conn.Close()
+	})
+	return err
+}
+
+// Err returns the first cause of the loss of the connection, nil while it
+// stands. After Close it is net.ErrClosed or an earlier cause.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Close ends the connection. It sends nothing.
+func (c *Conn) Close() error {
+	c.Fail(net.ErrClosed)
+	return nil
+}
+
+// SetDeadline and its kin do nothing: deadlines are this package's, and
+// go-imap would clear them with each command.
+func (c *Conn) SetDeadline(time.Time) error      { return nil }
+func (c *Conn) SetReadDeadline(time.Time) error  { return nil }
+func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
+
+// checkTag makes sure that tag is that of a command in flight.
+func (c *Conn) checkTag(tag []byte) error {
+	if i := slices.Index(c.pending, string(tag)); i >= 0 {
+		c.pending = slices.Delete(c.pending, i, i+1)
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.control && c.controlTag == string(tag) {
+		return nil
+	}
+	return violation("a response that starts with %q", tag)
+}

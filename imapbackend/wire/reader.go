@@ -1,0 +1,414 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// MaxLine bounds, in octets, a response line that is kept in memory, with
+	// its literals (requirement I-CONN-3).
+	MaxLine = 64 << 10
+
+	// MaxDepth bounds the nesting of parentheses.
+	MaxDepth = 32
+
+	// MaxChatter bounds the octets of lines that nobody asked for, within one
+	// command, so that a server cannot keep a session busy for ever with them.
+	MaxChatter = 64 << 20
+
+	// bufferSize is the size of the one buffer that all data pass through.
+	bufferSize = 64 << 10
+
+	// writeTimeout bounds the sending of one command.
+	writeTimeout = 30 * time.Second
+)
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// ProtocolError is a violation of the IMAP grammar or of a limit of this
+// package by the upstream.
+type ProtocolError struct{ Text string }
+
+func (e *ProtocolError) Error() string { return "imap: protocol violation: " + e.Text }
+
+func violation(format string, args ...any) error {
+	return &ProtocolError{fmt.Sprintf(format, args...)}
+}
+
+// ErrTimeout is the cause of a loss by an upstream that made no progress.
+var ErrTimeout = errors.New("imap: upstream made no progress")
+
+// reader is the buffered socket. The buffer is taken from a pool when there
+// is something to read and given back by release.
+type reader struct {
+	conn     net.Conn
+	buf      *[bufferSize]byte
+	r, w     int
+	progress time.Duration // longest wait for the next octet, 0: no limit
+}
+
+// fill reads more octets into an empty buffer. The clock runs only here: while
+// the consumer of a body is the slow side, the upstream is not to blame.
+func (b *reader) fill() error {
+	if b.buf == nil {
+		b.buf = buffers.Get().(*[bufferSize]byte)
+	}
+	var deadline time.Time
+	if b.progress > 0 {
+		deadline = time.Now().Add(b.progress)
+	}
+	b.conn.SetReadDeadline(deadline) // if this fails, so does Read
+	n, err := b.conn.Read(b.buf[:])
+	for empty := 0; n == 0 && err == nil && empty < 100; empty++ {
+		n, err = b.conn.Read(b.buf[:])
+	}
+	b.r, b.w = 0, n
+	if n > 0 {
+		return nil
+	}
+	switch {
+	case err == nil:
+		return io.ErrNoProgress
+	case err == io.EOF:
+		return io.ErrUnexpectedEOF
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("%w for %v", ErrTimeout, b.progress)
+	}
+	return err
+}
+
+// release gives the buffer back if nothing is left in it.
+func (b *reader) release() {
+	if b.buf != nil && b.r == b.w {
+		buffers.Put(b.buf)
+		b.buf, b.r, b.w = nil, 0, 0
+	}
+}
+
+// drop forgets what is buffered.
+func (b *reader) drop() {
+	b.r, b.w = 0, 0
+	b.release()
+}
+
+func (b *reader) peek() (byte, error) {
+	if b.r == b.w {
+		if err := b.fill(); err != nil {
+			return 0, err
+		}
+	}
+	return b.buf[b.r], nil
+}
+
+func (b *reader) next() (byte, error) {
+	if b.r == b.w {
+		if err := b.fill(); err != nil {
+			return 0, err
+		}
+	}
+	c := b.buf[b.r]
+	b.r++
+	return c, nil
+}
+
+// expect consumes c.
+func (b *reader) expect(c byte) error {
+	got, err := b.next()
+	if err != nil {
+		return err
+	}
+	if got != c {
+		return violation("%q where %q must stand", got, c)
+	}
+	return nil
+}
+
+// endLine consumes the end of a line; blanks before it are tolerated, and a
+// bare LF.
+func (b *reader) endLine() error {
+	for {
+		c, err := b.next()
+		if err != nil {
+			return err
+		}
+		switch c {
+		case ' ':
+		case '\n':
+			return nil
+		case '\r':
+			return b.expect('\n')
+		default:
+			return violation("%q where the line must end", c)
+		}
+	}
+}
+
+// number reads a decimal number of up to 63 bits.
+func (b *reader) number() (int64, error) {
+	var n int64
+	for digits := 0; ; digits++ {
+		c, err := b.peek()
+		if err != nil {
+			return 0, err
+		}
+		if c < '0' || c > '9' {
+			if digits == 0 {
+				return 0, violation("%q where a number must stand", c)
+			}
+			return n, nil
+		}
+		d := int64(c - '0')
+		if n > (1<<63-1-d)/10 {
+			return 0, violation("number above 63 bits")
+		}
+		n = n*10 + d
+		b.r++
+	}
+}
+
+// number32 reads a number that fits a UID or a sequence number.
+func (b *reader) number32() (uint32, error) {
+	n, err := b.number()
+	if err == nil && n > 1<<32-1 {
+		err = violation("number %d above 32 bits", n)
+	}
+	return uint32(n), err
+}
+
+// word appends to dst the octets before the next blank, parenthesis, bracket,
+// quote, brace or line end, in upper case, and reads none of those.
+func (b *reader) word(dst []byte) ([]byte, error) {
+	for {
+		c, err := b.peek()
+		if err != nil {
+			return dst, err
+		}
+		switch c {
+		case ' ', '(', ')', '[', ']', '"', '{', '\r', '\n':
+			return dst, nil
+		}
+		if len(dst) >= 256 {
+			return dst, violation("a word of more than 256 octets")
+		}
+		if 'a' <= c && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		dst = append(dst, c)
+		b.r++
+	}
+}
+
+// literal reads the length of a literal, from its brace to the line end. What
+// follows are its octets.
+func (b *reader) literal() (int64, error) {
+	if err := b.expect('{'); err != nil {
+		return 0, err
+	}
+	n, err := b.number()
+	if err != nil {
+		return 0, err
+	}
+	if c, err := b.peek(); err == nil && c == '+' {
+		b.r++
+	}
+	if err := b.expect('}'); err != nil {
+		return 0, err
+	}
+	c, err := b.next()
+	if err == nil && c == '\r' {
+		c, err = b.next()
+	}
+	if err == nil && c != '\n' {
+		err = violation("%q after the length of a literal", c)
+	}
+	return n, err
+}
+
+// quoted appends to dst the content of a quoted string.
+func (b *reader) quoted(dst []byte) ([]byte, error) {
+	if err := b.expect('"'); err != nil {
+		return dst, err
+	}
+	for {
+		c, err := b.next()
+		if err != nil {
+			return dst, err
+		}
+		switch c {
+		case '"':
+			return dst, nil
+		case '\r', '\n':
+			return dst, violation("line end in a quoted string")
+		case '\\':
+			if c, err = b.next(); err != nil {
+				return dst, err
+			}
+		}
+		if len(dst) >= MaxLine {
+			return dst, violation("quoted string above %d octets", MaxLine)
+		}
+		dst = append(dst, c)
+	}
+}
+
+// discard skips n octets.
+func (b *reader) discard(n int64) error {
+	for n > 0 {
+		if b.r == b.w {
+			if err := b.fill(); err != nil {
+				return err
+			}
+		}
+		k := min(n, int64(b.w-b.r))
+		b.r += int(k)
+		n -= k
+	}
+	return nil
+}
+
+// skipValue skips one value of any kind: number, atom, string, literal, list
+// of any of these.
+func (b *reader) skipValue() error {
+	depth := 0
+	for {
+		c, err := b.peek()
+		if err != nil {
+			return err
+		}
+		switch c {
+		case '(':
+			b.r++
+			if depth++; depth > MaxDepth {
+				return violation("lists nested above %d", MaxDepth)
+			}
+		case ')':
+			if depth == 0 {
+				return nil // an empty value: the caller's list ends here
+			}
+			b.r++
+			depth--
+		case '"':
+			if err := b.skipQuoted(); err != nil {
+				return err
+			}
+		case '{':
+			n, err := b.literal()
+			if err != nil {
+				return err
+			}
+			if err := b.discard(n); err != nil {
+				return err
+			}
+		case ' ':
+			b.r++
+			continue
+		case '\r', '\n':
+			return violation("line end within a list")
+		default:
+			if err := b.skipAtom(); err != nil {
+				return err
+			}
+		}
+		if depth == 0 {
+			return nil
+		}
+	}
+}
+
+func (b *reader) skipQuoted() error {
+	b.r++
+	for {
+		c, err := b.next()
+		if err == nil && c == '\\' {
+			_, err = b.next()
+			c = 0
+		}
+		switch {
+		case err != nil:
+			return err
+		case c == '"':
+			return nil
+		case c == '\r' || c == '\n':
+			return violation("line end in a quoted string")
+		}
+	}
+}
+
+func (b *reader) skipAtom() error {
+	for {
+		c, err := b.peek()
+		if err != nil {
+			return err
+		}
+		switch c {
+		case ' ', '(', ')', '\r', '\n':
+			return nil
+		}
+		b.r++
+	}
+}
+
+// line appends to dst the rest of the line without its end. With literals set
+// a literal that ends a line belongs to it, with the next line; status
+// responses have free text, where "{5}" at the end means nothing.
+func (b *reader) line(dst []byte, literals bool) ([]byte, error) {
+	start := len(dst)
+	for {
+		c, err := b.next()
+		if err != nil {
+			return dst, err
+		}
+		if c != '\n' {
+			if len(dst)-start >= MaxLine {
+				return dst, violation("line above %d octets", MaxLine)
+			}
+			dst = append(dst, c)
+			continue
+		}
+		if n := len(dst); n > start && dst[n-1] == '\r' {
+			dst = dst[:n-1]
+		}
+		n, ok := trailingLiteral(dst[start:])
+		if !literals || !ok {
+			return dst, nil
+		}
+		if int64(len(dst)-start)+n > MaxLine {
+			return dst, violation("line with a literal of %d octets", n)
+		}
+		dst = append(dst, '\r', '\n')
+		for ; n > 0; n-- {
+			c, err := b.next()
+			if err != nil {
+				return dst, err
+			}
+			dst = append(dst, c)
+		}
+	}
+}
+
+// trailingLiteral returns the length of the literal announced at the end of a
+// line.
+func trailingLiteral(line []byte) (int64, bool) {
+	i := len(line) - 1
+	if i < 2 || line[i] != '}' {
+		return 0, false
+	}
+	if i--; line[i] == '+' {
+		i--
+	}
+	var n, scale int64 = 0, 1
+	for ; i >= 0 && line[i] >= '0' && line[i] <= '9'; i-- {
+		if scale > MaxLine {
+			return MaxLine + 1, true
+		}
+		n += int64(line[i]-'0') * scale
+		scale *= 10
+	}
+	return n, i >= 0 && line[i] == '{' && scale > 1
+}

@@ -1,0 +1,512 @@
+package wire
+
+import (
+	"bytes"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Kind is the kind of an Event.
+type Kind int
+
+// The kinds of events.
+const (
+	// Done is the tagged status of a command; Conn.Result has it.
+	Done Kind = iota + 1
+
+	// Fetch is the end of a FETCH response: Seq, and UID and Octets
+	// (RFC822.SIZE) as far as it told them.
+	Fetch
+
+	// Body is a BODY[...] item within a FETCH response. Its octets are read
+	// by BodyTo before the next call of Next, or skipped by it. UID is 0 if
+	// the response has not told it yet.
+	Body
+
+	// Search is a range of results of SEARCH or ESEARCH: Low to High.
+	Search
+
+	// Continue is a continuation request: Text.
+	Continue
+
+	// Notice is an untagged status response.
+	Notice
+
+	// Data is any other untagged response: Name, and Seq or Text.
+	Data
+)
+
+// Event is one thing that the upstream has said.
+type Event struct {
+	Kind Kind
+	Seq  uint32
+	UID  uint32 // 0: not told
+
+	// Octets is RFC822.SIZE for Fetch, -1 where it was not told, and the
+	// length of the data for Body.
+	Octets int64
+
+	Section string // of Body, in upper case: "", "HEADER", "TEXT", ...
+	Origin  int64  // of Body: first octet of a partial one, else -1
+	Nil     bool   // Body is NIL
+
+	Low, High uint32 // of Search
+
+	Name, Text string
+}
+
+// fetchState is the FETCH response being read.
+type fetchState struct {
+	open   bool // its closing parenthesis has not been read
+	seq    uint32
+	uid    uint32
+	octets int64
+	left   int64  // octets of the current body's literal to come
+	quoted []byte // what is left of a body that came as a quoted string
+}
+
+// searchState is the SEARCH or ESEARCH response being read.
+type searchState struct {
+	open     bool
+	extended bool
+}
+
+// Next reads the next event of the commands in flight. After an error, which
+// is the cause of the loss, the connection is gone.
+func (c *Conn) Next() (Event, error) {
+	ev, err := c.event()
+	if err != nil {
+		return Event{}, c.Fail(err)
+	}
+	if ev.Kind == Done && len(c.pending) == 0 {
+		c.release()
+	}
+	return ev, nil
+}
+
+func (c *Conn) event() (Event, error) {
+	switch {
+	case c.fetch.open:
+		return c.fetchItem()
+	case c.search.open:
+		return c.searchItem()
+	}
+	return c.response()
+}
+
+// response reads the start of a response, or all of one that comes as one
+// event.
+func (c *Conn) response() (Event, error) {
+	word, err := c.first()
+	if err != nil {
+		return Event{}, err
+	}
+	switch string(word) {
+	case "*":
+		return c.untagged()
+	case "+":
+		if c.continuations--; c.continuations < 0 {
+			return Event{}, violation("a continuation request that nothing asked for")
+		}
+		c.text, err = c.line(c.text[:0], false)
+		return Event{Kind: Continue, Text: string(bytes.TrimSpace(c.text))}, err
+	}
+	if err := c.checkTag(word); err != nil {
+		return Event{}, err
+	}
+	tag := string(word)
+	if word, err = c.word(c.scratch[:0]); err != nil {
+		return Event{}, err
+	}
+	if !isStatus(word) {
+		return Event{}, violation("status %q", word)
+	}
+	c.status, err = c.readStatus(tag, string(word))
+	return Event{Kind: Done}, err
+}
+
+// first reads the first word of a response as it is, and the blank behind it.
+func (c *Conn) first() ([]byte, error) {
+	word := c.scratch[:0]
+	for {
+		b, err := c.peek()
+		if err != nil {
+			return nil, err
+		}
+		if b == '\r' || b == '\n' {
+			break
+		}
+		c.r++
+		if b == ' ' {
+			break
+		}
+		if len(word) >= 64 {
+			return nil, violation("a response that starts with %q", word)
+		}
+		word = append(word, b)
+	}
+	c.scratch = word
+	return word, nil
+}
+
+func (c *Conn) untagged() (Event, error) {
+	b, err := c.peek()
+	if err != nil {
+		return Event{}, err
+	}
+	var seq uint32
+	numbered := '0' <= b && b <= '9'
+	if numbered {
+		if seq, err = c.number32(); err == nil {
+			err = c.expect(' ')
+		}
+		if err != nil {
+			return Event{}, err
+		}
+	}
+	word, err := c.word(c.scratch[:0])
+	if err != nil {
+		return Event{}, err
+	}
+	c.scratch = word
+	if numbered && (string(word) == "FETCH" || string(word) == "UIDFETCH") {
+		return c.startFetch(seq, len(word) == len("UIDFETCH"))
+	}
+	switch name := string(word); {
+	case numbered:
+		return c.numbered(seq, name)
+	case isStatus(word):
+		s, err := c.readStatus("*", name)
+		c.last = s
+		return Event{Kind: Notice}, err
+	case name == "SEARCH" || name == "ESEARCH":
+		c.search = searchState{open: true, extended: name == "ESEARCH"}
+		return c.searchItem()
+	default:
+		return c.data(name)
+	}
+}
+
+// numbered reads the rest of a response such as "5 EXISTS".
+func (c *Conn) numbered(seq uint32, name string) (Event, error) {
+	var err error
+	if c.text, err = c.line(c.text[:0], true); err != nil {
+		return Event{}, err
+	}
+	if err := c.chat(len(c.text)); err != nil {
+		return Event{}, err
+	}
+	switch name {
+	case "EXISTS":
+		c.mailbox.Exists = seq
+	case "EXPUNGE":
+		if c.mailbox.Exists > 0 {
+			c.mailbox.Exists--
+		}
+	}
+	return Event{Kind: Data, Name: name, Seq: seq}, nil
+}
+
+// data reads the rest of any other response.
+func (c *Conn) data(name string) (Event, error) {
+	var err error
+	if c.text, err = c.line(c.text[:0], true); err != nil {
+		return Event{}, err
+	}
+	if err := c.chat(len(c.text)); err != nil {
+		return Event{}, err
+	}
+	text := string(bytes.TrimSpace(c.text))
+	if name == "CAPABILITY" {
+		c.caps = capabilities(text)
+	}
+	return Event{Kind: Data, Name: name, Text: text}, nil
+}
+
+// chat counts the octets of a line that answers nothing in particular.
+func (c *Conn) chat(n int) error {
+	if c.chatter += int64(n) + 2; c.chatter > MaxChatter {
+		return violation("%d octets of responses that answer nothing", c.chatter)
+	}
+	return nil
+}
+
+// readStatus reads the rest of a status response and takes note of it.
+func (c *Conn) readStatus(tag, word string) (Status, error) {
+	var err error
+	if c.text, err = c.line(c.text[:0], false); err != nil {
+		return Status{}, err
+	}
+	if err := c.chat(len(c.text)); err != nil {
+		return Status{}, err
+	}
+	s := parseStatus(tag, word, c.text)
+	if tag == "*" && (word == "NO" || word == "BYE") {
+		c.notice = s
+	}
+	if tag == "*" && word == "BYE" {
+		c.mu.Lock()
+		c.bye = &ByeError{s}
+		c.mu.Unlock()
+	}
+	c.note(s)
+	return s, nil
+}
+
+// ByeError is the loss of a connection that the upstream has announced.
+type ByeError struct{ Status Status }
+
+func (e *ByeError) Error() string { return "imap: upstream closed: " + e.Status.String() }
+
+// note takes what a response code tells of server and mailbox.
+func (c *Conn) note(s Status) {
+	m := &c.mailbox
+	switch s.Code {
+	case "CAPABILITY":
+		c.caps = capabilities(s.Args)
+	case "UIDVALIDITY":
+		n := parse32(s.Args)
+		if m.UIDValidity != 0 && n != m.UIDValidity {
+			m.Rebuilt = true
+			return
+		}
+		m.UIDValidity = n
+	case "UIDNEXT":
+		if m.UIDNext == 0 {
+			m.UIDNext = parse32(s.Args)
+		}
+	case "UIDNOTSTICKY":
+		m.UIDNotSticky = true
+	case "MAILBOXID":
+		m.MailboxID = strings.Trim(s.Args, "()")
+	case "PERMANENTFLAGS":
+		m.PermanentFlags, m.Deletable, m.Seeable = true, false, false
+		for _, f := range strings.Fields(strings.Trim(s.Args, "()")) {
+			m.Deletable = m.Deletable || strings.EqualFold(f, `\Deleted`)
+			m.Seeable = m.Seeable || strings.EqualFold(f, `\Seen`)
+		}
+	}
+}
+
+func parse32(s string) uint32 {
+	n, _ := strconv.ParseUint(s, 10, 32)
+	return uint32(n)
+}
+
+// startFetch reads up to the first event of a FETCH response, or of one that
+// has the UID in the place of the sequence number (RFC 9586 §3.3).
+func (c *Conn) startFetch(seq uint32, byUID bool) (Event, error) {
+	c.fetch = fetchState{open: true, seq: seq, octets: -1, quoted: c.fetch.quoted[:0]}
+	if byUID {
+		c.fetch.seq, c.fetch.uid = 0, seq
+	}
+	err := c.expect(' ')
+	if err == nil {
+		err = c.expect('(')
+	}
+	if err != nil {
+		return Event{}, err
+	}
+	return c.fetchItem()
+}
+
+// fetchItem reads items up to a body or the end of the response.
+func (c *Conn) fetchItem() (Event, error) {
+	f := &c.fetch
+	if err := c.discard(f.left); err != nil {
+		return Event{}, err
+	}
+	f.left, f.quoted = 0, f.quoted[:0]
+	for {
+		b, err := c.peek()
+		if err != nil {
+			return Event{}, err
+		}
+		switch b {
+		case ' ':
+			c.r++
+			continue
+		case ')':
+			c.r++
+			f.open = false
+			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets}, c.endLine()
+		}
+		name, err := c.word(c.scratch[:0])
+		if err != nil {
+			return Event{}, err
+		}
+		c.scratch = name
+		if len(name) == 0 {
+			return Event{}, violation("%q where a FETCH item must stand", b)
+		}
+		switch string(name) {
+		case "UID":
+			if err = c.expect(' '); err == nil {
+				f.uid, err = c.number32()
+			}
+		case "RFC822.SIZE":
+			if err = c.expect(' '); err == nil {
+				f.octets, err = c.sizeOrNil()
+			}
+		case "BODY":
+			var isBody bool
+			var ev Event
+			if ev, isBody, err = c.body(); isBody && err == nil {
+				return ev, nil
+			}
+		default:
+			err = c.skipItem()
+		}
+		if err != nil {
+			return Event{}, err
+		}
+	}
+}
+
+// sizeOrNil reads a size. Some servers say NIL where they have none.
+func (c *Conn) sizeOrNil() (int64, error) {
+	if b, err := c.peek(); err == nil && (b == 'N' || b == 'n') {
+		return -1, c.skipAtom()
+	}
+	return c.number()
+}
+
+// skipItem skips section, origin and value of an item nobody asked for.
+func (c *Conn) skipItem() error {
+	if b, err := c.peek(); err == nil && b == '[' {
+		if _, _, err := c.section(); err != nil {
+			return err
+		}
+	}
+	if err := c.expect(' '); err != nil {
+		return err
+	}
+	return c.skipValue()
+}
+
+// body reads what follows the word BODY. Without a section it is a body
+// structure, which is skipped.
+func (c *Conn) body() (ev Event, isBody bool, err error) {
+	if b, err := c.peek(); err != nil || b != '[' {
+		if err == nil {
+			err = c.skipItem()
+		}
+		return ev, false, err
+	}
+	ev = Event{Kind: Body, Seq: c.fetch.seq, UID: c.fetch.uid}
+	if ev.Section, ev.Origin, err = c.section(); err != nil {
+		return ev, true, err
+	}
+	if err = c.expect(' '); err != nil {
+		return ev, true, err
+	}
+	b, err := c.peek()
+	switch {
+	case err != nil:
+	case b == '{':
+		c.fetch.left, err = c.literal()
+		ev.Octets = c.fetch.left
+	case b == '"':
+		c.fetch.quoted, err = c.quoted(c.fetch.quoted[:0])
+		ev.Octets = int64(len(c.fetch.quoted))
+	case b == 'N' || b == 'n':
+		ev.Nil = true
+		err = c.skipAtom()
+	default:
+		err = violation("%q where the data of a BODY must stand", b)
+	}
+	return ev, true, err
+}
+
+// section reads "[section]" and "<origin>" where there is one.
+func (c *Conn) section() (string, int64, error) {
+	section := c.scratch[:0]
+	for depth := 0; ; {
+		b, err := c.next()
+		if err != nil {
+			return "", 0, err
+		}
+		if b == '\r' || b == '\n' || len(section) > 1024 {
+			return "", 0, violation("section %.40q", section)
+		}
+		section = append(section, b)
+		if b == '[' {
+			depth++
+		} else if b == ']' {
+			if depth--; depth == 0 {
+				break
+			}
+		}
+	}
+	c.scratch = section
+	name := ""
+	switch inner := section[1 : len(section)-1]; {
+	case len(inner) == 0:
+	case bytes.EqualFold(inner, []byte("HEADER")):
+		name = "HEADER"
+	case bytes.EqualFold(inner, []byte("TEXT")):
+		name = "TEXT"
+	default:
+		name = strings.ToUpper(string(inner))
+	}
+	if b, err := c.peek(); err != nil || b != '<' {
+		return name, -1, err
+	}
+	c.r++
+	origin, err := c.number()
+	if err == nil {
+		err = c.expect('>')
+	}
+	return name, origin, err
+}
+
+// BodyTo writes what has not been read of the current body to w and returns
+// the number of octets written. An error of w leaves the connection as it is;
+// any other error is the cause of its loss.
+func (c *Conn) BodyTo(w io.Writer) (int64, error) {
+	f := &c.fetch
+	var total int64
+	if len(f.quoted) > 0 {
+		n, err := w.Write(f.quoted)
+		f.quoted = f.quoted[:0]
+		return int64(n), err
+	}
+	for f.left > 0 {
+		if c.r == c.w {
+			if err := c.fill(); err != nil {
+				return total, c.Fail(err)
+			}
+		}
+		k := int(min(f.left, int64(c.w-c.r)))
+		n, err := w.Write(c.buf[c.r : c.r+k])
+		c.r += k
+		f.left -= int64(k)
+		total += int64(n)
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// BodyLeft returns the number of octets of the current body not read yet.
+func (c *Conn) BodyLeft() int64 { return c.fetch.left }
+
+func (c *Conn) skipFetch() error {
+	for c.fetch.open {
+		if _, err := c.fetchItem(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Conn) skipSearch() error {
+	for c.search.open {
+		if _, err := c.searchItem(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

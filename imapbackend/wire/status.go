@@ -1,0 +1,116 @@
+package wire
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Status is a status response (RFC 9051 §7.1): tagged, or untagged with Tag
+// "*". Code is in upper case without its brackets, Args what follows it.
+type Status struct {
+	Tag  string
+	Type string // OK, NO, BAD, BYE or PREAUTH
+	Code string
+	Args string
+	Text string
+}
+
+// OK reports success.
+func (s Status) OK() bool { return s.Type == "OK" }
+
+// String is the status as it goes into logs and errors, without its tag.
+func (s Status) String() string {
+	var b strings.Builder
+	b.WriteString(s.Type)
+	if s.Code != "" {
+		b.WriteString(" [" + s.Code)
+		if s.Args != "" {
+			b.WriteString(" " + s.Args)
+		}
+		b.WriteString("]")
+	}
+	if s.Text != "" {
+		b.WriteString(" " + s.Text)
+	}
+	return b.String()
+}
+
+// isStatus reports whether word, in upper case, is a status.
+func isStatus(word []byte) bool {
+	switch string(word) {
+	case "OK", "NO", "BAD", "BYE", "PREAUTH":
+		return true
+	}
+	return false
+}
+
+// parseStatus parses what follows the word of a status response.
+func parseStatus(tag, word string, rest []byte) Status {
+	s := Status{Tag: tag, Type: word}
+	rest = bytes.TrimLeft(rest, " ")
+	if len(rest) > 0 && rest[0] == '[' {
+		if end := codeEnd(rest); end > 0 {
+			code, args, _ := strings.Cut(string(rest[1:end]), " ")
+			s.Code, s.Args = strings.ToUpper(code), strings.TrimSpace(args)
+			rest = rest[end+1:]
+		}
+	}
+	s.Text = strings.TrimSpace(string(rest))
+	return s
+}
+
+// codeEnd returns the index of the bracket that ends the response code at the
+// start of b. Brackets in quoted strings, and in lists such as the keywords of
+// PERMANENTFLAGS, do not. Where that finds none, the first bracket ends it.
+func codeEnd(b []byte) int {
+	depth, quoted := 0, false
+	for i := 1; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted:
+			if c == '\\' {
+				i++
+			} else if c == '"' {
+				quoted = false
+			}
+		case c == '"':
+			quoted = true
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case c == ']' && depth <= 0:
+			return i
+		}
+	}
+	return bytes.IndexByte(b, ']')
+}
+
+// plain returns s reduced to printable ASCII without what has a meaning at its
+// start, as text that go-imap may parse.
+func plain(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > 512 {
+		s = s[:512]
+	}
+	return strings.TrimLeft(s, " [")
+}
+
+// capabilities splits a list of capabilities and drops what is not an atom.
+func capabilities(list string) []string {
+	var out []string
+	for _, c := range strings.Fields(list) {
+		if len(c) <= 256 && strings.IndexFunc(c, notAtom) < 0 {
+			out = append(out, strings.ToUpper(c))
+		}
+	}
+	return out
+}
+
+func notAtom(r rune) bool {
+	return r <= ' ' || r > '~' || strings.ContainsRune(`(){}[]%*"\`, r)
+}

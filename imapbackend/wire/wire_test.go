@@ -1,0 +1,407 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/client"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stream is a connection that delivers fixed octets in chunks of at most step,
+// then ends, and keeps what is written to it.
+type stream struct {
+	in    string
+	step  int
+	wrote bytes.Buffer
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if s.in == "" {
+		return 0, io.EOF
+	}
+	n := min(len(p), len(s.in), s.step)
+	copy(p, s.in[:n])
+	s.in = s.in[n:]
+	return n, nil
+}
+
+func (s *stream) Write(p []byte) (int, error)      { return s.wrote.Write(p) }
+func (s *stream) Close() error                     { return nil }
+func (s *stream) LocalAddr() net.Addr              { return nil }
+func (s *stream) RemoteAddr() net.Addr             { return nil }
+func (s *stream) SetDeadline(time.Time) error      { return nil }
+func (s *stream) SetReadDeadline(time.Time) error  { return nil }
+func (s *stream) SetWriteDeadline(time.Time) error { return nil }
+
+// crlf turns the lines of a test into those of the protocol.
+func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
+
+// play starts one command and returns what Next makes of in, an event a line.
+func play(in string, step int) []string {
+	c := New(&stream{in: in, step: step}, time.Minute)
+	defer c.Close()
+	if err := c.Start("TEST"); err != nil {
+		return []string{err.Error()}
+	}
+	var out []string
+	for {
+		ev, err := c.Next()
+		if err != nil {
+			return append(out, "error: "+err.Error())
+		}
+		switch ev.Kind {
+		case Done:
+			return append(out, "done: "+c.Result().String())
+		case Fetch:
+			out = append(out, fmt.Sprintf("fetch %d uid %d octets %d", ev.Seq, ev.UID, ev.Octets))
+		case Body:
+			var b bytes.Buffer
+			if _, err := c.BodyTo(&b); err != nil {
+				return append(out, "body error: "+err.Error())
+			}
+			if int64(b.Len()) != ev.Octets {
+				return append(out, fmt.Sprintf("body of %d octets, announced %d", b.Len(), ev.Octets))
+			}
+			line := fmt.Sprintf("body %d uid %d [%s]<%d> %q", ev.Seq, ev.UID, ev.Section, ev.Origin, b.String())
+			if ev.Nil {
+				line = fmt.Sprintf("body %d uid %d [%s] NIL", ev.Seq, ev.UID, ev.Section)
+			}
+			out = append(out, line)
+		case Search:
+			out = append(out, fmt.Sprintf("search %d-%d", ev.Low, ev.High))
+		case Notice:
+			out = append(out, "notice: "+c.last.String())
+		case Data:
+			out = append(out, strings.TrimRight(fmt.Sprintf("data %s %d %s", ev.Name, ev.Seq, ev.Text), " "))
+		default:
+			out = append(out, fmt.Sprintf("event %d", ev.Kind))
+		}
+	}
+}
+
+// Requirements I-CONN-3, I-FETCH-2, I-FETCH-4: what a server may send, in any
+// order and form.
+var streams = []struct {
+	name string
+	in   string
+	want []string
+}{
+	{"listing", "* 1 FETCH (UID 7 RFC822.SIZE 100)\n* 2 FETCH (RFC822.SIZE 9223372036854775807 UID 4294967295)\nP1 OK done\n", []string{
+		"fetch 1 uid 7 octets 100", "fetch 2 uid 4294967295 octets 9223372036854775807", "done: OK done"}},
+	{"lower case, blanks, bare LF", "* 3 fetch (uid 9  rfc822.size 1 ) \n* 4 FETCH (UID 10)\x00P1 ok fine\n", []string{
+		"fetch 3 uid 9 octets 1", "fetch 4 uid 10 octets -1", "done: OK fine"}},
+	{"body, UID before", "* 1 FETCH (UID 7 BODY[] {5}\nab\n)c)\nP1 OK x\n", []string{
+		`body 1 uid 7 []<-1> "ab\r\n)"`, "error: "}},
+	{"body, UID behind", "* 1 FETCH (BODY[] {4}\nab\n UID 7)\nP1 OK x\n", []string{
+		`body 1 uid 0 []<-1> "ab\r\n"`, "fetch 1 uid 7 octets -1", "done: OK x"}},
+	{"quoted and NIL", "* 1 FETCH (UID 7 BODY[] \"a\\\"b\\\\\")\n* 2 FETCH (UID 8 BODY[] NIL)\n* 3 FETCH (UID 9 BODY[] \"\")\nP1 OK x\n", []string{
+		`body 1 uid 7 []<-1> "a\"b\\"`, "fetch 1 uid 7 octets -1", "body 2 uid 8 [] NIL", "fetch 2 uid 8 octets -1",
+		`body 3 uid 9 []<-1> ""`, "fetch 3 uid 9 octets -1", "done: OK x"}},
+	{"sections", "* 1 FETCH (UID 7 BODY[HEADER] {2}\n\n BODY[text]<0> {3}\na)\n BODY[HEADER.FIELDS (\"A]\" B)] {1}\nx)\nP1 OK x\n", []string{
+		`body 1 uid 7 [HEADER]<-1> "\r\n"`, `body 1 uid 7 [TEXT]<0> "a)\r"`, "error: "}},
+	{"unknown items", "* 1 FETCH (FLAGS (a]b \\Seen) X-THING ((\"q)\" {3}\n)(\n) NIL) BODY (\"TEXT\" NIL (1)) BINARY[1]<3> {2}\nxy MODSEQ (12) UID 7)\nP1 OK x\n", []string{
+		"error: "}},
+	{"unknown items, well formed", "* 1 FETCH (FLAGS (a]b \\Seen) X-THING ((\"q)\" {4}\n)(\n NIL)) BODY (\"TEXT\" NIL (1)) BINARY[1]<3> {2}\nxy MODSEQ (12) UID 7)\nP1 OK x\n", []string{
+		"fetch 1 uid 7 octets -1", "done: OK x"}},
+	{"protocol in a body", "* 1 FETCH (UID 7 BODY[] {22}\n* 9 EXISTS\nP1 NO bad\n)\nP1 OK x\n", []string{
+		`body 1 uid 7 []<-1> "* 9 EXISTS\r\nP1 NO bad\r"`, "error: "}},
+	{"protocol in a body, right length", "* 1 FETCH (UID 7 BODY[] {23}\n* 9 EXISTS\nP1 NO bad\n)\nP1 OK x\n", []string{
+		`body 1 uid 7 []<-1> "* 9 EXISTS\r\nP1 NO bad\r\n"`, "fetch 1 uid 7 octets -1", "done: OK x"}},
+	{"NUL and 8-bit", "* 1 FETCH (UID 7 BODY[] {4}\n\x00\xff)\x01)\nP1 OK x\n", []string{
+		"body 1 uid 7 []<-1> \"\\x00\\xff)\\x01\"", "fetch 1 uid 7 octets -1", "done: OK x"}},
+	{"search", "* SEARCH 1 5 3 \n* SEARCH\n* SEARCH 7 (MODSEQ 9)\nP1 OK x\n", []string{
+		"search 1-1", "search 5-5", "search 3-3", "data SEARCH 0", "data SEARCH 0", "search 7-7", "data SEARCH 0", "done: OK x"}},
+	{"esearch", "* ESEARCH (TAG \"P1\") UID COUNT 3 ALL 2:4,9\n* ESEARCH (TAG \"P1\") UID\n* ESEARCH UID ALL 9:7\nP1 OK x\n", []string{
+		"search 2-4", "search 9-9", "data SEARCH 0", "data SEARCH 0", "search 7-9", "data SEARCH 0", "done: OK x"}},
+	{"unilateral data", "* 5 EXISTS\n* 2 RECENT\n* 1 EXPUNGE\n* FLAGS (\\Seen {3}\na b)\n* 7 WHATEVER (x)\n* OK [ALERT] beware {5}\n* VANISHED 1:2\nP1 OK x\n", []string{
+		"data EXISTS 5", "data RECENT 2", "data EXPUNGE 1", "data FLAGS 0 (\\Seen {3}\r\na b)", "data WHATEVER 7",
+		"notice: OK [ALERT] beware {5}", "data VANISHED 0 1:2", "done: OK x"}},
+	{"codes", "* OK [PERMANENTFLAGS (a]b \\*)] yes\n* NO [inuse] wait\nP1 NO nothing\n", []string{
+		"notice: OK [PERMANENTFLAGS (a]b \\*)] yes", "notice: NO [INUSE] wait", "done: NO [INUSE] nothing"}},
+	{"bye", "* BYE [UNAVAILABLE] down\n", []string{
+		"notice: BYE [UNAVAILABLE] down", "error: imap: upstream closed: BYE [UNAVAILABLE] down"}},
+	{"empty stream", "", []string{"error: unexpected EOF"}},
+}
+
+func TestStreams(t *testing.T) {
+	for _, tt := range streams {
+		in := strings.ReplaceAll(crlf(tt.in), "\x00P1", "\nP1") // one bare LF
+		for _, step := range []int{1, 2, 7, 1 << 20} {
+			t.Run(fmt.Sprintf("%s/%d", tt.name, step), func(t *testing.T) {
+				got := play(in, step)
+				want := tt.want
+				if last := len(want) - 1; want[last] == "error: " && len(got) == len(want) && strings.HasPrefix(got[last], "error: ") {
+					got, want = got[:last], want[:last]
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}
+
+// A stream cut anywhere gives the events before the cut and then a loss: never
+// a body that is not whole, never a result.
+func TestStreamsCut(t *testing.T) {
+	for _, tt := range streams {
+		in := strings.ReplaceAll(crlf(tt.in), "\x00P1", "\nP1")
+		whole := play(in, 1<<20)
+		for cut := range len(in) {
+			got := play(in[:cut], 1<<20)
+			last := len(got) - 1
+			if !strings.HasPrefix(got[last], "error: ") && !strings.HasPrefix(got[last], "body error: ") {
+				t.Errorf("%s cut at %d: ends in %q", tt.name, cut, got[last])
+			}
+			for i, ev := range got[:last] {
+				if i >= len(whole) || ev != whole[i] {
+					t.Errorf("%s cut at %d: event %q", tt.name, cut, ev)
+				}
+			}
+		}
+	}
+}
+
+// hazards are replies that crash, hang or exhaust go-imap's client, or would
+// let message octets be read as protocol (go-imap v1.2.1). T stands for the
+// tag.
+var hazards = []struct {
+	name  string
+	reply string
+	cause string // of the loss; "" if the connection must survive
+}{
+	{"FETCH without argument", "* 5 FETCH\r\nT OK x\r\n", "protocol"},
+	{"FETCH without a list", "* 5 FETCH UID\r\nT OK x\r\n", "protocol"},
+	{"EXISTS without number", "* EXISTS\r\nT OK x\r\n", ""},
+	{"EXPUNGE without number", "* EXPUNGE\r\nT OK x\r\n", ""},
+	{"RECENT without number", "* RECENT\r\nT OK x\r\n", ""},
+	{"number alone", "* 5\r\nT OK x\r\n", "protocol"},
+	{"deep nesting in unknown data", "* X " + strings.Repeat("(", 60000) + "\r\nT OK x\r\n", ""},
+	{"deep nesting in FETCH", "* 1 FETCH (X " + strings.Repeat("(", 1<<20) + "\r\nT OK x\r\n", "nested"},
+	{"endless line", "* X " + strings.Repeat("a", 1<<20) + "\r\nT OK x\r\n", "line above"},
+	{"long atom", "* FLAGS (" + strings.Repeat("a", 60000) + ")\r\nT OK x\r\n", ""},
+	{"huge literal", "* X {3221225472}\r\n", "literal"},
+	{"huge literal in FETCH", "* 1 FETCH (X {9223372036854775807}\r\nabc", "EOF"},
+	{"length above 63 bits", "* 1 FETCH (BODY[] {18446744073709551616}\r\n* 77 EXISTS\r\n", "63 bits"},
+	{"continuations", strings.Repeat("+ x\r\n", 5000) + "T OK x\r\n", "nothing asked"},
+	{"unparsable code", "T OK [((] x\r\n", ""},
+	{"unfinished code", "T OK [CAPABILITY x\r\n", ""},
+	{"capabilities beyond atoms", "T OK [CAPABILITY IMAP4rev1 a(b \"x\" {5} ]] x\r\n", ""},
+	{"lower case status", "T ok x\r\n", ""},
+	{"status of no kind", "T MAYBE x\r\n", "protocol"},
+	{"long tag", strings.Repeat("A", 100) + " OK x\r\n", "protocol"},
+	{"literal in free text", "* OK look {5}\r\nT OK x\r\n", ""},
+	{"bye", "* BYE go\r\n", "upstream closed"},
+	{"silence", "", "EOF"},
+}
+
+func TestHazardsUnderGoImap(t *testing.T) {
+	for _, tt := range hazards {
+		t.Run(tt.name, func(t *testing.T) {
+			err := noop(t, tt.reply)
+			switch {
+			case tt.cause == "" && err != nil:
+				t.Errorf("connection lost: %v", err)
+			case tt.cause != "" && (err == nil || !strings.Contains(err.Error(), tt.cause)):
+				t.Errorf("cause %v, want %q", err, tt.cause)
+			}
+		})
+	}
+}
+
+// noop runs NOOP by go-imap's client against a server that answers reply, and
+// returns the cause of the loss.
+func noop(t testing.TB, reply string) error {
+	near, far := net.Pipe()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		defer far.Close()
+		far.SetDeadline(time.Now().Add(10 * time.Second))
+		line := make([]byte, 100)
+		n, err := far.Read(line)
+		if err != nil {
+			return
+		}
+		tag, _, _ := strings.Cut(string(line[:n]), " ")
+		go io.Copy(io.Discard, far)
+		if strings.HasPrefix(reply, "T ") {
+			reply = tag + reply[1:]
+		}
+		io.WriteString(far, strings.ReplaceAll(reply, "\nT ", "\n"+tag+" "))
+	}()
+	c := New(near, time.Minute)
+	c.caps = []string{"IMAP4REV1"}
+	c.Offer()
+	cl, err := client.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Begin(0)
+	cl.Noop()
+	err = c.Err()
+	c.Close()
+	<-cl.LoggedOut()
+	<-served
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%w (EOF)", err)
+	}
+	return err
+}
+
+func FuzzStream(f *testing.F) {
+	for _, tt := range streams {
+		f.Add(crlf(tt.in))
+	}
+	for _, tt := range hazards {
+		if len(tt.reply) < 1<<12 {
+			f.Add(tt.reply)
+		}
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		// As the answer to a command of ours, whole and octet by octet.
+		whole := play(in, 1<<20)
+		if diff := cmp.Diff(whole, play(in, 1)); diff != "" {
+			t.Errorf("in one piece and octet by octet differ:\n%s", diff)
+		}
+		// And under go-imap's client: the process lives.
+		noop(t, in)
+	})
+}
+
+// What go-imap reads is canonical: it never sees text that it could take for
+// syntax, and no message data.
+func TestRewrite(t *testing.T) {
+	in := crlf("* 3 EXISTS\n* OK [UIDVALIDITY 7] [x\n* 1 FETCH (FLAGS (a]b) BODY[] {3}\nxyz)\n" +
+		"* SEARCH 1 2 3\n* ESEARCH ALL 1:3\n* ENABLED (((\n* CAPABILITY IMAP4rev1 (( OK\n* NO \n" +
+		"abc OK [READ-WRITE] done\x01\n")
+	c := New(&stream{in: in, step: 5}, time.Minute)
+	defer c.Close()
+	c.Begin(0)
+	io.WriteString(c, "abc NOOP\r\n")
+	var got []byte
+	for !bytes.Contains(got, []byte("abc OK")) || !bytes.HasSuffix(got, []byte("\r\n")) {
+		p := make([]byte, 16)
+		n, err := c.Read(p)
+		if err != nil {
+			t.Fatalf("%v after %q", err, got)
+		}
+		got = append(got, p[:n]...)
+	}
+	want := crlf("* 3 EXISTS\n* OK x\n* CAPABILITY IMAP4REV1 OK\n* NO -\nabc OK [READ-WRITE] done?\n")
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Error(diff)
+	}
+	if m := c.Mailbox(); m.Exists != 3 || m.UIDValidity != 7 {
+		t.Errorf("mailbox: %+v", m)
+	}
+}
+
+// A message passes through one buffer: no allocation that grows with it
+// (P-RETR-5), and none is left with the connection when it idles.
+func TestBodyAllocations(t *testing.T) {
+	const octets = 8 << 20
+	body := strings.Repeat("x", octets)
+	in := fmt.Sprintf("* 1 FETCH (UID 7 BODY[] {%d}\r\n%s)\r\nP1 OK x\r\n", octets, body)
+	var before, after runtime.MemStats
+	s := &stream{in: in, step: 1 << 16}
+	c := New(s, time.Minute)
+	if err := c.Start("TEST"); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&before)
+	for {
+		ev, err := c.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Kind == Done {
+			break
+		}
+		if ev.Kind == Body {
+			if n, err := c.BodyTo(io.Discard); n != octets || err != nil {
+				t.Fatalf("BodyTo: %d, %v", n, err)
+			}
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 2*bufferSize {
+		t.Errorf("%d octets allocated for a message of %d", got, octets)
+	}
+	if c.buf != nil {
+		t.Error("an idle connection holds a buffer")
+	}
+}
+
+// A listing costs no allocation per message (design, section 3).
+func TestListingAllocations(t *testing.T) {
+	line := "* 12345 FETCH (UID 1234567 RFC822.SIZE 123456)\r\n"
+	c := New(&stream{in: strings.Repeat(line, 3000), step: 1 << 16}, time.Minute)
+	if err := c.Start("TEST"); err != nil {
+		t.Fatal(err)
+	}
+	c.Next()
+	if n := testing.AllocsPerRun(2000, func() {
+		if _, err := c.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations per message", n)
+	}
+}
+
+// The clock of progress runs while the upstream is awaited only, and its end
+// is the cause of the loss (I-KEEP-2).
+func TestProgress(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go io.Copy(io.Discard, far)
+	c := New(near, time.Millisecond)
+	if err := c.Start("TEST"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Next()
+	if !errors.Is(err, ErrTimeout) || !errors.Is(c.Err(), ErrTimeout) {
+		t.Errorf("error %v, cause %v", err, c.Err())
+	}
+	if err := c.Start("TEST"); !errors.Is(err, ErrTimeout) {
+		t.Errorf("the first cause is not kept: %v", err)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the socket's own error shows")
+	}
+}
+
+func BenchmarkListing(b *testing.B) {
+	line := "* 12345 FETCH (UID 1234567 RFC822.SIZE 123456)\r\n"
+	in := strings.Repeat(line, 10000) + "P1 OK x\r\n"
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
+	for b.Loop() {
+		c := New(&stream{in: in, step: 1 << 16}, time.Minute)
+		if err := c.Start("TEST"); err != nil {
+			b.Fatal(err)
+		}
+		for {
+			ev, err := c.Next()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if ev.Kind == Done {
+				break
+			}
+		}
+	}
+}
