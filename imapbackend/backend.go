@@ -1,0 +1,256 @@
+package imapbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap"
+	"github.com/emersion/go-sasl"
+	"golang.org/x/text/secure/precis"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// Backend logs users in on one upstream. It is safe for concurrent use.
+type Backend struct{ opts Options }
+
+var _ proxy.Backend = (*Backend)(nil)
+
+// New checks opts and returns a Backend. It does not contact the upstream.
+func New(opts Options) (*Backend, error) {
+	host, port, err := net.SplitHostPort(opts.Address)
+	if err != nil || host == "" || port == "" {
+		return nil, fmt.Errorf("address %q is not host:port", opts.Address)
+	}
+	setDefault(&opts.Name, host)
+	setDefault(&opts.ServerName, host)
+	setDefault(&opts.TLS, TLSImplicit)
+	setDefault(&opts.Mailbox, "INBOX")
+	setDefault(&opts.WithoutUIDPLUS, Flag)
+	setDefault(&opts.Seen, SeenNever)
+	switch {
+	case !slices.Contains([]TLSMode{TLSImplicit, TLSStartTLS, TLSNone}, opts.TLS):
+		err = fmt.Errorf("unknown TLS mode %q", opts.TLS)
+	case opts.TLS == TLSNone && !opts.Insecure && !isLoopback(host):
+		err = errors.New("an upstream without TLS must be on a loopback address, or insecure must be set")
+	case !slices.Contains([]WithoutUIDPLUS{Flag, Refuse}, opts.WithoutUIDPLUS):
+		err = fmt.Errorf("unknown policy %q without UIDPLUS", opts.WithoutUIDPLUS)
+	case !slices.Contains([]Seen{SeenNever, SeenOnRetr, SeenOnQuit}, opts.Seen):
+		err = fmt.Errorf("unknown policy %q for \\Seen", opts.Seen)
+	case opts.ShowDeleted && opts.WithoutUIDPLUS == Flag:
+		err = errors.New("messages that UPDATE only flags \\Deleted must be hidden from later sessions")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Backend{opts}, nil
+}
+
+func setDefault[T ~string](v *T, def T) {
+	if *v == "" {
+		*v = def
+	}
+}
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// Login implements proxy.Backend: it connects, verifies the user, and learns
+// which mailbox that is.
+func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	u, err := dial(ctx, &b.opts)
+	if err != nil {
+		return nil, err
+	}
+	l, err := u.authenticate(ctx, cred)
+	if err != nil {
+		u.logout(ctx)
+		return nil, err
+	}
+	return l, nil
+}
+
+// login is a verified user on a connection without a selected mailbox.
+type login struct {
+	u  *upstream // nil once a Maildrop owns it
+	id proxy.Identity
+}
+
+// authenticate brings a connection that has greeted to where the mailbox is
+// named but not selected. On error the caller closes it.
+func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*login, error) {
+	defer u.watch(ctx)()
+	if strings.ContainsRune(cred.Authzid+cred.Username+cred.Password, 0) {
+		return nil, withCause(proxy.ErrAuth, errors.New("NUL in a credential"))
+	}
+	u.secrets = secretsOf(cred)
+	if u.conn.Has("ID") {
+		if err := u.identify(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := u.logIn(ctx, cred); err != nil {
+		return nil, err
+	}
+	if u.conn.Capabilities() == nil {
+		if err := u.askCapabilities(ctx); err != nil {
+			return nil, err
+		}
+	}
+	l := &login{u: u, id: proxy.Identity{
+		Upstream: u.opts.Name,
+		User:     canonical(cred),
+		Mailbox:  u.opts.Mailbox,
+	}}
+	if u.conn.Has("OBJECTID") {
+		if err := l.askMailboxID(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// canonical returns the name by which two spellings of one user meet. What the
+// upstream gets is the client's octets (requirement P-AUTH-6).
+func canonical(cred proxy.Credential) string {
+	name := cred.Username
+	if cred.Authzid != "" {
+		name = cred.Authzid
+	}
+	if prepared, err := precis.UsernameCaseMapped.CompareKey(name); err == nil {
+		return prepared
+	}
+	return name
+}
+
+// logIn sends the credential in the form that the upstream offers
+// (requirement P-SASL-1).
+func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) error {
+	plain := u.conn.Has("AUTH=PLAIN")
+	switch {
+	case plain:
+	case u.conn.Has("LOGINDISABLED"):
+		return setupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
+	case cred.Authzid != "":
+		return setupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
+	case !isASCII(cred.Username + cred.Password):
+		return setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
+	}
+	hadCaps := u.conn.Capabilities()
+	u.conn.ForgetCapabilities()
+	var status wire.Status
+	var err error
+	op := "LOGIN"
+	if plain {
+		op = "AUTHENTICATE PLAIN"
+		status, err = u.execute(ctx, op, 1, func() error {
+			return u.client.Authenticate(sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password))
+		})
+	} else {
+		status, err = u.plainLogin(ctx, hadCaps, cred)
+	}
+	if err != nil || !status.OK() {
+		return u.failed(atLogin, op, status, err)
+	}
+	return nil
+}
+
+// plainLogin sends LOGIN ourselves: go-imap can wait for ever for the word to
+// send a literal.
+func (u *upstream) plainLogin(ctx context.Context, caps []string, cred proxy.Credential) (wire.Status, error) {
+	nonSync := wire.NoLiterals
+	if slices.Contains(caps, "LITERAL+") {
+		nonSync = wire.AnyLiterals
+	} else if slices.Contains(caps, "LITERAL-") {
+		nonSync = wire.ShortLiterals
+	}
+	err := u.conn.StartLogin(cred.Username, cred.Password, nonSync)
+	var status wire.Status
+	if err == nil {
+		status, err = u.conn.Drain()
+	}
+	u.trace(ctx, "LOGIN", status, err)
+	if err == nil && status.OK() {
+		u.client.SetState(imap.AuthenticatedState, nil)
+	}
+	return status, err
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
+}
+
+// identify tells the upstream who we are (RFC 2971). What it answers changes
+// nothing, not even a NO.
+func (u *upstream) identify(ctx context.Context) error {
+	cmd := `ID ("name" "popgate")`
+	if v := u.opts.Version; v != "" && wire.Quotable(v) {
+		cmd = `ID ("name" "popgate" "version" ` + wire.Quote(v) + `)`
+	}
+	if _, err := u.run(ctx, cmd); err != nil {
+		return mapLoss(atLogin, err)
+	}
+	return nil
+}
+
+// Identity implements proxy.Login.
+func (l *login) Identity() proxy.Identity { return l.id }
+
+// Close implements proxy.Login.
+func (l *login) Close() error {
+	if l.u != nil {
+		l.u.logout(context.Background())
+		l.u = nil
+	}
+	return nil
+}
+
+// askMailboxID asks for the mailbox-id before SELECT, so that two names of one
+// mailbox have one lock (RFC 8474 §4.3). Without an answer the name serves.
+func (l *login) askMailboxID(ctx context.Context) error {
+	u := l.u
+	cmd := "STATUS " + encodeMailbox(u.opts.Mailbox) + " (MAILBOXID)"
+	if err := u.conn.Start(cmd); err != nil {
+		return mapLoss(atSelect, err)
+	}
+	for {
+		ev, err := u.conn.Next()
+		if err != nil {
+			u.trace(ctx, cmd, wire.Status{}, err)
+			return mapLoss(atSelect, err)
+		}
+		if ev.Kind == wire.Done {
+			u.trace(ctx, cmd, u.conn.Result(), nil)
+			return nil
+		}
+		if ev.Kind == wire.Data && ev.Name == "STATUS" {
+			l.id.MailboxID = statusMailboxID(ev.Text)
+		}
+	}
+}
+
+// statusMailboxID finds the mailbox-id in what follows STATUS: the mailbox's
+// name, which may hold anything, and a list at the end of the line.
+func statusMailboxID(text string) string {
+	const item = "MAILBOXID ("
+	i := strings.LastIndex(strings.ToUpper(text), item)
+	if i < 0 {
+		return ""
+	}
+	id, _, ok := strings.Cut(text[i+len(item):], ")")
+	if !ok || len(id) > 255 {
+		return ""
+	}
+	return strings.TrimSpace(id)
+}

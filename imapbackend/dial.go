@@ -1,0 +1,238 @@
+package imapbackend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"time"
+
+	"github.com/emersion/go-imap/client"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// Longest waits towards the upstream (requirement I-KEEP-2).
+const (
+	connectTimeout  = 10 * time.Second
+	tlsTimeout      = 10 * time.Second
+	greetingTimeout = 20 * time.Second
+	progressTimeout = 60 * time.Second  // for the next octet of an answer
+	selectTimeout   = 300 * time.Second // the same for SELECT
+	logoutTimeout   = 2 * time.Second
+)
+
+// upstream is one connection to the upstream, from the greeting on. It belongs
+// to one goroutine.
+type upstream struct {
+	opts     *Options
+	conn     *wire.Conn
+	client   *client.Client
+	tls      *tls.ConnectionState // nil without TLS
+	greeting string
+	secrets  []string // never to be logged
+}
+
+// dial connects, makes TLS, and reads greeting and capabilities. Errors are
+// *proxy.Error.
+func dial(ctx context.Context, opts *Options) (*upstream, error) {
+	d := net.Dialer{Timeout: connectTimeout}
+	raw, err := d.DialContext(ctx, "tcp", opts.Address)
+	if err != nil {
+		return nil, mapDial(err)
+	}
+	u := &upstream{opts: opts}
+	conn := raw
+	if opts.TLS == TLSImplicit {
+		if conn, err = u.handshake(ctx, raw); err != nil {
+			raw.Close()
+			return nil, u.tlsFailed(ctx, err)
+		}
+	}
+	u.conn = wire.New(conn, progressTimeout)
+	defer u.watch(ctx)()
+	if err := u.greet(ctx); err != nil {
+		u.conn.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+func (u *upstream) handshake(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, tlsTimeout)
+	defer cancel()
+	t := tls.Client(conn, u.opts.tlsConfig())
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	state := t.ConnectionState()
+	u.tls = &state
+	return t, nil
+}
+
+// tlsFailed logs a failed handshake as what it may be: somebody in between.
+func (u *upstream) tlsFailed(ctx context.Context, err error) *proxy.Error {
+	e := mapTLS(err)
+	if e.Code == proxy.CodeSysPerm {
+		proxy.Logger(ctx).WarnContext(ctx, "security: upstream TLS failed",
+			"upstream", u.opts.Name, "error", err)
+	}
+	return e
+}
+
+// tlsConfig returns the TLS client configuration (requirements O-TLS-2, 3, 7).
+// A shared session cache is left to whoever holds several connections.
+func (o *Options) tlsConfig() *tls.Config {
+	return &tls.Config{
+		ServerName: o.ServerName,
+		RootCAs:    o.RootCAs,
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"imap"},
+	}
+}
+
+// greet reads the greeting, makes STARTTLS where that is configured, learns
+// the capabilities, and puts go-imap's client on the connection.
+func (u *upstream) greet(ctx context.Context) error {
+	u.conn.SetProgress(greetingTimeout)
+	greeting, err := u.conn.Greeting()
+	if err != nil {
+		return mapLoss(atLogin, err)
+	}
+	u.conn.SetProgress(progressTimeout)
+	u.greeting = greeting.String()
+	switch greeting.Type {
+	case "BYE":
+		return mapStatus(atLogin, greeting, fmt.Errorf("imap: greeting: %s", greeting))
+	case "PREAUTH":
+		// The upstream has not checked the user, and on a plain connection
+		// it may be an attacker's way around STARTTLS (I-CONN-1).
+		return setupError(errors.New("imap: greeting PREAUTH: the upstream does not check the user"))
+	}
+	if u.opts.TLS == TLSStartTLS {
+		if err := u.startTLS(ctx); err != nil {
+			return err
+		}
+	}
+	if u.conn.Capabilities() == nil {
+		if err := u.askCapabilities(ctx); err != nil {
+			return err
+		}
+	}
+	if !u.conn.Has("IMAP4REV1") && !u.conn.Has("IMAP4REV2") {
+		return setupError(errors.New("imap: the upstream speaks neither IMAP4rev1 nor IMAP4rev2"))
+	}
+	u.conn.Offer()
+	u.client, err = client.New(u.conn)
+	if err != nil {
+		return mapLoss(atLogin, u.conn.Fail(err))
+	}
+	u.client.ErrorLog = log.New(io.Discard, "", 0) // the cause of a loss is in conn.Err
+	return nil
+}
+
+// startTLS is strict: whatever stands in its way ends the attempt before a
+// credential is sent (O-TLS-7).
+func (u *upstream) startTLS(ctx context.Context) error {
+	if caps := u.conn.Capabilities(); caps != nil && !u.conn.Has("STARTTLS") {
+		return setupError(errors.New("imap: the upstream does not offer STARTTLS"))
+	}
+	status, err := u.run(ctx, "STARTTLS")
+	if err != nil {
+		return mapLoss(atLogin, err)
+	}
+	if !status.OK() {
+		return setupError(fmt.Errorf("imap: STARTTLS: %s", status))
+	}
+	err = u.conn.Upgrade(func(conn net.Conn) (net.Conn, error) { return u.handshake(ctx, conn) })
+	if err != nil {
+		return u.tlsFailed(ctx, err)
+	}
+	return nil
+}
+
+func (u *upstream) askCapabilities(ctx context.Context) error {
+	status, err := u.run(ctx, "CAPABILITY")
+	if err != nil {
+		return mapLoss(atLogin, err)
+	}
+	if !status.OK() {
+		return mapStatus(atLogin, status, fmt.Errorf("imap: CAPABILITY: %s", status))
+	}
+	return nil
+}
+
+// run sends one command of ours and reads its answer.
+func (u *upstream) run(ctx context.Context, cmd string) (wire.Status, error) {
+	status, err := u.conn.Run(cmd)
+	u.trace(ctx, cmd, status, err)
+	return status, err
+}
+
+// execute runs one command of go-imap's. f is to return the library's error,
+// which is replaced by the status or the cause of the loss.
+func (u *upstream) execute(ctx context.Context, cmd string, continuations int, f func() error) (wire.Status, error) {
+	if err := u.conn.Err(); err != nil {
+		return wire.Status{}, err
+	}
+	u.conn.Begin(continuations)
+	err := f()
+	status := u.conn.Result()
+	switch {
+	case u.conn.Err() != nil:
+		err = u.conn.Err()
+	case status.Type == "":
+		// The library gave up before the upstream answered: the two no
+		// longer agree where they are.
+		if err == nil {
+			err = errors.New("imap: no status")
+		}
+		err = u.conn.Fail(err)
+	default:
+		err = nil
+	}
+	u.trace(ctx, cmd, status, err)
+	return status, err
+}
+
+// trace logs one upstream command with its result. cmd holds no secret.
+func (u *upstream) trace(ctx context.Context, cmd string, status wire.Status, err error) {
+	l := proxy.Logger(ctx)
+	if err != nil {
+		l.DebugContext(ctx, "upstream", "command", cmd, "error", err)
+		return
+	}
+	l.DebugContext(ctx, "upstream", "command", cmd, "result", u.clean(status.String()))
+	if status.Code == "ALERT" || status.Code == "CONTACTADMIN" {
+		l.WarnContext(ctx, "upstream alert", "command", cmd, "result", u.clean(status.String()))
+	}
+}
+
+// logout says good-bye, waiting a short time at most, and closes.
+func (u *upstream) logout(ctx context.Context) {
+	if u.conn.Err() == nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
+		defer cancel()
+		defer u.watch(ctx)()
+		u.execute(ctx, "LOGOUT", 0, u.client.Logout)
+	}
+	u.close()
+}
+
+// watch ends the connection when ctx ends before the returned function is
+// called: go-imap knows no contexts.
+func (u *upstream) watch(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { u.conn.Fail(context.Cause(ctx)) })
+}
+
+// close ends the connection and go-imap's goroutine.
+func (u *upstream) close() {
+	u.conn.Close()
+	if u.client != nil {
+		<-u.client.LoggedOut()
+	}
+}

@@ -1,0 +1,188 @@
+package imapbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-imap/utf7"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// keepAlive is the idle time after which the upstream gets a NOOP: well below
+// the 30 minutes of RFC 9051 §5.4 and the patience of address translators.
+const keepAlive = 4 * time.Minute
+
+// maildrop is a selected mailbox with its snapshot.
+type maildrop struct {
+	*snapshot
+	opts      *Options
+	readOnly  bool
+	retrieved []uint32 // retrieved messages to flag \Seen at QUIT
+
+	// mu guards the upstream connection between the session's goroutine, for
+	// as long as a call or an open Body lasts, and the keep-alive timer.
+	mu     sync.Mutex
+	u      *upstream
+	timer  *time.Timer
+	closed bool
+}
+
+var _ proxy.Maildrop = (*maildrop)(nil)
+
+// Open implements proxy.Login.
+func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
+	u := l.u
+	defer u.watch(ctx)()
+	status, err := u.selectMailbox(ctx)
+	if err == nil && status.Type == "NO" && u.conn.Has("ID") {
+		// Some providers refuse SELECT until ID has been sent after the login.
+		if err := u.identify(ctx); err != nil {
+			return nil, err
+		}
+		status, err = u.selectMailbox(ctx)
+	}
+	if err != nil || !status.OK() {
+		return nil, u.failed(atSelect, "SELECT", status, err)
+	}
+	snap, err := u.takeSnapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mb := u.conn.Mailbox()
+	m := &maildrop{
+		snapshot: snap,
+		opts:     u.opts,
+		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable,
+		u:        u,
+	}
+	l.u = nil
+	m.timer = time.AfterFunc(keepAlive, m.keepAlive)
+	return m, nil
+}
+
+// selectMailbox selects the configured mailbox read-write: EXAMINE does not
+// settle UIDVALIDITY on every server.
+func (u *upstream) selectMailbox(ctx context.Context) (wire.Status, error) {
+	u.conn.ResetMailbox()
+	defer u.conn.SetProgress(u.conn.SetProgress(selectTimeout))
+	return u.execute(ctx, "SELECT "+encodeMailbox(u.opts.Mailbox), 0, func() error {
+		_, err := u.client.Select(u.opts.Mailbox, false)
+		return err
+	})
+}
+
+// encodeMailbox returns name as it goes into a command: in modified UTF-7 and
+// quoted (RFC 3501 §5.1.3).
+func encodeMailbox(name string) string {
+	if strings.EqualFold(name, "INBOX") {
+		return "INBOX"
+	}
+	encoded, err := utf7.Encoding.NewEncoder().String(name)
+	if err != nil {
+		encoded = name
+	}
+	return wire.Quote(encoded)
+}
+
+// Messages implements proxy.Maildrop.
+func (m *maildrop) Messages() []proxy.Message { return m.messages }
+
+// ReadOnly implements proxy.Maildrop.
+func (m *maildrop) ReadOnly() bool { return m.readOnly }
+
+// acquire takes the upstream connection for one call and returns the function
+// that gives it back. It fails where the connection or the snapshot is void.
+func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err error) {
+	m.mu.Lock()
+	m.timer.Stop()
+	if err = m.usable(ph); err != nil {
+		m.mu.Unlock()
+		return nil, err
+	}
+	stop := m.u.watch(ctx)
+	return func() {
+		stop()
+		if m.u.conn.Err() == nil {
+			m.timer.Reset(keepAlive)
+		}
+		m.mu.Unlock()
+	}, nil
+}
+
+// usable reports why the upstream connection cannot serve the snapshot.
+func (m *maildrop) usable(ph phase) error {
+	if err := m.u.conn.Err(); err != nil {
+		return mapLoss(ph, fmt.Errorf("imap: connection lost: %w", err))
+	}
+	if m.u.conn.Mailbox().Rebuilt {
+		return &proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt,
+			Err: errors.New("imap: UIDVALIDITY changed during the session")}
+	}
+	return nil
+}
+
+// keepAlive runs when the upstream has been idle for a while. A failure shows
+// at the next command that needs the connection.
+func (m *maildrop) keepAlive() {
+	if !m.mu.TryLock() {
+		return // in use, hence not idle
+	}
+	defer m.mu.Unlock()
+	if m.closed || m.u.conn.Err() != nil {
+		return
+	}
+	status, err := m.u.execute(context.Background(), "NOOP", 0, m.u.client.Noop)
+	if err == nil && status.Type != "BAD" {
+		m.timer.Reset(keepAlive)
+	}
+}
+
+// Retrieved implements proxy.Maildrop with the policy for \Seen. A failure is
+// logged only (requirement I-FLAG-1).
+func (m *maildrop) Retrieved(ctx context.Context, uid uint32) {
+	switch m.opts.Seen {
+	case SeenOnQuit:
+		m.retrieved = append(m.retrieved, uid)
+	case SeenOnRetr:
+		m.flagSeen(ctx, []uint32{uid})
+	}
+}
+
+func (m *maildrop) flagSeen(ctx context.Context, uids []uint32) {
+	if len(uids) == 0 {
+		return
+	}
+	release, err := m.acquire(ctx, atUpdate)
+	if err == nil {
+		defer release()
+		for _, set := range m.sets(uids) {
+			var status wire.Status
+			status, err = m.u.store(ctx, set.text, `+FLAGS.SILENT (\Seen)`)
+			if err != nil || !status.OK() {
+				err = m.u.failed(atUpdate, "STORE", status, err)
+				break
+			}
+		}
+	}
+	if err != nil {
+		proxy.Logger(ctx).WarnContext(ctx, `cannot set \Seen`, "error", err)
+	}
+}
+
+// Close implements proxy.Maildrop.
+func (m *maildrop) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.closed {
+		m.closed = true
+		m.timer.Stop()
+		m.u.logout(context.Background())
+	}
+	return nil
+}

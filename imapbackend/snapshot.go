@@ -1,0 +1,328 @@
+package imapbackend
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// snapshot is the mailbox as it was when it was selected. It never changes.
+type snapshot struct {
+	messages    []proxy.Message // ascending by UID
+	hidden      []uint32        // present but not shown, ascending
+	deleted     []uint32        // flagged \Deleted by others before, ascending
+	uidValidity uint32
+	hashes      map[uint32]string // unique-ids where UIDs do not last, else nil
+	noUniqueIDs error
+	mailbox     string
+	maxLine     int // octets of a command line
+}
+
+// entry is what a listing has told of one message.
+type entry struct {
+	uid    uint32
+	octets int64 // -1: not told
+}
+
+// takeSnapshot lists the selected mailbox (requirements I-SNAP-1 to 4).
+func (u *upstream) takeSnapshot(ctx context.Context) (*snapshot, error) {
+	mb := u.conn.Mailbox()
+	s := &snapshot{uidValidity: mb.UIDValidity, mailbox: u.opts.Mailbox, maxLine: u.maxLine()}
+	if mb.Exists > 0 {
+		entries, deleted, err := u.list(ctx, mb.Exists)
+		if err != nil {
+			return nil, err
+		}
+		s.deleted = deleted
+		for _, e := range entries {
+			switch _, isDeleted := slices.BinarySearch(deleted, e.uid); {
+			case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
+				// arrived after SELECT: the next session's
+			case isDeleted && !u.opts.ShowDeleted:
+				s.hidden = append(s.hidden, e.uid)
+			default:
+				s.messages = append(s.messages, proxy.Message{UID: e.uid, Octets: e.octets})
+			}
+		}
+	}
+	if mb.UIDNotSticky || mb.UIDValidity == 0 {
+		if err := u.hashUniqueIDs(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// list returns all messages of the mailbox in ascending order of UID, each
+// with its size, and the UIDs flagged \Deleted.
+func (u *upstream) list(ctx context.Context, exists uint32) ([]entry, []uint32, error) {
+	const search, fetch = "UID SEARCH DELETED", "UID FETCH 1:* (UID RFC822.SIZE)"
+	l := listing{entries: make([]entry, 0, min(exists, 1<<20))}
+	if err := u.conn.Start(search); err != nil {
+		return nil, nil, mapLoss(atSelect, err)
+	}
+	if err := u.conn.Start(fetch); err != nil {
+		return nil, nil, mapLoss(atSelect, err)
+	}
+	var results []wire.Status
+	for len(results) < 2 {
+		ev, err := u.conn.Next()
+		if err != nil {
+			u.trace(ctx, fetch, wire.Status{}, err)
+			return nil, nil, mapLoss(atSelect, err)
+		}
+		if ev.Kind == wire.Done {
+			results = append(results, u.conn.Result())
+			continue
+		}
+		l.add(ev)
+	}
+	for i, op := range []string{search, fetch} {
+		u.trace(ctx, op, results[i], nil)
+		// An empty mailbox may refuse the listing: somebody was faster.
+		if !results[i].OK() && u.conn.Mailbox().Exists > 0 {
+			return nil, nil, u.failed(atSelect, op, results[i], nil)
+		}
+	}
+	deleted, err := expandRanges(l.ranges, exists)
+	if err != nil {
+		return nil, nil, setupError(err)
+	}
+	entries := l.sorted()
+	if n := uint32(len(entries)); n != u.conn.Mailbox().Exists || slices.ContainsFunc(entries, unsized) {
+		if entries, err = u.complete(ctx, entries); err != nil {
+			return nil, nil, err
+		}
+	}
+	return entries, deleted, nil
+}
+
+func unsized(e entry) bool { return e.octets < 0 }
+
+// listing collects the answers to listing and search. One message may be told
+// of in several responses, which its sequence number holds together as long as
+// nothing is expunged.
+type listing struct {
+	entries []entry
+	halves  map[uint32]entry // by sequence number: UID or size is missing
+	ranges  []uidRange
+}
+
+func (l *listing) add(ev wire.Event) {
+	switch {
+	case ev.Kind == wire.Search:
+		l.ranges = append(l.ranges, uidRange{ev.Low, ev.High})
+	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
+		l.flush()
+	case ev.Kind != wire.Fetch:
+	case ev.UID != 0 && ev.Octets >= 0:
+		l.entries = append(l.entries, entry{ev.UID, ev.Octets})
+	case ev.UID != 0 || ev.Octets >= 0:
+		l.addHalf(ev)
+	}
+}
+
+func (l *listing) addHalf(ev wire.Event) {
+	half, ok := l.halves[ev.Seq]
+	if !ok {
+		half.octets = -1
+	}
+	if ev.UID != 0 {
+		half.uid = ev.UID
+	}
+	if ev.Octets >= 0 {
+		half.octets = ev.Octets
+	}
+	if half.uid != 0 && half.octets >= 0 {
+		l.entries = append(l.entries, half)
+		delete(l.halves, ev.Seq)
+		return
+	}
+	if l.halves == nil {
+		l.halves = make(map[uint32]entry)
+	}
+	l.halves[ev.Seq] = half
+}
+
+// flush keeps what is known by UID without a size and forgets the rest.
+func (l *listing) flush() {
+	for _, half := range l.halves {
+		if half.uid != 0 {
+			l.entries = append(l.entries, half)
+		}
+	}
+	l.halves = nil
+}
+
+// sorted returns the entries in ascending order, one for each UID.
+func (l *listing) sorted() []entry {
+	l.flush()
+	return mergeEntries(l.entries)
+}
+
+func mergeEntries(entries []entry) []entry {
+	byUID := func(a, b entry) int {
+		if c := cmp.Compare(a.uid, b.uid); c != 0 {
+			return c
+		}
+		return cmp.Compare(b.octets, a.octets) // known sizes first
+	}
+	if !slices.IsSortedFunc(entries, byUID) {
+		slices.SortFunc(entries, byUID)
+	}
+	return slices.CompactFunc(entries, func(a, b entry) bool { return a.uid == b.uid })
+}
+
+// complete mends a listing that does not add up: it asks which UIDs there are
+// and once more for those without a size. What then is still missing has been
+// expunged, or the login fails: a shortened maildrop would hide mail.
+func (u *upstream) complete(ctx context.Context, entries []entry) ([]entry, error) {
+	if err := u.noop(ctx); err != nil {
+		return nil, mapLoss(atSelect, err)
+	}
+	ranges, err := u.search(ctx, atSelect, "ALL")
+	if err != nil {
+		return nil, err
+	}
+	present, err := expandRanges(ranges, u.conn.Mailbox().Exists)
+	if err != nil {
+		return nil, setupError(err)
+	}
+	known := slices.DeleteFunc(slices.Clone(entries), unsized)
+	missing := subtract(present, known)
+	if len(missing) == 0 {
+		return known, nil
+	}
+	l := listing{entries: known}
+	for _, set := range uidSets(missing, nil, u.maxLine()) {
+		cmd := "UID FETCH " + set.text + " (UID RFC822.SIZE)"
+		status, err := u.collect(ctx, cmd, l.add)
+		if err != nil || !status.OK() {
+			return nil, u.failed(atSelect, cmd, status, err)
+		}
+	}
+	known = slices.DeleteFunc(l.sorted(), unsized)
+	if missing = subtract(present, known); len(missing) == 0 {
+		return known, nil
+	}
+	still, err := u.searchAmong(ctx, atSelect, missing, "")
+	if err != nil {
+		return nil, err
+	}
+	if len(still) > 0 {
+		return nil, tempError(fmt.Errorf("imap: the upstream tells no size of %d messages, UID %d the first", len(still), still[0]))
+	}
+	return known, nil
+}
+
+// subtract returns the UIDs of present that known lacks; both are ascending.
+func subtract(present []uint32, known []entry) []uint32 {
+	var out []uint32
+	for _, uid := range present {
+		for len(known) > 0 && known[0].uid < uid {
+			known = known[1:]
+		}
+		if len(known) == 0 || known[0].uid != uid {
+			out = append(out, uid)
+		}
+	}
+	return out
+}
+
+// collect runs a command of ours and hands over the events of its answer.
+func (u *upstream) collect(ctx context.Context, cmd string, add func(wire.Event)) (wire.Status, error) {
+	err := u.conn.Start(cmd)
+	for err == nil {
+		var ev wire.Event
+		if ev, err = u.conn.Next(); err == nil {
+			if ev.Kind == wire.Done {
+				break
+			}
+			add(ev)
+		}
+	}
+	status := u.conn.Result()
+	u.trace(ctx, cmd, status, err)
+	return status, err
+}
+
+func (u *upstream) noop(ctx context.Context) error {
+	_, err := u.execute(ctx, "NOOP", 0, u.client.Noop)
+	return err
+}
+
+// uidRange is a range of UIDs, both ends included.
+type uidRange struct{ low, high uint32 }
+
+// search returns the UIDs that match criteria, in the order of the answer.
+func (u *upstream) search(ctx context.Context, ph phase, criteria string) ([]uidRange, error) {
+	cmd := "UID SEARCH " + criteria
+	if u.conn.Has("ESEARCH") || u.conn.Has("IMAP4REV2") {
+		cmd = "UID SEARCH RETURN (ALL) " + criteria
+	}
+	var l listing
+	status, err := u.collect(ctx, cmd, l.add)
+	if err != nil || !status.OK() {
+		return nil, u.failed(ph, cmd, status, err)
+	}
+	return l.ranges, nil
+}
+
+// searchAmong returns those of uids, which is ascending, that are in the
+// mailbox and match key, "" for all. What a server answers beyond uids does
+// not count.
+func (u *upstream) searchAmong(ctx context.Context, ph phase, uids []uint32, key string) ([]uint32, error) {
+	found := make(map[uint32]bool)
+	for _, set := range uidSets(uids, nil, u.maxLine()-64) {
+		criteria := "UID " + set.text
+		if key != "" {
+			criteria += " " + key
+		}
+		ranges, err := u.search(ctx, ph, criteria)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range ranges {
+			i, _ := slices.BinarySearch(uids, r.low)
+			for ; i < len(uids) && uids[i] <= r.high; i++ {
+				found[uids[i]] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return !found[uid] }), nil
+}
+
+// expandRanges returns the UIDs in ranges, ascending, each once. A result that
+// cannot be that of a mailbox of exists messages is refused before it takes
+// its memory.
+func expandRanges(ranges []uidRange, exists uint32) ([]uint32, error) {
+	var total uint64
+	for _, r := range ranges {
+		total += uint64(r.high-r.low) + 1
+	}
+	if total > 2*uint64(exists)+1000 {
+		return nil, errors.New("imap: a search result larger than the mailbox")
+	}
+	uids := make([]uint32, 0, total)
+	for _, r := range ranges {
+		for uid := uint64(r.low); uid <= uint64(r.high); uid++ {
+			uids = append(uids, uint32(uid))
+		}
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids), nil
+}
+
+// maxLine is the longest command line that the upstream is sent, in octets
+// (requirement I-CONN-4).
+func (u *upstream) maxLine() int {
+	if u.conn.Has("QRESYNC") {
+		return 8000
+	}
+	return 950
+}

@@ -1,0 +1,295 @@
+package imapbackend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// Sizes of the pieces in which TOP reads the text, in octets: lineGuess for
+// each line asked for, never more than firstPiece at first, then twice as much
+// each time up to lastPiece (requirement I-TOP-1).
+const (
+	lineGuess  = 128
+	pieceUnit  = 1 << 10
+	firstPiece = 64 << 10
+	lastPiece  = 1 << 20
+)
+
+// errTopDone stops the reading of a message whose top has been written.
+var errTopDone = errors.New("imap: top is complete")
+
+// top is the top of a message being read.
+type top struct {
+	*fetch
+	lines uint64
+	size  int64      // of the message, as announced
+	piece int64      // octets of text asked for at a time, 0: whole message
+	body  wire.Event // the first body to come
+	text  []byte     // a piece of text that came before the header
+	out   topWriter
+}
+
+// Top implements proxy.Maildrop.
+func (m *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Body, error) {
+	t := &top{lines: lines, size: m.octets(uid)}
+	t.out.left = lines
+	if lines > uint64(t.size)/2 {
+		// All there is, most likely: then one body is TOP and RETR alike.
+		msg, err := m.read(ctx, uid)
+		if err != nil {
+			return nil, err
+		}
+		t.fetch, t.body = msg.fetch, msg.body
+		return t, nil
+	}
+	items := "BODY.PEEK[HEADER]"
+	if lines > 0 {
+		t.piece = firstPiece
+		if lines < firstPiece/lineGuess {
+			t.piece = (int64(lines)*lineGuess + pieceUnit - 1) / pieceUnit * pieceUnit
+		}
+		items += fmt.Sprintf(" BODY.PEEK[TEXT]<0.%d>", t.piece)
+	}
+	var err error
+	if t.fetch, err = m.startFetch(ctx, uid, items); err != nil {
+		return nil, err
+	}
+	if err := t.awaitHeader(); err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// awaitHeader reads up to the data of the header. Text that comes before it is
+// kept, a piece at the most.
+func (t *top) awaitHeader() error {
+	for {
+		ev, ok, err := t.next()
+		switch {
+		case err != nil:
+			return mapLoss(atRead, fmt.Errorf("imap: %s: %w", t.cmd, err))
+		case !ok:
+			return t.outcome()
+		case ev.Section == "TEXT" && ev.Origin <= 0 && t.text == nil && ev.Octets <= t.piece:
+			buf := bytes.NewBuffer(make([]byte, 0, ev.Octets+1))
+			if _, err := t.m.u.conn.BodyTo(buf); err != nil {
+				return mapLoss(atRead, err)
+			}
+			t.text = buf.Bytes()
+		case ev.Section != "HEADER" || ev.Origin >= 0:
+		case (ev.Nil || ev.Octets == 0 && t.lines == 0) && t.size > 0:
+			t.empty = true
+		default:
+			t.body = ev
+			return nil
+		}
+	}
+}
+
+// Octets implements proxy.Body.
+func (t *top) Octets() int64 { return -1 }
+
+// Close implements proxy.Body.
+func (t *top) Close() error {
+	t.close()
+	return nil
+}
+
+// WriteTo implements proxy.Body.
+func (t *top) WriteTo(w io.Writer) (int64, error) {
+	t.out.w = w
+	err := t.write()
+	if err == errTopDone {
+		err = nil
+	}
+	return t.out.written, err
+}
+
+func (t *top) write() error {
+	conn := t.m.u.conn
+	if t.body.Section == "" {
+		_, err := conn.BodyTo(&t.out)
+		return t.verified(t.body, err)
+	}
+	t.out.headerOnly = true
+	if _, err := conn.BodyTo(&t.out); err != nil {
+		return err
+	}
+	if t.lines == 0 {
+		return t.verify(t.body)
+	}
+	return t.writeText(t.out.written)
+}
+
+// writeText writes lines of the text until there are enough or the message
+// ends. header is the number of octets before it.
+func (t *top) writeText(header int64) error {
+	var offset int64
+	for {
+		n, err := t.writePiece(offset)
+		if err != nil {
+			return err
+		}
+		offset += n
+		// A piece may be shorter than asked for before the end; one that
+		// ends the message as announced is the last (requirement I-TOP-3).
+		if n == 0 || n < t.piece && header+offset >= t.size {
+			return nil
+		}
+		if err := t.drain(); err != nil {
+			return err
+		}
+		t.piece = min(2*t.piece, lastPiece)
+		if err := t.send(fmt.Sprintf("BODY.PEEK[TEXT]<%d.%d>", offset, t.piece)); err != nil {
+			return err
+		}
+	}
+}
+
+// writePiece writes the piece of text at offset, which has been asked for, and
+// returns its octets. Header and first piece come in one response, whose UID
+// may stand behind both.
+func (t *top) writePiece(offset int64) (int64, error) {
+	if t.text != nil {
+		text := t.text
+		t.text = nil
+		err := t.out.startText(int64(len(text)))
+		if err == nil {
+			_, err = t.out.Write(text)
+		}
+		return int64(len(text)), t.verified(t.body, err)
+	}
+	for {
+		ev, ok, err := t.next()
+		switch {
+		case err != nil:
+			return 0, err
+		case !ok:
+			return 0, fmt.Errorf("imap: %s: no text: %s", t.cmd, t.m.u.clean(t.m.u.conn.Result().String()))
+		case ev.Section != "TEXT" || max(ev.Origin, 0) != offset:
+			continue
+		case ev.Nil:
+			return 0, fmt.Errorf("imap: %s: text NIL", t.cmd)
+		}
+		var n int64
+		if err = t.out.startText(ev.Octets); err == nil {
+			n, err = t.m.u.conn.BodyTo(&t.out)
+		}
+		if offset == 0 && t.body.UID == 0 {
+			err = t.verified(t.body, err)
+		}
+		return n, t.verified(ev, err)
+	}
+}
+
+// verified is verify for a body that was written with err.
+func (t *top) verified(body wire.Event, err error) error {
+	if err == nil || err == errTopDone {
+		if e := t.verify(body); e != nil {
+			return e
+		}
+	}
+	return err
+}
+
+// drain reads the command at hand to its end.
+func (t *top) drain() error {
+	for !t.done {
+		if _, _, err := t.next(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// topWriter passes on a message up to the end of a number of lines of its
+// text, then returns errTopDone. It finds the end of the header itself, unless
+// it is told.
+type topWriter struct {
+	w          io.Writer
+	written    int64
+	left       uint64 // lines of text to come
+	headerOnly bool   // header and text come apart
+	inText     bool
+	col        int  // octets of the line at hand, 2 standing for more
+	cr         bool // the line at hand is one CR
+	blank      bool // the last line was empty
+}
+
+// startText tells that a piece of n octets of text follows. A header that does
+// not end in an empty line gets one (requirement I-TOP-2).
+func (t *topWriter) startText(n int64) error {
+	if t.inText || n == 0 {
+		return nil
+	}
+	t.headerOnly, t.inText = false, true
+	if t.blank && t.col == 0 {
+		return nil
+	}
+	sep := "\r\n"
+	if t.col > 0 {
+		sep = "\r\n\r\n"
+	}
+	t.col = 0
+	k, err := io.WriteString(t.w, sep)
+	t.written += int64(k)
+	return err
+}
+
+// Write implements io.Writer.
+func (t *topWriter) Write(p []byte) (int, error) {
+	end, done := t.scan(p)
+	n, err := t.w.Write(p[:end])
+	t.written += int64(n)
+	switch {
+	case err != nil:
+		return n, err
+	case done:
+		return n, errTopDone
+	}
+	return n, nil
+}
+
+// scan returns how much of p belongs to the top, and whether the top ends
+// there.
+func (t *topWriter) scan(p []byte) (end int, done bool) {
+	for end < len(p) {
+		i := bytes.IndexByte(p[end:], '\n')
+		if i < 0 {
+			t.column(p[end:])
+			return len(p), false
+		}
+		t.column(p[end : end+i])
+		end += i + 1
+		t.blank = t.col == 0 || t.col == 1 && t.cr
+		t.col, t.cr = 0, false
+		switch {
+		case t.inText:
+			t.left--
+		case t.blank && !t.headerOnly:
+			t.inText = true
+		default:
+			continue
+		}
+		if t.left == 0 {
+			return end, true
+		}
+	}
+	return end, false
+}
+
+// column takes note of octets of the line at hand.
+func (t *topWriter) column(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	t.cr = t.col == 0 && len(p) == 1 && p[0] == '\r'
+	t.col = min(t.col+len(p), 2)
+}

@@ -1,0 +1,74 @@
+package imapbackend
+
+import (
+	"slices"
+	"strconv"
+)
+
+// uidSet is one sequence-set of a command and the UIDs it stands for.
+type uidSet struct {
+	text string
+	uids []uint32
+}
+
+// uidSets writes uids, ascending, as sequence-sets of at most maxLen octets.
+// A range is used only where no UID of others, ascending, lies inside: what a
+// command is to leave alone is never within its set (requirement I-DEL-3). A
+// UID that no message has does no harm there, since UIDs are not used again.
+// Without others only consecutive UIDs make a range.
+func uidSets(uids, others []uint32, maxLen int) []uidSet {
+	var sets []uidSet
+	var text []byte
+	start := 0
+	for i := 0; i < len(uids); {
+		n := rangeLen(uids[i:], others)
+		item := strconv.AppendUint(nil, uint64(uids[i]), 10)
+		if n > 1 {
+			item = strconv.AppendUint(append(item, ':'), uint64(uids[i+n-1]), 10)
+		}
+		if len(text) > 0 && len(text)+1+len(item) > maxLen {
+			sets = append(sets, uidSet{string(text), uids[start:i]})
+			text, start = text[:0], i
+		}
+		if len(text) > 0 {
+			text = append(text, ',')
+		}
+		text = append(text, item...)
+		i += n
+	}
+	if len(text) > 0 {
+		sets = append(sets, uidSet{string(text), uids[start:]})
+	}
+	return sets
+}
+
+// rangeLen returns how many of uids, from the first, make one range.
+func rangeLen(uids, others []uint32) int {
+	n := 1
+	for n < len(uids) {
+		low, high := uids[n-1], uids[n]
+		if others == nil {
+			if high != low+1 {
+				break
+			}
+		} else if i, _ := slices.BinarySearch(others, low); i < len(others) && others[i] < high {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// sets writes uids of the snapshot, ascending, as sequence-sets that hold no
+// other message of the mailbox, shown or hidden.
+func (m *maildrop) sets(uids []uint32) []uidSet {
+	others := make([]uint32, 0, len(m.messages)+len(m.hidden)-len(uids))
+	others = append(others, m.hidden...)
+	for _, msg := range m.messages {
+		if _, ours := slices.BinarySearch(uids, msg.UID); !ours {
+			others = append(others, msg.UID)
+		}
+	}
+	slices.Sort(others)
+	return uidSets(uids, others, m.maxLine-len("P1000000 UID STORE  +FLAGS.SILENT (\\Deleted)"))
+}

@@ -1,0 +1,83 @@
+package imapbackend
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// UniqueIDs implements proxy.Maildrop. The unique-id is UIDVALIDITY, a dot and
+// the UID, both decimal, at most 21 characters; for a mailbox other than INBOX
+// eight hexadecimal digits of a hash of its name and a dot stand before it,
+// because two mailboxes may share UIDVALIDITY (requirement I-UIDL-1). Where
+// the upstream's UIDs do not last it is a hash of the header (I-UIDL-4).
+func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
+	if s.noUniqueIDs != nil {
+		return nil, s.noUniqueIDs
+	}
+	if s.hashes != nil {
+		return func(dst []byte, uid uint32) []byte { return append(dst, s.hashes[uid]...) }, nil
+	}
+	prefix := strconv.FormatUint(uint64(s.uidValidity), 10) + "."
+	if !strings.EqualFold(s.mailbox, "INBOX") {
+		sum := sha256.Sum256([]byte(s.mailbox))
+		prefix = hex.EncodeToString(sum[:4]) + "." + prefix
+	}
+	return func(dst []byte, uid uint32) []byte {
+		return strconv.AppendUint(append(dst, prefix...), uint64(uid), 10)
+	}, nil
+}
+
+// hashUniqueIDs makes the unique-ids of a mailbox without lasting UIDs:
+// SHA-256 of the header in base64url, 43 characters; of equal ones the second
+// gets ".2", and so on in the order of UIDs. An error is a lost connection;
+// where the upstream does not give a header there are no unique-ids.
+func (u *upstream) hashUniqueIDs(ctx context.Context, s *snapshot) error {
+	s.hashes = make(map[uint32]string, len(s.messages))
+	if len(s.messages) == 0 {
+		return nil
+	}
+	const cmd = "UID FETCH 1:* (UID BODY.PEEK[HEADER])"
+	sums := make(map[uint32]string, len(s.messages))
+	var sum string
+	var bodyErr error
+	status, err := u.collect(ctx, cmd, func(ev wire.Event) {
+		switch {
+		case ev.Kind == wire.Body && ev.Section == "HEADER" && !ev.Nil && bodyErr == nil:
+			h := sha256.New()
+			_, bodyErr = u.conn.BodyTo(h)
+			sum = base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+		case ev.Kind == wire.Fetch && ev.UID != 0 && sum != "":
+			sums[ev.UID], sum = sum, ""
+		}
+	})
+	if err == nil {
+		err = bodyErr
+	}
+	if err != nil {
+		return mapLoss(atSelect, fmt.Errorf("imap: %s: %w", cmd, err))
+	}
+	seen := make(map[string]int)
+	for _, msg := range s.messages {
+		sum, ok := sums[msg.UID]
+		if !ok {
+			s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: "mail server gives no unique-ids",
+				Err: errors.New("imap: UIDs do not last and the header of UID " +
+					strconv.FormatUint(uint64(msg.UID), 10) + " is not given: " + u.clean(status.String()))}
+			return nil
+		}
+		if seen[sum]++; seen[sum] > 1 {
+			sum += "." + strconv.Itoa(seen[sum])
+		}
+		s.hashes[msg.UID] = sum
+	}
+	return nil
+}
