@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"popgate/imapbackend"
+	"popgate/proxy"
+)
+
+func checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check --config FILE [--login USER]",
+		Short: "Validate a configuration file, then look at the upstream",
+		Long: "Validate a configuration file, then contact the upstream and say what it is like.\n" +
+			"No port is bound. With --login, log in, list and read the top of the first message;\n" +
+			"nothing is changed. The password is asked for, or is the first line of the input.",
+		Example: "  popgate check --config config.toml\n  popgate check --config config.toml --login alice < password-file",
+		Args:    noArgs,
+	}
+	load := configFlag(cmd)
+	user := cmd.Flags().String("login", "", "log in as this `USER` and walk through a session without changing anything")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := load()
+		if err != nil {
+			return err
+		}
+		var cred *proxy.Credential
+		if cmd.Flags().Changed("login") {
+			if cred, err = credential(*user, cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		fmt.Fprintf(cmd.OutOrStdout(), "configuration: good, %d listener(s)\n", len(c.listeners))
+		return checkUpstream(ctx, &c.upstream, cred, cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// credential asks for the password of user.
+func credential(user string, stdin io.Reader, stderr io.Writer) (*proxy.Credential, error) {
+	if user == "" {
+		return nil, usage("write --login USER", "--login needs a user name")
+	}
+	password, err := readPassword(user, stdin, stderr)
+	if err != nil {
+		return nil, &failure{code: exitUsage, err: fmt.Errorf("read the password: %w", err),
+			hint: "type it when asked, or give it as the first line of the input"}
+	}
+	return &proxy.Credential{Username: user, Password: password}, nil
+}
+
+// readPassword reads one line of stdin, without echo where that is a terminal.
+func readPassword(user string, stdin io.Reader, stderr io.Writer) (string, error) {
+	if f, ok := stdin.(*os.File); ok {
+		if restore, err := hideEcho(f); err == nil { // a terminal
+			defer restore()
+			fmt.Fprintf(stderr, "Password of %q: ", user)
+			defer fmt.Fprintln(stderr)
+		}
+	}
+	line, err := bufio.NewReader(stdin).ReadString('\n')
+	line = strings.TrimRight(line, "\r\n")
+	if line != "" {
+		return line, nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = errors.New("it is empty")
+	}
+	return "", err
+}
+
+// checker walks one upstream and reports each step as it ends.
+type checker struct {
+	name string // of the upstream
+	out  io.Writer
+	now  func() time.Time
+}
+
+// say reports one finding.
+func (k *checker) say(format string, args ...any) {
+	fmt.Fprintf(k.out, "%s: %s\n", k.name, fmt.Sprintf(format, args...))
+}
+
+// step runs f and returns how long it took, as a text to report.
+func (k *checker) step(what string, f func() error) (string, error) {
+	start := k.now()
+	if err := f(); err != nil {
+		return "", &failure{code: exitFailure, err: fmt.Errorf("%s: %s: %s", k.name, what, explain(err)), hint: checkHint(err)}
+	}
+	return k.now().Sub(start).Round(100 * time.Microsecond).String(), nil
+}
+
+// explain tells an operator the cause, which a client never learns, and what
+// clients get.
+func explain(err error) string {
+	e, ok := errors.AsType[*proxy.Error](err)
+	if !ok || e.Err == nil {
+		return printable(err.Error())
+	}
+	return fmt.Sprintf("%s (clients get -ERR [%s])", printable(e.Err.Error()), e.Code)
+}
+
+// checkHint says what to look at after a failed step.
+func checkHint(err error) string {
+	e, ok := errors.AsType[*proxy.Error](err)
+	if !ok {
+		return ""
+	}
+	switch e.Code {
+	case proxy.CodeAuth:
+		return "the upstream refuses this user name and password"
+	case proxy.CodeSysTemp:
+		return "look at address, network and upstream; this may pass by itself"
+	case proxy.CodeSysPerm:
+		return "look at the keys tls, server_name, ca_file and mailbox of the upstream"
+	}
+	return ""
+}
+
+// checkUpstream looks at u, as cred where that is not nil, and writes to out
+// what it finds. Nothing is changed upstream.
+func checkUpstream(ctx context.Context, u *upstream, cred *proxy.Credential, out io.Writer) error {
+	backend, err := imapbackend.New(u.options)
+	if err != nil {
+		return &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", u.Name, err)}
+	}
+	k := &checker{name: fmt.Sprintf("upstream %q", u.Name), out: out, now: time.Now}
+	if err := k.probe(ctx, backend); err != nil {
+		return err
+	}
+	if cred != nil {
+		if err := k.session(ctx, backend, *cred); err != nil {
+			return err
+		}
+	}
+	k.say("good")
+	return nil
+}
+
+// probe connects without logging in.
+func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend) error {
+	var r imapbackend.Report
+	took, err := k.step("connect", func() (err error) {
+		r, err = backend.Probe(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if r.TLSVersion == "" {
+		r.TLSVersion = "without TLS"
+	}
+	k.say("connected, %s (%s)", r.TLSVersion, took)
+	k.say("greeting: %s", printable(r.Greeting))
+	k.say("capabilities: %s", printable(strings.Join(r.Capabilities, " ")))
+	for _, w := range r.Warnings {
+		k.say("warning: %s", printable(w))
+	}
+	return nil
+}
+
+// session walks through a POP3 session without its UPDATE.
+func (k *checker) session(ctx context.Context, backend proxy.Backend, cred proxy.Credential) error {
+	var login proxy.Login
+	took, err := k.step("log in", func() (err error) {
+		login, err = backend.Login(ctx, cred)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer login.Close()
+	id := login.Identity()
+	k.say("logged in as %s (%s)", printable(id.User), took)
+
+	var drop proxy.Maildrop
+	took, err = k.step("open "+id.Mailbox, func() (err error) {
+		drop, err = login.Open(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer drop.Close()
+	messages := drop.Messages()
+	var octets int64
+	for _, m := range messages {
+		octets += m.Octets
+	}
+	k.say("%s has %d messages, %d octets (%s)", printable(id.Mailbox), len(messages), octets, took)
+	if drop.ReadOnly() {
+		k.say("warning: the mailbox is read-only, clients cannot delete")
+	}
+	uniqueID, err := drop.UniqueIDs()
+	if err != nil {
+		k.say("warning: no unique-ids: %v", err)
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	first := messages[0].UID
+	if err == nil {
+		k.say("unique-id of message 1: %s", uniqueID(nil, first))
+	}
+	var n int64
+	took, err = k.step("read message 1", func() error {
+		n, err = readTop(ctx, drop, first)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	k.say("header of message 1: %d octets (%s)", n, took)
+	return nil
+}
+
+// readTop reads the header of a message and returns its length in octets.
+func readTop(ctx context.Context, drop proxy.Maildrop, uid uint32) (int64, error) {
+	body, err := drop.Top(ctx, uid, 0)
+	if err != nil {
+		return 0, err
+	}
+	n, err := body.WriteTo(io.Discard)
+	return n, errors.Join(err, body.Close())
+}
+
+// printable blanks what an upstream's text could do to a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7F || (0x80 <= r && r < 0xA0) {
+			return '?'
+		}
+		return r
+	}, s)
+}

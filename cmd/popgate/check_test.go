@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"popgate/imapbackend/demo"
+)
+
+// upstreamWithMail runs an IMAP server whose user alice has two messages.
+func upstreamWithMail(t *testing.T) (mail *demo.Server, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mail = demo.New()
+	mail.UIDValidity = 42
+	mail.AddUser("alice", "secret word")
+	for _, m := range []string{"Subject: a\r\n\r\ntext\r\n", "Subject: b\r\n\r\n"} {
+		if _, err := mail.Append("alice", []byte(m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mail.AddUser("bob", "secret")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := mail.Serve(l); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() {
+		mail.Close()
+		<-done
+	})
+	return mail, l.Addr().String()
+}
+
+// check runs popgate check and returns what it says, without durations.
+func check(t *testing.T, upstream, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", upstream, 1)+"name = \"mail\"\n")
+	var out, errs bytes.Buffer
+	code = run(append([]string{"check", "--config", file}, args...), strings.NewReader(stdin), &out, &errs)
+	durations := regexp.MustCompile(`\([0-9.]+(µs|ms|s)\)`)
+	return code, durations.ReplaceAllString(out.String(), "(TIME)"), errs.String()
+}
+
+func TestCheck(t *testing.T) {
+	_, addr := upstreamWithMail(t)
+	code, stdout, stderr := check(t, addr, "")
+	if code != exitOK || stderr != "" {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+	for _, want := range []string{
+		"configuration: good, 1 listener(s)\n",
+		"upstream \"mail\": connected, without TLS (TIME)\n",
+		"upstream \"mail\": capabilities: ",
+		"upstream \"mail\": good\n",
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+}
+
+// With --login a session is walked through, and nothing upstream changes.
+func TestCheckLogin(t *testing.T) {
+	mail, addr := upstreamWithMail(t)
+	before := mail.Messages("alice")
+	code, stdout, stderr := check(t, addr, "secret word\nnot the password\n", "--login", "alice")
+	if code != exitOK || stderr != "" {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+	want := `upstream "mail": logged in as alice (TIME)
+upstream "mail": INBOX has 2 messages, 34 octets (TIME)
+upstream "mail": unique-id of message 1: 42.1
+upstream "mail": header of message 1: 14 octets (TIME)
+upstream "mail": good
+`
+	if !strings.HasSuffix(stdout, want) {
+		t.Errorf("got\n%s\nwant at the end\n%s", stdout, want)
+	}
+	if diff := cmp.Diff(before, mail.Messages("alice")); diff != "" {
+		t.Errorf("upstream changed (-before +after):\n%s", diff)
+	}
+}
+
+func TestCheckEmptyMailbox(t *testing.T) {
+	_, addr := upstreamWithMail(t)
+	code, stdout, _ := check(t, addr, "secret", "--login", "bob") // no line end either
+	if code != exitOK || !strings.Contains(stdout, "INBOX has 0 messages, 0 octets") {
+		t.Errorf("code %d:\n%s", code, stdout)
+	}
+}
+
+func TestCheckBad(t *testing.T) {
+	_, addr := upstreamWithMail(t)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody.Close()
+	for _, test := range []struct {
+		name, addr, stdin string
+		args              []string
+		code              int
+		stderr            string
+	}{
+		{"refused", nobody.Addr().String(), "", nil, exitFailure,
+			`^error: upstream "mail": connect: dial tcp .* \(clients get -ERR \[SYS/TEMP\]\)\nhint: look at address, network and upstream; this may pass by itself\n$`},
+		{"wrong password", addr, "guess\n", []string{"--login", "alice"}, exitFailure,
+			`^error: upstream "mail": log in: .*(\[AUTH\]).*\nhint: the upstream refuses this user name and password\n$`},
+		{"no password", addr, "", []string{"--login", "alice"}, exitUsage,
+			`^error: read the password: it is empty\nhint: type it when asked, or give it as the first line of the input\n$`},
+		{"no user", addr, "x\n", []string{"--login", ""}, exitUsage,
+			`^error: --login needs a user name\nhint: write --login USER\n$`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := check(t, test.addr, test.stdin, test.args...)
+			if code != test.code || !regexp.MustCompile(test.stderr).MatchString(stderr) {
+				t.Errorf("code %d, want %d: %s", code, test.code, stderr)
+			}
+			if strings.Contains(stdout, `"mail": good`) || strings.Contains(stdout+stderr, "guess") {
+				t.Errorf("said\n%s%s", stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	if got := printable("a\x1b[31m\u009b\x7f ü"); got != "a?[31m?? ü" {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"popgate/imapbackend"
+	"popgate/proxy"
+)
+
+const exampleFile = "../../config.toml.example"
+
+// smallest is the file of design: complete, and it works.
+const smallest = `[[listener]]
+address = "127.0.0.1:1110"
+tls = "none"
+insecure_login_from = ["127.0.0.0/8"]
+[[upstream]]
+address = "127.0.0.1:1143"
+tls = "none"
+`
+
+// writeConfig puts text into a file of its own and returns its name.
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// defaultsOf is what the smallest file comes to.
+func defaultsOf() *config {
+	c := &config{
+		listeners: []listener{defaultListener()},
+		session:   defaultSession(),
+		upstream:  defaultUpstream(),
+		log:       defaultLogging(),
+	}
+	c.listeners[0].Address = "127.0.0.1:1110"
+	c.listeners[0].TLS = "none"
+	c.listeners[0].InsecureLoginFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	c.upstream.Name = "127.0.0.1"
+	c.upstream.Address = "127.0.0.1:1143"
+	c.upstream.TLS = "none"
+	return c
+}
+
+func diffConfig(want, got *config) string {
+	return cmp.Diff(want, got,
+		cmp.AllowUnexported(config{}),
+		cmpopts.IgnoreUnexported(listener{}, upstream{}),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }))
+}
+
+// The smallest file, and the example with its five lines, equal the defaults
+// in everything that they leave open.
+func TestDefaults(t *testing.T) {
+	for name, file := range map[string]string{
+		"smallest": writeConfig(t, smallest),
+		"example":  exampleFile,
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := loadConfig(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := diffConfig(defaultsOf(), got); diff != "" {
+				t.Errorf("(-defaults +file):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The example has every key there is, once, and no other; what it has
+// commented out is a good value too.
+func TestExampleComplete(t *testing.T) {
+	src, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	table := ""
+	for _, line := range strings.Split(string(src), "\n") {
+		if m := regexp.MustCompile(`^(\[+\w+\]+)$`).FindString(line); m != "" {
+			table = m
+		}
+		if m := regexp.MustCompile(`^#?(\w+) = `).FindStringSubmatch(line); m != nil {
+			got = append(got, table+" "+m[1])
+		}
+	}
+	var want []string
+	for _, tk := range tableKeys {
+		for _, k := range tk.keys {
+			want = append(want, tk.table+" "+k)
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("keys (-known +example):\n%s", diff)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	c, err := loadConfig(writeConfig(t, `
+[[listener]]
+address = ":110"
+tls = "none"
+insecure_login_from = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]
+[session]
+autologout = "15m"
+login_attempts = 5
+auth_list = false
+capabilities_hidden = ["top", "STLS"]
+[[upstream]]
+name = "mail"
+address = "imap.example.com:143"
+tls = "starttls"
+server_name = "mail.example.com"
+mailbox = "Eingänge"
+auth = ["LOGIN"]
+without_uidplus = "refuse"
+seen = "on-quit"
+deleted_messages = "show"
+[log]
+level = "debug"
+format = "json"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantProxy := proxy.Options{
+		Autologout:         15 * time.Minute,
+		LoginAttempts:      5,
+		NoAuthList:         true,
+		Mechanisms:         []string{"LOGIN"},
+		HiddenCapabilities: []string{"TOP", "STLS"},
+	}
+	if diff := cmp.Diff(wantProxy, c.proxyOptions()); diff != "" {
+		t.Errorf("proxy options (-want +got):\n%s", diff)
+	}
+	wantUpstream := imapbackend.Options{
+		Name:           "mail",
+		Address:        "imap.example.com:143",
+		TLS:            imapbackend.TLSStartTLS,
+		ServerName:     "mail.example.com",
+		Mailbox:        "Eingänge",
+		WithoutUIDPLUS: imapbackend.Refuse,
+		Seen:           imapbackend.SeenOnQuit,
+		ShowDeleted:    true,
+		Version:        version(),
+	}
+	if diff := cmp.Diff(wantUpstream, c.upstream.options); diff != "" {
+		t.Errorf("upstream options (-want +got):\n%s", diff)
+	}
+	wantListener := proxy.ListenerOptions{
+		Mode: proxy.TLSNone,
+		InsecureLoginFrom: []netip.Prefix{
+			netip.MustParsePrefix("10.0.0.0/8"),
+			netip.MustParsePrefix("192.0.2.7/32"),
+			netip.MustParsePrefix("2001:db8::/32"),
+		},
+	}
+	diff := cmp.Diff(wantListener, c.listeners[0].options,
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }))
+	if diff != "" {
+		t.Errorf("listener options (-want +got):\n%s", diff)
+	}
+}
+
+// The name of an upstream defaults to the host of its address.
+func TestUpstreamName(t *testing.T) {
+	c, err := loadConfig(writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", "localhost:1143", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.upstream.options.Name; got != "localhost" {
+		t.Errorf("name %q, want localhost", got)
+	}
+}
+
+// mistakes returns what is wrong with text, one mistake a line, the name of the
+// file left out.
+func mistakes(t *testing.T, text string) string {
+	t.Helper()
+	file := writeConfig(t, text)
+	_, err := loadConfig(file)
+	if err == nil {
+		return ""
+	}
+	if _, ok := errors.AsType[*problems](err); !ok {
+		t.Fatalf("%T: %v", err, err)
+	}
+	dir := filepath.Dir(file) + string(filepath.Separator)
+	return strings.ReplaceAll(strings.ReplaceAll(err.Error(), file+":", ""), dir, "")
+}
+
+func TestMistakesAll(t *testing.T) {
+	got := mistakes(t, `[log]
+level = "loud"
+[[upstream]]
+tls = "none"
+adress = "x"
+[[listener]]
+tls = "startls"
+`)
+	want := strings.Join([]string{
+		`2: log.level: unknown value "loud"; write "debug", "info", "warn" or "error"`,
+		`3: upstream[0].address: missing; write host:port such as "imap.example.com:143"`,
+		`5: upstream[0].adress: unknown key; did you mean "address"?`,
+		`6: listener[0].address: missing; write host:port such as "127.0.0.1:110"`,
+		`7: listener[0].tls: unknown value "startls"; did you mean "starttls"?`,
+	}, "\n")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestConfigUnreadable(t *testing.T) {
+	_, err := loadConfig(filepath.Join(t.TempDir(), "none.toml"))
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error %v, want os.ErrNotExist", err)
+	}
+}

@@ -1,0 +1,125 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"popgate/imapbackend/demo"
+)
+
+// startDemo starts popgate demo on a free port and returns its address and the
+// three lines that it prints.
+func startDemo(t *testing.T, args ...string) (p *process, addr string, lines []string) {
+	t.Helper()
+	p = start(t, append([]string{"demo", "--listen", "127.0.0.1:0"}, args...)...)
+	addr = p.stdout.expect(t, `curl -u demo:demo pop3://(\S+)/$`)[1]
+	p.stdout.expect(t, `curl -u demo:demo pop3://`+addr+`/1$`)
+	p.stdout.expect(t, `telnet `+strings.Replace(addr, ":", " ", 1))
+	return p, addr, p.stdout.seen
+}
+
+// login reads what the demo's user has.
+func login(t *testing.T, addr string) (c *client, listing []string) {
+	t.Helper()
+	c = dial(t, addr)
+	c.ok(t, "USER demo")
+	c.ok(t, "PASS demo")
+	c.ok(t, "LIST")
+	listing, err := c.ReadDotLines()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, listing
+}
+
+// The first steps: three lines, and what they promise. P-RETR-3 for each
+// sample.
+func TestDemo(t *testing.T) {
+	p, addr, lines := startDemo(t)
+	if len(lines) != 3 {
+		t.Errorf("%d lines, want 3:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
+	c, listing := login(t, addr)
+	samples := demo.Samples()
+	if len(listing) != len(samples) || len(samples) < 12 {
+		t.Fatalf("%d messages listed of %d samples", len(listing), len(samples))
+	}
+	for i, line := range listing {
+		number, _, _ := strings.Cut(line, " ")
+		c.ok(t, "RETR "+number)
+		got, err := io.ReadAll(c.DotReader())
+		if err != nil {
+			t.Fatal(err)
+		}
+		// DotReader makes line ends LF.
+		want := bytes.ReplaceAll(samples[i], []byte("\r\n"), []byte("\n"))
+		if len(want) > 0 && !bytes.HasSuffix(want, []byte("\n")) {
+			want = append(want, '\n')
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("sample %d: got\n%q\nwant\n%q", i+1, got, want)
+		}
+	}
+	c.ok(t, "DELE 1")
+	c.ok(t, "QUIT")
+	c.closed(t)
+	c, listing = login(t, addr)
+	if len(listing) != len(samples)-1 {
+		t.Errorf("%d messages after one was deleted of %d", len(listing), len(samples))
+	}
+	c.ok(t, "QUIT")
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+	if log := p.stderr.text(); log != "" {
+		t.Errorf("the demo is not quiet:\n%s", log)
+	}
+}
+
+// --mbox serves the reader's own mail and leaves the file as it is.
+func TestDemoMbox(t *testing.T) {
+	const mbox = "From a@b Thu Jan  1 00:00:00 1970\nSubject: mine\n\n>From here on\n\n" +
+		"From a@b Thu Jan  1 00:00:00 1970\nSubject: second\n\ntext\n"
+	file := filepath.Join(t.TempDir(), "mbox")
+	if err := os.WriteFile(file, []byte(mbox), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, addr, _ := startDemo(t, "--mbox", file)
+	c, listing := login(t, addr)
+	if len(listing) != 2 {
+		t.Errorf("%d messages, want 2", len(listing))
+	}
+	c.ok(t, "RETR 1")
+	lines, err := c.ReadDotLines()
+	if got := strings.Join(lines, "|"); err != nil || got != "Subject: mine||From here on" {
+		t.Errorf("message %q, %v", got, err)
+	}
+	c.ok(t, "DELE 1")
+	c.ok(t, "QUIT")
+	p.signal(t, os.Interrupt)
+	p.exit(t, exitOK)
+	if left, err := os.ReadFile(file); err != nil || string(left) != mbox {
+		t.Errorf("the file is now %q, %v", left, err)
+	}
+}
+
+func TestDemoAddressInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	p := start(t, "demo", "--listen", taken.Addr().String())
+	p.exit(t, exitFailure)
+	if log := p.stderr.text(); !strings.HasPrefix(log, "error: listen tcp "+taken.Addr().String()) ||
+		!strings.Contains(log, "\nhint: another program has this address: choose a free one, as in popgate demo --listen ") {
+		t.Errorf("log:\n%s", log)
+	}
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A password typed at a terminal is not shown, and the echo comes back.
+func TestPasswordAtTerminal(t *testing.T) {
+	master, terminal := openPTY(t)
+	if _, err := fmt.Fprintf(master, "secret\n"); err != nil {
+		t.Fatal(err)
+	}
+	restore, err := hideEcho(terminal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if echoes(t, terminal) {
+		t.Error("the terminal echoes the password")
+	}
+	restore()
+	var prompt strings.Builder
+	password, err := readPassword("alice", terminal, &prompt)
+	if err != nil || password != "secret" {
+		t.Errorf("password %q, %v", password, err)
+	}
+	if prompt.String() != "Password of \"alice\": \n" {
+		t.Errorf("prompt %q", prompt.String())
+	}
+	if !echoes(t, terminal) {
+		t.Error("the echo is still off")
+	}
+}
+
+func echoes(t *testing.T, terminal *os.File) bool {
+	t.Helper()
+	mode, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mode.Lflag&unix.ECHO != 0
+}
+
+// openPTY returns the two ends of a pseudo-terminal.
+func openPTY(t *testing.T) (master, terminal *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return master, terminal
+}

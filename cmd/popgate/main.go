@@ -1,0 +1,155 @@
+// Command popgate is a POP3-to-IMAP gateway. See README.md.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1 // the start failed, or check found an upstream bad
+	exitUsage   = 2 // the command line or the configuration is wrong
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns the exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.Execute()
+	if err == nil {
+		return exitOK
+	}
+	report(stderr, err)
+	if _, ok := errors.AsType[*problems](err); ok {
+		return exitUsage
+	}
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.code
+	}
+	return exitUsage // cobra's own errors are about the command line
+}
+
+// failure is an error with an exit code and, where it helps, a hint.
+type failure struct {
+	code int
+	err  error
+	hint string // what to do about it, or ""
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// usage is a failure of the command line.
+func usage(hint, format string, args ...any) error {
+	return &failure{code: exitUsage, err: fmt.Errorf(format, args...), hint: hint}
+}
+
+// report writes err for a human: "error:" and "hint:" lines.
+func report(w io.Writer, err error) {
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" {
+			fmt.Fprintf(w, "error: %s\n", line)
+		}
+	}
+	if f, ok := errors.AsType[*failure](err); ok && f.hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", f.hint)
+	}
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "popgate",
+		Short: "A POP3-to-IMAP gateway",
+		Long: "popgate serves POP3 and turns each session into operations on an IMAP server,\n" +
+			"for clients that speak only POP3.",
+		Example:       "  popgate demo\n  popgate serve --config /etc/popgate/config.toml",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          knownCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(seeHelp(cmd), "%v", err)
+	})
+	root.SetHelpTemplate(helpTemplate)
+	for _, c := range []*cobra.Command{serveCommand(), demoCommand(), checkCommand(), versionCommand()} {
+		c.DisableFlagsInUseLine = true // Use has them
+		root.AddCommand(c)
+	}
+	return root
+}
+
+// helpTemplate is cobra's with the examples last, where a reader looks.
+const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
+{{end}}
+Usage:
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+{{if .HasAvailableSubCommands}}
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
+{{end}}{{if .HasAvailableLocalFlags}}
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{end}}{{if .HasExample}}
+Example:
+{{.Example}}
+{{end}}`
+
+// knownCommand refuses arguments of the root command: they are misspelt
+// subcommands.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	if near := nearest(args[0], names); near != "" {
+		return usage(fmt.Sprintf("did you mean %q?", near), "unknown command %q", args[0])
+	}
+	return usage(seeHelp(cmd), "unknown command %q", args[0])
+}
+
+// noArgs refuses arguments that are not flags.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage(seeHelp(cmd), "%s: unexpected argument %q", cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
+func seeHelp(cmd *cobra.Command) string {
+	return fmt.Sprintf("see %s --help", cmd.CommandPath())
+}
+
+// configFlag gives cmd the flag --config and returns what loads the file.
+func configFlag(cmd *cobra.Command) func() (*config, error) {
+	file := cmd.Flags().String("config", "", "the configuration `FILE` (required)")
+	_ = cmd.MarkFlagFilename("config", "toml") // fails for unknown flags only
+	return func() (*config, error) {
+		if *file == "" {
+			return nil, usage(fmt.Sprintf("%s --config config.toml", cmd.CommandPath()),
+				"%s: --config is required", cmd.CommandPath())
+		}
+		c, err := loadConfig(*file)
+		if _, ok := errors.AsType[*problems](err); err != nil && !ok {
+			return nil, &failure{code: exitUsage, err: err}
+		}
+		return c, err
+	}
+}

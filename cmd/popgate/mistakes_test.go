@@ -1,0 +1,159 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Fragments of a file and the one mistake in each. A line "L" stands for a good
+// listener of four lines, a line "U" for a good upstream of three.
+var mistakeTests = []struct{ name, fragment, want string }{
+	// Text that is no TOML.
+	{"syntax", "[log]\nlevel = \n", `2: log.level: not TOML: expected value but found '\n' instead; mend it as https://toml.io describes`},
+	{"twice", "L\nU\n[log]\nlevel = \"info\"\nlevel = \"info\"", `10: log.level: not TOML: Key 'log.level' has already been defined; mend it as https://toml.io describes`},
+
+	// Tables.
+	{"no listener", "U", `1: listener: missing; add a [[listener]] with its address`},
+	{"no upstream", "L", `1: upstream: missing; add a [[upstream]] with its address`},
+	{"no listeners", "listener = []\nU", `1: listener: is empty; add a [[listener]] with its address`},
+	{"no upstreams", "upstream = []\nL", `1: upstream: is empty; add a [[upstream]] with its address`},
+	{"one upstream", "L\n[upstream]\naddress = \":1\"", `5: upstream: is a table; begin it with [[upstream]]`},
+	{"one listener", "[listener]\naddress = \":1\"\nU", `1: listener: is a table; begin it with [[listener]]`},
+	{"listener as string", "listener = \":110\"\nU", `1: listener: is a string; begin it with [[listener]]`},
+	{"listeners as strings", "listener = [\":110\"]\nU", `1: listener: is an array; begin each with [[listener]]`},
+	{"several sessions", "L\nU\n[[session]]\n", `8: session: is an array of tables; begin it with [session]`},
+	{"log as string", "log = \"info\"\nL\nU", `1: log: is a string; begin it with [log]`},
+	{"second upstream", "L\nU\nU", `8: upstream[1]: a second upstream is not supported in this version; run one popgate for each upstream`},
+	{"later table", "L\nU\n[limits]\nconnections = 1", `8: limits: not supported in this version; remove it`},
+	{"unknown table", "L\nU\n[sesion]\nautologout = \"10m\"", `8: sesion: unknown table; did you mean "session"?`},
+	{"key at the top", "autologout = \"10m\"\nL\nU", `1: autologout: unknown key; it belongs in [session]`},
+	{"odd key", "\"a b\\n\" = 1\nL\nU", `1: "a b\n": unknown key; remove it; config.toml.example shows all keys`},
+
+	// Keys.
+	{"misspelt key", "L\nU\nmailbx = \"INBOX\"", `8: upstream[0].mailbx: unknown key; did you mean "mailbox"?`},
+	{"hyphen", "L\nU\nserver-name = \"a\"", `8: upstream[0].server-name: unknown key; did you mean "server_name"?`},
+	{"misplaced key", "L\nmailbox = \"INBOX\"\nU", `5: listener[0].mailbox: unknown key; it belongs in [[upstream]]`},
+	{"foreign key", "L\nU\n[log]\nfile = \"x\"", `9: log.file: unknown key; remove it; config.toml.example shows all keys`},
+	{"later key", "L\nU\ndelete = \"trash\"", `8: upstream[0].delete: not supported in this version; remove it`},
+	{"later listener key", "L\n[[listener.certificate]]\nfile = 1\nU", `5: listener[0].certificate: not supported in this version; remove it`},
+	{"dotted key", "session.hostname = \"x\"\nL\nU", `1: session.hostname: not supported in this version; remove it`},
+
+	// Types.
+	{"number for string", "[[listener]]\naddress = 110\ntls = \"none\"\ninsecure_login_from = [\"::/0\"]\nU", `2: listener[0].address: is an integer; write a string such as "127.0.0.1:110"`},
+	{"float for version", "L\nmin_tls = 1.2\nU", `5: listener[0].min_tls: is a floating-point number; write "1.2" or "1.3"`},
+	{"string for boolean", "L\nU\ninsecure = \"yes\"", `8: upstream[0].insecure: is a string; write true or false`},
+	{"string for number", "L\nU\n[session]\nlogin_attempts = \"3\"", `9: session.login_attempts: is a string; write a number from 1 to 100`},
+	{"number for duration", "L\nU\n[session]\nautologout = 600", `9: session.autologout: is an integer; write a string such as "10m"`},
+	{"string for array", "L\nU\nauth = \"plain\"", `8: upstream[0].auth: is a string; write an array of strings such as ["plain"]`},
+	{"number in array", "L\nU\nauth = [\n\"plain\",\n1,\n]", `10: upstream[0].auth[1]: is an integer; write a string such as "plain"`},
+	{"table for string", "L\nU\nname = { a = 1 }", `8: upstream[0].name: is a table; write a string such as "mail"`},
+	{"date for string", "L\nU\nname = 1979-05-27", `8: upstream[0].name: is a date; write a string such as "mail"`},
+	{"boolean for string", "L\nU\nname = true", `8: upstream[0].name: is a boolean; write a string such as "mail"`},
+
+	// Values.
+	{"empty", "L\nU\nmailbox = \"\"", `8: upstream[0].mailbox: is empty; write a string such as "INBOX", or remove the key`},
+	{"control character", "L\nU\nmailbox = \"a\\nb\"", `8: upstream[0].mailbox: has control characters; remove them`},
+	{"no duration", "L\nU\n[session]\nautologout = \"10 minutes\"", `9: session.autologout: "10 minutes" is not a duration; write a string such as "10m"`},
+	{"P-SESS-7 autologout", "L\nU\n[session]\nautologout = \"9m59s\"", `9: session.autologout: "9m59s" is too short; write "10m" or more`},
+	{"long autologout", "L\nU\n[session]\nautologout = \"25h\"", `9: session.autologout: "25h" is too long; write "24h" or less`},
+	{"negative grace", "L\nU\n[session]\nshutdown_grace = \"-1s\"", `9: session.shutdown_grace: "-1s" is too short; write "0s" or more`},
+	{"no attempts", "L\nU\n[session]\nlogin_attempts = 0", `9: session.login_attempts: 0 is out of range; write a number from 1 to 100`},
+	{"unknown capability", "L\nU\n[session]\ncapabilities_hidden = [\"TOP\", \"UILD\"]", `9: session.capabilities_hidden[1]: unknown value "UILD"; did you mean "UIDL"?`},
+	{"capability twice", "L\nU\n[session]\ncapabilities_hidden = [\"TOP\", \"top\"]", `9: session.capabilities_hidden[1]: "top" is there twice; remove one`},
+	{"later mechanism", "L\nU\nauth = [\"cram-md5\"]", `8: upstream[0].auth[0]: unknown value "cram-md5"; write "plain" or "login"`},
+	{"later policy", "L\nU\nwithout_uidplus = \"move\"", `8: upstream[0].without_uidplus: "move" is not supported in this version; write "flag" or "refuse"`},
+	{"later TLS version", "L\nmin_tls = \"1.0\"\nU", `5: listener[0].min_tls: "1.0" is not supported in this version; write "1.2" or "1.3"`},
+	{"policy", "L\nU\nseen = \"always\"", `8: upstream[0].seen: unknown value "always"; write "never", "on-retr" or "on-quit"`},
+
+	// Networks.
+	{"no network", lax("office"), `4: listener[0].insecure_login_from[0]: "office" is not a network; write one such as "10.0.0.0/8" or "2001:db8::/32"`},
+	{"mask", lax("10.0.0.1/8"), `4: listener[0].insecure_login_from[0]: "10.0.0.1/8" has bits outside its mask; write "10.0.0.0/8"`},
+	{"mapped", lax("::ffff:10.0.0.0/104"), `4: listener[0].insecure_login_from[0]: "::ffff:10.0.0.0/104" is an IPv4 network written as IPv6; write it as IPv4, such as "10.0.0.0/8"`},
+	{"zone", lax("fe80::1%eth0"), `4: listener[0].insecure_login_from[0]: "fe80::1%eth0" has a zone; write the address without it`},
+
+	// Addresses.
+	{"no port", "[[listener]]\naddress = \"127.0.0.1\"\ntls = \"none\"\ninsecure_login_from = [\"::/0\"]\nU", `2: listener[0].address: "127.0.0.1" has no port; write host:port such as "127.0.0.1:110"`},
+	{"IPv6 without brackets", "[[listener]]\naddress = \"::1:110\"\ntls = \"none\"\ninsecure_login_from = [\"::/0\"]\nU", `2: listener[0].address: "::1:110" is not host:port; write host:port such as "127.0.0.1:110"`},
+	{"port by name", "[[listener]]\naddress = \":pop3\"\ntls = \"none\"\ninsecure_login_from = [\"::/0\"]\nU", `2: listener[0].address: "pop3" is not a port; write a number from 0 to 65535`},
+	{"large port", "L\n[[upstream]]\naddress = \"a:65536\"", `6: upstream[0].address: "65536" is not a port; write a number from 1 to 65535`},
+	{"upstream port 0", "L\n[[upstream]]\naddress = \"a:0\"", `6: upstream[0].address: "0" is not a port; write a number from 1 to 65535`},
+	{"upstream without port", "L\n[[upstream]]\naddress = \"imap.example.com\"", `6: upstream[0].address: "imap.example.com" has no port; write host:port such as "imap.example.com:993"`},
+	{"upstream without host", "L\n[[upstream]]\naddress = \":993\"", `6: upstream[0].address: ":993" has no host; write the IMAP server's name before the colon`},
+	{"same address", "L\nL\nU", `6: listener[1].address: "127.0.0.1:110" is the address of listener[0] too; write another address or port`},
+	{"no listener address", "[[listener]]\ntls = \"none\"\ninsecure_login_from = [\"::/0\"]\nU", `1: listener[0].address: missing; write host:port such as "127.0.0.1:110"`},
+	{"no upstream address", "L\n[[upstream]]\nname = \"x\"", `5: upstream[0].address: missing; write host:port such as "imap.example.com:993"`},
+
+	// TLS of a listener.
+	{"P-USER-3 nobody may log in", "[[listener]]\naddress = \":110\"\ntls = \"none\"\nU", `3: listener[0].tls: "none" without insecure_login_from lets nobody log in; name the networks that may, such as insecure_login_from = ["127.0.0.0/8"], or use TLS`},
+	{"default needs certificate", "[[listener]]\naddress = \":110\"\nU", `1: listener[0].tls: "starttls" needs a certificate; set cert_file and key_file, or tls = "none" with insecure_login_from`},
+	{"implicit needs certificate", "[[listener]]\naddress = \":995\"\ntls = \"implicit\"\nU", `3: listener[0].tls: "implicit" needs a certificate; set cert_file and key_file, or tls = "none" with insecure_login_from`},
+	{"no key", "[[listener]]\naddress = \":995\"\ncert_file = \"cert.pem\"\nU", `3: listener[0].cert_file: has no key; set key_file too`},
+	{"no certificate", "[[listener]]\naddress = \":995\"\nkey_file = \"key.pem\"\nU", `3: listener[0].key_file: has no certificate; set cert_file too`},
+	{"pointless certificate", "L\ncert_file = \"cert.pem\"\nU", `5: listener[0].cert_file: has no effect with tls = "none"; remove it or change tls`},
+	{"certificate missing", "[[listener]]\naddress = \":995\"\ncert_file = \"none.pem\"\nkey_file = \"key.pem\"\nU", `3: listener[0].cert_file: cannot be read: open none.pem: no such file or directory; name a file that popgate can read; relative names start at the directory of this file`},
+	{"no PEM", "[[listener]]\naddress = \":995\"\ncert_file = \"junk.pem\"\nkey_file = \"key.pem\"\nU", `3: listener[0].cert_file: no usable pair with key_file: failed to find any PEM data in certificate input; name PEM files: the certificate first, then its intermediates; the key by itself, not encrypted`},
+	{"pointless network", "[[listener]]\naddress = \":995\"\ntls = \"implicit\"\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\ninsecure_login_from = [\"10.0.0.0/8\"]\nU", `6: listener[0].insecure_login_from: has no effect with tls = "implicit"; remove it, as every login has TLS there`},
+
+	// TLS of the upstream.
+	{"O-TLS-8 plain upstream", "L\n[[upstream]]\naddress = \"imap.example.com:143\"\ntls = \"none\"", `7: upstream[0].tls: "none" would send passwords to imap.example.com in the clear; set tls = "implicit" or "starttls", or insecure = true if the network between is trusted`},
+	{"pointless insecure", "L\n[[upstream]]\naddress = \"imap.example.com:993\"\ninsecure = true", `7: upstream[0].insecure: has no effect with tls = "implicit"; remove it; certificates are always verified, ca_file adds a private CA`},
+	{"pointless CA", "L\nU\nca_file = \"cert.pem\"", `8: upstream[0].ca_file: has no effect with tls = "none"; remove it or change tls`},
+	{"server name with port", "L\n[[upstream]]\naddress = \"a:993\"\nserver_name = \"a:993\"", `7: upstream[0].server_name: "a:993" is not a host name; write the name in the certificate, such as "imap.example.com"`},
+	{"CA missing", "L\n[[upstream]]\naddress = \"a:993\"\nca_file = \"none.pem\"", `7: upstream[0].ca_file: cannot be read: open none.pem: no such file or directory; name a file that popgate can read; relative names start at the directory of this file`},
+	{"CA without certificate", "L\n[[upstream]]\naddress = \"a:993\"\nca_file = \"junk.pem\"", `7: upstream[0].ca_file: has no certificate in it; name a PEM file with the CA's certificate`},
+	{"I-SNAP-3 show with flag", "L\nU\ndeleted_messages = \"show\"", `8: upstream[0].deleted_messages: "show" would bring back what without_uidplus = "flag" has removed; set without_uidplus = "refuse", or deleted_messages = "hide"`},
+}
+
+// lax is a file whose one listener has a network in insecure_login_from.
+func lax(network string) string {
+	return "[[listener]]\naddress = \":110\"\ntls = \"none\"\ninsecure_login_from = [\"" + network + "\"]\nU"
+}
+
+func TestMistakes(t *testing.T) {
+	const (
+		goodListener = "[[listener]]\naddress = \"127.0.0.1:110\"\ntls = \"none\"\ninsecure_login_from = [\"127.0.0.0/8\"]"
+		goodUpstream = "[[upstream]]\naddress = \"127.0.0.1:1\"\n"
+	)
+	dir := t.TempDir()
+	writePair(t, dir)
+	if err := os.WriteFile(filepath.Join(dir, "junk.pem"), []byte("junk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "config.toml")
+	for _, test := range mistakeTests {
+		t.Run(test.name, func(t *testing.T) {
+			text := strings.NewReplacer("L\n", goodListener+"\n", "U\n", goodUpstream+"tls = \"none\"\n").Replace(test.fragment + "\n")
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if _, err := loadConfig(file); err != nil {
+				got = strings.NewReplacer(file+":", "", dir+string(filepath.Separator), "").Replace(err.Error())
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("of\n%s\n(-want +got):\n%s", text, diff)
+			}
+		})
+	}
+}
+
+func TestNearest(t *testing.T) {
+	names := upstreamKeys.names()
+	for _, test := range []struct{ word, want string }{
+		{"adress", "address"},
+		{"Mailbox", "mailbox"},
+		{"serevr_name", "server_name"},
+		{"tsl", "tls"},
+		{"x", ""},
+		{"zzz", ""},
+		{"", ""},
+	} {
+		if got := nearest(test.word, names); got != test.want {
+			t.Errorf("nearest(%q) = %q, want %q", test.word, got, test.want)
+		}
+	}
+}

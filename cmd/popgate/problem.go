@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+)
+
+// A problem is one mistake in a configuration file.
+type problem struct {
+	line int    // 1-based
+	key  string // such as listener[0].tls, "" where no key is concerned
+	what string // what is wrong
+	mend string // what to do about it
+}
+
+// problems are all mistakes found in one configuration file.
+type problems struct {
+	file string
+	list []problem
+}
+
+// Error returns one line a mistake: FILE:LINE: KEY: what is wrong; the mend.
+func (p *problems) Error() string { return strings.Join(p.lines(), "\n") }
+
+func (p *problems) lines() []string {
+	lines := make([]string, 0, len(p.list))
+	for _, m := range p.list {
+		key := m.key
+		if key != "" {
+			key += ": "
+		}
+		lines = append(lines, fmt.Sprintf("%s:%d: %s%s; %s", p.file, m.line, key, m.what, m.mend))
+	}
+	return lines
+}
+
+// sorted orders the mistakes as they stand in the file.
+func (p *problems) sorted() *problems {
+	sort.SliceStable(p.list, func(i, j int) bool { return p.list[i].line < p.list[j].line })
+	return p
+}
+
+// nearest returns the one of names that word is most likely a misspelling of,
+// or "" where none is near.
+func nearest(word string, names []string) string {
+	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
+	best, least := "", 3 // edits that still make a misspelling
+	for _, name := range names {
+		norm := strings.ReplaceAll(strings.ToLower(name), "-", "_")
+		d := edits(word, norm)
+		if d < least && d*2 < len(norm) {
+			best, least = name, d
+		}
+	}
+	return best
+}
+
+// edits counts the insertions, deletions, substitutions and swaps of
+// neighbours that turn a into b (optimal string alignment).
+func edits(a, b string) int {
+	prev2, prev := []int(nil), make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			differ := 1
+			if a[i-1] == b[j-1] {
+				differ = 0
+			}
+			row[j] = min(prev[j]+1, row[j-1]+1, prev[j-1]+differ)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], prev2[j-2]+1)
+			}
+		}
+		prev2, prev = prev, row
+	}
+	return prev[len(b)]
+}
+
+// quoteAll writes words as a list for a message: "a", "b" or "c".
+func quoteAll(words []string) string {
+	var b strings.Builder
+	for i, w := range words {
+		switch {
+		case i == 0:
+		case i == len(words)-1:
+			b.WriteString(" or ")
+		default:
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%q", w)
+	}
+	return b.String()
+}

@@ -1,0 +1,358 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/textproto"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait of these tests; it is never reached unless one
+// fails.
+const patience = 30 * time.Second
+
+// process is a running popgate.
+type process struct {
+	*exec.Cmd
+	stdout, stderr *output
+}
+
+// start runs popgate; the test's end kills what is left of it.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	return startCommand(t, "popgate", args...)
+}
+
+func startCommand(t *testing.T, name string, args ...string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.CommandContext(t.Context(), name, args...)}
+	p.stdout, p.stderr = newOutput(t, p.StdoutPipe), newOutput(t, p.StderrPipe)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go p.stdout.scan()
+	go p.stderr.scan()
+	return p
+}
+
+// exit waits for the end of the process and checks its exit code.
+func (p *process) exit(t *testing.T, code int) {
+	t.Helper()
+	p.stdout.drain(t)
+	p.stderr.drain(t)
+	_ = p.Wait() // what matters is the code
+	if got := p.ProcessState.ExitCode(); got != code {
+		t.Fatalf("exit code %d, want %d; its log:\n%s", got, code, p.stderr.text())
+	}
+}
+
+func (p *process) signal(t *testing.T, sig os.Signal) {
+	t.Helper()
+	if err := p.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// output is what a process writes, line by line.
+type output struct {
+	r     io.Reader
+	lines chan string
+	seen  []string
+}
+
+func newOutput(t *testing.T, pipe func() (io.ReadCloser, error)) *output {
+	t.Helper()
+	r, err := pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &output{r: r, lines: make(chan string, 1000)}
+}
+
+func (o *output) scan() {
+	defer close(o.lines)
+	for sc := bufio.NewScanner(o.r); sc.Scan(); {
+		o.lines <- sc.Text()
+	}
+}
+
+func (o *output) text() string { return strings.Join(o.seen, "\n") }
+
+// next returns the next line; ok is false at the end.
+func (o *output) next(t *testing.T) (line string, ok bool) {
+	t.Helper()
+	select {
+	case line, ok = <-o.lines:
+		if ok {
+			o.seen = append(o.seen, line)
+		}
+		return line, ok
+	case <-time.After(patience):
+		t.Fatalf("no further output; so far:\n%s", o.text())
+		return "", false
+	}
+}
+
+// expect reads lines until one matches and returns its submatches.
+func (o *output) expect(t *testing.T, expr string) []string {
+	t.Helper()
+	re := regexp.MustCompile(expr)
+	for {
+		line, ok := o.next(t)
+		if !ok {
+			t.Fatalf("no line matches %q in:\n%s", expr, o.text())
+		}
+		if m := re.FindStringSubmatch(line); m != nil {
+			return m
+		}
+	}
+}
+
+func (o *output) drain(t *testing.T) {
+	t.Helper()
+	for ok := true; ok; {
+		_, ok = o.next(t)
+	}
+}
+
+// client is a POP3 client.
+type client struct {
+	*textproto.Conn
+}
+
+// dial connects and reads the greeting.
+func dial(t *testing.T, addr string) *client {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	c := &client{textproto.NewConn(conn)}
+	t.Cleanup(func() { c.Close() })
+	c.status(t, "+OK")
+	return c
+}
+
+// status reads a status line and checks how it begins.
+func (c *client) status(t *testing.T, prefix string) string {
+	t.Helper()
+	line, err := c.ReadLine()
+	if err != nil || !strings.HasPrefix(line, prefix) {
+		t.Fatalf("reply %q, %v; want %s", line, err, prefix)
+	}
+	return line
+}
+
+func (c *client) send(t *testing.T, line string) {
+	t.Helper()
+	if err := c.PrintfLine("%s", line); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ok sends a command and wants +OK.
+func (c *client) ok(t *testing.T, line string) string {
+	t.Helper()
+	c.send(t, line)
+	return c.status(t, "+OK")
+}
+
+// closed waits for the gateway to close the connection without a word.
+func (c *client) closed(t *testing.T) {
+	t.Helper()
+	if line, err := c.ReadLine(); err != io.EOF {
+		t.Fatalf("read %q, %v; want the end", line, err)
+	}
+}
+
+// silentUpstream is an IMAP server that accepts and says nothing, so that
+// whoever logs in waits for it.
+func silentUpstream(t *testing.T) (addr string, accepted <-chan net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	conns := make(chan net.Conn, 1)
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			conns <- c
+		}
+	}()
+	return l.Addr().String(), conns
+}
+
+// gateway starts popgate serve on a free port before the upstream.
+func gateway(t *testing.T, upstream, more string) (p *process, addr string) {
+	t.Helper()
+	p = start(t, "serve", "--config", writeConfig(t, `[[listener]]
+address = "127.0.0.1:0"
+tls = "none"
+insecure_login_from = ["127.0.0.0/8"]
+[[upstream]]
+address = "`+upstream+`"
+tls = "none"
+`+more))
+	return p, p.stderr.expect(t, `msg=listening address=(\S+)`)[1]
+}
+
+// busy returns a gateway with an idle client and one that waits for the
+// upstream to greet.
+func busy(t *testing.T, more string) (p *process, idle, waiting *client, upstream net.Conn) {
+	t.Helper()
+	up, accepted := silentUpstream(t)
+	p, addr := gateway(t, up, more)
+	idle, waiting = dial(t, addr), dial(t, addr)
+	waiting.ok(t, "USER alice")
+	waiting.send(t, "PASS secret")
+	select {
+	case upstream = <-accepted:
+		t.Cleanup(func() { upstream.Close() })
+	case <-time.After(patience):
+		t.Fatal("nobody contacts the upstream")
+	}
+	return p, idle, waiting, upstream
+}
+
+// P-SESS-9: SIGTERM ends sessions that wait, lets commands finish, exit 0.
+func TestServeDrains(t *testing.T) {
+	p, idle, waiting, upstream := busy(t, "")
+	p.signal(t, syscall.SIGTERM)
+	idle.closed(t)
+	if _, err := io.WriteString(upstream, "* BYE going down\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	waiting.status(t, "-ERR [SYS/TEMP] ")
+	waiting.closed(t)
+	p.exit(t, exitOK)
+}
+
+// A second signal stops at once, whatever is going on.
+func TestServeSecondSignal(t *testing.T) {
+	p, idle, waiting, _ := busy(t, "[session]\nshutdown_grace = \"1h\"\n")
+	p.signal(t, syscall.SIGTERM)
+	idle.closed(t)
+	p.signal(t, syscall.SIGINT)
+	p.stderr.expect(t, `level=WARN msg="second signal, stopping at once"`)
+	p.exit(t, exitOK)
+	if _, err := waiting.ReadLine(); err == nil {
+		t.Error("the command that was cut has an answer")
+	}
+}
+
+// The end of the grace time cuts sessions; the exit code is 0 all the same.
+func TestServeGrace(t *testing.T) {
+	p, idle, _, _ := busy(t, "[session]\nshutdown_grace = \"0s\"\n")
+	p.signal(t, syscall.SIGTERM)
+	idle.closed(t)
+	p.stderr.expect(t, `level=WARN msg="grace time is over`)
+	p.exit(t, exitOK)
+}
+
+// SIGHUP is answered by a log line, and the gateway goes on.
+func TestServeHangup(t *testing.T) {
+	p, addr := gateway(t, "127.0.0.1:1", "[log]\nlevel = \"info\"\n")
+	p.signal(t, syscall.SIGHUP)
+	p.stderr.expect(t, `level=WARN msg="reload is not supported`)
+	dial(t, addr).ok(t, "QUIT")
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}
+
+// P-SESS-12: the upstream is not contacted before a client needs it, so that
+// one which does not exist stops nothing; then it is [SYS/...].
+func TestServeWithoutUpstream(t *testing.T) {
+	p, addr := gateway(t, "upstream.invalid:143", "insecure = true\n")
+	c := dial(t, addr)
+	c.ok(t, "CAPA")
+	if _, err := c.ReadDotLines(); err != nil {
+		t.Fatal(err)
+	}
+	c.ok(t, "USER alice")
+	c.send(t, "PASS secret")
+	c.status(t, "-ERR [SYS/")
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}
+
+// O-TLS-8, O-LOCK-4, P-USER-3: what each start warns of.
+func TestServeWarnings(t *testing.T) {
+	p, _ := gateway(t, "upstream.invalid:143", "insecure = true\n[log]\nformat = \"text\"\n")
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+	for _, want := range []string{
+		`level=WARN msg="passwords go to the upstream without TLS" upstream=upstream.invalid`,
+		`level=WARN msg="maildrop locks hold within this process only`,
+		`level=WARN msg="listener accepts logins without TLS"`,
+	} {
+		if !strings.Contains(p.stderr.text(), want) {
+			t.Errorf("no %q in\n%s", want, p.stderr.text())
+		}
+	}
+}
+
+// P-SESS-12: all listeners are bound before one accepts.
+func TestServeAddressInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	text := `[[listener]]
+address = "127.0.0.1:0"
+tls = "none"
+insecure_login_from = ["127.0.0.0/8"]
+[[listener]]
+address = "` + taken.Addr().String() + `"
+tls = "none"
+insecure_login_from = ["127.0.0.0/8"]
+[[upstream]]
+address = "127.0.0.1:1"
+tls = "none"
+`
+	p := start(t, "serve", "--config", writeConfig(t, text))
+	p.exit(t, exitFailure)
+	log := p.stderr.text()
+	if !strings.HasPrefix(log, "error: listen tcp "+taken.Addr().String()) ||
+		!strings.Contains(log, "\nhint: another program has this address") {
+		t.Errorf("log:\n%s", log)
+	}
+	if strings.Contains(log, "listening") {
+		t.Errorf("a listener accepts though another cannot be bound:\n%s", log)
+	}
+}
+
+// The log may be JSON.
+func TestServeJSON(t *testing.T) {
+	p := start(t, "serve", "--config", writeConfig(t, smallestOnFreePort()+"[log]\nformat = \"json\"\n"))
+	p.stderr.expect(t, `^\{"time":.*"msg":"listening"`)
+	p.signal(t, os.Interrupt)
+	p.exit(t, exitOK)
+}
+
+func smallestOnFreePort() string {
+	return strings.Replace(smallest, "127.0.0.1:1110", "127.0.0.1:0", 1)
+}
+
+// A limit on open files that is too low for many sessions is told at start.
+func TestServeOpenFiles(t *testing.T) {
+	file := writeConfig(t, smallestOnFreePort())
+	p := startCommand(t, "sh", "-c", `ulimit -n 500 && exec popgate serve --config "$1"`, "sh", file)
+	p.stderr.expect(t, `level=WARN msg="the limit on open files is low" limit=500 sensible=20100$`)
+	p.stderr.expect(t, `msg=listening`)
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"popgate/imapbackend"
+	"popgate/proxy"
+)
+
+func serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve --config FILE",
+		Short: "Run the gateway until SIGTERM",
+		Long: "Run the gateway. SIGTERM and SIGINT end it: waiting sessions at once, commands in\n" +
+			"progress within session.shutdown_grace; a second one stops it at once.",
+		Example: "  popgate serve --config /etc/popgate/config.toml",
+		Args:    noArgs,
+	}
+	load := configFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := load()
+		if err != nil {
+			return err
+		}
+		return serve(c, cmd.ErrOrStderr())
+	}
+	return cmd
+}
+
+// serve runs the gateway that c describes until a signal ends it.
+func serve(c *config, stderr io.Writer) error {
+	// From here on a signal drains, also one that comes during the start.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+
+	log := newLogger(stderr, c.log)
+	backend, err := imapbackend.New(c.upstream.options)
+	if err != nil {
+		return &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", c.upstream.Name, err)}
+	}
+	opts := c.proxyOptions()
+	opts.Backend, opts.Logger = backend, log
+	srv, err := proxy.NewServer(opts)
+	if err != nil {
+		return &failure{code: exitUsage, err: err}
+	}
+	bound, err := bind(c.listeners)
+	if err != nil {
+		return err
+	}
+	log.Info("popgate starts", "version", version(), "upstream", c.upstream.Name)
+	warn(log, c)
+	return runServer(srv, bound, c.session.ShutdownGrace, signals, log)
+}
+
+// newLogger returns the logger that c asks for.
+func newLogger(w io.Writer, c logging) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // one of four words, checked
+	opts := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// boundListener is a listener whose address is taken but which does not accept
+// yet.
+type boundListener struct {
+	net.Listener
+	options proxy.ListenerOptions
+}
+
+// bind takes the address of every listener, or none of them.
+func bind(listeners []listener) ([]boundListener, error) {
+	var bound []boundListener
+	for _, l := range listeners {
+		nl, err := net.Listen("tcp", l.Address)
+		if err != nil {
+			for _, b := range bound {
+				b.Close()
+			}
+			return nil, &failure{code: exitFailure, err: err, hint: bindHint(err)}
+		}
+		bound = append(bound, boundListener{nl, l.options})
+	}
+	return bound, nil
+}
+
+// bindHint says what to do about an address that cannot be taken.
+func bindHint(err error) string {
+	switch {
+	case addressInUse(err):
+		return "another program has this address: stop it, or change the listener's address"
+	case errors.Is(err, fs.ErrPermission):
+		return "ports below 1024 need root, CAP_NET_BIND_SERVICE or a socket redirect"
+	}
+	return ""
+}
+
+// addressInUse reports whether err says that another socket has the address.
+func addressInUse(err error) bool {
+	const wsaEADDRINUSE = syscall.Errno(10048) // Windows has a number of its own
+	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, wsaEADDRINUSE)
+}
+
+// connections is the number of client connections that one machine is expected
+// to carry.
+const connections = 10000
+
+// warn logs what an operator should know about a configuration that is valid.
+// The server itself warns of each listener with InsecureLoginFrom (P-USER-3).
+func warn(log *slog.Logger, c *config) {
+	if c.upstream.TLS == "none" && c.upstream.Insecure {
+		log.Warn("passwords go to the upstream without TLS", "upstream", c.upstream.Name)
+	}
+	// Two descriptors a session, and some for all else.
+	const want = 2*connections + 100
+	if limit, ok := openFilesLimit(); ok && limit < want {
+		log.Warn("the limit on open files is low", "limit", limit, "sensible", want)
+	}
+	// O-LOCK-4.
+	log.Warn("maildrop locks hold within this process only: run one gateway for each maildrop")
+}
+
+// runServer accepts on all listeners and returns once the server has ended:
+// with nil after a signal, also when the grace time cut sessions.
+func runServer(srv *proxy.Server, bound []boundListener, grace time.Duration, signals <-chan os.Signal, log *slog.Logger) error {
+	served := make(chan error, len(bound))
+	for _, b := range bound {
+		log.Info("listening", "address", b.Addr().String(), "tls", string(b.options.Mode))
+		go func() { served <- srv.Serve(b.Listener, b.options) }()
+	}
+	for {
+		select {
+		case err := <-served:
+			srv.Close()
+			return &failure{code: exitFailure, err: err}
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				log.Warn("reload is not supported, restart popgate instead", "signal", sig.String())
+				continue
+			}
+			log.Info("shutting down", "signal", sig.String(), "grace", grace)
+			drain(srv, grace, signals, log)
+			return nil
+		}
+	}
+}
+
+// drain ends the server: at once for sessions that wait for a command, within
+// grace for the others, without delay after a second signal (P-SESS-9).
+func drain(srv *proxy.Server, grace time.Duration, signals <-chan os.Signal, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- srv.Shutdown(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				log.Warn("grace time is over, closing the rest", "error", err)
+				srv.Close()
+			}
+			log.Info("popgate has stopped")
+			return
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				continue
+			}
+			log.Warn("second signal, stopping at once", "signal", sig.String())
+			srv.Close()
+			return
+		}
+	}
+}
