@@ -236,13 +236,3 @@ func readTop(ctx context.Context, drop proxy.Maildrop, uid uint32) (int64, error
 	n, err := body.WriteTo(io.Discard)
 	return n, errors.Join(err, body.Close())
 }
-
-// printable blanks what an upstream's text could do to a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7F || (0x80 <= r && r < 0xA0) {
-			return '?'
-		}
-		return r
-	}, s)
-}

@@ -103,13 +103,18 @@ func loadConfig(file string) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseConfig(file, string(src))
+}
+
+// parseConfig is loadConfig for the text src of file.
+func parseConfig(file, src string) (*config, error) {
 	var top map[string]any
-	if _, err := toml.Decode(string(src), &top); err != nil {
-		return nil, syntaxProblem(file, string(src), err)
+	if _, err := toml.Decode(src, &top); err != nil {
+		return nil, syntaxProblem(file, src, err)
 	}
 	l := &loader{
 		problems: problems{file: file},
-		lines:    locate(string(src)),
+		lines:    locate(src),
 		dir:      filepath.Dir(file),
 	}
 	c := l.decode(top)

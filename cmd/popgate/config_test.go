@@ -234,3 +234,37 @@ func TestConfigUnreadable(t *testing.T) {
 		t.Errorf("error %v, want os.ErrNotExist", err)
 	}
 }
+
+// FuzzConfig checks that every text is either a configuration or has mistakes
+// with a place, a reason and a mend, each on one line.
+func FuzzConfig(f *testing.F) {
+	f.Add(smallest)
+	for _, test := range mistakeTests {
+		f.Add(expand(test.fragment))
+	}
+	f.Fuzz(func(t *testing.T, src string) {
+		if strings.Contains(src, "_file") {
+			return // it could name any file of this machine
+		}
+		c, err := parseConfig("f", src)
+		if err == nil {
+			if len(c.listeners) == 0 || c.upstream.options.Address == "" {
+				t.Error("no mistake found, though there is no listener or no upstream")
+			}
+			return
+		}
+		p, ok := errors.AsType[*problems](err)
+		if !ok {
+			t.Fatalf("%T: %v", err, err)
+		}
+		last := strings.Count(src, "\n") + 1
+		for i, m := range p.list {
+			if m.line < 1 || m.line > last || m.what == "" || m.mend == "" {
+				t.Errorf("of %d lines: %+v", last, m)
+			}
+			if line := p.lines()[i]; strings.ContainsAny(line, "\r\n") {
+				t.Errorf("a mistake is more than a line: %q", line)
+			}
+		}
+	})
+}

@@ -113,11 +113,16 @@ func lax(network string) string {
 	return "[[listener]]\naddress = \":110\"\ntls = \"none\"\ninsecure_login_from = [\"" + network + "\"]\nU"
 }
 
-func TestMistakes(t *testing.T) {
+// expand makes a text of a fragment.
+func expand(fragment string) string {
 	const (
-		goodListener = "[[listener]]\naddress = \"127.0.0.1:110\"\ntls = \"none\"\ninsecure_login_from = [\"127.0.0.0/8\"]"
-		goodUpstream = "[[upstream]]\naddress = \"127.0.0.1:1\"\n"
+		goodListener = "[[listener]]\naddress = \"127.0.0.1:110\"\ntls = \"none\"\ninsecure_login_from = [\"127.0.0.0/8\"]\n"
+		goodUpstream = "[[upstream]]\naddress = \"127.0.0.1:1\"\ntls = \"none\"\n"
 	)
+	return strings.NewReplacer("L\n", goodListener, "U\n", goodUpstream).Replace(fragment + "\n")
+}
+
+func TestMistakes(t *testing.T) {
 	dir := t.TempDir()
 	writePair(t, dir)
 	if err := os.WriteFile(filepath.Join(dir, "junk.pem"), []byte("junk"), 0o600); err != nil {
@@ -126,7 +131,7 @@ func TestMistakes(t *testing.T) {
 	file := filepath.Join(dir, "config.toml")
 	for _, test := range mistakeTests {
 		t.Run(test.name, func(t *testing.T) {
-			text := strings.NewReplacer("L\n", goodListener+"\n", "U\n", goodUpstream+"tls = \"none\"\n").Replace(test.fragment + "\n")
+			text := expand(test.fragment)
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

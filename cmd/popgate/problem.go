@@ -30,7 +30,8 @@ func (p *problems) lines() []string {
 		if key != "" {
 			key += ": "
 		}
-		lines = append(lines, fmt.Sprintf("%s:%d: %s%s; %s", p.file, m.line, key, m.what, m.mend))
+		// Messages of the decoder may hold octets of the file.
+		lines = append(lines, printable(fmt.Sprintf("%s:%d: %s%s; %s", p.file, m.line, key, m.what, m.mend)))
 	}
 	return lines
 }
@@ -95,4 +96,14 @@ func quoteAll(words []string) string {
 		fmt.Fprintf(&b, "%q", w)
 	}
 	return b.String()
+}
+
+// printable blanks what foreign text could do to a terminal or to a line.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7F || (0x80 <= r && r < 0xA0) {
+			return '?'
+		}
+		return r
+	}, s)
 }

@@ -4,11 +4,14 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/textproto"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -136,6 +139,12 @@ func dial(t *testing.T, addr string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return greet(t, conn)
+}
+
+// greet reads the greeting.
+func greet(t *testing.T, conn net.Conn) *client {
+	t.Helper()
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
@@ -353,6 +362,58 @@ func TestServeOpenFiles(t *testing.T) {
 	p := startCommand(t, "sh", "-c", `ulimit -n 500 && exec popgate serve --config "$1"`, "sh", file)
 	p.stderr.expect(t, `level=WARN msg="the limit on open files is low" limit=500 sensible=20100$`)
 	p.stderr.expect(t, `msg=listening`)
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}
+
+// O-TLS-1: implicit TLS and STLS, with the certificate of the file.
+func TestServeTLS(t *testing.T) {
+	dir := t.TempDir()
+	leaf, err := x509.ParseCertificate(writePair(t, dir).Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	file := filepath.Join(dir, "config.toml")
+	text := `[[listener]]
+address = "127.0.0.1:0"
+tls = "implicit"
+cert_file = "cert.pem"
+key_file = "key.pem"
+[[listener]]
+address = "127.0.0.1:0"
+cert_file = "cert.pem"
+key_file = "key.pem"
+[[upstream]]
+address = "upstream.invalid:993"
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "serve", "--config", file)
+	implicit := p.stderr.expect(t, `msg=listening address=(\S+) tls=implicit`)[1]
+	plain := p.stderr.expect(t, `msg=listening address=(\S+) tls=starttls`)[1]
+	clientTLS := &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"pop3"}}
+
+	conn, err := tls.Dial("tcp", implicit, clientTLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	greet(t, conn).ok(t, "QUIT")
+
+	raw, err := net.DialTimeout("tcp", plain, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := greet(t, raw)
+	c.send(t, "USER alice") // P-USER-3
+	c.status(t, "-ERR use STLS first")
+	c.ok(t, "STLS")
+	over := &client{textproto.NewConn(tls.Client(raw, clientTLS))}
+	over.ok(t, "USER alice")
+	over.ok(t, "QUIT")
+
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, exitOK)
 }
