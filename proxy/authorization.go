@@ -93,15 +93,13 @@ func (s *session) userName(args []string) error {
 
 // pass answers PASS, which takes the whole rest of the line as password.
 func (s *session) pass(args []string) error {
-	user := s.user
-	s.user = pendingUser{}
 	switch {
 	case !s.plaintextAllowed():
 		return s.refusePlaintext()
-	case !user.given:
+	case !s.user.given:
 		return errUserFirst
 	}
-	return s.logIn(Credential{Username: user.name, Password: args[0]})
+	return s.logIn(Credential{Username: s.user.name, Password: args[0]})
 }
 
 // logIn opens the maildrop of cred and enters TRANSACTION. The upstream's

@@ -125,34 +125,17 @@ func (c *command) parse(rest string) ([]string, error) {
 // suffered when it was read. An error ends the session.
 func (s *session) execute(line string, lineErr error) error {
 	began := time.Now()
-	user := s.user
-	s.user = pendingUser{} // PASS counts directly after USER only
-
-	var cmd *command
-	var rest string
-	err := lineErr
-	if err == nil {
-		if cmd, rest = lookUp(line); cmd == nil {
-			err = errUnknown
-		} else {
-			err = s.call(cmd, rest, user)
-		}
-	}
-	if err != nil && !isEnd(err) && s.ctx.Err() != nil {
-		err = &endError{endShutdown, err}
-	}
-	verb, scope := "unknown", scopeSys
-	if cmd != nil {
-		scope = cmd.scope
-	}
-	if cmd != nil && !(s.afterAuth && s.state == stateAuthorization) {
-		verb = cmd.verb
+	s.w.last = "none"
+	cmd, err := s.dispatch(line, lineErr)
+	verb := cmd.verb
+	if s.afterAuth && s.state == stateAuthorization {
+		verb = notCommand.verb
 	}
 	if err != nil && !isEnd(err) {
-		s.answer(verb, scope, err)
+		s.answer(verb, cmd.scope, err)
 	}
-	s.logCommand(verb, len(line), err, time.Since(began))
-	if cmd != nil && cmd.verb == "AUTH" {
+	s.logCommand(verb, len(line), time.Since(began))
+	if cmd.verb == "AUTH" {
 		s.afterAuth = true
 	}
 	if isEnd(err) {
@@ -161,17 +144,41 @@ func (s *session) execute(line string, lineErr error) error {
 	return s.tooMany()
 }
 
+// dispatch finds the command of a line and runs it.
+func (s *session) dispatch(line string, lineErr error) (*command, error) {
+	user := s.user
+	s.user = pendingUser{} // PASS counts directly after USER only
+	if lineErr != nil {
+		return &notCommand, lineErr
+	}
+	cmd, rest := lookUp(line)
+	if cmd == nil {
+		return &notCommand, errUnknown
+	}
+	if cmd.verb == "PASS" {
+		s.user = user
+	}
+	err := s.call(cmd, rest)
+	if cmd.verb != "USER" {
+		s.user = pendingUser{}
+	}
+	if err != nil && !isEnd(err) && s.ctx.Err() != nil {
+		return cmd, &endError{endShutdown, err} // Close has cut it
+	}
+	return cmd, err
+}
+
+// notCommand stands for the command of a line that is none.
+var notCommand = command{verb: "unknown"}
+
 // call checks state and arguments of a command and runs it.
-func (s *session) call(cmd *command, rest string, user pendingUser) error {
+func (s *session) call(cmd *command, rest string) error {
 	if cmd.in&s.state == 0 {
 		return errWrongState
 	}
 	args, err := cmd.parse(rest)
 	if err != nil {
 		return err
-	}
-	if cmd.verb == "PASS" {
-		s.user = user
 	}
 	return cmd.handle(s, args)
 }
@@ -237,18 +244,12 @@ func (s *session) tooMany() error {
 // logCommand writes the record of one command at level debug. Only verbs from
 // the table are named, and none after a failed AUTH: anything else may be a
 // secret that went astray.
-func (s *session) logCommand(verb string, octets int, err error, elapsed time.Duration) {
+func (s *session) logCommand(verb string, octets int, elapsed time.Duration) {
 	if !s.log.Enabled(s.ctx, slog.LevelDebug) {
 		return
 	}
-	status := "+OK"
-	if isEnd(err) {
-		status = "end"
-	} else if err != nil {
-		status = "-ERR"
-	}
-	attrs := []slog.Attr{slog.String("verb", verb), slog.String("status", status), slog.Duration("elapsed", elapsed)}
-	if verb == "unknown" {
+	attrs := []slog.Attr{slog.String("verb", verb), slog.String("status", s.w.last), slog.Duration("elapsed", elapsed)}
+	if verb == notCommand.verb {
 		attrs = append(attrs, slog.Int("octets", octets))
 	}
 	s.log.LogAttrs(s.ctx, slog.LevelDebug, "command", attrs...)

@@ -31,7 +31,8 @@ type replyWriter struct {
 	pool  *bufferPool
 	lent  *[]byte // borrowed from pool, or nil
 	buf   []byte
-	body  int // buf[body:] belongs to the multi-line reply being written
+	body  int    // buf[body:] belongs to the multi-line reply being written
+	last  string // status indicator of the last reply
 	err   error
 	total int64 // octets accepted by dst
 }
@@ -44,14 +45,16 @@ func (w *replyWriter) setDst(dst io.Writer, pool *bufferPool) {
 // ok adds a positive status line.
 func (w *replyWriter) ok(text string) {
 	w.reserve(statusLimit + len(terminator))
-	w.buf = appendStatus(w.buf, "+OK", CodeNone, text)
+	w.last = "+OK"
+	w.buf = appendStatus(w.buf, w.last, CodeNone, text)
 	w.body = len(w.buf)
 }
 
 // fail adds the negative status line of e.
 func (w *replyWriter) fail(e *Error) {
 	w.reserve(statusLimit)
-	w.buf = appendStatus(w.buf, "-ERR", e.Code, e.Text)
+	w.last = "-ERR"
+	w.buf = appendStatus(w.buf, w.last, e.Code, e.Text)
 	w.body = len(w.buf)
 }
 

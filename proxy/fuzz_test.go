@@ -1,0 +1,116 @@
+package proxy_test
+
+import (
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"popgate/proxy"
+	"popgate/proxy/proxytest"
+)
+
+// replyLine matches every line that a session of FuzzSession may send: status
+// lines, challenges, capabilities and mechanisms, listings, and the lines of
+// its messages. None of it comes from the input.
+var replyLine = regexp.MustCompile(`^(?:` +
+	`\+OK(?: [ -Z\\-~]+)?` +
+	`|-ERR (?:\[(?:AUTH|IN-USE|SYS/TEMP|SYS/PERM)\] )?[ -Z\\-~]+` +
+	`|\+ [A-Za-z0-9+/]*=*` +
+	`|TOP|UIDL|RESP-CODES|AUTH-RESP-CODE|PIPELINING|USER|SASL PLAIN LOGIN|STLS|PLAIN|LOGIN` +
+	`|[123] (?:1\.)?[0-9]+` +
+	`|\.|body: [123]||\.\.dots|text` +
+	`)$`)
+
+// FuzzSession sends an input in each state: every reply is well formed, no
+// fault of ours shows, nothing reaches the maildrop before login, and only a
+// QUIT in TRANSACTION removes, only what was marked.
+func FuzzSession(f *testing.F) {
+	for _, input := range []string{
+		"CAPA\r\nAUTH\r\nNOOP\r\nQUIT\r\n",
+		"USER alice\r\nPASS secret\r\nDELE 1\r\nQUIT\r\n",
+		"USER alice\r\nPASS secret\r\nRETR 1\r\nTOP 2 1\r\nUIDL\r\nLIST\r\nRSET\r\nSTAT\r\n",
+		"DELE 1\r\nDELE 3\r\nRSET\r\nDELE 2\r\nQUIT\r\n",
+		"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\nRETR 2\r\n",
+		"AUTH LOGIN\r\nYWxpY2U=\r\nc2VjcmV0\r\nLIST 1\nTOP 1 0\nQUIT",
+		"AUTH PLAIN\r\n*\r\nAUTH PLAIN =\r\n\x00\r\n\r\r\n",
+		"STLS\r\nUSER alice\r\n\x16\x03\x01\x00\x05",
+		strings.Repeat("x", 300) + "\r\nretr 18446744073709551617\r\n",
+	} {
+		f.Add(input, true)
+		f.Add(input, false)
+	}
+	f.Fuzz(func(t *testing.T, input string, loggedIn bool) {
+		fuzzSession(t, input, loggedIn)
+	})
+}
+
+func fuzzSession(t *testing.T, input string, loggedIn bool) {
+	b := memory(
+		proxytest.Stored{Body: []byte("body: 1\r\n\r\n.dots\r\ntext\r\n")},
+		proxytest.Stored{Body: []byte("body: 2\n\ntext")},
+		proxytest.Stored{Body: []byte("body: 3\r\n")})
+	log, buf := logger()
+	l := proxytest.Listen()
+	opts := insecure
+	opts.Mode, opts.TLS = proxy.TLSStartTLS, serverTLS(t)
+	serve(t, l, proxy.Options{Backend: b, Logger: log}, opts)
+	conn, err := l.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	prelude := ""
+	if loggedIn {
+		prelude = "USER alice\r\nPASS secret\r\n"
+	}
+	_, _ = io.WriteString(conn, prelude+input) // the session may end before it has all
+	_ = conn.CloseWrite()
+	output, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkOutput(t, string(output))
+	if got := buf.String(); strings.Contains(got, "level=ERROR") {
+		t.Errorf("log: %s", got)
+	}
+	removed := b.Removed("alice")
+	if len(removed) > 0 && !strings.Contains(string(output), " messages removed\r\n") {
+		t.Errorf("removed %v without QUIT", removed)
+	}
+	for _, uid := range removed {
+		if !slices.Contains(deleted(string(output)), uid) {
+			t.Errorf("message %d was removed and never marked", uid)
+		}
+	}
+	if c := b.Counts(); c.Reads > 0 && !strings.Contains(string(output), "+OK maildrop has") {
+		t.Errorf("%d reads before login", c.Reads)
+	}
+}
+
+// checkOutput looks at each line that the client has got. Behind a successful
+// STLS come TLS records.
+func checkOutput(t *testing.T, output string) {
+	t.Helper()
+	output, records, tls := strings.Cut(output, "+OK begin TLS\r\n")
+	if tls && len(records) > 0 && records[0] != 21 && records[0] != 22 {
+		t.Errorf("behind STLS: %q", records)
+	}
+	for output != "" {
+		line, rest, found := strings.Cut(output, "\r\n")
+		if !found || len(line) > 510 || !replyLine.MatchString(line) {
+			t.Errorf("malformed reply %q", line)
+		}
+		output = rest
+	}
+}
+
+// deleted returns the messages that DELE has been answered for.
+func deleted(output string) []uint32 {
+	var uids []uint32
+	for _, m := range regexp.MustCompile(`\+OK message ([123]) deleted`).FindAllStringSubmatch(output, -1) {
+		uids = append(uids, uint32(m[1][0]-'0'))
+	}
+	return uids
+}

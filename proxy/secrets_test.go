@@ -1,0 +1,130 @@
+package proxy_test
+
+import (
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"popgate/proxy"
+	"popgate/proxy/proxytest"
+)
+
+func serverTLS(t *testing.T) *tls.Config {
+	t.Helper()
+	cert, err := proxytest.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
+}
+
+// startTLS goes on under TLS.
+func (p *pop) startTLS(t *testing.T, name string) {
+	t.Helper()
+	conn := tls.Client(p.conn, &tls.Config{InsecureSkipVerify: true, ServerName: name}) // of serverTLS
+	if err := conn.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	*p = *newPop(t, conn, nil)
+}
+
+const marker = "s3cr3t-Marker"
+
+// TestNoSecretInLog shows O-LOG-1: whatever a client does with its secret, in
+// every state and by every mistake, no log record has it, at level debug.
+func TestNoSecretInLog(t *testing.T) {
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	plain := b64("\x00alice\x00" + marker)
+	for _, c := range []struct {
+		name  string
+		fault error
+		input string
+	}{
+		{"USER and PASS", nil, "USER alice\r\nPASS " + marker + "\r\nPASS " + marker + "\r\nQUIT\r\n"},
+		{"right password", nil, "USER bob\r\nPASS " + marker + "\r\nPASS " + marker + "\r\n" + marker + "\r\nLIST " + marker + "\r\nQUIT\r\n"},
+		{"PASS first", nil, "PASS " + marker + "\r\nPASS" + marker + "\r\nPASSWORD " + marker + "\r\n pass " + marker + "\r\n"},
+		{"password alone", nil, "USER alice\r\n" + marker + "\r\n" + marker + " x\r\n"},
+		{"as argument", nil, "USER alice\r\nSTAT " + marker + "\r\nQUIT " + marker + "\r\nCAPA " + marker + "\r\n"},
+		{"with NUL", nil, "USER alice\r\nPASS " + marker + "\x00\r\nPASS \r" + marker + "\r\n"},
+		{"too long", nil, "USER alice\r\nPASS " + marker + strings.Repeat("x", 20000) + "\r\nUSER " + marker + strings.Repeat("x", 300) + "\r\n"},
+		{"without line end", nil, "USER alice\r\nPASS " + marker},
+		{"APOP", nil, "APOP alice " + marker + "\r\n"},
+		{"AUTH PLAIN", nil, "AUTH PLAIN " + plain + "\r\nAUTH PLAIN\r\n" + plain + "\r\nQUIT\r\n"},
+		{"AUTH of nothing", nil, "AUTH " + marker + "\r\nAUTH PLAIN " + marker + "\r\nAUTH PLAIN " + marker + " " + marker + "\r\n"},
+		{"AUTH refused", nil, "AUTH CRAM-MD5\r\n" + plain + "\r\n" + marker + "\r\nAUTH XOAUTH2 " + plain + "\r\n"},
+		{"AUTH cancelled", nil, "AUTH LOGIN\r\n" + b64("alice") + "\r\n*\r\n" + b64(marker) + "\r\n"},
+		{"AUTH LOGIN", nil, "AUTH LOGIN\r\n" + b64("alice") + "\r\n" + b64(marker) + "\r\nAUTH LOGIN\r\n" + marker + "\r\n"},
+		{"no base64", nil, "AUTH PLAIN\r\n" + marker + "!\r\nAUTH PLAIN\r\n" + marker + "\x00\r\n"},
+		{"no message", nil, "AUTH PLAIN " + b64(marker) + "\r\nAUTH PLAIN " + b64("\x00\x00"+marker) + "\r\n"},
+		{"upstream down", proxytestError, "USER alice\r\nPASS " + marker + "\r\nAUTH PLAIN " + plain + "\r\n"},
+		{"unclassified", errors.New("fault"), "USER alice\r\nPASS " + marker + "\r\nAUTH PLAIN " + plain + "\r\n"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := memory()
+			b.AddAccount("bob", marker, false)
+			b.SetFaults(proxytest.Faults{Login: c.fault})
+			l := proxytest.Listen()
+			log, buf := logger()
+			serve(t, l, proxy.Options{Backend: b, Logger: log, LoginAttempts: 100}, insecure)
+			conn, err := l.Dial()
+			p := newPop(t, conn, err)
+			p.send(c.input)
+			synctest.Wait()
+			_ = conn.Close()
+			synctest.Wait()
+			got := buf.String()
+			for _, secret := range []string{marker, b64(marker), strings.TrimRight(b64(marker), "="), plain, plain[8:]} {
+				if strings.Contains(got, secret) {
+					t.Errorf("%s: %q is in the log:\n%s", c.name, secret, got)
+				}
+			}
+			if !strings.Contains(got, "msg=session") || !strings.Contains(got, "msg=command") {
+				t.Errorf("%s: records are missing:\n%s", c.name, got)
+			}
+		})
+	}
+}
+
+var proxytestError = &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server not reachable", Err: errors.New("refused")}
+
+// TestUnknownInLog shows O-LOG-1: an unknown command, and any line after an
+// AUTH that has failed, is told by its length only.
+func TestUnknownInLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := proxytest.Listen()
+		log, buf := logger()
+		serve(t, l, proxy.Options{Backend: memory(), Logger: log}, insecure)
+		p := dial(t, l)
+		p.expect("+OK POP3")
+		p.do("HELLO world", "-ERR")
+		p.do("CAPA", "+OK")
+		p.body()
+		p.do("AUTH NONE", "-ERR")
+		p.do("RSET", "-ERR") // what a base64 response could look like
+		p.do("USER alice", "+OK")
+		p.do("PASS secret", "+OK")
+		p.do("STAT", "+OK")
+		_ = p.conn.Close()
+		synctest.Wait()
+		var verbs []string
+		for line := range strings.Lines(buf.String()) {
+			if _, rest, found := strings.Cut(line, "msg=command session="); found {
+				verb, octets := "", 0
+				_, rest, _ = strings.Cut(rest, "verb=")
+				_, _ = fmt.Sscanf(rest, "%s", &verb)
+				if _, tail, found := strings.Cut(rest, "octets="); found {
+					_, _ = fmt.Sscanf(tail, "%d", &octets)
+				}
+				verbs = append(verbs, fmt.Sprintf("%s %d", verb, octets))
+			}
+		}
+		want := "unknown 11, CAPA 0, AUTH 0, unknown 4, unknown 10, PASS 0, STAT 0"
+		if got := strings.Join(verbs, ", "); got != want {
+			t.Errorf("verbs: %s, want %s", got, want)
+		}
+	})
+}

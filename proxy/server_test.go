@@ -1,0 +1,368 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"popgate/proxy"
+	"popgate/proxy/proxytest"
+)
+
+// TestOptions shows what NewServer refuses (P-SESS-7: an autologout below ten
+// minutes).
+func TestOptions(t *testing.T) {
+	b := memory()
+	for _, c := range []struct {
+		opts proxy.Options
+		want string
+	}{
+		{proxy.Options{Backend: b}, ""},
+		{proxy.Options{Backend: b, Autologout: 10 * time.Minute, Mechanisms: []string{}}, ""},
+		{proxy.Options{}, "no Backend"},
+		{proxy.Options{Backend: b, Autologout: 10*time.Minute - 1}, "below the 10m0s"},
+		{proxy.Options{Backend: b, Autologout: -1}, "below the 10m0s"},
+		{proxy.Options{Backend: b, LoginAttempts: -1}, "-1 login attempts"},
+		{proxy.Options{Backend: b, Mechanisms: []string{"CRAM-MD5"}}, `"CRAM-MD5"`},
+	} {
+		srv, err := proxy.NewServer(c.opts)
+		if c.want == "" {
+			if err != nil {
+				t.Errorf("%+v: %v", c.opts, err)
+			} else if err := srv.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.opts, err, c.want)
+		}
+	}
+}
+
+// TestServeRefuses shows listener options that cannot work, and a server that
+// is closed.
+func TestServeRefuses(t *testing.T) {
+	srv, err := proxy.NewServer(proxy.Options{Backend: memory()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, opts := range []proxy.ListenerOptions{{}, {Mode: "ssl"}, {Mode: proxy.TLSStartTLS}, {Mode: proxy.TLSImplicit}} {
+		l := proxytest.Listen()
+		if err := srv.Serve(l, opts); err == nil || errors.Is(err, proxy.ErrServerClosed) {
+			t.Errorf("mode %q without certificate: %v", opts.Mode, err)
+		}
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the listener is still open: %v", err)
+		}
+	}
+	if err := srv.Shutdown(context.Background()); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if err := srv.Serve(proxytest.Listen(), insecure); !errors.Is(err, proxy.ErrServerClosed) {
+		t.Errorf("Serve after Shutdown: %v", err)
+	}
+	if err := srv.Close(); err != nil {
+		t.Errorf("Close after Shutdown: %v", err)
+	}
+}
+
+// failingListener fails some times before each connection.
+type failingListener struct {
+	*proxytest.Listener
+	errs []error
+	at   []time.Time
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	l.at = append(l.at, time.Now())
+	if len(l.errs) > 0 {
+		err := l.errs[0]
+		l.errs = l.errs[1:]
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept", err)}
+	}
+	return l.Listener.Accept()
+}
+
+// TestAcceptBackOff shows that a lack of descriptors is waited out, longer each
+// time, and that other errors end Serve.
+func TestAcceptBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &failingListener{Listener: proxytest.Listen()}
+		for range 12 {
+			l.errs = append(l.errs, syscall.EMFILE)
+		}
+		serve(t, l, proxy.Options{Backend: memory()}, insecure)
+		conn, err := l.Dial()
+		p := newPop(t, conn, err)
+		p.expect("+OK POP3")
+		synctest.Wait()
+		if first := l.at[1].Sub(l.at[0]); first != 5*time.Millisecond {
+			t.Errorf("first wait %v, want 5ms", first)
+		}
+		if last := l.at[12].Sub(l.at[11]); last != time.Second {
+			t.Errorf("last wait %v, want 1s", last)
+		}
+	})
+
+	l := &failingListener{Listener: proxytest.Listen(), errs: []error{syscall.EBADF}}
+	srv, err := proxy.NewServer(proxy.Options{Backend: memory(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Serve(l, insecure); !errors.Is(err, syscall.EBADF) {
+		t.Errorf("Serve: %v, want EBADF", err)
+	}
+	_ = srv.Close()
+}
+
+// TestShutdownWhileBackingOff shows that Serve does not sleep through a
+// shutdown (P-SESS-9).
+func TestShutdownWhileBackingOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &failingListener{Listener: proxytest.Listen()}
+		for range 100 {
+			l.errs = append(l.errs, syscall.ENFILE)
+		}
+		srv := serve(t, l, proxy.Options{Backend: memory()}, insecure)
+		<-time.After(5 * time.Second)
+		synctest.Wait()
+		began := time.Now()
+		if err := srv.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("Shutdown took %v", took)
+		}
+	})
+}
+
+// TestInsecureLoginFrom shows P-USER-3 and O-PP-5: addresses are compared
+// without their mapping into IPv6.
+func TestInsecureLoginFrom(t *testing.T) {
+	for _, c := range []struct {
+		network, client, want string
+	}{
+		{"127.0.0.0/8", "127.0.0.1", "+OK"},
+		{"127.0.0.0/8", "::ffff:127.0.0.1", "+OK"},
+		{"::ffff:127.0.0.0/104", "127.0.0.1", "+OK"},
+		{"::/0", "127.0.0.1", "-ERR"},
+		{"127.0.0.0/8", "192.0.2.1", "-ERR"},
+		{"fe80::/10", "fe80::1%eth0", "+OK"},
+		{"2001:db8::/32", "2001:db9::1", "-ERR"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := proxytest.Listen()
+			serve(t, l, proxy.Options{Backend: memory()}, proxy.ListenerOptions{
+				Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix(c.network)},
+			})
+			addr := netip.MustParseAddr(c.client)
+			conn, err := l.DialFrom(&net.TCPAddr{IP: addr.WithZone("").AsSlice(), Zone: addr.Zone(), Port: 1})
+			p := newPop(t, conn, err)
+			p.expect("+OK POP3")
+			p.send("USER alice\r\n")
+			if got := p.line(); !strings.HasPrefix(got, c.want) {
+				t.Errorf("%s from %s: %q, want %s", c.network, c.client, got, c.want)
+			}
+		})
+	}
+}
+
+// TestListenerWarning shows P-USER-3: a listener with logins without TLS is
+// named in the log.
+func TestListenerWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, buf := logger()
+		serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log}, insecure)
+		synctest.Wait()
+		if got := buf.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "listener=192.0.2.1:110") {
+			t.Errorf("log: %s", got)
+		}
+	})
+}
+
+// TestShutdownGrace shows P-SESS-9 over TCP: Shutdown returns its context's
+// error when it has had to cut a session that does not read.
+func TestShutdownGrace(t *testing.T) {
+	b := memory(proxytest.Stored{Body: make([]byte, 64<<20), Listed: 64 << 20})
+	l := loopback(t)
+	srv := serve(t, l, proxy.Options{Backend: b}, insecure)
+	idle, busy := dial(t, l), dial(t, l)
+	idle.expect("+OK POP3")
+	busy.login()
+	busy.do("RETR 1", "+OK") // and reads no further
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := srv.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown: %v", err)
+	}
+	idle.closed()
+	if n := srv.Sessions(); n != 0 {
+		t.Errorf("%d sessions after Shutdown", n)
+	}
+	if n := b.Open(); n != 0 {
+		t.Errorf("%d maildrops are still open", n)
+	}
+}
+
+// TestClose shows that Close cuts a login in progress, whose Backend sees its
+// context end (P-SESS-9).
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory()
+		b.SetFaults(proxytest.Faults{LoginDelay: time.Hour})
+		l := proxytest.Listen()
+		log, buf := logger()
+		srv := serve(t, l, proxy.Options{Backend: b, Logger: log}, insecure)
+		p := dial(t, l)
+		p.expect("+OK POP3")
+		p.do("USER alice", "+OK")
+		p.send("PASS secret\r\n")
+		synctest.Wait()
+		began := time.Now()
+		if err := srv.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("Close took %v", took)
+		}
+		p.closed()
+		if got := buf.String(); !strings.Contains(got, "reason=shutdown") || strings.Contains(got, "level=ERROR") {
+			t.Errorf("log: %s", got)
+		}
+	})
+}
+
+// TestManySessions runs 1,000 sessions at once over TCP; nothing is left of
+// them, neither goroutines (TestMain) nor descriptors.
+func TestManySessions(t *testing.T) {
+	const sessions = 1000
+	before := descriptors(t)
+	b := proxytest.NewBackend()
+	for i := range sessions {
+		user := fmt.Sprintf("user%d", i)
+		b.AddAccount(user, "secret", false)
+		b.Add(user, generated(2, 3000)...)
+	}
+	l := loopback(t)
+	srv := serve(t, l, proxy.Options{Backend: b}, insecure)
+	var wg, allIn sync.WaitGroup
+	allIn.Add(sessions)
+	for i := range sessions {
+		wg.Go(func() {
+			if err := oneOfMany(l.Addr().String(), i, &allIn); err != nil {
+				t.Errorf("session %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := srv.Shutdown(context.Background()); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if srv.Sessions() != 0 || b.Open() != 0 {
+		t.Errorf("%d sessions and %d maildrops are left", srv.Sessions(), b.Open())
+	}
+	for i := range sessions {
+		if n := len(b.Removed(fmt.Sprintf("user%d", i))); n != 1 {
+			t.Errorf("user%d: %d messages removed, want 1", i, n)
+		}
+	}
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+// oneOfMany is one session; it waits in the middle until all have come so far.
+func oneOfMany(addr string, i int, allIn *sync.WaitGroup) error {
+	arrive := sync.OnceFunc(allIn.Done)
+	defer arrive()
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(4 * patience))
+	if _, err := fmt.Fprintf(conn, "USER user%d\r\nPASS secret\r\nRETR 1\r\n", i); err != nil {
+		return err
+	}
+	want := "+OK POP3 server ready\r\n+OK send PASS\r\n"
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+		return fmt.Errorf("got %q, %v", got, err)
+	}
+	arrive()
+	allIn.Wait()
+	if _, err := io.WriteString(conn, "DELE 1\r\nQUIT\r\n"); err != nil {
+		return err
+	}
+	rest, err := io.ReadAll(conn)
+	if err != nil || !strings.HasSuffix(string(rest), "\r\n.\r\n+OK message 1 deleted\r\n+OK bye, 1 messages removed\r\n") {
+		return fmt.Errorf("got ...%.100q, %v", rest[max(0, len(rest)-100):], err)
+	}
+	return nil
+}
+
+// descriptors counts this process's open files, where that can be seen.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		return 0
+	}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// TestTLSRecords shows that the end of a message comes in one TLS record with
+// the CRLF before it, whatever the message's length (P-RESP-2): one Read of
+// crypto/tls returns from one record.
+func TestTLSRecords(t *testing.T) {
+	cert, err := proxytest.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messages []proxytest.Stored
+	for octets := 16384 - 60; octets < 16384+10; octets++ {
+		messages = append(messages, proxytest.Stored{Body: proxytest.Generate(1, octets)})
+	}
+	l := proxytest.Listen()
+	serve(t, l, proxy.Options{Backend: memory(messages...)}, proxy.ListenerOptions{
+		Mode: proxy.TLSImplicit, TLS: &tls.Config{Certificates: []tls.Certificate{cert}},
+	})
+	raw, err := l.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true}) // made above
+	p := newPop(t, conn, nil)
+	p.login()
+	buf := make([]byte, 1<<15)
+	for i := range messages {
+		p.send(fmt.Sprintf("RETR %d\r\n", i+1))
+		var last string
+		for !strings.HasSuffix(last, ".\r\n") || strings.HasPrefix(last, "+OK") && len(last) < 100 {
+			_ = conn.SetReadDeadline(time.Now().Add(patience))
+			n, err := conn.Read(buf)
+			if err != nil {
+				t.Fatalf("message %d: %v", i+1, err)
+			}
+			last = string(buf[:n])
+		}
+		if !strings.HasSuffix(last, "\r\n.\r\n") {
+			t.Errorf("message %d ends in a record of %q", i+1, last)
+		}
+	}
+}
