@@ -1,0 +1,131 @@
+package imapbackend_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"popgate/imapbackend"
+	"popgate/proxy"
+)
+
+// benchUpstream serves one mailbox of equal messages from memory, as little of
+// IMAP as the gateway needs.
+func benchUpstream(b *testing.B, messages, octets int) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { l.Close() })
+	line := strings.Repeat("x", 74) + "\r\n"
+	body := strings.Repeat(line, octets/len(line))
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serveBench(conn, messages, body)
+		}
+	}()
+	return l.Addr().String()
+}
+
+func serveBench(conn net.Conn, messages int, body string) {
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	w := bufio.NewWriterSize(conn, 64<<10)
+	fmt.Fprint(w, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS] ready\r\n")
+	for {
+		if r.Buffered() == 0 {
+			w.Flush()
+		}
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		tag, cmd, _ := strings.Cut(strings.TrimSpace(line), " ")
+		var uid int
+		switch {
+		case strings.HasPrefix(cmd, "SELECT"):
+			fmt.Fprintf(w, "* %d EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n* OK [UIDNEXT %d] x\r\n", messages, messages+1)
+		case strings.HasPrefix(cmd, "UID FETCH 1:*"):
+			for i := 1; i <= messages; i++ {
+				fmt.Fprintf(w, "* %d FETCH (UID %d RFC822.SIZE %d)\r\n", i, i, len(body))
+			}
+		case strings.HasPrefix(cmd, "UID FETCH"):
+			fmt.Sscanf(cmd, "UID FETCH %d", &uid)
+			fmt.Fprintf(w, "* %d FETCH (UID %d BODY[] {%d}\r\n", uid, uid, len(body))
+			io.WriteString(w, body)
+			fmt.Fprint(w, ")\r\n")
+		}
+		fmt.Fprintf(w, "%s OK [CAPABILITY IMAP4rev1 UIDPLUS] done\r\n", tag)
+	}
+}
+
+// benchClient logs in through a gateway before the upstream.
+func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
+	backend, err := imapbackend.New(imapbackend.Options{Address: upstream, TLS: imapbackend.TLSNone})
+	if err != nil {
+		b.Fatal(err)
+	}
+	srv, err := proxy.NewServer(proxy.Options{Backend: backend, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	go srv.Serve(l, proxy.ListenerOptions{
+		Mode:              proxy.TLSNone,
+		InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	})
+	b.Cleanup(func() { srv.Close() })
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	c := bufio.NewReadWriter(bufio.NewReaderSize(conn, 64<<10), bufio.NewWriter(conn))
+	for _, line := range []string{"", "USER u", "PASS p"} {
+		if line != "" {
+			fmt.Fprint(c, line+"\r\n")
+			c.Flush()
+		}
+		if reply, err := c.ReadString('\n'); err != nil || !strings.HasPrefix(reply, "+OK") {
+			b.Fatalf("%q: %q, %v", line, reply, err)
+		}
+	}
+	return c
+}
+
+// BenchmarkRetr is a message on its whole way: upstream in memory, gateway and
+// client over loopback.
+func BenchmarkRetr(b *testing.B) {
+	for _, octets := range []int{4 << 10, 64 << 10, 8 << 20} {
+		b.Run(fmt.Sprintf("%dKiB", octets>>10), func(b *testing.B) {
+			c := benchClient(b, benchUpstream(b, 1, octets))
+			b.SetBytes(int64(octets))
+			b.ReportAllocs()
+			for b.Loop() {
+				fmt.Fprint(c, "RETR 1\r\n")
+				c.Flush()
+				for {
+					line, err := c.ReadSlice('\n')
+					if err != nil {
+						b.Fatal(err)
+					}
+					if len(line) == 3 && line[0] == '.' {
+						break
+					}
+				}
+			}
+		})
+	}
+}
