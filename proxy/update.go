@@ -17,8 +17,9 @@ const (
 	updateGrace = 30 * time.Second
 )
 
-// errUpdateTimeout is told to the client like any removal that is not whole.
-var errUpdateTimeout = fmt.Errorf("UPDATE took too long: %w", ErrNotRemoved)
+// errUpdateOverdue is an UPDATE that still runs when its time is over. It is
+// told to the client like any removal that is not whole.
+var errUpdateOverdue = fmt.Errorf("UPDATE takes too long: %w", ErrNotRemoved)
 
 // quit answers QUIT, which in TRANSACTION leads to UPDATE (RFC 1939 §6).
 func (s *session) quit([]string) error {
@@ -33,41 +34,41 @@ func (s *session) quit([]string) error {
 	}
 	s.state = stateUpdate
 	if s.snap.marked == 0 {
-		s.leaveUnchanged()
-	} else {
-		s.removeMarked()
+		return s.leaveUnchanged()
 	}
-	return &endError{reason: endQuit}
+	return s.removeMarked()
 }
 
 // leaveUnchanged is UPDATE with no message marked: the reply waits for
 // nothing, and a failure afterwards is of no concern to the client.
-func (s *session) leaveUnchanged() {
+func (s *session) leaveUnchanged() error {
 	s.unlock()
 	s.w.ok("bye")
 	s.closeConn()
 	if err := s.startUpdate(nil).finish(s, updateTimeout+updateGrace); err != nil {
 		s.log.Warn("update without removal", "error", err)
 	}
+	return &endError{reason: endQuit}
 }
 
 // removeMarked is UPDATE with messages marked.
-func (s *session) removeMarked() {
+func (s *session) removeMarked() error {
 	marked := s.snap.markedUIDs()
 	update := s.startUpdate(marked)
 	err := update.wait(updateTimeout)
-	if err == nil {
-		s.record.removed = len(marked)
+	if err != nil && s.ctx.Err() != nil {
+		return &endError{endShutdown, err} // Close has cut it
 	}
 
 	// RFC 1939 §6 frees the lock after the reply, RFC 1725 §6 before it, so
 	// that a client that comes back at once finds it free. While UPDATE still
 	// runs nobody else may come in.
-	overdue := errors.Is(err, errUpdateTimeout)
+	overdue := errors.Is(err, errUpdateOverdue)
 	if !overdue {
 		s.unlock()
 	}
 	if err == nil {
+		s.record.removed = len(marked)
 		s.w.ok(fmt.Sprintf("bye, %d messages removed", len(marked)))
 	} else {
 		s.answer("QUIT", scopeSys, err)
@@ -77,6 +78,7 @@ func (s *session) removeMarked() {
 		err = update.finish(s, updateGrace)
 		s.log.Debug("update after its time", "error", err)
 	}
+	return &endError{reason: endQuit}
 }
 
 // update is a call of Maildrop.Update on its way.
@@ -103,23 +105,26 @@ func (s *session) startUpdate(marked []uint32) *update {
 	return u
 }
 
-// wait returns the result of the update, or errUpdateTimeout after d.
+// wait returns the result of the update, or errUpdateOverdue after d.
 func (u *update) wait(d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case err := <-u.done:
 		u.cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", ErrNotRemoved, err)
+		}
 		return err
 	case <-timer.C:
-		return errUpdateTimeout
+		return errUpdateOverdue
 	}
 }
 
 // finish waits d, and then cuts what still runs by closing the maildrop.
 func (u *update) finish(s *session, d time.Duration) error {
 	err := u.wait(d)
-	if errors.Is(err, errUpdateTimeout) {
+	if errors.Is(err, errUpdateOverdue) {
 		u.cancel()
 		s.leave()
 		err = <-u.done

@@ -1,0 +1,49 @@
+// Package proxy is the POP3 side of popgate: listeners, sessions, commands and
+// replies. It knows nothing of IMAP; what it needs of an upstream is the
+// Backend of backend.go.
+//
+// # States
+//
+// A session is in one of the states of RFC 1939 §3. AUTHORIZATION begins with
+// the greeting; a login leads to TRANSACTION; QUIT in TRANSACTION, and nothing
+// else, leads to UPDATE, in which the marked messages are removed. A session
+// that ends in any other way removes nothing.
+//
+//	command               valid in        what it asks of the Backend
+//	CAPA                  both            nothing
+//	STLS, USER            AUTHORIZATION   nothing
+//	PASS, AUTH            AUTHORIZATION   Login, then Open under the lock
+//	STAT LIST NOOP RSET   TRANSACTION     nothing: the snapshot answers
+//	UIDL                  TRANSACTION     UniqueIDs
+//	DELE                  TRANSACTION     ReadOnly; the mark is in memory
+//	RETR                  TRANSACTION     Read, and Retrieved when it is sent
+//	TOP                   TRANSACTION     Top
+//	QUIT                  both            in TRANSACTION: Update
+//
+// # Who owns what
+//
+// One goroutine runs a session and owns its connection, state and maildrop, so
+// there is no lock in a session. UPDATE alone runs in a second goroutine, which
+// the first waits for, as its reply has a time limit. The Server knows its
+// sessions in order to wake and to close them.
+//
+// A reply is collected in a buffer borrowed for it, and written when the client
+// has sent nothing more that is complete; so pipelined commands share writes.
+// Input is read only when a line is needed. While a reply waits for the client
+// to read, further commands stay in a line buffer of 64 KiB at most and in the
+// kernel's, so a client may pipeline and memory stays bounded.
+//
+// # Standards
+//
+// RFC 1939 (POP3), RFC 2449 (CAPA, response codes, pipelining), RFC 2595 (STLS),
+// RFC 3206 (SYS and AUTH codes), RFC 5034 (AUTH), RFC 4616 (PLAIN) and RFC 8314
+// (implicit TLS). Where the code departs from them:
+//
+//   - A bare LF ends a command line. RFC 1939 §3 knows CRLF only.
+//   - PASS and AUTH lines may have 16384 octets, not 255 (RFC 2449 §4), as
+//     tokens are longer than passwords were.
+//   - AUTH without argument lists the mechanisms, unless NoAuthList is set, as
+//     clients older than RFC 5034 expect.
+//   - The lock of the maildrop is freed before QUIT's reply, as in RFC 1725 §6.
+//   - LOGIN, which no RFC defines, is offered for clients that know nothing else.
+package proxy
