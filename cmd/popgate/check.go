@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -60,26 +59,6 @@ func credential(user string, stdin io.Reader, stderr io.Writer) (*proxy.Credenti
 			hint: "type it when asked, or give it as the first line of the input"}
 	}
 	return &proxy.Credential{Username: user, Password: password}, nil
-}
-
-// readPassword reads one line of stdin, without echo where that is a terminal.
-func readPassword(user string, stdin io.Reader, stderr io.Writer) (string, error) {
-	if f, ok := stdin.(*os.File); ok {
-		if restore, err := hideEcho(f); err == nil { // a terminal
-			defer restore()
-			fmt.Fprintf(stderr, "Password of %q: ", user)
-			defer fmt.Fprintln(stderr)
-		}
-	}
-	line, err := bufio.NewReader(stdin).ReadString('\n')
-	line = strings.TrimRight(line, "\r\n")
-	if line != "" {
-		return line, nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		err = errors.New("it is empty")
-	}
-	return "", err
 }
 
 // checker walks one upstream and reports each step as it ends.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -12,20 +13,18 @@ import (
 // A password typed at a terminal is not shown, and the echo comes back.
 func TestPasswordAtTerminal(t *testing.T) {
 	master, terminal := openPTY(t)
-	if _, err := fmt.Fprintf(master, "secret\n"); err != nil {
-		t.Fatal(err)
-	}
-	restore, err := hideEcho(terminal)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if echoes(t, terminal) {
-		t.Error("the terminal echoes the password")
-	}
-	restore()
 	var prompt strings.Builder
+	typed := make(chan bool, 1)
+	go func() {
+		// The prompt comes before the echo goes: type once it has gone.
+		for echoes(t, terminal) {
+			runtime.Gosched()
+		}
+		typed <- true
+		fmt.Fprint(master, "secret\n")
+	}()
 	password, err := readPassword("alice", terminal, &prompt)
-	if err != nil || password != "secret" {
+	if err != nil || password != "secret" || !<-typed {
 		t.Errorf("password %q, %v", password, err)
 	}
 	if prompt.String() != "Password of \"alice\": \n" {
@@ -40,7 +39,8 @@ func echoes(t *testing.T, terminal *os.File) bool {
 	t.Helper()
 	mode, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return false
 	}
 	return mode.Lflag&unix.ECHO != 0
 }
