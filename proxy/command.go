@@ -232,13 +232,19 @@ func (sc scope) allows(code Code) bool {
 
 // tooMany ends the session after too many failures.
 func (s *session) tooMany() error {
+	reason := ""
 	switch {
 	case s.bad >= maxBadCommands:
-		return &endError{reason: endBad}
+		reason = endBad
 	case s.state == stateAuthorization && s.failures >= s.srv.opts.LoginAttempts:
-		return &endError{reason: endLogins}
+		reason = endLogins
+	default:
+		return nil
 	}
-	return nil
+	if err := s.flush(); err != nil {
+		return err
+	}
+	return &endError{reason: reason}
 }
 
 // logCommand writes the record of one command at level debug. Only verbs from

@@ -91,6 +91,25 @@ func TestNoSecretInLog(t *testing.T) {
 
 var proxytestError = &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server not reachable", Err: errors.New("refused")}
 
+// TestUserEscaped shows O-LOG-1: a name cannot forge a record.
+func TestUserEscaped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := proxytest.Listen()
+		log, buf := logger()
+		serve(t, l, proxy.Options{Backend: memory(), Logger: log}, insecure)
+		p := dial(t, l)
+		p.expect("+OK POP3")
+		name := "a\nlevel=ERROR msg=forged\x1b[31m"
+		p.do("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+name+"\x00p")), "-ERR [AUTH]")
+		p.do("QUIT", "+OK")
+		p.closed()
+		synctest.Wait()
+		if got := buf.String(); !strings.Contains(got, `user="a\nlevel=ERROR msg=forged\x1b[31m"`) || strings.Contains(got, "\nlevel") {
+			t.Errorf("log: %s", got)
+		}
+	})
+}
+
 // TestUnknownInLog shows O-LOG-1: an unknown command, and any line after an
 // AUTH that has failed, is told by its length only.
 func TestUnknownInLog(t *testing.T) {

@@ -84,7 +84,7 @@ func (srv *Server) Serve(l net.Listener, opts ListenerOptions) error {
 		return ErrServerClosed
 	}
 	defer srv.removeListener(lis)
-	if len(opts.InsecureLoginFrom) > 0 {
+	if len(opts.InsecureLoginFrom) > 0 && opts.Mode != TLSImplicit {
 		srv.opts.Logger.Warn("listener accepts logins without TLS", "listener", lis.addr, "networks", opts.InsecureLoginFrom)
 	}
 	delay := time.Duration(0)
