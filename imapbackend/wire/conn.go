@@ -196,12 +196,17 @@ func (c *Conn) StartLogin(user, password string, lit Literals) error {
 			return err
 		}
 		c.continuations = 1
-		ev, err := c.Next()
-		if err != nil {
-			return err
-		}
-		if ev.Kind != Continue {
-			return nil // refused: the caller sees the status in Result
+		for {
+			ev, err := c.Next()
+			if err != nil {
+				return err
+			}
+			if ev.Kind == Done {
+				return nil // refused: the caller sees the status in Result
+			}
+			if ev.Kind == Continue {
+				break
+			}
 		}
 		line = s
 	}
@@ -316,6 +321,9 @@ func (c *Conn) rewrite() error {
 		c.release()
 		c.out = appendStatus(c.out, c.status)
 	case Notice:
+		if c.last.Type == "BYE" {
+			return nil // go-imap would close before the tagged status behind it
+		}
 		c.out = appendStatus(c.out, c.last)
 	case Data:
 		if c.out = appendData(c.out, ev); len(c.out) == 0 {

@@ -1,0 +1,74 @@
+package wire
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Requirement I-CONN-5: LOGIN with strings that cannot be quoted, before each
+// kind of server, which may say other things before it asks for a literal.
+func TestStartLogin(t *testing.T) {
+	long := strings.Repeat("\xFF", 4097)
+	for _, tt := range []struct {
+		name           string
+		user, password string
+		lit            Literals
+		in             string
+		wrote, result  string
+	}{
+		{"quoted", `a "b\`, "x y", NoLiterals, "P1 OK in\n", "P1 LOGIN \"a \\\"b\\\\\" \"x y\"\n", "OK in"},
+		{"empty", "", "", NoLiterals, "P1 OK in\n", "P1 LOGIN \"\" \"\"\n", "OK in"},
+		{"injection", "\"\r\nA2 DELETE x", "p", AnyLiterals, "P1 OK in\n", "P1 LOGIN {14+}\n\"\r\nA2 DELETE x \"p\"\n", "OK in"},
+		{"injection, synchronising", "\"\r\nA2 DELETE x", "p", NoLiterals, "+ go\nP1 OK in\n", "P1 LOGIN {14}\n\"\r\nA2 DELETE x \"p\"\n", "OK in"},
+		{"both", "ä", "ö", NoLiterals, "+ go\n+ \nP1 OK in\n", "P1 LOGIN {2}\nä {2}\nö\n", "OK in"},
+		{"chatter before the word", "ä", "p", NoLiterals, "* OK [ALERT] x\n* 1 EXISTS\n+ go\nP1 OK in\n", "P1 LOGIN {2}\nä \"p\"\n", "OK in"},
+		{"first refused", "ä", "ö", NoLiterals, "* NO [LIMIT] x\nP1 NO no\n", "P1 LOGIN {2}\n", "NO [LIMIT] no"},
+		{"second refused", "ä", "ö", NoLiterals, "+ go\nP1 BAD no\n", "P1 LOGIN {2}\nä {2}\n", "BAD no"},
+		{"LITERAL- short", long[:4096], "p", ShortLiterals, "P1 OK in\n", "P1 LOGIN {4096+}\n" + long[:4096] + " \"p\"\n", "OK in"},
+		{"LITERAL- long", long, "p", ShortLiterals, "+ go\nP1 OK in\n", "P1 LOGIN {4097}\n" + long + " \"p\"\n", "OK in"},
+		{"LITERAL+ long", long, "p", AnyLiterals, "P1 OK in\n", "P1 LOGIN {4097+}\n" + long + " \"p\"\n", "OK in"},
+		{"lost", "ä", "p", NoLiterals, "* BYE x\n", "P1 LOGIN {2}\n", "lost: imap: upstream closed: BYE x"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stream{in: crlf(tt.in), step: 1 << 10}
+			c := New(s, time.Minute)
+			defer c.Close()
+			err := c.StartLogin(tt.user, tt.password, tt.lit)
+			var status Status
+			if err == nil {
+				status, err = c.Drain()
+			}
+			result := status.String()
+			if err != nil {
+				result = fmt.Sprint("lost: ", err)
+			}
+			if result != tt.result {
+				t.Errorf("result %q, want %q", result, tt.result)
+			}
+			got := strings.ReplaceAll(s.wrote.String(), "\r\n", "\n")
+			if want := strings.ReplaceAll(tt.wrote, "\r\n", "\n"); got != want {
+				t.Errorf("wrote %.300q, want %.300q", got, want)
+			}
+		})
+	}
+}
+
+// go-imap closes the connection at BYE; the tagged status behind it would be
+// lost (requirement M-1).
+func TestByeBeforeStatus(t *testing.T) {
+	c := New(&stream{in: crlf("* BYE [LIMIT] x\nabc NO [AUTHENTICATIONFAILED] no\n"), step: 7}, time.Minute)
+	defer c.Close()
+	c.Begin(0)
+	io.WriteString(c, "abc NOOP\r\n")
+	p := make([]byte, 100)
+	n, err := c.Read(p)
+	if got := string(p[:n]); got != "abc NO no\r\n" || err != nil {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if r := c.Result().String(); r != "NO [AUTHENTICATIONFAILED] no" {
+		t.Errorf("result %q", r)
+	}
+}
