@@ -148,6 +148,39 @@ func TestShutdownWhileBackingOff(t *testing.T) {
 	})
 }
 
+// keptAlive notes how a connection is to be watched.
+type keptAlive struct {
+	net.Conn
+	config chan net.KeepAliveConfig
+}
+
+func (c keptAlive) SetKeepAliveConfig(config net.KeepAliveConfig) error {
+	c.config <- config
+	return nil
+}
+
+// keepAliveListener hands out connections of kind keptAlive.
+type keepAliveListener struct {
+	*proxytest.Listener
+	config chan net.KeepAliveConfig
+}
+
+func (l keepAliveListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return keptAlive{conn, l.config}, err
+}
+
+// TestKeepAlive shows O-LOCK-3: dead clients are looked for after 60 s.
+func TestKeepAlive(t *testing.T) {
+	l := keepAliveListener{proxytest.Listen(), make(chan net.KeepAliveConfig, 1)}
+	serve(t, l, proxy.Options{Backend: memory()}, insecure)
+	conn, err := l.Dial()
+	newPop(t, conn, err).expect("+OK POP3")
+	if config := <-l.config; !config.Enable || config.Idle != time.Minute {
+		t.Errorf("keepalive %+v", config)
+	}
+}
+
 // TestInsecureLoginFrom shows P-USER-3 and O-PP-5: addresses are compared
 // without their mapping into IPv6.
 func TestInsecureLoginFrom(t *testing.T) {

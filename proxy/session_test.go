@@ -132,6 +132,27 @@ func TestWriteStall(t *testing.T) {
 	})
 }
 
+// TestBackPressure shows P-RETR-5: of a message that the client does not read
+// no more is taken from the upstream than one buffer and what the transport
+// holds.
+func TestBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const chunk, transport, buffer = 4096, 256 << 10, 64 << 10
+		b := memory(proxytest.Stored{Body: make([]byte, 4<<20), Listed: 4 << 20})
+		pieces := 0
+		b.SetFaults(proxytest.Faults{Chunk: chunk, OnWrite: func() { pieces++ }})
+		l := proxytest.Listen()
+		serve(t, l, proxy.Options{Backend: b}, insecure)
+		p := dial(t, l)
+		p.login()
+		p.send("RETR 1\r\n")
+		synctest.Wait()
+		if got := pieces * chunk; got < transport || got > transport+2*buffer {
+			t.Errorf("%d octets taken from the upstream", got)
+		}
+	})
+}
+
 // TestSTLSInjection shows P-STLS-3 with a handshake behind the injected
 // commands: it fails, and no command gets to the Backend.
 func TestSTLSInjection(t *testing.T) {
