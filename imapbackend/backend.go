@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/emersion/go-imap"
 	"github.com/emersion/go-sasl"
@@ -18,7 +20,10 @@ import (
 )
 
 // Backend logs users in on one upstream. It is safe for concurrent use.
-type Backend struct{ opts Options }
+type Backend struct {
+	opts Options
+	dial func(context.Context) (net.Conn, error) // replaced by tests
+}
 
 var _ proxy.Backend = (*Backend)(nil)
 
@@ -43,13 +48,19 @@ func New(opts Options) (*Backend, error) {
 		err = fmt.Errorf("unknown policy %q without UIDPLUS", opts.WithoutUIDPLUS)
 	case !slices.Contains([]Seen{SeenNever, SeenOnRetr, SeenOnQuit}, opts.Seen):
 		err = fmt.Errorf("unknown policy %q for \\Seen", opts.Seen)
+	case !utf8.ValidString(opts.Mailbox) || strings.ContainsFunc(opts.Mailbox, unicode.IsControl):
+		err = fmt.Errorf("mailbox %q is not printable UTF-8", opts.Mailbox)
 	case opts.ShowDeleted && opts.WithoutUIDPLUS == Flag:
 		err = errors.New("messages that UPDATE only flags \\Deleted must be hidden from later sessions")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{opts}, nil
+	b := &Backend{opts: opts}
+	b.dial = func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", opts.Address)
+	}
+	return b, nil
 }
 
 func setDefault[T ~string](v *T, def T) {
@@ -69,7 +80,7 @@ func isLoopback(host string) bool {
 // Login implements proxy.Backend: it connects, verifies the user, and learns
 // which mailbox that is.
 func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
-	u, err := dial(ctx, &b.opts)
+	u, err := b.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +118,9 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 		if err := u.askCapabilities(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := u.enableUTF8(ctx); err != nil {
+		return nil, err
 	}
 	l := &login{u: u, id: proxy.Identity{
 		Upstream: u.opts.Name,
@@ -199,7 +213,7 @@ func (u *upstream) identify(ctx context.Context) error {
 		cmd = `ID ("name" "popgate" "version" ` + wire.Quote(v) + `)`
 	}
 	if _, err := u.run(ctx, cmd); err != nil {
-		return mapLoss(atLogin, err)
+		return u.lost(atConnect, err)
 	}
 	return nil
 }
@@ -220,15 +234,15 @@ func (l *login) Close() error {
 // mailbox have one lock (RFC 8474 §4.3). Without an answer the name serves.
 func (l *login) askMailboxID(ctx context.Context) error {
 	u := l.u
-	cmd := "STATUS " + encodeMailbox(u.opts.Mailbox) + " (MAILBOXID)"
+	cmd := "STATUS " + u.mailboxName() + " (MAILBOXID)"
 	if err := u.conn.Start(cmd); err != nil {
-		return mapLoss(atSelect, err)
+		return u.lost(atSelect, err)
 	}
 	for {
 		ev, err := u.conn.Next()
 		if err != nil {
 			u.trace(ctx, cmd, wire.Status{}, err)
-			return mapLoss(atSelect, err)
+			return u.lost(atSelect, err)
 		}
 		if ev.Kind == wire.Done {
 			u.trace(ctx, cmd, u.conn.Result(), nil)

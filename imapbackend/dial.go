@@ -34,20 +34,22 @@ type upstream struct {
 	client   *client.Client
 	tls      *tls.ConnectionState // nil without TLS
 	greeting string
+	utf8     bool     // UTF8=ACCEPT is enabled
 	secrets  []string // never to be logged
 }
 
-// dial connects, makes TLS, and reads greeting and capabilities. Errors are
+// connect dials, makes TLS, and reads greeting and capabilities. Errors are
 // *proxy.Error.
-func dial(ctx context.Context, opts *Options) (*upstream, error) {
-	d := net.Dialer{Timeout: connectTimeout}
-	raw, err := d.DialContext(ctx, "tcp", opts.Address)
+func (b *Backend) connect(ctx context.Context) (*upstream, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, connectTimeout)
+	raw, err := b.dial(dialCtx)
+	cancel()
 	if err != nil {
 		return nil, mapDial(err)
 	}
-	u := &upstream{opts: opts}
+	u := &upstream{opts: &b.opts}
 	conn := raw
-	if opts.TLS == TLSImplicit {
+	if b.opts.TLS == TLSImplicit {
 		if conn, err = u.handshake(ctx, raw); err != nil {
 			raw.Close()
 			return nil, u.tlsFailed(ctx, err)
@@ -91,6 +93,14 @@ func (o *Options) tlsConfig() *tls.Config {
 		ServerName: o.ServerName,
 		RootCAs:    o.RootCAs,
 		MinVersion: tls.VersionTLS12,
+		CipherSuites: []uint16{ // of TLS 1.2
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
 		NextProtos: []string{"imap"},
 	}
 }
@@ -101,13 +111,13 @@ func (u *upstream) greet(ctx context.Context) error {
 	u.conn.SetProgress(greetingTimeout)
 	greeting, err := u.conn.Greeting()
 	if err != nil {
-		return mapLoss(atLogin, err)
+		return u.lost(atConnect, err)
 	}
 	u.conn.SetProgress(progressTimeout)
 	u.greeting = greeting.String()
 	switch greeting.Type {
 	case "BYE":
-		return mapStatus(atLogin, greeting, fmt.Errorf("imap: greeting: %s", greeting))
+		return u.failed(atConnect, "greeting", greeting, nil)
 	case "PREAUTH":
 		// The upstream has not checked the user, and on a plain connection
 		// it may be an attacker's way around STARTTLS (I-CONN-1).
@@ -129,7 +139,7 @@ func (u *upstream) greet(ctx context.Context) error {
 	u.conn.Offer()
 	u.client, err = client.New(u.conn)
 	if err != nil {
-		return mapLoss(atLogin, u.conn.Fail(err))
+		return u.lost(atConnect, u.conn.Fail(err))
 	}
 	u.client.ErrorLog = log.New(io.Discard, "", 0) // the cause of a loss is in conn.Err
 	return nil
@@ -143,7 +153,7 @@ func (u *upstream) startTLS(ctx context.Context) error {
 	}
 	status, err := u.run(ctx, "STARTTLS")
 	if err != nil {
-		return mapLoss(atLogin, err)
+		return u.lost(atConnect, err)
 	}
 	if !status.OK() {
 		return setupError(fmt.Errorf("imap: STARTTLS: %s", status))
@@ -158,10 +168,10 @@ func (u *upstream) startTLS(ctx context.Context) error {
 func (u *upstream) askCapabilities(ctx context.Context) error {
 	status, err := u.run(ctx, "CAPABILITY")
 	if err != nil {
-		return mapLoss(atLogin, err)
+		return u.lost(atConnect, err)
 	}
 	if !status.OK() {
-		return mapStatus(atLogin, status, fmt.Errorf("imap: CAPABILITY: %s", status))
+		return u.failed(atConnect, "CAPABILITY", status, nil)
 	}
 	return nil
 }
@@ -181,11 +191,15 @@ func (u *upstream) execute(ctx context.Context, cmd string, continuations int, f
 	}
 	u.conn.Begin(continuations)
 	err := f()
-	status := u.conn.Result()
-	switch {
-	case u.conn.Err() != nil:
-		err = u.conn.Err()
-	case status.Type == "":
+	var status wire.Status
+	if cause := u.conn.Err(); cause != nil {
+		// go-imap's goroutine may be reading still: no result is looked at.
+		u.trace(ctx, cmd, status, cause)
+		return status, cause
+	}
+	status = u.conn.Result()
+	switch status.Type {
+	case "":
 		// The library gave up before the upstream answered: the two no
 		// longer agree where they are.
 		if err == nil {
@@ -203,7 +217,7 @@ func (u *upstream) execute(ctx context.Context, cmd string, continuations int, f
 func (u *upstream) trace(ctx context.Context, cmd string, status wire.Status, err error) {
 	l := proxy.Logger(ctx)
 	if err != nil {
-		l.DebugContext(ctx, "upstream", "command", cmd, "error", err)
+		l.DebugContext(ctx, "upstream", "command", cmd, "error", u.cleanError(err))
 		return
 	}
 	l.DebugContext(ctx, "upstream", "command", cmd, "result", u.clean(status.String()))

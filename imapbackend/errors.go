@@ -19,8 +19,10 @@ import (
 type phase int
 
 const (
-	atLogin phase = iota
-	atSelect
+	atConnect phase = iota // greeting, STARTTLS, CAPABILITY, ID, ENABLE
+	atLogin                // LOGIN and AUTHENTICATE
+	atSelect               // STATUS and SELECT
+	atList                 // taking the snapshot
 	atRead
 	atUpdate
 )
@@ -53,7 +55,7 @@ func withCause(e *proxy.Error, err error) *proxy.Error {
 func mapStatus(ph phase, s wire.Status, cause error) *proxy.Error {
 	switch s.Code {
 	case "AUTHENTICATIONFAILED", "EXPIRED", "AUTHORIZATIONFAILED":
-		if ph == atLogin {
+		if ph == atLogin || ph == atSelect || ph == atList {
 			return withCause(proxy.ErrAuth, cause)
 		}
 		return tempError(cause)
@@ -82,7 +84,7 @@ func mapStatus(ph phase, s wire.Status, cause error) *proxy.Error {
 		return tempError(cause)
 	case ph == atLogin:
 		return withCause(proxy.ErrAuth, cause)
-	case ph == atSelect:
+	case ph == atConnect || ph == atSelect:
 		return setupError(cause)
 	}
 	return tempError(cause)
@@ -124,13 +126,19 @@ func mapDial(err error) *proxy.Error {
 func mapTLS(err error) *proxy.Error {
 	err = fmt.Errorf("imap: TLS: %w", err)
 	var netErr net.Error
+	var errno syscall.Errno
 	switch {
-	case errors.As(err, &netErr) && netErr.Timeout(),
+	case errors.As(err, &netErr) && netErr.Timeout(), errors.As(err, &errno),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
-		errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, net.ErrClosed):
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		return tempError(err)
 	}
 	return setupError(err)
+}
+
+// lost is mapLoss with a cause that is fit for the log.
+func (u *upstream) lost(ph phase, err error) *proxy.Error {
+	return mapLoss(ph, u.cleanError(err))
 }
 
 // failed returns what the client is told after a command that did not end in
@@ -138,7 +146,7 @@ func mapTLS(err error) *proxy.Error {
 // command, without secrets.
 func (u *upstream) failed(ph phase, op string, s wire.Status, err error) *proxy.Error {
 	if err != nil {
-		return mapLoss(ph, fmt.Errorf("imap: %s: %w", op, err))
+		return u.lost(ph, fmt.Errorf("imap: %s: %w", op, err))
 	}
 	return mapStatus(ph, s, fmt.Errorf("imap: %s: %s", op, u.clean(s.String())))
 }
@@ -155,6 +163,24 @@ func (u *upstream) clean(s string) string {
 	return s
 }
 
+// cleanedError is an error whose text has been made fit for the log.
+type cleanedError struct {
+	text string
+	err  error
+}
+
+func (e *cleanedError) Error() string { return e.text }
+func (e *cleanedError) Unwrap() error { return e.err }
+
+// cleanError is clean for an error that may quote the upstream.
+func (u *upstream) cleanError(err error) error {
+	text := err.Error()
+	if cleaned := u.clean(text); cleaned != text {
+		return &cleanedError{cleaned, err}
+	}
+	return err
+}
+
 // secretsOf returns the forms in which an upstream might repeat a credential.
 func secretsOf(cred proxy.Credential) []string {
 	if cred.Password == "" {
@@ -165,5 +191,6 @@ func secretsOf(cred proxy.Credential) []string {
 		strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(plain)), "="),
 		strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(cred.Password)), "="),
 		cred.Password,
+		strings.Trim(wire.Quote(cred.Password), `"`),
 	}
 }

@@ -44,7 +44,7 @@ func (m *maildrop) startFetch(ctx context.Context, uid uint32, items string) (*f
 	f := &fetch{m: m, ctx: ctx, release: release, uid: uid}
 	if err := f.send(items); err != nil {
 		release()
-		return nil, mapLoss(atRead, err)
+		return nil, m.u.lost(atRead, err)
 	}
 	return f, nil
 }
@@ -105,6 +105,15 @@ func (f *fetch) verify(body wire.Event) error {
 	return nil
 }
 
+// classify returns the error of a body being written: a loss as the client may
+// see it, anything else, such as an error of the writer, as it is.
+func (f *fetch) classify(err error) error {
+	if loss := f.m.u.conn.Err(); err != nil && loss != nil && errors.Is(err, loss) {
+		return f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+	}
+	return err
+}
+
 // outcome says why a command brought no body (requirement I-FETCH-5).
 func (f *fetch) outcome() error {
 	u := f.m.u
@@ -117,7 +126,7 @@ func (f *fetch) outcome() error {
 		return withCause(proxy.ErrGone, cause)
 	}
 	if err := u.noop(f.ctx); err != nil {
-		return mapLoss(atRead, err)
+		return u.lost(atRead, err)
 	}
 	found, err := u.searchAmong(f.ctx, atRead, []uint32{f.uid}, "")
 	switch {
@@ -165,6 +174,9 @@ type message struct {
 
 // Read implements proxy.Maildrop.
 func (m *maildrop) Read(ctx context.Context, uid uint32) (proxy.Body, error) {
+	if err := m.checkHeader(ctx, uid); err != nil {
+		return nil, err
+	}
 	msg, err := m.read(ctx, uid)
 	if err != nil {
 		return nil, err
@@ -181,7 +193,7 @@ func (m *maildrop) read(ctx context.Context, uid uint32) (*message, error) {
 		ev, ok, err := f.next()
 		switch {
 		case err != nil:
-			err = mapLoss(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+			err = f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
 		case !ok:
 			err = f.outcome()
 		case ev.Section != "" || ev.Origin >= 0:
@@ -206,7 +218,7 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 	if err == nil {
 		err = b.verify(b.body)
 	}
-	return n, err
+	return n, b.classify(err)
 }
 
 // Close implements proxy.Body.

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/emersion/go-imap"
 	"github.com/emersion/go-imap/utf7"
 
 	"popgate/imapbackend/wire"
@@ -18,6 +18,8 @@ import (
 // the 30 minutes of RFC 9051 §5.4 and the patience of address translators.
 const keepAlive = 4 * time.Minute
 
+var errHung = errors.New("imap: the upstream did not answer NOOP before the end of the session")
+
 // maildrop is a selected mailbox with its snapshot.
 type maildrop struct {
 	*snapshot
@@ -25,9 +27,10 @@ type maildrop struct {
 	readOnly  bool
 	retrieved []uint32 // retrieved messages to flag \Seen at QUIT
 
-	// mu guards the upstream connection between the session's goroutine, for
-	// as long as a call or an open Body lasts, and the keep-alive timer.
-	mu     sync.Mutex
+	// held is full while the upstream connection is in use: by the session's
+	// goroutine, for as long as a call or an open Body lasts, or by the
+	// keep-alive timer. It guards timer and closed, and what u points to.
+	held   chan struct{}
 	u      *upstream
 	timer  *time.Timer
 	closed bool
@@ -60,9 +63,12 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 		opts:     u.opts,
 		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable,
 		u:        u,
+		held:     make(chan struct{}, 1),
 	}
 	l.u = nil
+	m.held <- struct{}{}
 	m.timer = time.AfterFunc(keepAlive, m.keepAlive)
+	<-m.held
 	return m, nil
 }
 
@@ -71,22 +77,26 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 func (u *upstream) selectMailbox(ctx context.Context) (wire.Status, error) {
 	u.conn.ResetMailbox()
 	defer u.conn.SetProgress(u.conn.SetProgress(selectTimeout))
-	return u.execute(ctx, "SELECT "+encodeMailbox(u.opts.Mailbox), 0, func() error {
-		_, err := u.client.Select(u.opts.Mailbox, false)
+	name := u.mailboxName()
+	cmd := &imap.Command{Name: "SELECT", Arguments: []any{imap.RawString(name)}}
+	return u.execute(ctx, "SELECT "+name, 0, func() error {
+		_, err := u.client.Execute(cmd, nil)
 		return err
 	})
 }
 
-// encodeMailbox returns name as it goes into a command: in modified UTF-7 and
-// quoted (RFC 3501 §5.1.3).
-func encodeMailbox(name string) string {
-	if strings.EqualFold(name, "INBOX") {
+// mailboxName returns the configured mailbox as it goes into a command: quoted
+// and in modified UTF-7, or in UTF-8 where that is enabled (RFC 3501 §5.1.3,
+// RFC 6855 §3).
+func (u *upstream) mailboxName() string {
+	name := u.opts.Mailbox
+	switch {
+	case strings.EqualFold(name, "INBOX"):
 		return "INBOX"
+	case u.utf8:
+		return wire.Quote(name)
 	}
-	encoded, err := utf7.Encoding.NewEncoder().String(name)
-	if err != nil {
-		encoded = name
-	}
+	encoded, _ := utf7.Encoding.NewEncoder().String(name) // New has seen to it that it is UTF-8
 	return wire.Quote(encoded)
 }
 
@@ -99,10 +109,17 @@ func (m *maildrop) ReadOnly() bool { return m.readOnly }
 // acquire takes the upstream connection for one call and returns the function
 // that gives it back. It fails where the connection or the snapshot is void.
 func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err error) {
-	m.mu.Lock()
+	if ctx.Err() != nil {
+		return nil, tempError(context.Cause(ctx))
+	}
+	select {
+	case m.held <- struct{}{}:
+	case <-ctx.Done():
+		return nil, tempError(context.Cause(ctx))
+	}
 	m.timer.Stop()
 	if err = m.usable(ph); err != nil {
-		m.mu.Unlock()
+		<-m.held
 		return nil, err
 	}
 	stop := m.u.watch(ctx)
@@ -111,14 +128,14 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 		if m.u.conn.Err() == nil {
 			m.timer.Reset(keepAlive)
 		}
-		m.mu.Unlock()
+		<-m.held
 	}, nil
 }
 
 // usable reports why the upstream connection cannot serve the snapshot.
 func (m *maildrop) usable(ph phase) error {
 	if err := m.u.conn.Err(); err != nil {
-		return mapLoss(ph, fmt.Errorf("imap: connection lost: %w", err))
+		return m.u.lost(ph, fmt.Errorf("imap: connection lost: %w", err))
 	}
 	if m.u.conn.Mailbox().Rebuilt {
 		return &proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt,
@@ -130,10 +147,12 @@ func (m *maildrop) usable(ph phase) error {
 // keepAlive runs when the upstream has been idle for a while. A failure shows
 // at the next command that needs the connection.
 func (m *maildrop) keepAlive() {
-	if !m.mu.TryLock() {
+	select {
+	case m.held <- struct{}{}:
+	default:
 		return // in use, hence not idle
 	}
-	defer m.mu.Unlock()
+	defer func() { <-m.held }()
 	if m.closed || m.u.conn.Err() != nil {
 		return
 	}
@@ -177,8 +196,11 @@ func (m *maildrop) flagSeen(ctx context.Context, uids []uint32) {
 
 // Close implements proxy.Maildrop.
 func (m *maildrop) Close() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	// A NOOP of keepAlive may be waiting for an upstream that hangs.
+	impatience := time.AfterFunc(logoutTimeout, func() { m.u.conn.Fail(errHung) })
+	m.held <- struct{}{}
+	impatience.Stop()
+	defer func() { <-m.held }()
 	if !m.closed {
 		m.closed = true
 		m.timer.Stop()

@@ -16,7 +16,7 @@ type Report struct {
 // Probe connects to the upstream as a session would, up to where a user would
 // log in, and leaves again. Errors are *proxy.Error whose cause tells more.
 func (b *Backend) Probe(ctx context.Context) (Report, error) {
-	u, err := dial(ctx, &b.opts)
+	u, err := b.connect(ctx)
 	if err != nil {
 		return Report{}, err
 	}

@@ -39,10 +39,13 @@ func (u *upstream) takeSnapshot(ctx context.Context) (*snapshot, error) {
 			return nil, err
 		}
 		s.deleted = deleted
+		s.messages = make([]proxy.Message, 0, len(entries))
 		for _, e := range entries {
 			switch _, isDeleted := slices.BinarySearch(deleted, e.uid); {
 			case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
 				// arrived after SELECT: the next session's
+			case unsized(e):
+				s.hidden = append(s.hidden, e.uid) // expunged, most likely
 			case isDeleted && !u.opts.ShowDeleted:
 				s.hidden = append(s.hidden, e.uid)
 			default:
@@ -59,22 +62,23 @@ func (u *upstream) takeSnapshot(ctx context.Context) (*snapshot, error) {
 }
 
 // list returns all messages of the mailbox in ascending order of UID, each
-// with its size, and the UIDs flagged \Deleted.
+// with its size unless it has been expunged meanwhile, and the UIDs flagged
+// \Deleted.
 func (u *upstream) list(ctx context.Context, exists uint32) ([]entry, []uint32, error) {
 	const search, fetch = "UID SEARCH DELETED", "UID FETCH 1:* (UID RFC822.SIZE)"
 	l := listing{entries: make([]entry, 0, min(exists, 1<<20))}
 	if err := u.conn.Start(search); err != nil {
-		return nil, nil, mapLoss(atSelect, err)
+		return nil, nil, u.lost(atList, err)
 	}
 	if err := u.conn.Start(fetch); err != nil {
-		return nil, nil, mapLoss(atSelect, err)
+		return nil, nil, u.lost(atList, err)
 	}
 	var results []wire.Status
 	for len(results) < 2 {
 		ev, err := u.conn.Next()
 		if err != nil {
 			u.trace(ctx, fetch, wire.Status{}, err)
-			return nil, nil, mapLoss(atSelect, err)
+			return nil, nil, u.lost(atList, err)
 		}
 		if ev.Kind == wire.Done {
 			results = append(results, u.conn.Result())
@@ -86,7 +90,7 @@ func (u *upstream) list(ctx context.Context, exists uint32) ([]entry, []uint32, 
 		u.trace(ctx, op, results[i], nil)
 		// An empty mailbox may refuse the listing: somebody was faster.
 		if !results[i].OK() && u.conn.Mailbox().Exists > 0 {
-			return nil, nil, u.failed(atSelect, op, results[i], nil)
+			return nil, nil, u.failed(atList, op, results[i], nil)
 		}
 	}
 	deleted, err := expandRanges(l.ranges, exists)
@@ -94,7 +98,8 @@ func (u *upstream) list(ctx context.Context, exists uint32) ([]entry, []uint32, 
 		return nil, nil, setupError(err)
 	}
 	entries := l.sorted()
-	if n := uint32(len(entries)); n != u.conn.Mailbox().Exists || slices.ContainsFunc(entries, unsized) {
+	n := uint32(len(entries))
+	if l.expunged || n != u.conn.Mailbox().Exists || slices.ContainsFunc(entries, unsized) {
 		if entries, err = u.complete(ctx, entries); err != nil {
 			return nil, nil, err
 		}
@@ -108,9 +113,10 @@ func unsized(e entry) bool { return e.octets < 0 }
 // of in several responses, which its sequence number holds together as long as
 // nothing is expunged.
 type listing struct {
-	entries []entry
-	halves  map[uint32]entry // by sequence number: UID or size is missing
-	ranges  []uidRange
+	entries  []entry
+	halves   map[uint32]entry // by sequence number: UID or size is missing
+	ranges   []uidRange
+	expunged bool // messages were, meanwhile: their number proves nothing
 }
 
 func (l *listing) add(ev wire.Event) {
@@ -118,6 +124,7 @@ func (l *listing) add(ev wire.Event) {
 	case ev.Kind == wire.Search:
 		l.ranges = append(l.ranges, uidRange{ev.Low, ev.High})
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
+		l.expunged = true
 		l.flush()
 	case ev.Kind != wire.Fetch:
 	case ev.UID != 0 && ev.Octets >= 0:
@@ -183,9 +190,9 @@ func mergeEntries(entries []entry) []entry {
 // expunged, or the login fails: a shortened maildrop would hide mail.
 func (u *upstream) complete(ctx context.Context, entries []entry) ([]entry, error) {
 	if err := u.noop(ctx); err != nil {
-		return nil, mapLoss(atSelect, err)
+		return nil, u.lost(atList, err)
 	}
-	ranges, err := u.search(ctx, atSelect, "ALL")
+	ranges, err := u.search(ctx, atList, "ALL")
 	if err != nil {
 		return nil, err
 	}
@@ -193,41 +200,45 @@ func (u *upstream) complete(ctx context.Context, entries []entry) ([]entry, erro
 	if err != nil {
 		return nil, setupError(err)
 	}
-	known := slices.DeleteFunc(slices.Clone(entries), unsized)
-	missing := subtract(present, known)
+	missing := subtract(present, entries)
 	if len(missing) == 0 {
-		return known, nil
+		return entries, nil
 	}
-	l := listing{entries: known}
+	l := listing{entries: entries}
 	for _, set := range uidSets(missing, nil, u.maxLine()) {
 		cmd := "UID FETCH " + set.text + " (UID RFC822.SIZE)"
 		status, err := u.collect(ctx, cmd, l.add)
-		if err != nil || !status.OK() {
-			return nil, u.failed(atSelect, cmd, status, err)
+		// NO may tell that one of them has been expunged (RFC 2180 §4.1.2).
+		if err != nil || status.Type == "BAD" {
+			return nil, u.failed(atList, cmd, status, err)
 		}
 	}
-	known = slices.DeleteFunc(l.sorted(), unsized)
-	if missing = subtract(present, known); len(missing) == 0 {
-		return known, nil
+	entries = l.sorted()
+	if missing = subtract(present, entries); len(missing) == 0 {
+		return entries, nil
 	}
-	still, err := u.searchAmong(ctx, atSelect, missing, "")
+	still, err := u.searchAmong(ctx, atList, missing, "")
 	if err != nil {
 		return nil, err
 	}
 	if len(still) > 0 {
 		return nil, tempError(fmt.Errorf("imap: the upstream tells no size of %d messages, UID %d the first", len(still), still[0]))
 	}
-	return known, nil
+	for _, uid := range missing {
+		entries = append(entries, entry{uid, -1})
+	}
+	return mergeEntries(entries), nil
 }
 
-// subtract returns the UIDs of present that known lacks; both are ascending.
-func subtract(present []uint32, known []entry) []uint32 {
+// subtract returns the UIDs of present whose size entries do not tell; both
+// are ascending.
+func subtract(present []uint32, entries []entry) []uint32 {
 	var out []uint32
 	for _, uid := range present {
-		for len(known) > 0 && known[0].uid < uid {
-			known = known[1:]
+		for len(entries) > 0 && entries[0].uid < uid {
+			entries = entries[1:]
 		}
-		if len(known) == 0 || known[0].uid != uid {
+		if len(entries) == 0 || entries[0].uid != uid || unsized(entries[0]) {
 			out = append(out, uid)
 		}
 	}

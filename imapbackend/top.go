@@ -37,6 +37,9 @@ type top struct {
 
 // Top implements proxy.Maildrop.
 func (m *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Body, error) {
+	if err := m.checkHeader(ctx, uid); err != nil {
+		return nil, err
+	}
 	t := &top{lines: lines, size: m.octets(uid)}
 	t.out.left = lines
 	if lines > uint64(t.size)/2 {
@@ -74,13 +77,13 @@ func (t *top) awaitHeader() error {
 		ev, ok, err := t.next()
 		switch {
 		case err != nil:
-			return mapLoss(atRead, fmt.Errorf("imap: %s: %w", t.cmd, err))
+			return t.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", t.cmd, err))
 		case !ok:
 			return t.outcome()
 		case ev.Section == "TEXT" && ev.Origin <= 0 && t.text == nil && ev.Octets <= t.piece:
 			buf := bytes.NewBuffer(make([]byte, 0, ev.Octets+1))
 			if _, err := t.m.u.conn.BodyTo(buf); err != nil {
-				return mapLoss(atRead, err)
+				return t.m.u.lost(atRead, err)
 			}
 			t.text = buf.Bytes()
 		case ev.Section != "HEADER" || ev.Origin >= 0:
@@ -109,7 +112,7 @@ func (t *top) WriteTo(w io.Writer) (int64, error) {
 	if err == errTopDone {
 		err = nil
 	}
-	return t.out.written, err
+	return t.out.written, t.classify(err)
 }
 
 func (t *top) write() error {

@@ -55,15 +55,18 @@ func (u *upstream) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 			h := sha256.New()
 			_, bodyErr = u.conn.BodyTo(h)
 			sum = base64.RawURLEncoding.EncodeToString(h.Sum(nil))
-		case ev.Kind == wire.Fetch && ev.UID != 0 && sum != "":
-			sums[ev.UID], sum = sum, ""
+		case ev.Kind == wire.Fetch:
+			if ev.UID != 0 && sum != "" {
+				sums[ev.UID] = sum
+			}
+			sum = ""
 		}
 	})
 	if err == nil {
 		err = bodyErr
 	}
 	if err != nil {
-		return mapLoss(atSelect, fmt.Errorf("imap: %s: %w", cmd, err))
+		return u.lost(atList, fmt.Errorf("imap: %s: %w", cmd, err))
 	}
 	seen := make(map[string]int)
 	for _, msg := range s.messages {

@@ -24,7 +24,8 @@ const updateProgress = 150 * time.Second
 // these, and the policy decides.
 func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
 	m.flagSeen(ctx, slices.DeleteFunc(m.retrievedOnce(), func(uid uint32) bool {
-		return slices.Contains(marked, uid)
+		_, isMarked := slices.BinarySearch(marked, uid)
+		return isMarked
 	}))
 	if len(marked) == 0 {
 		return nil
@@ -95,6 +96,10 @@ func (m *maildrop) remove(ctx context.Context, marked []uint32, expunge bool) (f
 		status, err := u.store(ctx, set.text, `+FLAGS.SILENT (\Deleted)`)
 		if err != nil {
 			return nil, nil, u.failed(atUpdate, "STORE", status, err)
+		}
+		// The UIDs may stand for other messages now (requirement I-UIDV-1).
+		if err := m.usable(atUpdate); err != nil {
+			return nil, nil, err
 		}
 		if !status.OK() || status.Code == "READ-ONLY" {
 			refused("STORE", status)

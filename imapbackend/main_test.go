@@ -1,0 +1,183 @@
+package imapbackend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"go.uber.org/goleak"
+
+	"popgate/imapbackend/internal/imapscript"
+	"popgate/proxy"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// joe is who logs in, and ir what AUTHENTICATE PLAIN makes of him.
+var joe = proxy.Credential{Username: "joe", Password: "secret"}
+
+const ir = "AGpvZQBzZWNyZXQ="
+
+// Parts of scripts, each the beginning of the next.
+const (
+	greeted  = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] zebra ready\n"
+	loggedIn = greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n" +
+		"S: <l> OK [CAPABILITY IMAP4rev1 UIDPLUS] zebra\n"
+	selecting = loggedIn + "C: <s> SELECT INBOX\n"
+	selected  = selecting + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 8] x\n" +
+		"S: <s> OK [READ-WRITE] selected\n"
+	listed = selected + lists
+	opened = listed + "S: * SEARCH\nS: <d> OK x\nS: * 1 FETCH (UID 7 RFC822.SIZE 100)\nS: <f> OK x\n"
+
+	lists = "C: <d> UID SEARCH DELETED\nC: <f> UID FETCH 1:* (UID RFC822.SIZE)\n"
+	bye   = "C: <z> LOGOUT\nS: * BYE x\nS: <z> OK x\n"
+)
+
+// mailbox is the beginning of a script up to a snapshot of the messages with
+// uids, each of 100 octets; deleted is what SEARCH DELETED answers.
+func mailbox(caps, deleted string, uids ...string) string {
+	var b strings.Builder
+	b.WriteString(greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n")
+	b.WriteString("S: <l> OK [CAPABILITY IMAP4rev1 " + caps + "] x\nC: <s> SELECT INBOX\n")
+	b.WriteString("S: * " + itoa(len(uids)) + " EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 4000000000] x\n")
+	b.WriteString("S: <s> OK [READ-WRITE] x\n" + lists)
+	b.WriteString("S: * SEARCH " + deleted + "\nS: <d> OK x\n")
+	for i, uid := range uids {
+		b.WriteString("S: * " + itoa(i+1) + " FETCH (UID " + uid + " RFC822.SIZE 100)\n")
+	}
+	b.WriteString("S: <f> OK x\n")
+	return b.String()
+}
+
+// session is a Backend before a scripted upstream, in fake time.
+type session struct {
+	*testing.T
+	ctx context.Context
+	b   *Backend
+	up  *imapscript.Server
+}
+
+// forbidden are commands that remove what nobody marked, set flags unasked, or
+// depend on message numbers (requirements I-DEL-6, I-FETCH-1, I-SNAP-1, 6).
+var forbidden = regexp.MustCompile(`(?i)^(CLOSE|EXPUNGE|EXAMINE|FETCH|STORE|IDLE|CREATE|DELETE|RENAME|APPEND)\b|` +
+	`BODY\[|RFC822\b[^.]|FETCH.*FLAGS|STATUS.*(MESSAGES|SIZE)|STORE.* FLAGS|STORE .*\*|EXPUNGE .*\*`)
+
+// play runs f against script in a bubble of fake time. The options default to
+// a plain connection.
+func play(t *testing.T, name, script string, opts Options, f func(*session), serverOptions ...imapscript.Option) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var up *imapscript.Server
+			t.Cleanup(func() {
+				for _, cmd := range up.Commands() {
+					if forbidden.MatchString(cmd) {
+						t.Errorf("the upstream got %q", cmd)
+					}
+					if len(cmd) > 980 {
+						t.Errorf("a command of %d octets and its tag", len(cmd))
+					}
+				}
+			})
+			up = imapscript.New(t, script, serverOptions...)
+			s := &session{T: t, ctx: t.Context(), up: up, b: backend(t, opts)}
+			s.b.dial = up.Dial
+			f(s)
+		})
+	})
+}
+
+func backend(t testing.TB, opts Options) *Backend {
+	t.Helper()
+	if opts.TLS == "" {
+		opts.TLS, opts.Insecure = TLSNone, true
+	}
+	if opts.Address == "" {
+		opts.Address = "zebra.example.net:143"
+	}
+	b, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// login logs joe in.
+func (s *session) login() proxy.Login {
+	s.Helper()
+	l, err := s.b.Login(s.ctx, joe)
+	if err != nil {
+		s.Fatalf("Login: %v", err)
+	}
+	return l
+}
+
+// open opens joe's maildrop, which the test closes, or leaves to its end.
+func (s *session) open() proxy.Maildrop {
+	s.Helper()
+	l := s.login()
+	d, err := l.Open(s.ctx)
+	if err != nil {
+		l.Close()
+		s.Fatalf("Open: %v", err)
+	}
+	s.Cleanup(func() { d.Close() })
+	return d
+}
+
+// openFails returns the error of logging in or opening.
+func (s *session) openFails() error {
+	s.Helper()
+	l, err := s.b.Login(s.ctx, joe)
+	if err != nil {
+		return err
+	}
+	d, err := l.Open(s.ctx)
+	if err == nil {
+		d.Close()
+		s.Fatal("the maildrop is open")
+	}
+	l.Close()
+	return err
+}
+
+// text reads a message whole.
+func (s *session) text(body proxy.Body, err error) string {
+	s.Helper()
+	if err != nil {
+		s.Fatalf("opening a message: %v", err)
+	}
+	var b bytes.Buffer
+	if _, err := body.WriteTo(&b); err != nil {
+		s.Errorf("WriteTo: %v", err)
+	}
+	body.Close()
+	return b.String()
+}
+
+// fails wants an error with code whose public text is ours, and returns it.
+func (s *session) fails(err error, code proxy.Code) *proxy.Error {
+	s.Helper()
+	if err == nil {
+		s.Errorf("no error, want [%s]", code)
+		return &proxy.Error{}
+	}
+	e, ok := errors.AsType[*proxy.Error](err)
+	if !ok {
+		s.Fatalf("%T %v is no *proxy.Error", err, err)
+	}
+	if e.Code != code {
+		s.Errorf("[%s], want [%s]: %v", e.Code, code, err)
+	}
+	if strings.Contains(e.Text, "zebra") { // what all upstream text here has
+		s.Errorf("P-RESP-8: the client sees %q", e.Text)
+	}
+	return e
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

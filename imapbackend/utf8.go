@@ -1,0 +1,89 @@
+package imapbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// errNeedsUTF8 is a message whose header fields are not ASCII, for a client
+// that has not asked for such (RFC 6856 §2.1).
+var errNeedsUTF8 = &proxy.Error{Code: proxy.CodeUTF8, Text: "message needs UTF8 mode"}
+
+// enableUTF8 enables UTF8=ACCEPT on an upstream that serves nobody without it
+// (RFC 6855 §6). From then on the upstream delivers headers as they are, and
+// it is ours to keep those beyond ASCII from the client.
+func (u *upstream) enableUTF8(ctx context.Context) error {
+	if !u.conn.Has("UTF8=ONLY") {
+		return nil
+	}
+	const cmd = "ENABLE UTF8=ACCEPT"
+	status, err := u.run(ctx, cmd)
+	if err != nil || !status.OK() {
+		return u.failed(atConnect, cmd, status, err)
+	}
+	u.utf8 = true
+	return nil
+}
+
+// checkHeader returns errNeedsUTF8 if the header of the message has an octet
+// above 0x7F (requirements I-UTF8-1, P-EXT-5). It looks where the upstream
+// does not vouch for ASCII only, and holds no more than one buffer.
+func (m *maildrop) checkHeader(ctx context.Context, uid uint32) error {
+	if !m.u.utf8 {
+		return nil
+	}
+	f, err := m.startFetch(ctx, uid, "BODY.PEEK[HEADER]")
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	for {
+		ev, ok, err := f.next()
+		switch {
+		case err != nil:
+			return m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+		case !ok:
+			return f.outcome()
+		case ev.Section != "HEADER" || ev.Origin >= 0:
+			continue
+		case ev.Nil && m.octets(uid) > 0:
+			f.empty = true
+			continue
+		}
+		return f.headerASCII(ev)
+	}
+}
+
+// headerASCII reads the header that body announces.
+func (f *fetch) headerASCII(body wire.Event) error {
+	_, err := f.m.u.conn.BodyTo(asciiOnly{})
+	needsUTF8 := errors.Is(err, errNeedsUTF8)
+	if err == nil || needsUTF8 {
+		if e := f.verify(body); e != nil {
+			return f.m.u.lost(atRead, e)
+		}
+	}
+	switch {
+	case needsUTF8:
+		return errNeedsUTF8
+	case err != nil:
+		return f.classify(err)
+	}
+	return nil
+}
+
+// asciiOnly is a writer that fails at the first octet above 0x7F.
+type asciiOnly struct{}
+
+func (asciiOnly) Write(p []byte) (int, error) {
+	for i, c := range p {
+		if c > 0x7F {
+			return i, errNeedsUTF8
+		}
+	}
+	return len(p), nil
+}
