@@ -19,8 +19,11 @@ type Conn struct {
 	reader
 	net.Conn
 
-	pending []string // tags of commands of ours in flight, oldest first
-	tagged  int      // number of the last tag
+	pending []int    // numbers of our commands in flight, oldest first
+	started int      // number of the last one
+	queued  []byte   // of them, what has not been sent
+	behind  []byte   // to be sent right behind go-imap's command
+	ahead   []Status // of ours that were answered before go-imap's
 	chatter int64    // octets of lines since the last command
 
 	status  Status   // the last tagged status
@@ -158,22 +161,34 @@ func (c *Conn) Upgrade(handshake func(net.Conn) (net.Conn, error)) error {
 	return nil
 }
 
-// Start sends a command of ours, without its tag and line end. Several may be
-// in flight; Next reads the answers. cmd must be free of user input that has
-// not been made safe.
+// Start begins a command of ours, without its tag and line end. It is sent
+// with the next call of Next, or with what go-imap writes, so that commands
+// which do not wait for each other's answers share a flight. cmd must be free
+// of user input that has not been made safe.
 func (c *Conn) Start(cmd string) error {
-	return c.send(c.tag() + " " + cmd + "\r\n")
+	c.queued = append(c.queued, c.tag()+" "+cmd+"\r\n"...)
+	return c.Err()
 }
 
-// tag makes the tag of one more command in flight.
+// tag makes the tag of one more command in flight: P and its number.
 func (c *Conn) tag() string {
 	if len(c.pending) == 0 {
 		c.notice, c.chatter, c.continuations = Status{}, 0, 0
 	}
-	c.tagged++
-	tag := "P" + strconv.Itoa(c.tagged)
-	c.pending = append(c.pending, tag)
-	return tag
+	c.started++
+	c.pending = append(c.pending, c.started)
+	return "P" + strconv.Itoa(c.started)
+}
+
+// flush sends the commands that Start has begun.
+func (c *Conn) flush() error {
+	if len(c.queued) == 0 {
+		return nil
+	}
+	if err := c.Err(); err != nil {
+		return err
+	}
+	return c.write(nil)
 }
 
 // StartLogin is Start for LOGIN with strings of any octets but NUL: quoted
@@ -181,36 +196,43 @@ func (c *Conn) tag() string {
 // the server's word unless lit says that it takes them unasked. A refusal in
 // between ends the command; Drain returns it.
 func (c *Conn) StartLogin(user, password string, lit Literals) error {
-	line := c.tag() + " LOGIN"
+	c.queued = append(c.queued, c.tag()+" LOGIN"...)
+	number := c.started
 	for _, s := range []string{user, password} {
-		line += " "
-		if Quotable(s) {
-			line += Quote(s)
+		c.queued = append(c.queued, ' ')
+		switch {
+		case Quotable(s):
+			c.queued = append(c.queued, Quote(s)...)
+			continue
+		case lit == AnyLiterals || lit == ShortLiterals && len(s) <= 4096:
+			c.queued = append(c.queued, "{"+strconv.Itoa(len(s))+"+}\r\n"+s...)
 			continue
 		}
-		if lit == AnyLiterals || lit == ShortLiterals && len(s) <= 4096 {
-			line += "{" + strconv.Itoa(len(s)) + "+}\r\n" + s
-			continue
+		c.queued = append(c.queued, "{"+strconv.Itoa(len(s))+"}\r\n"...)
+		if wanted, err := c.awaitContinue(number); err != nil || !wanted {
+			return err // refused: the caller sees the status in Result
 		}
-		if err := c.send(line + "{" + strconv.Itoa(len(s)) + "}\r\n"); err != nil {
-			return err
-		}
-		c.continuations = 1
-		for {
-			ev, err := c.Next()
-			if err != nil {
-				return err
-			}
-			if ev.Kind == Done {
-				return nil // refused: the caller sees the status in Result
-			}
-			if ev.Kind == Continue {
-				break
-			}
-		}
-		line = s
+		c.queued = append(c.queued, s...)
 	}
-	return c.send(line + "\r\n")
+	c.queued = append(c.queued, "\r\n"...)
+	return c.Err()
+}
+
+// awaitContinue reads up to the continuation request of the command, or its
+// refusal.
+func (c *Conn) awaitContinue(number int) (bool, error) {
+	c.continuations = 1
+	for {
+		ev, err := c.Next()
+		switch {
+		case err != nil:
+			return false, err
+		case ev.Kind == Continue:
+			return true, nil
+		case ev.Kind == Done && ev.Command == number:
+			return false, nil
+		}
+	}
 }
 
 // Literals says which literals a server takes without being asked first
@@ -235,14 +257,6 @@ func Quotable(s string) bool {
 	return len(s) <= 1024 && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }
 
-func (c *Conn) send(s string) error {
-	if err := c.Err(); err != nil {
-		return err
-	}
-	_, err := c.Write([]byte(s))
-	return err
-}
-
 // Run sends a command of ours and reads its answer, giving up what data it
 // brings.
 func (c *Conn) Run(cmd string) (Status, error) {
@@ -265,15 +279,25 @@ func (c *Conn) Drain() (Status, error) {
 
 // Begin hands the reading to go-imap's goroutine for one command, which the
 // caller executes next. continuations is the number of continuation requests
-// that the command may bring.
-func (c *Conn) Begin(continuations int) {
+// that the command may bring. Commands of ours that Start has begun go before
+// it in the same flight, those in behind go after it; Next reads the answers
+// of the latter when go-imap has its own.
+func (c *Conn) Begin(continuations int, behind ...string) {
 	c.notice, c.status, c.chatter = Status{}, Status{}, 0
+	c.ahead = c.ahead[:0]
+	for _, cmd := range behind {
+		c.behind = append(c.behind, c.tag()+" "+cmd+"\r\n"...)
+	}
 	c.continuations = continuations
 	c.mu.Lock()
 	c.controlTag = ""
 	c.mu.Unlock()
 	c.begin <- struct{}{}
 }
+
+// Ahead returns the results of our commands that were answered before the last
+// command of go-imap's, in the order of the answers.
+func (c *Conn) Ahead() []Status { return c.ahead }
 
 // Offer puts a greeting before go-imap that tells the capabilities known, so
 // that client.New asks nothing.
@@ -317,6 +341,11 @@ func (c *Conn) rewrite() error {
 	case Continue:
 		c.out = append(append(c.out, "+ "...), plain(ev.Text)...)
 	case Done:
+		if ev.Command != 0 {
+			c.ahead = append(c.ahead, c.status)
+			c.status = Status{}
+			return nil
+		}
 		c.control = false
 		c.release()
 		c.out = appendStatus(c.out, c.status)
@@ -365,8 +394,8 @@ func appendData(dst []byte, ev Event) []byte {
 	return dst
 }
 
-// Write sends octets of a command, all or with an error. The first word after
-// Begin is the tag of go-imap's command.
+// Write sends what go-imap has to say: a command, whose first word is its tag,
+// in one or several pieces, or its answers to continuation requests.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	if c.controlTag == "" {
@@ -374,12 +403,27 @@ func (c *Conn) Write(p []byte) (int, error) {
 		c.controlTag = string(tag)
 	}
 	c.mu.Unlock()
-	c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // if this fails, so does Write
-	n, err := c.Conn.Write(p)
-	if err != nil {
-		return n, c.Fail(fmt.Errorf("imap: send command: %w", err))
+	if err := c.write(p); err != nil {
+		return 0, err
 	}
-	return n, nil
+	return len(p), nil
+}
+
+// write sends p with what is to go before and behind it, all or with an error.
+func (c *Conn) write(p []byte) error {
+	if len(c.queued) > 0 || len(c.behind) > 0 {
+		p = append(c.queued, p...)
+		c.queued = nil
+	}
+	if len(c.behind) > 0 && p[len(p)-1] == '\n' {
+		p = append(p, c.behind...)
+		c.behind = nil
+	}
+	c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // if this fails, so does Write
+	if _, err := c.Conn.Write(p); err != nil {
+		return c.Fail(fmt.Errorf("imap: send command: %w", err))
+	}
+	return nil
 }
 
 // Fail ends the connection because of err and returns the first cause, which
@@ -421,16 +465,19 @@ func (c *Conn) SetDeadline(time.Time) error      { return nil }
 func (c *Conn) SetReadDeadline(time.Time) error  { return nil }
 func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
 
-// checkTag makes sure that tag is that of a command in flight.
-func (c *Conn) checkTag(tag []byte) error {
-	if i := slices.Index(c.pending, string(tag)); i >= 0 {
-		c.pending = slices.Delete(c.pending, i, i+1)
-		return nil
+// checkTag makes sure that tag is that of a command in flight and returns the
+// command's number, 0 for go-imap's.
+func (c *Conn) checkTag(tag []byte) (int, error) {
+	for i, number := range c.pending {
+		if string(tag) == "P"+strconv.Itoa(number) {
+			c.pending = slices.Delete(c.pending, i, i+1)
+			return number, nil
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.control && c.controlTag == string(tag) {
-		return nil
+		return 0, nil
 	}
-	return violation("a response that starts with %q", tag)
+	return 0, violation("a response that starts with %q", tag)
 }

@@ -309,6 +309,59 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
+// Commands of ours share a flight with go-imap's, before and behind it; each
+// gets its own answer.
+func TestFlight(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	sent := make(chan string, 1)
+	go func() {
+		buf := make([]byte, 1000)
+		n, _ := far.Read(buf)
+		sent <- string(buf[:n])
+		fields := strings.Fields(string(buf[:n]))
+		tag := fields[2]
+		fmt.Fprintf(far, "* ID NIL\r\nP1 BAD what\r\n* 7 EXISTS\r\n%s OK [READ-WRITE] x\r\n* SEARCH 3\r\nP2 OK y\r\nP3 NO z\r\n", tag)
+	}()
+	c := New(near, time.Minute)
+	c.caps = []string{"IMAP4REV1"}
+	c.Offer()
+	cl, err := client.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start("ID"); err != nil {
+		t.Fatal(err)
+	}
+	c.Begin(0, "UID SEARCH DELETED", "UID FETCH 1:* UID")
+	if err := cl.Noop(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(<-sent, "\r\n"); got != 4 {
+		t.Errorf("%d lines in the flight", got)
+	}
+	if got := c.Result(); got.Code != "READ-WRITE" {
+		t.Errorf("result of go-imap's command: %v", got)
+	}
+	if got := c.Ahead(); len(got) != 1 || got[0].Type != "BAD" {
+		t.Errorf("ahead of it: %v", got)
+	}
+	var got []string
+	for len(c.pending) > 0 {
+		ev, err := c.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(ev.Kind, ev.Command, ev.Low, c.status.Type))
+	}
+	want := []string{fmt.Sprint(Search, 0, 3, "OK"), fmt.Sprint(Data, 0, 0, "OK"), fmt.Sprint(Done, 2, 0, "OK"), fmt.Sprint(Done, 3, 0, "NO")}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	c.Close()
+	<-cl.LoggedOut()
+}
+
 // A message passes through one buffer: no allocation that grows with it
 // (P-RETR-5), and none is left with the connection when it idles.
 func TestBodyAllocations(t *testing.T) {
