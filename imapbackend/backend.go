@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -15,14 +16,17 @@ import (
 	"github.com/emersion/go-sasl"
 	"golang.org/x/text/secure/precis"
 
+	"popgate/imapbackend/store"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
 // Backend logs users in on one upstream. It is safe for concurrent use.
 type Backend struct {
-	opts Options
-	dial func(context.Context) (net.Conn, error) // replaced by tests
+	opts     Options
+	objectID atomic.Bool // the upstream had OBJECTID at the last login
+	listings *store.Memory
+	dial     func(context.Context) (net.Conn, error) // replaced by tests
 }
 
 var _ proxy.Backend = (*Backend)(nil)
@@ -32,6 +36,10 @@ func New(opts Options) (*Backend, error) {
 	host, port, err := net.SplitHostPort(opts.Address)
 	if err != nil || host == "" || port == "" {
 		return nil, fmt.Errorf("address %q is not host:port", opts.Address)
+	}
+	number, err := net.LookupPort("tcp", port)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", opts.Address, err)
 	}
 	setDefault(&opts.Name, host)
 	setDefault(&opts.ServerName, host)
@@ -56,9 +64,9 @@ func New(opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{opts: opts}
+	b := &Backend{opts: opts, listings: store.NewMemory(cacheSize)}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", opts.Address)
+		return newRacer().connect(ctx, host, uint16(number))
 	}
 	return b, nil
 }
@@ -106,12 +114,8 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 		return nil, withCause(proxy.ErrAuth, errors.New("NUL in a credential"))
 	}
 	u.secrets = secretsOf(cred)
-	if u.conn.Has("ID") {
-		if err := u.identify(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := u.logIn(ctx, cred); err != nil {
+	statusSent, err := u.logIn(ctx, cred)
+	if err != nil {
 		return nil, err
 	}
 	if u.conn.Capabilities() == nil {
@@ -127,8 +131,15 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 		User:     canonical(cred),
 		Mailbox:  u.opts.Mailbox,
 	}}
-	if u.conn.Has("OBJECTID") {
-		if err := l.askMailboxID(ctx); err != nil {
+	hasID := u.conn.Has("OBJECTID")
+	u.backend.objectID.Store(hasID)
+	if hasID && !statusSent {
+		if err := u.conn.Start(u.mailboxIDCommand()); err != nil {
+			return nil, u.lost(atSelect, err)
+		}
+	}
+	if hasID || statusSent {
+		if err := l.readMailboxID(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -149,35 +160,46 @@ func canonical(cred proxy.Credential) string {
 }
 
 // logIn sends the credential in the form that the upstream offers
-// (requirement P-SASL-1).
-func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) error {
+// (requirement P-SASL-1), with ID in the same flight where it can be. statusSent
+// tells that the question for the mailbox-id went along: behind an
+// authentication that waits for nothing, to a server known to answer it.
+func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (statusSent bool, err error) {
 	plain := u.conn.Has("AUTH=PLAIN")
 	switch {
 	case plain:
 	case u.conn.Has("LOGINDISABLED"):
-		return setupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
+		return false, setupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
 	case cred.Authzid != "":
-		return setupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
+		return false, setupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
 	case !isASCII(cred.Username + cred.Password):
-		return setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
+		return false, setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
 	}
-	hadCaps := u.conn.Capabilities()
+	caps := u.conn.Capabilities()
+	if slices.Contains(caps, "ID") {
+		if err := u.identify(ctx, plain); err != nil {
+			return false, err
+		}
+	}
 	u.conn.ForgetCapabilities()
 	var status wire.Status
-	var err error
 	op := "LOGIN"
 	if plain {
 		op = "AUTHENTICATE PLAIN"
-		status, err = u.execute(ctx, op, 1, func() error {
+		var behind []string
+		if u.backend.objectID.Load() && slices.Contains(caps, "SASL-IR") {
+			behind = []string{u.mailboxIDCommand()}
+		}
+		statusSent = behind != nil
+		status, err = u.executeFlight(ctx, op, 1, behind, func() error {
 			return u.client.Authenticate(sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password))
 		})
 	} else {
-		status, err = u.plainLogin(ctx, hadCaps, cred)
+		status, err = u.plainLogin(ctx, caps, cred)
 	}
 	if err != nil || !status.OK() {
-		return u.failed(atLogin, op, status, err)
+		return false, u.failed(atLogin, op, status, err)
 	}
-	return nil
+	return statusSent, nil
 }
 
 // plainLogin sends LOGIN ourselves: go-imap can wait for ever for the word to
@@ -205,12 +227,19 @@ func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
 }
 
-// identify tells the upstream who we are (RFC 2971). What it answers changes
-// nothing, not even a NO.
-func (u *upstream) identify(ctx context.Context) error {
+// identify tells the upstream who we are (RFC 2971), with what go-imap sends
+// next or at once. What it answers changes nothing, not even a NO.
+func (u *upstream) identify(ctx context.Context, ahead bool) error {
 	cmd := `ID ("name" "popgate")`
 	if v := u.opts.Version; v != "" && wire.Quotable(v) {
 		cmd = `ID ("name" "popgate" "version" ` + wire.Quote(v) + `)`
+	}
+	if ahead {
+		u.ahead = append(u.ahead, cmd)
+		if err := u.conn.Start(cmd); err != nil {
+			return u.lost(atConnect, err)
+		}
+		return nil
 	}
 	if _, err := u.run(ctx, cmd); err != nil {
 		return u.lost(atConnect, err)
@@ -230,14 +259,17 @@ func (l *login) Close() error {
 	return nil
 }
 
-// askMailboxID asks for the mailbox-id before SELECT, so that two names of one
-// mailbox have one lock (RFC 8474 §4.3). Without an answer the name serves.
-func (l *login) askMailboxID(ctx context.Context) error {
+// mailboxIDCommand asks for the mailbox-id before SELECT, so that two names of
+// one mailbox have one lock (RFC 8474 §4.3).
+func (u *upstream) mailboxIDCommand() string {
+	return "STATUS " + u.mailboxName() + " (MAILBOXID)"
+}
+
+// readMailboxID reads the answer. Where there is none the mailbox's name
+// serves.
+func (l *login) readMailboxID(ctx context.Context) error {
 	u := l.u
-	cmd := "STATUS " + u.mailboxName() + " (MAILBOXID)"
-	if err := u.conn.Start(cmd); err != nil {
-		return u.lost(atSelect, err)
-	}
+	cmd := u.mailboxIDCommand()
 	for {
 		ev, err := u.conn.Next()
 		if err != nil {

@@ -30,11 +30,13 @@ const (
 // to one goroutine.
 type upstream struct {
 	opts     *Options
+	backend  *Backend
 	conn     *wire.Conn
 	client   *client.Client
 	tls      *tls.ConnectionState // nil without TLS
 	greeting string
 	utf8     bool     // UTF8=ACCEPT is enabled
+	ahead    []string // commands of ours that go before the next of go-imap's
 	secrets  []string // never to be logged
 }
 
@@ -47,7 +49,7 @@ func (b *Backend) connect(ctx context.Context) (*upstream, error) {
 	if err != nil {
 		return nil, mapDial(err)
 	}
-	u := &upstream{opts: &b.opts}
+	u := &upstream{opts: &b.opts, backend: b}
 	conn := raw
 	if b.opts.TLS == TLSImplicit {
 		if conn, err = u.handshake(ctx, raw); err != nil {
@@ -186,10 +188,16 @@ func (u *upstream) run(ctx context.Context, cmd string) (wire.Status, error) {
 // execute runs one command of go-imap's. f is to return the library's error,
 // which is replaced by the status or the cause of the loss.
 func (u *upstream) execute(ctx context.Context, cmd string, continuations int, f func() error) (wire.Status, error) {
+	return u.executeFlight(ctx, cmd, continuations, nil, f)
+}
+
+// executeFlight is execute in one flight with commands of ours: those of ahead
+// before it, and those in behind, whose answers remain to be read.
+func (u *upstream) executeFlight(ctx context.Context, cmd string, continuations int, behind []string, f func() error) (wire.Status, error) {
 	if err := u.conn.Err(); err != nil {
 		return wire.Status{}, err
 	}
-	u.conn.Begin(continuations)
+	u.conn.Begin(continuations, behind...)
 	err := f()
 	var status wire.Status
 	if cause := u.conn.Err(); cause != nil {
@@ -197,6 +205,12 @@ func (u *upstream) execute(ctx context.Context, cmd string, continuations int, f
 		u.trace(ctx, cmd, status, cause)
 		return status, cause
 	}
+	for i, result := range u.conn.Ahead() {
+		if i < len(u.ahead) {
+			u.trace(ctx, u.ahead[i], result, nil)
+		}
+	}
+	u.ahead = nil
 	status = u.conn.Result()
 	switch status.Type {
 	case "":

@@ -29,30 +29,26 @@ type entry struct {
 	octets int64 // -1: not told
 }
 
-// takeSnapshot lists the selected mailbox (requirements I-SNAP-1 to 4).
-func (u *upstream) takeSnapshot(ctx context.Context) (*snapshot, error) {
+// takeSnapshot reads the listing that was sent with SELECT (requirements
+// I-SNAP-1 to 4, 7).
+func (u *upstream) takeSnapshot(ctx context.Context, f flight) (*snapshot, error) {
 	mb := u.conn.Mailbox()
 	s := &snapshot{uidValidity: mb.UIDValidity, mailbox: u.opts.Mailbox, maxLine: u.maxLine()}
-	if mb.Exists > 0 {
-		entries, deleted, err := u.list(ctx, mb.Exists)
-		if err != nil {
-			return nil, err
-		}
-		s.deleted = deleted
-		s.messages = make([]proxy.Message, 0, len(entries))
-		for _, e := range entries {
-			switch _, isDeleted := slices.BinarySearch(deleted, e.uid); {
-			case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
-				// arrived after SELECT: the next session's
-			case unsized(e):
-				s.hidden = append(s.hidden, e.uid) // expunged, most likely
-			case isDeleted && !u.opts.ShowDeleted:
-				s.hidden = append(s.hidden, e.uid)
-			default:
-				s.messages = append(s.messages, proxy.Message{UID: e.uid, Octets: e.octets})
-			}
-		}
+	l := listing{entries: make([]entry, 0, f.expect(mb))}
+	if err := u.read(ctx, &l, f.search, f.fetch); err != nil {
+		return nil, err
 	}
+	deleted, err := expandRanges(l.ranges, max(mb.Exists, u.conn.Mailbox().Exists))
+	if err != nil {
+		return nil, setupError(err)
+	}
+	s.deleted = deleted
+	all, err := u.current(ctx, f, mb, &l)
+	if err != nil {
+		return nil, err
+	}
+	s.hidden = l.vanished
+	s.show(all, u.opts.ShowDeleted)
 	if mb.UIDNotSticky || mb.UIDValidity == 0 {
 		if err := u.hashUniqueIDs(ctx, s); err != nil {
 			return nil, err
@@ -61,50 +57,82 @@ func (u *upstream) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	return s, nil
 }
 
-// list returns all messages of the mailbox in ascending order of UID, each
-// with its size unless it has been expunged meanwhile, and the UIDs flagged
-// \Deleted.
-func (u *upstream) list(ctx context.Context, exists uint32) ([]entry, []uint32, error) {
-	const search, fetch = "UID SEARCH DELETED", "UID FETCH 1:* (UID RFC822.SIZE)"
-	l := listing{entries: make([]entry, 0, min(exists, 1<<20))}
-	if err := u.conn.Start(search); err != nil {
-		return nil, nil, u.lost(atList, err)
+// show makes the messages of the snapshot from all that there are. The slice
+// is shared where all are shown.
+func (s *snapshot) show(all []proxy.Message, deletedToo bool) {
+	if len(s.deleted) == 0 || deletedToo {
+		s.messages = all
+		return
 	}
-	if err := u.conn.Start(fetch); err != nil {
-		return nil, nil, u.lost(atList, err)
-	}
-	var results []wire.Status
-	for len(results) < 2 {
-		ev, err := u.conn.Next()
-		if err != nil {
-			u.trace(ctx, fetch, wire.Status{}, err)
-			return nil, nil, u.lost(atList, err)
-		}
-		if ev.Kind == wire.Done {
-			results = append(results, u.conn.Result())
+	s.messages = make([]proxy.Message, 0, len(all))
+	for _, msg := range all {
+		if _, isDeleted := slices.BinarySearch(s.deleted, msg.UID); isDeleted {
+			s.hidden = append(s.hidden, msg.UID)
 			continue
 		}
-		l.add(ev)
+		s.messages = append(s.messages, msg)
 	}
-	for i, op := range []string{search, fetch} {
-		u.trace(ctx, op, results[i], nil)
-		// An empty mailbox may refuse the listing: somebody was faster.
-		if !results[i].OK() && u.conn.Mailbox().Exists > 0 {
-			return nil, nil, u.failed(atList, op, results[i], nil)
+	slices.Sort(s.hidden)
+}
+
+// list asks for the whole listing, in a flight of its own.
+func (u *upstream) list(ctx context.Context, l *listing) error {
+	if err := u.conn.Start(fetchAll); err != nil {
+		return u.lost(atList, err)
+	}
+	return u.read(ctx, l, fetchAll)
+}
+
+// read reads the answers to the last commands of ours, ops, into l.
+func (u *upstream) read(ctx context.Context, l *listing, ops ...string) error {
+	first := u.conn.Started() - len(ops) + 1
+	results := make([]wire.Status, len(ops))
+	for left := len(ops); left > 0; {
+		ev, err := u.conn.Next()
+		if err != nil {
+			u.trace(ctx, ops[len(ops)-1], wire.Status{}, err)
+			return u.lost(atList, err)
+		}
+		if ev.Kind != wire.Done {
+			l.add(ev)
+		} else if ev.Command >= first {
+			results[ev.Command-first] = u.conn.Result()
+			left--
 		}
 	}
-	deleted, err := expandRanges(l.ranges, exists)
-	if err != nil {
-		return nil, nil, setupError(err)
+	for i, op := range ops {
+		u.trace(ctx, op, results[i], nil)
+		// An empty mailbox may refuse the listing.
+		if !results[i].OK() && u.conn.Mailbox().Exists > 0 {
+			return u.failed(atList, op, results[i], nil)
+		}
 	}
+	return nil
+}
+
+// whole turns a listing of everything into messages: all of them, each once,
+// in ascending order of UID, with their sizes. Messages above the UIDNEXT of
+// SELECT belong to the next session.
+func (u *upstream) whole(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	entries := l.sorted()
 	n := uint32(len(entries))
 	if l.expunged || n != u.conn.Mailbox().Exists || slices.ContainsFunc(entries, unsized) {
+		var err error
 		if entries, err = u.complete(ctx, entries); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return entries, deleted, nil
+	all := make([]proxy.Message, 0, len(entries))
+	for _, e := range entries {
+		switch {
+		case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
+		case unsized(e):
+			l.vanished = append(l.vanished, e.uid) // expunged, most likely
+		default:
+			all = append(all, proxy.Message{UID: e.uid, Octets: e.octets})
+		}
+	}
+	return all, nil
 }
 
 func unsized(e entry) bool { return e.octets < 0 }
@@ -116,7 +144,8 @@ type listing struct {
 	entries  []entry
 	halves   map[uint32]entry // by sequence number: UID or size is missing
 	ranges   []uidRange
-	expunged bool // messages were, meanwhile: their number proves nothing
+	expunged bool     // messages were, meanwhile: their number proves nothing
+	vanished []uint32 // told of, without a size to the end
 }
 
 func (l *listing) add(ev wire.Event) {

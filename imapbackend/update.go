@@ -54,6 +54,9 @@ func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
 	case err != nil:
 		return notRemoved(err)
 	case len(rest) == 0:
+		if uidplus {
+			m.u.backend.forget(m.key, marked)
+		}
 		return nil
 	}
 	if uidplus {

@@ -170,6 +170,9 @@ func (c *Conn) Start(cmd string) error {
 	return c.Err()
 }
 
+// Started returns the number of the last command of ours.
+func (c *Conn) Started() int { return c.started }
+
 // tag makes the tag of one more command in flight: P and its number.
 func (c *Conn) tag() string {
 	if len(c.pending) == 0 {
