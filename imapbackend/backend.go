@@ -2,6 +2,7 @@ package imapbackend
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -149,7 +150,8 @@ func canonical(cred proxy.Credential) string {
 }
 
 // logIn sends the credential in the form that the upstream offers
-// (requirement P-SASL-1).
+// (requirement P-SASL-1). It does so without go-imap, which can wait for ever
+// for the word to send a literal.
 func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) error {
 	plain := u.conn.Has("AUTH=PLAIN")
 	switch {
@@ -161,44 +163,39 @@ func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) error {
 	case !isASCII(cred.Username + cred.Password):
 		return setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
 	}
-	hadCaps := u.conn.Capabilities()
-	u.conn.ForgetCapabilities()
-	var status wire.Status
-	var err error
-	op := "LOGIN"
+	op, err := "LOGIN", error(nil)
 	if plain {
 		op = "AUTHENTICATE PLAIN"
-		status, err = u.execute(ctx, op, 1, func() error {
-			return u.client.Authenticate(sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password))
-		})
+		_, response, _ := sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password).Start() // never fails
+		encoded := base64.StdEncoding.EncodeToString(response)
+		err = u.conn.StartAuthenticate("PLAIN", encoded, u.conn.Has("SASL-IR"))
 	} else {
-		status, err = u.plainLogin(ctx, hadCaps, cred)
+		err = u.conn.StartLogin(cred.Username, cred.Password, u.literals())
 	}
-	if err != nil || !status.OK() {
-		return u.failed(atLogin, op, status, err)
-	}
-	return nil
-}
-
-// plainLogin sends LOGIN ourselves: go-imap can wait for ever for the word to
-// send a literal.
-func (u *upstream) plainLogin(ctx context.Context, caps []string, cred proxy.Credential) (wire.Status, error) {
-	nonSync := wire.NoLiterals
-	if slices.Contains(caps, "LITERAL+") {
-		nonSync = wire.AnyLiterals
-	} else if slices.Contains(caps, "LITERAL-") {
-		nonSync = wire.ShortLiterals
-	}
-	err := u.conn.StartLogin(cred.Username, cred.Password, nonSync)
+	// What was told before the login is void with it, but for what comes in
+	// its answer; no answer has been read that could be one to success.
+	u.conn.ForgetCapabilities()
 	var status wire.Status
 	if err == nil {
 		status, err = u.conn.Drain()
 	}
-	u.trace(ctx, "LOGIN", status, err)
-	if err == nil && status.OK() {
-		u.client.SetState(imap.AuthenticatedState, nil)
+	u.trace(ctx, op, status, err)
+	if err != nil || !status.OK() {
+		return u.failed(atLogin, op, status, err)
 	}
-	return status, err
+	u.client.SetState(imap.AuthenticatedState, nil)
+	return nil
+}
+
+// literals says which literals the upstream takes unasked.
+func (u *upstream) literals() wire.Literals {
+	switch {
+	case u.conn.Has("LITERAL+"):
+		return wire.AnyLiterals
+	case u.conn.Has("LITERAL-"):
+		return wire.ShortLiterals
+	}
+	return wire.NoLiterals
 }
 
 func isASCII(s string) bool {

@@ -185,11 +185,11 @@ func (u *upstream) run(ctx context.Context, cmd string) (wire.Status, error) {
 
 // execute runs one command of go-imap's. f is to return the library's error,
 // which is replaced by the status or the cause of the loss.
-func (u *upstream) execute(ctx context.Context, cmd string, continuations int, f func() error) (wire.Status, error) {
+func (u *upstream) execute(ctx context.Context, cmd string, f func() error) (wire.Status, error) {
 	if err := u.conn.Err(); err != nil {
 		return wire.Status{}, err
 	}
-	u.conn.Begin(continuations)
+	u.conn.Begin()
 	err := f()
 	var status wire.Status
 	if cause := u.conn.Err(); cause != nil {
@@ -221,8 +221,8 @@ func (u *upstream) trace(ctx context.Context, cmd string, status wire.Status, er
 		return
 	}
 	l.DebugContext(ctx, "upstream", "command", cmd, "result", u.clean(status.String()))
-	if status.Code == "ALERT" || status.Code == "CONTACTADMIN" {
-		l.WarnContext(ctx, "upstream alert", "command", cmd, "result", u.clean(status.String()))
+	for _, alert := range u.conn.TakeAlerts() {
+		l.WarnContext(ctx, "upstream alert", "upstream", u.opts.Name, "command", cmd, "alert", u.clean(alert.String()))
 	}
 }
 
@@ -232,7 +232,7 @@ func (u *upstream) logout(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 		defer cancel()
 		defer u.watch(ctx)()
-		u.execute(ctx, "LOGOUT", 0, u.client.Logout)
+		u.execute(ctx, "LOGOUT", u.client.Logout)
 	}
 	u.close()
 }

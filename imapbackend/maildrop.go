@@ -79,7 +79,7 @@ func (u *upstream) selectMailbox(ctx context.Context) (wire.Status, error) {
 	defer u.conn.SetProgress(u.conn.SetProgress(selectTimeout))
 	name := u.mailboxName()
 	cmd := &imap.Command{Name: "SELECT", Arguments: []any{imap.RawString(name)}}
-	return u.execute(ctx, "SELECT "+name, 0, func() error {
+	return u.execute(ctx, "SELECT "+name, func() error {
 		_, err := u.client.Execute(cmd, nil)
 		return err
 	})
@@ -156,7 +156,7 @@ func (m *maildrop) keepAlive() {
 	if m.closed || m.u.conn.Err() != nil {
 		return
 	}
-	status, err := m.u.execute(context.Background(), "NOOP", 0, m.u.client.Noop)
+	status, err := m.u.execute(context.Background(), "NOOP", m.u.client.Noop)
 	if err == nil && status.Type != "BAD" {
 		m.timer.Reset(keepAlive)
 	}

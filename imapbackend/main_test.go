@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"regexp"
 	"strconv"
 	"strings"
@@ -60,6 +61,7 @@ type session struct {
 	ctx context.Context
 	b   *Backend
 	up  *imapscript.Server
+	log strings.Builder // of the calls with ctx
 }
 
 // forbidden are commands that remove what nobody marked, set flags unasked, or
@@ -85,7 +87,8 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 				}
 			})
 			up = imapscript.New(t, script, serverOptions...)
-			s := &session{T: t, ctx: t.Context(), up: up, b: backend(t, opts)}
+			s := &session{T: t, up: up, b: backend(t, opts)}
+			s.ctx = proxy.WithLogger(t.Context(), slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 			s.b.dial = up.Dial
 			f(s)
 		})

@@ -263,7 +263,7 @@ func (u *upstream) collect(ctx context.Context, cmd string, add func(wire.Event)
 }
 
 func (u *upstream) noop(ctx context.Context) error {
-	_, err := u.execute(ctx, "NOOP", 0, u.client.Noop)
+	_, err := u.execute(ctx, "NOOP", u.client.Noop)
 	return err
 }
 

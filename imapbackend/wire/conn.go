@@ -26,6 +26,7 @@ type Conn struct {
 	status  Status   // the last tagged status
 	last    Status   // the last untagged status
 	notice  Status   // the last untagged NO or BYE since the command began
+	alerts  []Status // not taken yet
 	caps    []string // as last told
 	mailbox Mailbox
 	fetch   fetchState
@@ -116,6 +117,14 @@ func (c *Conn) Result() Status {
 // Notice returns the last untagged NO or BYE since the last command began.
 func (c *Conn) Notice() Status { return c.notice }
 
+// TakeAlerts returns what the server wants to be read by people since the last
+// call: statuses with the code ALERT, and with CONTACTADMIN those that are OK.
+func (c *Conn) TakeAlerts() []Status {
+	alerts := c.alerts
+	c.alerts = nil
+	return alerts
+}
+
 // Greeting reads the greeting.
 func (c *Conn) Greeting() (Status, error) {
 	word, err := c.first()
@@ -176,65 +185,6 @@ func (c *Conn) tag() string {
 	return tag
 }
 
-// StartLogin is Start for LOGIN with strings of any octets but NUL: quoted
-// where that is possible, else as literals (RFC 7888), each of which waits for
-// the server's word unless lit says that it takes them unasked. A refusal in
-// between ends the command; Drain returns it.
-func (c *Conn) StartLogin(user, password string, lit Literals) error {
-	line := c.tag() + " LOGIN"
-	for _, s := range []string{user, password} {
-		line += " "
-		if Quotable(s) {
-			line += Quote(s)
-			continue
-		}
-		if lit == AnyLiterals || lit == ShortLiterals && len(s) <= 4096 {
-			line += "{" + strconv.Itoa(len(s)) + "+}\r\n" + s
-			continue
-		}
-		if err := c.send(line + "{" + strconv.Itoa(len(s)) + "}\r\n"); err != nil {
-			return err
-		}
-		c.continuations = 1
-		for {
-			ev, err := c.Next()
-			if err != nil {
-				return err
-			}
-			if ev.Kind == Done {
-				return nil // refused: the caller sees the status in Result
-			}
-			if ev.Kind == Continue {
-				break
-			}
-		}
-		line = s
-	}
-	return c.send(line + "\r\n")
-}
-
-// Literals says which literals a server takes without being asked first
-// (RFC 7888).
-type Literals int
-
-// None, those of up to 4096 octets (LITERAL-), or any (LITERAL+).
-const (
-	NoLiterals Literals = iota
-	ShortLiterals
-	AnyLiterals
-)
-
-var quoteEscape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-// Quote returns s as a quoted string; s must be Quotable.
-func Quote(s string) string { return `"` + quoteEscape.Replace(s) + `"` }
-
-// Quotable reports whether s may stand in a quoted string: printable ASCII of
-// a moderate length.
-func Quotable(s string) bool {
-	return len(s) <= 1024 && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
-}
-
 func (c *Conn) send(s string) error {
 	if err := c.Err(); err != nil {
 		return err
@@ -264,11 +214,10 @@ func (c *Conn) Drain() (Status, error) {
 }
 
 // Begin hands the reading to go-imap's goroutine for one command, which the
-// caller executes next. continuations is the number of continuation requests
-// that the command may bring.
-func (c *Conn) Begin(continuations int) {
+// caller executes next. It must be one that no continuation request answers.
+func (c *Conn) Begin() {
 	c.notice, c.status, c.chatter = Status{}, Status{}, 0
-	c.continuations = continuations
+	c.continuations = 0
 	c.mu.Lock()
 	c.controlTag = ""
 	c.mu.Unlock()

@@ -250,6 +250,11 @@ func (c *Conn) readStatus(tag, word string) (Status, error) {
 		c.bye = &ByeError{s}
 		c.mu.Unlock()
 	}
+	if s.Code == "ALERT" || s.Code == "CONTACTADMIN" && word == "OK" {
+		if len(c.alerts) < maxAlerts {
+			c.alerts = append(c.alerts, s)
+		}
+	}
 	c.note(s)
 	return s, nil
 }

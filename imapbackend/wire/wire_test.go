@@ -249,7 +249,7 @@ func noop(t testing.TB, reply string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Begin(0)
+	c.Begin()
 	cl.Noop()
 	err = c.Err()
 	c.Close()
@@ -289,7 +289,7 @@ func TestRewrite(t *testing.T) {
 		"abc OK [READ-WRITE] done\x01\n")
 	c := New(&stream{in: in, step: 5}, time.Minute)
 	defer c.Close()
-	c.Begin(0)
+	c.Begin()
 	io.WriteString(c, "abc NOOP\r\n")
 	var got []byte
 	for !bytes.Contains(got, []byte("abc OK")) || !bytes.HasSuffix(got, []byte("\r\n")) {
