@@ -2,6 +2,7 @@ package imapbackend
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -114,7 +115,7 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 		return nil, withCause(proxy.ErrAuth, errors.New("NUL in a credential"))
 	}
 	u.secrets = secretsOf(cred)
-	statusSent, err := u.logIn(ctx, cred)
+	mailboxID, err := u.logIn(ctx, cred)
 	if err != nil {
 		return nil, err
 	}
@@ -126,24 +127,19 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 	if err := u.enableUTF8(ctx); err != nil {
 		return nil, err
 	}
-	l := &login{u: u, id: proxy.Identity{
-		Upstream: u.opts.Name,
-		User:     canonical(cred),
-		Mailbox:  u.opts.Mailbox,
-	}}
-	hasID := u.conn.Has("OBJECTID")
-	u.backend.objectID.Store(hasID)
-	if hasID && !statusSent {
-		if err := u.conn.Start(u.mailboxIDCommand()); err != nil {
-			return nil, u.lost(atSelect, err)
-		}
-	}
-	if hasID || statusSent {
-		if err := l.readMailboxID(ctx); err != nil {
+	hasIDs := u.conn.Has("OBJECTID")
+	u.backend.objectID.Store(hasIDs)
+	if hasIDs && mailboxID == "" {
+		if mailboxID, err = u.askMailboxID(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return l, nil
+	return &login{u: u, id: proxy.Identity{
+		Upstream:  u.opts.Name,
+		User:      canonical(cred),
+		Mailbox:   u.opts.Mailbox,
+		MailboxID: mailboxID,
+	}}, nil
 }
 
 // canonical returns the name by which two spellings of one user meet. What the
@@ -160,91 +156,79 @@ func canonical(cred proxy.Credential) string {
 }
 
 // logIn sends the credential in the form that the upstream offers
-// (requirement P-SASL-1), with ID in the same flight where it can be. statusSent
-// tells that the question for the mailbox-id went along: behind an
-// authentication that waits for nothing, to a server known to answer it.
-func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (statusSent bool, err error) {
+// (requirement P-SASL-1), in one flight with ID and, to an upstream known to
+// answer it, the question for the mailbox-id. It does so without go-imap, which
+// can wait for ever for the word to send a literal.
+func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
 	plain := u.conn.Has("AUTH=PLAIN")
 	switch {
 	case plain:
 	case u.conn.Has("LOGINDISABLED"):
-		return false, setupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
+		return "", setupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
 	case cred.Authzid != "":
-		return false, setupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
+		return "", setupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
 	case !isASCII(cred.Username + cred.Password):
-		return false, setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
+		return "", setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
 	}
-	caps := u.conn.Capabilities()
-	if slices.Contains(caps, "ID") {
-		if err := u.identify(ctx, plain); err != nil {
-			return false, err
-		}
+	var ops []string
+	if u.conn.Has("ID") {
+		ops = append(ops, u.idCommand())
+		err = u.conn.Start(u.idCommand())
 	}
-	u.conn.ForgetCapabilities()
-	var status wire.Status
-	op := "LOGIN"
+	login := len(ops)
+	initial := u.conn.Has("SASL-IR")
 	if plain {
-		op = "AUTHENTICATE PLAIN"
-		var behind []string
-		if u.backend.objectID.Load() && slices.Contains(caps, "SASL-IR") {
-			behind = []string{u.mailboxIDCommand()}
-		}
-		statusSent = behind != nil
-		status, err = u.executeFlight(ctx, op, 1, behind, func() error {
-			return u.client.Authenticate(sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password))
-		})
+		ops = append(ops, "AUTHENTICATE PLAIN")
+		_, response, _ := sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password).Start() // never fails
+		encoded := base64.StdEncoding.EncodeToString(response)
+		err = errors.Join(err, u.conn.StartAuthenticate("PLAIN", encoded, initial))
 	} else {
-		status, err = u.plainLogin(ctx, caps, cred)
+		ops = append(ops, "LOGIN")
+		err = errors.Join(err, u.conn.StartLogin(cred.Username, cred.Password, u.literals()))
 	}
-	if err != nil || !status.OK() {
-		return false, u.failed(atLogin, op, status, err)
+	if err == nil && plain && initial && u.backend.objectID.Load() {
+		ops = append(ops, u.mailboxIDCommand())
+		err = u.conn.Start(u.mailboxIDCommand())
 	}
-	return statusSent, nil
+	// What was told before the login is void with it, but for what comes in
+	// its answer; no answer has been read that could be one to success.
+	u.conn.ForgetCapabilities()
+	status := make([]wire.Status, len(ops))
+	if err == nil {
+		status, err = u.answers(ctx, ops, func(ev wire.Event) { takeMailboxID(&mailboxID, ev) })
+	}
+	if err != nil {
+		return "", u.failed(atLogin, ops[login], wire.Status{}, err)
+	}
+	if !status[login].OK() {
+		return "", u.failed(atLogin, ops[login], status[login], nil)
+	}
+	u.client.SetState(imap.AuthenticatedState, nil)
+	return mailboxID, nil
 }
 
-// plainLogin sends LOGIN ourselves: go-imap can wait for ever for the word to
-// send a literal.
-func (u *upstream) plainLogin(ctx context.Context, caps []string, cred proxy.Credential) (wire.Status, error) {
-	nonSync := wire.NoLiterals
-	if slices.Contains(caps, "LITERAL+") {
-		nonSync = wire.AnyLiterals
-	} else if slices.Contains(caps, "LITERAL-") {
-		nonSync = wire.ShortLiterals
+// literals says which literals the upstream takes unasked.
+func (u *upstream) literals() wire.Literals {
+	switch {
+	case u.conn.Has("LITERAL+"):
+		return wire.AnyLiterals
+	case u.conn.Has("LITERAL-"):
+		return wire.ShortLiterals
 	}
-	err := u.conn.StartLogin(cred.Username, cred.Password, nonSync)
-	var status wire.Status
-	if err == nil {
-		status, err = u.conn.Drain()
-	}
-	u.trace(ctx, "LOGIN", status, err)
-	if err == nil && status.OK() {
-		u.client.SetState(imap.AuthenticatedState, nil)
-	}
-	return status, err
+	return wire.NoLiterals
 }
 
 func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
 }
 
-// identify tells the upstream who we are (RFC 2971), with what go-imap sends
-// next or at once. What it answers changes nothing, not even a NO.
-func (u *upstream) identify(ctx context.Context, ahead bool) error {
-	cmd := `ID ("name" "popgate")`
+// idCommand tells the upstream who we are (RFC 2971). What it answers changes
+// nothing, not even a NO.
+func (u *upstream) idCommand() string {
 	if v := u.opts.Version; v != "" && wire.Quotable(v) {
-		cmd = `ID ("name" "popgate" "version" ` + wire.Quote(v) + `)`
+		return `ID ("name" "popgate" "version" ` + wire.Quote(v) + `)`
 	}
-	if ahead {
-		u.ahead = append(u.ahead, cmd)
-		if err := u.conn.Start(cmd); err != nil {
-			return u.lost(atConnect, err)
-		}
-		return nil
-	}
-	if _, err := u.run(ctx, cmd); err != nil {
-		return u.lost(atConnect, err)
-	}
-	return nil
+	return `ID ("name" "popgate")`
 }
 
 // Identity implements proxy.Login.
@@ -265,24 +249,20 @@ func (u *upstream) mailboxIDCommand() string {
 	return "STATUS " + u.mailboxName() + " (MAILBOXID)"
 }
 
-// readMailboxID reads the answer. Where there is none the mailbox's name
-// serves.
-func (l *login) readMailboxID(ctx context.Context) error {
-	u := l.u
+// askMailboxID sends that question by itself. Where there is no answer the
+// mailbox's name serves.
+func (u *upstream) askMailboxID(ctx context.Context) (id string, err error) {
 	cmd := u.mailboxIDCommand()
-	for {
-		ev, err := u.conn.Next()
-		if err != nil {
-			u.trace(ctx, cmd, wire.Status{}, err)
-			return u.lost(atSelect, err)
-		}
-		if ev.Kind == wire.Done {
-			u.trace(ctx, cmd, u.conn.Result(), nil)
-			return nil
-		}
-		if ev.Kind == wire.Data && ev.Name == "STATUS" {
-			l.id.MailboxID = statusMailboxID(ev.Text)
-		}
+	if _, err = u.collect(ctx, cmd, func(ev wire.Event) { takeMailboxID(&id, ev) }); err != nil {
+		return "", u.lost(atSelect, err)
+	}
+	return id, nil
+}
+
+// takeMailboxID takes the mailbox-id out of an answer to STATUS.
+func takeMailboxID(id *string, ev wire.Event) {
+	if ev.Kind == wire.Data && ev.Name == "STATUS" {
+		*id = statusMailboxID(ev.Text)
 	}
 }
 

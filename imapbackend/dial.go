@@ -36,7 +36,6 @@ type upstream struct {
 	tls      *tls.ConnectionState // nil without TLS
 	greeting string
 	utf8     bool     // UTF8=ACCEPT is enabled
-	ahead    []string // commands of ours that go before the next of go-imap's
 	secrets  []string // never to be logged
 }
 
@@ -185,19 +184,36 @@ func (u *upstream) run(ctx context.Context, cmd string) (wire.Status, error) {
 	return status, err
 }
 
-// execute runs one command of go-imap's. f is to return the library's error,
-// which is replaced by the status or the cause of the loss.
-func (u *upstream) execute(ctx context.Context, cmd string, continuations int, f func() error) (wire.Status, error) {
-	return u.executeFlight(ctx, cmd, continuations, nil, f)
+// answers reads until no command of ours is in flight. ops are the last ones,
+// in their order, whose results it logs and returns; each gets what they bring
+// besides.
+func (u *upstream) answers(ctx context.Context, ops []string, each func(wire.Event)) ([]wire.Status, error) {
+	for u.conn.Pending() {
+		ev, err := u.conn.Next()
+		if err != nil {
+			u.trace(ctx, ops[len(ops)-1], wire.Status{}, err)
+			return nil, err
+		}
+		if ev.Kind != wire.Done && each != nil {
+			each(ev)
+		}
+	}
+	results := make([]wire.Status, len(ops))
+	for i, op := range ops {
+		results[i] = u.conn.ResultOf(u.conn.Started() - len(ops) + 1 + i)
+		u.trace(ctx, op, results[i], nil)
+	}
+	return results, nil
 }
 
-// executeFlight is execute in one flight with commands of ours: those of ahead
-// before it, and those in behind, whose answers remain to be read.
-func (u *upstream) executeFlight(ctx context.Context, cmd string, continuations int, behind []string, f func() error) (wire.Status, error) {
+// execute runs one command of go-imap's. f is to return the library's error,
+// which is replaced by the status or the cause of the loss.
+// The commands of ours in behind go with it; their answers remain to be read.
+func (u *upstream) execute(ctx context.Context, cmd string, f func() error, behind ...string) (wire.Status, error) {
 	if err := u.conn.Err(); err != nil {
 		return wire.Status{}, err
 	}
-	u.conn.Begin(continuations, behind...)
+	u.conn.Begin(behind...)
 	err := f()
 	var status wire.Status
 	if cause := u.conn.Err(); cause != nil {
@@ -205,12 +221,6 @@ func (u *upstream) executeFlight(ctx context.Context, cmd string, continuations 
 		u.trace(ctx, cmd, status, cause)
 		return status, cause
 	}
-	for i, result := range u.conn.Ahead() {
-		if i < len(u.ahead) {
-			u.trace(ctx, u.ahead[i], result, nil)
-		}
-	}
-	u.ahead = nil
 	status = u.conn.Result()
 	switch status.Type {
 	case "":
@@ -235,8 +245,8 @@ func (u *upstream) trace(ctx context.Context, cmd string, status wire.Status, er
 		return
 	}
 	l.DebugContext(ctx, "upstream", "command", cmd, "result", u.clean(status.String()))
-	if status.Code == "ALERT" || status.Code == "CONTACTADMIN" {
-		l.WarnContext(ctx, "upstream alert", "command", cmd, "result", u.clean(status.String()))
+	for _, alert := range u.conn.TakeAlerts() {
+		l.WarnContext(ctx, "upstream alert", "upstream", u.opts.Name, "command", cmd, "alert", u.clean(alert.String()))
 	}
 }
 
@@ -246,7 +256,7 @@ func (u *upstream) logout(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 		defer cancel()
 		defer u.watch(ctx)()
-		u.execute(ctx, "LOGOUT", 0, u.client.Logout)
+		u.execute(ctx, "LOGOUT", u.client.Logout)
 	}
 	u.close()
 }

@@ -48,8 +48,8 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 	status, err := u.selectMailbox(ctx, f)
 	if err == nil && status.Type == "NO" && u.conn.Has("ID") {
 		// Some providers refuse SELECT until ID has been sent after the login.
-		if err := u.identify(ctx, false); err != nil {
-			return nil, err
+		if _, err := u.run(ctx, u.idCommand()); err != nil {
+			return nil, u.lost(atConnect, err)
 		}
 		status, err = u.selectMailbox(ctx, f)
 	}
@@ -83,10 +83,10 @@ func (u *upstream) selectMailbox(ctx context.Context, f flight) (wire.Status, er
 	defer u.conn.SetProgress(u.conn.SetProgress(selectTimeout))
 	name := u.mailboxName()
 	cmd := &imap.Command{Name: "SELECT", Arguments: []any{imap.RawString(name)}}
-	return u.executeFlight(ctx, "SELECT "+name, 0, []string{f.search, f.fetch}, func() error {
+	return u.execute(ctx, "SELECT "+name, func() error {
 		_, err := u.client.Execute(cmd, nil)
 		return err
-	})
+	}, f.search, f.fetch)
 }
 
 // mailboxName returns the configured mailbox as it goes into a command: quoted
@@ -160,7 +160,7 @@ func (m *maildrop) keepAlive() {
 	if m.closed || m.u.conn.Err() != nil {
 		return
 	}
-	status, err := m.u.execute(context.Background(), "NOOP", 0, m.u.client.Noop)
+	status, err := m.u.execute(context.Background(), "NOOP", m.u.client.Noop)
 	if err == nil && status.Type != "BAD" {
 		m.timer.Reset(keepAlive)
 	}

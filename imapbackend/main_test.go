@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"regexp"
 	"strconv"
 	"strings"
@@ -28,10 +29,10 @@ const (
 	greeted  = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] zebra ready\n"
 	loggedIn = greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n" +
 		"S: <l> OK [CAPABILITY IMAP4rev1 UIDPLUS] zebra\n"
-	selecting = loggedIn + "C: <s> SELECT INBOX\n"
+	selecting = loggedIn + "C: <s> SELECT INBOX\n" + lists
 	selected  = selecting + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 8] x\n" +
 		"S: <s> OK [READ-WRITE] selected\n"
-	listed = selected + lists
+	listed = selected
 	opened = listed + "S: * SEARCH\nS: <d> OK x\nS: * 1 FETCH (UID 7 RFC822.SIZE 100)\nS: <f> OK x\n"
 
 	lists = "C: <d> UID SEARCH DELETED\nC: <f> UID FETCH 1:* (UID RFC822.SIZE)\n"
@@ -43,9 +44,9 @@ const (
 func mailbox(caps, deleted string, uids ...string) string {
 	var b strings.Builder
 	b.WriteString(greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n")
-	b.WriteString("S: <l> OK [CAPABILITY IMAP4rev1 " + caps + "] x\nC: <s> SELECT INBOX\n")
+	b.WriteString("S: <l> OK [CAPABILITY IMAP4rev1 " + caps + "] x\nC: <s> SELECT INBOX\n" + lists)
 	b.WriteString("S: * " + itoa(len(uids)) + " EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 4000000000] x\n")
-	b.WriteString("S: <s> OK [READ-WRITE] x\n" + lists)
+	b.WriteString("S: <s> OK [READ-WRITE] x\n")
 	b.WriteString("S: * SEARCH " + deleted + "\nS: <d> OK x\n")
 	for i, uid := range uids {
 		b.WriteString("S: * " + itoa(i+1) + " FETCH (UID " + uid + " RFC822.SIZE 100)\n")
@@ -60,6 +61,7 @@ type session struct {
 	ctx context.Context
 	b   *Backend
 	up  *imapscript.Server
+	log strings.Builder // of the calls with ctx
 }
 
 // forbidden are commands that remove what nobody marked, set flags unasked, or
@@ -85,7 +87,8 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 				}
 			})
 			up = imapscript.New(t, script, serverOptions...)
-			s := &session{T: t, ctx: t.Context(), up: up, b: backend(t, opts)}
+			s := &session{T: t, up: up, b: backend(t, opts)}
+			s.ctx = proxy.WithLogger(t.Context(), slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 			s.b.dial = up.Dial
 			f(s)
 		})

@@ -85,23 +85,11 @@ func (u *upstream) list(ctx context.Context, l *listing) error {
 
 // read reads the answers to the last commands of ours, ops, into l.
 func (u *upstream) read(ctx context.Context, l *listing, ops ...string) error {
-	first := u.conn.Started() - len(ops) + 1
-	results := make([]wire.Status, len(ops))
-	for left := len(ops); left > 0; {
-		ev, err := u.conn.Next()
-		if err != nil {
-			u.trace(ctx, ops[len(ops)-1], wire.Status{}, err)
-			return u.lost(atList, err)
-		}
-		if ev.Kind != wire.Done {
-			l.add(ev)
-		} else if ev.Command >= first {
-			results[ev.Command-first] = u.conn.Result()
-			left--
-		}
+	results, err := u.answers(ctx, ops, l.add)
+	if err != nil {
+		return u.lost(atList, err)
 	}
 	for i, op := range ops {
-		u.trace(ctx, op, results[i], nil)
 		// An empty mailbox may refuse the listing.
 		if !results[i].OK() && u.conn.Mailbox().Exists > 0 {
 			return u.failed(atList, op, results[i], nil)
@@ -275,24 +263,19 @@ func subtract(present []uint32, entries []entry) []uint32 {
 }
 
 // collect runs a command of ours and hands over the events of its answer.
-func (u *upstream) collect(ctx context.Context, cmd string, add func(wire.Event)) (wire.Status, error) {
-	err := u.conn.Start(cmd)
-	for err == nil {
-		var ev wire.Event
-		if ev, err = u.conn.Next(); err == nil {
-			if ev.Kind == wire.Done {
-				break
-			}
-			add(ev)
-		}
+func (u *upstream) collect(ctx context.Context, cmd string, each func(wire.Event)) (wire.Status, error) {
+	if err := u.conn.Start(cmd); err != nil {
+		return wire.Status{}, err
 	}
-	status := u.conn.Result()
-	u.trace(ctx, cmd, status, err)
-	return status, err
+	results, err := u.answers(ctx, []string{cmd}, each)
+	if err != nil {
+		return wire.Status{}, err
+	}
+	return results[0], nil
 }
 
 func (u *upstream) noop(ctx context.Context) error {
-	_, err := u.execute(ctx, "NOOP", 0, u.client.Noop)
+	_, err := u.execute(ctx, "NOOP", u.client.Noop)
 	return err
 }
 

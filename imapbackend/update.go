@@ -153,7 +153,7 @@ func (u *upstream) expunge(ctx context.Context, set string) (wire.Status, error)
 
 func (u *upstream) uidCommand(ctx context.Context, name, args string) (wire.Status, error) {
 	cmd := &commands.Uid{Cmd: &imap.Command{Name: name, Arguments: []any{imap.RawString(args)}}}
-	return u.execute(ctx, "UID "+name+" "+args, 0, func() error {
+	return u.execute(ctx, "UID "+name+" "+args, func() error {
 		_, err := u.client.Execute(cmd, nil)
 		return err
 	})

@@ -36,9 +36,11 @@ type Server struct {
 	Addr, TLSAddr string
 
 	// RootCAs holds the CA that signed the server's certificate, which names
-	// localhost and 127.0.0.1; CAFile is the same CA in PEM.
-	RootCAs *x509.CertPool
-	CAFile  string
+	// localhost and 127.0.0.1; CAFile is the same CA in PEM. CertFile and
+	// KeyFile are the certificate itself, which a gateway may use too.
+	RootCAs           *x509.CertPool
+	CAFile            string
+	CertFile, KeyFile string
 
 	t       testing.TB
 	dir     string
@@ -106,6 +108,7 @@ func (s *Server) prepare() {
 	pool, err := writeCertificates(s.dir)
 	check(err)
 	s.RootCAs, s.CAFile = pool, s.path("ca.pem")
+	s.CertFile, s.KeyFile = s.path("cert.pem"), s.path("key.pem")
 }
 
 func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }

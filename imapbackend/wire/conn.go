@@ -21,14 +21,16 @@ type Conn struct {
 
 	pending []int    // numbers of our commands in flight, oldest first
 	started int      // number of the last one
-	queued  []byte   // of them, what has not been sent
+	base    int      // number of the first one of results
+	results []Status // of our commands since none was in flight
+	queued  []byte   // of our commands, what has not been sent
 	behind  []byte   // to be sent right behind go-imap's command
-	ahead   []Status // of ours that were answered before go-imap's
 	chatter int64    // octets of lines since the last command
 
 	status  Status   // the last tagged status
 	last    Status   // the last untagged status
 	notice  Status   // the last untagged NO or BYE since the command began
+	alerts  []Status // not taken yet
 	caps    []string // as last told
 	mailbox Mailbox
 	fetch   fetchState
@@ -119,6 +121,14 @@ func (c *Conn) Result() Status {
 // Notice returns the last untagged NO or BYE since the last command began.
 func (c *Conn) Notice() Status { return c.notice }
 
+// TakeAlerts returns what the server wants to be read by people since the last
+// call: statuses with the code ALERT, and with CONTACTADMIN those that are OK.
+func (c *Conn) TakeAlerts() []Status {
+	alerts := c.alerts
+	c.alerts = nil
+	return alerts
+}
+
 // Greeting reads the greeting.
 func (c *Conn) Greeting() (Status, error) {
 	word, err := c.first()
@@ -162,28 +172,44 @@ func (c *Conn) Upgrade(handshake func(net.Conn) (net.Conn, error)) error {
 }
 
 // Start begins a command of ours, without its tag and line end. It is sent
-// with the next call of Next, or with what go-imap writes, so that commands
-// which do not wait for each other's answers share a flight. cmd must be free
-// of user input that has not been made safe.
+// with the next call of Next, so that commands which do not wait for each
+// other's answers share a flight. cmd must be free of user input that has not
+// been made safe.
 func (c *Conn) Start(cmd string) error {
-	c.queued = append(c.queued, c.tag()+" "+cmd+"\r\n"...)
+	c.queue(c.tag() + " " + cmd + "\r\n")
 	return c.Err()
 }
 
-// Started returns the number of the last command of ours.
+// Started returns the number of the last command of ours, counted from 1.
 func (c *Conn) Started() int { return c.started }
+
+// ResultOf returns the status of our command with that number, as Result does:
+// the zero Status if it has not come, or is that of an earlier flight.
+func (c *Conn) ResultOf(number int) Status {
+	if i := number - c.base; i >= 0 && i < len(c.results) {
+		return c.results[i]
+	}
+	return Status{}
+}
+
+// Pending reports whether commands of ours are in flight.
+func (c *Conn) Pending() bool { return len(c.pending) > 0 }
 
 // tag makes the tag of one more command in flight: P and its number.
 func (c *Conn) tag() string {
+	c.started++
 	if len(c.pending) == 0 {
 		c.notice, c.chatter, c.continuations = Status{}, 0, 0
+		c.base, c.results = c.started, c.results[:0]
 	}
-	c.started++
 	c.pending = append(c.pending, c.started)
+	c.results = append(c.results, Status{})
 	return "P" + strconv.Itoa(c.started)
 }
 
-// flush sends the commands that Start has begun.
+func (c *Conn) queue(s string) { c.queued = append(c.queued, s...) }
+
+// flush sends what is queued.
 func (c *Conn) flush() error {
 	if len(c.queued) == 0 {
 		return nil
@@ -191,73 +217,9 @@ func (c *Conn) flush() error {
 	if err := c.Err(); err != nil {
 		return err
 	}
-	return c.write(nil)
-}
-
-// StartLogin is Start for LOGIN with strings of any octets but NUL: quoted
-// where that is possible, else as literals (RFC 7888), each of which waits for
-// the server's word unless lit says that it takes them unasked. A refusal in
-// between ends the command; Drain returns it.
-func (c *Conn) StartLogin(user, password string, lit Literals) error {
-	c.queued = append(c.queued, c.tag()+" LOGIN"...)
-	number := c.started
-	for _, s := range []string{user, password} {
-		c.queued = append(c.queued, ' ')
-		switch {
-		case Quotable(s):
-			c.queued = append(c.queued, Quote(s)...)
-			continue
-		case lit == AnyLiterals || lit == ShortLiterals && len(s) <= 4096:
-			c.queued = append(c.queued, "{"+strconv.Itoa(len(s))+"+}\r\n"+s...)
-			continue
-		}
-		c.queued = append(c.queued, "{"+strconv.Itoa(len(s))+"}\r\n"...)
-		if wanted, err := c.awaitContinue(number); err != nil || !wanted {
-			return err // refused: the caller sees the status in Result
-		}
-		c.queued = append(c.queued, s...)
-	}
-	c.queued = append(c.queued, "\r\n"...)
-	return c.Err()
-}
-
-// awaitContinue reads up to the continuation request of the command, or its
-// refusal.
-func (c *Conn) awaitContinue(number int) (bool, error) {
-	c.continuations = 1
-	for {
-		ev, err := c.Next()
-		switch {
-		case err != nil:
-			return false, err
-		case ev.Kind == Continue:
-			return true, nil
-		case ev.Kind == Done && ev.Command == number:
-			return false, nil
-		}
-	}
-}
-
-// Literals says which literals a server takes without being asked first
-// (RFC 7888).
-type Literals int
-
-// None, those of up to 4096 octets (LITERAL-), or any (LITERAL+).
-const (
-	NoLiterals Literals = iota
-	ShortLiterals
-	AnyLiterals
-)
-
-var quoteEscape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-// Quote returns s as a quoted string; s must be Quotable.
-func Quote(s string) string { return `"` + quoteEscape.Replace(s) + `"` }
-
-// Quotable reports whether s may stand in a quoted string: printable ASCII of
-// a moderate length.
-func Quotable(s string) bool {
-	return len(s) <= 1024 && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+	p := c.queued
+	c.queued = nil
+	return c.write(p)
 }
 
 // Run sends a command of ours and reads its answer, giving up what data it
@@ -281,26 +243,20 @@ func (c *Conn) Drain() (Status, error) {
 }
 
 // Begin hands the reading to go-imap's goroutine for one command, which the
-// caller executes next. continuations is the number of continuation requests
-// that the command may bring. Commands of ours that Start has begun go before
-// it in the same flight, those in behind go after it; Next reads the answers
-// of the latter when go-imap has its own.
-func (c *Conn) Begin(continuations int, behind ...string) {
-	c.notice, c.status, c.chatter = Status{}, Status{}, 0
-	c.ahead = c.ahead[:0]
+// caller executes next. It must be one that no continuation request answers.
+// The commands of ours in behind follow it in the same flight; when go-imap has
+// its answer, Next reads theirs.
+func (c *Conn) Begin(behind ...string) {
 	for _, cmd := range behind {
 		c.behind = append(c.behind, c.tag()+" "+cmd+"\r\n"...)
 	}
-	c.continuations = continuations
+	c.notice, c.status, c.chatter = Status{}, Status{}, 0
+	c.continuations = 0
 	c.mu.Lock()
 	c.controlTag = ""
 	c.mu.Unlock()
 	c.begin <- struct{}{}
 }
-
-// Ahead returns the results of our commands that were answered before the last
-// command of go-imap's, in the order of the answers.
-func (c *Conn) Ahead() []Status { return c.ahead }
 
 // Offer puts a greeting before go-imap that tells the capabilities known, so
 // that client.New asks nothing.
@@ -344,8 +300,7 @@ func (c *Conn) rewrite() error {
 	case Continue:
 		c.out = append(append(c.out, "+ "...), plain(ev.Text)...)
 	case Done:
-		if ev.Command != 0 {
-			c.ahead = append(c.ahead, c.status)
+		if ev.Command != 0 { // one of ours that was given up
 			c.status = Status{}
 			return nil
 		}
@@ -397,8 +352,8 @@ func appendData(dst []byte, ev Event) []byte {
 	return dst
 }
 
-// Write sends what go-imap has to say: a command, whose first word is its tag,
-// in one or several pieces, or its answers to continuation requests.
+// Write sends what go-imap has to say: a command, in one or several pieces, and
+// what is to go behind it. The first word after Begin is the command's tag.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	if c.controlTag == "" {
@@ -406,22 +361,19 @@ func (c *Conn) Write(p []byte) (int, error) {
 		c.controlTag = string(tag)
 	}
 	c.mu.Unlock()
-	if err := c.write(p); err != nil {
+	flight := p
+	if len(c.behind) > 0 && len(p) > 0 && p[len(p)-1] == '\n' {
+		flight = slices.Concat(p, c.behind)
+		c.behind = nil
+	}
+	if err := c.write(flight); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// write sends p with what is to go before and behind it, all or with an error.
+// write sends p, all or with an error.
 func (c *Conn) write(p []byte) error {
-	if len(c.queued) > 0 || len(c.behind) > 0 {
-		p = append(c.queued, p...)
-		c.queued = nil
-	}
-	if len(c.behind) > 0 && p[len(p)-1] == '\n' {
-		p = append(p, c.behind...)
-		c.behind = nil
-	}
 	c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // if this fails, so does Write
 	if _, err := c.Conn.Write(p); err != nil {
 		return c.Fail(fmt.Errorf("imap: send command: %w", err))

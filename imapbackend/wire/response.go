@@ -127,7 +127,9 @@ func (c *Conn) response() (Event, error) {
 	if !isStatus(word) {
 		return Event{}, violation("status %q", word)
 	}
-	c.status, err = c.readStatus(tag, string(word))
+	if c.status, err = c.readStatus(tag, string(word)); err == nil && number > 0 {
+		c.results[number-c.base] = c.Result()
+	}
 	return Event{Kind: Done, Command: number}, err
 }
 
@@ -254,6 +256,11 @@ func (c *Conn) readStatus(tag, word string) (Status, error) {
 		c.mu.Lock()
 		c.bye = &ByeError{s}
 		c.mu.Unlock()
+	}
+	if s.Code == "ALERT" || s.Code == "CONTACTADMIN" && word == "OK" {
+		if len(c.alerts) < maxAlerts {
+			c.alerts = append(c.alerts, s)
+		}
 	}
 	c.note(s)
 	return s, nil

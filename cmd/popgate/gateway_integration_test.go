@@ -1,0 +1,277 @@
+//go:build integration
+
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"popgate/imapbackend/dovecottest"
+)
+
+const (
+	gatewayTimeout = 30 * time.Second // for start, for stop, and for what settles after sessions
+	pollInterval   = 20 * time.Millisecond
+	outputTail     = 8 << 10 // octets of the gateway's output that a failed test prints
+)
+
+// The program, built once for all tests.
+var (
+	popgateRace  = sync.OnceValues(func() (*os.File, error) { return build("-race") })
+	popgatePlain = sync.OnceValues(func() (*os.File, error) { return build() })
+)
+
+// build builds the program and returns it as an open file without a name: it
+// can be run as long as this process lives, and leaves nothing behind.
+func build(flags ...string) (*os.File, error) {
+	dir, err := os.MkdirTemp("", "popgate")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "popgate")
+	args := append([]string{"build", "-o", name}, flags...)
+	if out, err := exec.Command("go", append(args, "popgate/cmd/popgate")...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return os.Open(name)
+}
+
+// plainConfig is the configuration of five lines in design.md, section 2, for
+// an upstream without TLS.
+func plainConfig(upstream string) string {
+	return fmt.Sprintf(`[[listener]]
+address = "127.0.0.1:0"
+tls = "none"
+insecure_login_from = ["127.0.0.0/8"]
+
+[[upstream]]
+address = %q
+tls = "none"
+`, upstream)
+}
+
+// gateway is a running "popgate serve".
+type gateway struct {
+	addrs []string // of its listeners, ascending by port
+	addr  string   // the first of them
+
+	t      testing.TB
+	cmd    *exec.Cmd
+	output *lockedBuffer
+	dumped bool          // it was ended by goroutines
+	done   chan struct{} // closed when the process has ended
+}
+
+// startGateway runs the program, built for the race detector, until the end of
+// the test.
+func startGateway(t testing.TB, config string) *gateway {
+	t.Helper()
+	return startBinary(t, popgateRace, config)
+}
+
+func startBinary(t testing.TB, binary func() (*os.File, error), config string) *gateway {
+	t.Helper()
+	file, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	configFile := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(configFile, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{t: t, output: new(lockedBuffer), done: make(chan struct{})}
+	g.cmd = exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), "serve", "--config", configFile)
+	g.cmd.Stdout, g.cmd.Stderr = g.output, g.output
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = g.cmd.Wait() // stop looks at the status
+		close(g.done)
+	}()
+	t.Cleanup(g.stop)
+	listeners := strings.Count(config, "[[listener]]")
+	g.await("its listeners", func() bool {
+		g.addrs = listening(g.cmd.Process.Pid)
+		return len(g.addrs) == listeners
+	})
+	g.addr = g.addrs[0]
+	return g
+}
+
+// await waits until condition holds and fails the test after gatewayTimeout or
+// when the gateway has ended.
+func (g *gateway) await(what string, condition func() bool) {
+	g.t.Helper()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	timer := time.NewTimer(gatewayTimeout)
+	defer timer.Stop()
+	for !condition() {
+		select {
+		case <-g.done:
+			g.t.Fatalf("the gateway has ended, waiting for %s:\n%s", what, g.output)
+		case <-timer.C:
+			g.t.Fatalf("waited %v for %s in vain", gatewayTimeout, what)
+		case <-tick.C:
+		}
+	}
+}
+
+// stop ends the gateway as an operator would and checks how it went.
+func (g *gateway) stop() {
+	// It may have ended already; then the signal is lost and nothing with it.
+	_ = g.cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.NewTimer(gatewayTimeout)
+	defer timer.Stop()
+	select {
+	case <-g.done:
+	case <-timer.C:
+		g.t.Errorf("the gateway does not end within %v of SIGTERM", gatewayTimeout)
+		_ = g.cmd.Process.Kill()
+		<-g.done
+	}
+	if code := g.cmd.ProcessState.ExitCode(); code != 0 && !g.dumped {
+		g.t.Errorf("the gateway ended with status %d", code)
+	}
+	output := g.output.String()
+	for _, bad := range []string{"DATA RACE", "panic", dovecottest.Password} {
+		if strings.Contains(output, bad) {
+			g.t.Errorf("the gateway's output has %q in it", bad)
+		}
+	}
+	if g.t.Failed() {
+		g.t.Logf("the gateway's output, at its end:\n%s", output[max(0, len(output)-outputTail):])
+	}
+}
+
+// goroutines ends the gateway with a dump of its goroutines (SIGQUIT, as the Go
+// runtime handles it) and returns how many there were, those of the runtime's
+// own not counted.
+func (g *gateway) goroutines() int {
+	g.t.Helper()
+	if err := g.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		g.t.Fatal(err)
+	}
+	<-g.done
+	g.dumped = true
+	count := 0
+	for _, block := range strings.Split(g.output.String(), "\n\n") {
+		if strings.HasPrefix(block, "goroutine ") && !strings.Contains(block, "\ncreated by runtime.") {
+			count++
+		}
+	}
+	return count
+}
+
+// descriptors returns what the gateway's open file descriptors are.
+func (g *gateway) descriptors() []string {
+	g.t.Helper()
+	links, err := descriptors(g.cmd.Process.Pid)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return links
+}
+
+// peakMemory returns the most memory that the gateway ever had resident, in
+// octets.
+func (g *gateway) peakMemory() int64 {
+	g.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kB int64
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kB); n == 1 {
+			return kB << 10
+		}
+	}
+	g.t.Fatalf("no VmHWM in %s", status)
+	return 0
+}
+
+// descriptors returns the targets of the links in /proc/PID/fd.
+func descriptors(pid int) ([]string, error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var links []string
+	for _, e := range entries {
+		// What has been closed meanwhile does not count.
+		if link, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil {
+			links = append(links, link)
+		}
+	}
+	return links, nil
+}
+
+// listening returns the addresses of 127.0.0.1 that a process listens on,
+// ascending by port. The configuration asks for free ports and this tells
+// which they are, without a word about the form of the gateway's log.
+func listening(pid int) []string {
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return nil
+	}
+	links, err := descriptors(pid)
+	if err != nil {
+		return nil
+	}
+	const listen = "0A"
+	var ports []int
+	for line := range bytes.Lines(table) {
+		// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
+		f := strings.Fields(string(line))
+		if len(f) < 10 || f[3] != listen || !slices.Contains(links, "socket:["+f[9]+"]") {
+			continue
+		}
+		_, hex, _ := strings.Cut(f[1], ":")
+		if port, err := strconv.ParseUint(hex, 16, 16); err == nil {
+			ports = append(ports, int(port))
+		}
+	}
+	slices.Sort(ports)
+	var addrs []string
+	for _, p := range ports {
+		addrs = append(addrs, net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
+	}
+	return addrs
+}
+
+// lockedBuffer is a bytes.Buffer that may be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+var _ io.Writer = (*lockedBuffer)(nil)
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

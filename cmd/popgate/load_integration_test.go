@@ -1,0 +1,152 @@
+//go:build integration
+
+package main_test
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"popgate/imapbackend/dovecottest"
+)
+
+// A thousand sessions at once open, read and close without error, and leave
+// neither descriptors nor goroutines behind.
+func TestThousandSessions(t *testing.T) {
+	const sessions = 1000
+	s := dovecottest.Start(t, dovecottest.WithSessionsPerProcess(100))
+	user := func(i int) string { return fmt.Sprintf("user%d", i) }
+	for i := range sessions {
+		s.Append(user(i), []byte(fmt.Sprintf("Subject: %d\r\n\r\n.text\r\n", i)))
+	}
+	config := plainConfig(s.Addr)
+	idle := startGateway(t, config)
+	one(t, idle, user(0))
+	idleGoroutines := idle.goroutines()
+
+	g := startGateway(t, config)
+	one(t, g, user(0))
+	idleDescriptors := len(g.descriptors())
+
+	// All are logged in before any goes on.
+	var open, done sync.WaitGroup
+	open.Add(sessions)
+	slots := make(chan struct{}, 100) // logins at the same time
+	failures := make(chan error, sessions)
+	for i := range sessions {
+		done.Go(func() {
+			failures <- session(g.addr, user(i), i, slots, &open)
+		})
+	}
+	done.Wait()
+	for range sessions {
+		if err := <-failures; err != nil {
+			t.Error(err)
+		}
+	}
+	g.await("its descriptors to be closed", func() bool { return len(g.descriptors()) <= idleDescriptors })
+	one(t, g, user(0))
+	g.await("its descriptors to be closed", func() bool { return len(g.descriptors()) <= idleDescriptors })
+	if n := g.goroutines(); n > idleGoroutines {
+		t.Errorf("%d goroutines after %d sessions, %d after one", n, sessions, idleGoroutines)
+	}
+}
+
+// one has one session and awaits its end.
+func one(t *testing.T, g *gateway, user string) {
+	t.Helper()
+	before := len(g.descriptors())
+	loginPOP(t, g.addr, user).mustOK(t, "STAT", "QUIT")
+	g.await("the end of a session", func() bool { return len(g.descriptors()) <= before })
+}
+
+// session logs in, waits until all have, and reads its message.
+func session(addr, user string, i int, slots chan struct{}, open *sync.WaitGroup) error {
+	opened := sync.OnceFunc(open.Done)
+	defer opened()
+	slots <- struct{}{}
+	c, err := dialPOP(addr)
+	if err == nil {
+		defer c.conn.Close()
+		err = c.login(user)
+	}
+	<-slots
+	if err != nil {
+		return err
+	}
+	opened()
+	open.Wait()
+	got, err := c.fetch("RETR 1")
+	if err != nil {
+		return err
+	}
+	if want := fmt.Sprintf("Subject: %d\r\n\r\n.text\r\n", i); string(got) != want {
+		return fmt.Errorf("%s got %q, want %q", user, got, want)
+	}
+	return c.ok("DELE 1", "RSET", "QUIT")
+}
+
+// A message of 1 GB passes through RETR in bounded memory: P-RETR-5, P-GRAM-10.
+func TestGigabyteInBoundedMemory(t *testing.T) {
+	const (
+		size  = 1 << 30
+		limit = 64 << 20
+	)
+	s := dovecottest.Start(t)
+	sum := crc32.New(castagnoli)
+	s.Deliver("joe", size, func(f *os.File) error { return writeMessage(io.MultiWriter(f, sum), size) })
+	want := sum.Sum32()
+
+	g := startBinary(t, popgatePlain, plainConfig(s.Addr))
+	c := loginPOP(t, g.addr, "joe")
+	c.mustReply(t, "STAT", fmt.Sprintf("+OK 1 %d", size))
+	c.mustOK(t, "RETR 1")
+	sum.Reset()
+	if _, err := io.CopyN(sum, c.br, size); err != nil {
+		t.Fatal(err)
+	}
+	if got := sum.Sum32(); got != want {
+		t.Errorf("the octets differ: CRC-32C %08x, want %08x", got, want)
+	}
+	if end, err := c.readLine(); err != nil || end != "." {
+		t.Errorf("after the message: %q, %v", end, err)
+	}
+	if peak := g.peakMemory(); peak >= limit {
+		t.Errorf("%d MB resident at the peak, limit %d MB", peak>>20, int64(limit)>>20)
+	} else {
+		t.Logf("%d MB resident at the peak", peak>>20)
+	}
+	c.mustOK(t, "QUIT")
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// writeMessage writes a message of size octets in lines ending in CRLF, none
+// of which begins with a dot.
+func writeMessage(w io.Writer, size int) error {
+	const header, line = "Subject: large\r\n\r\n", "the text of a large message, line after line after line\r\n"
+	block := []byte(strings.Repeat(line, 10000))
+	if _, err := io.WriteString(w, header); err != nil {
+		return err
+	}
+	for left := size - len(header); left > 0; {
+		n := min(left, len(block))
+		if left == n {
+			// The last block ends with a line of its own length.
+			copy(block[n-len("\r\n"):], "\r\n")
+		}
+		written, err := w.Write(block[:n])
+		if err != nil {
+			return err
+		}
+		if left -= written; written == 0 {
+			return errors.New("nothing written")
+		}
+	}
+	return nil
+}

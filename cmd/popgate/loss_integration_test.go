@@ -1,0 +1,252 @@
+//go:build integration
+
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"popgate/imapbackend/dovecottest"
+)
+
+// bigMessage is the message-number in smallMaildrop of one that no socket
+// buffer holds.
+const bigMessage = 6
+
+// smallMaildrop is an INBOX of joe with a few messages and flags.
+func smallMaildrop(t testing.TB, opts ...dovecottest.Option) *maildrop {
+	t.Helper()
+	m := &maildrop{upstream: dovecottest.Start(t, opts...)}
+	for n := 1; n <= 10; n++ {
+		text := fmt.Sprintf("Subject: %d\r\n\r\n.text %d\r\n", n, n)
+		if n == bigMessage {
+			text += strings.Repeat("0123456789012345678901234567890123456789012345678901234567890123456789\r\n", 400000)
+		}
+		m.names = append(m.names, fmt.Sprintf("message %d", n))
+		m.want = append(m.want, []byte(text))
+	}
+	m.upstream.Append("joe", m.want...)
+	c := m.upstream.Login("joe")
+	c.Select("INBOX")
+	c.Store("1:4", `+FLAGS (\Seen)`)
+	c.Store("2,9", `+FLAGS (\Flagged $Work)`)
+	c.Logout()
+	m.before = m.upstream.Flags("joe")
+	m.gateway = startGateway(t, plainConfig(m.upstream.Addr))
+	return m
+}
+
+// without returns the messages before the test but those with these UIDs.
+func (m *maildrop) without(uids ...uint32) []dovecottest.Message {
+	var left []dovecottest.Message
+	for _, message := range m.before {
+		removed := false
+		for _, uid := range uids {
+			removed = removed || message.UID == uid
+		}
+		if !removed {
+			left = append(left, message)
+		}
+	}
+	return left
+}
+
+// mustHave checks what is upstream.
+func (m *maildrop) mustHave(t testing.TB, want []dovecottest.Message) {
+	t.Helper()
+	if diff := cmp.Diff(want, m.upstream.Flags("joe")); diff != "" {
+		t.Errorf("upstream (-want +got):\n%s", diff)
+	}
+}
+
+// beginRetr reads the first octets of a big message.
+func beginRetr(t testing.TB, c *popClient) {
+	t.Helper()
+	c.mustOK(t, fmt.Sprintf("RETR %d", bigMessage))
+	if _, err := io.CopyN(io.Discard, c.br, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A client that goes away without QUIT changes nothing upstream and lets go of
+// the maildrop, however far it was: P-SESS-5, P-RETR-6, P-TOP-4, O-LOCK-1.
+func TestClientKilled(t *testing.T) {
+	m := smallMaildrop(t)
+	points := []struct {
+		name string
+		do   func(t *testing.T, c *popClient)
+	}{
+		{"after login", func(*testing.T, *popClient) {}},
+		{"after DELE", func(t *testing.T, c *popClient) { c.mustOK(t, "DELE 1", "DELE 2", "DELE 10") }},
+		{"after RETR, TOP and DELE", func(t *testing.T, c *popClient) {
+			for _, command := range []string{"RETR 7", "TOP 8 0", "UIDL", "LIST"} {
+				if _, err := c.fetch(command); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.mustOK(t, "DELE 7")
+		}},
+		{"in mid-RETR", beginRetrAfterDELE},
+		{"with replies unread", func(t *testing.T, c *popClient) {
+			c.mustOK(t, "DELE 3")
+			if err := c.send("RETR 6", "RETR 6", "RETR 6", "DELE 1", "DELE 2"); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"in mid-command", func(t *testing.T, c *popClient) {
+			c.mustOK(t, "DELE 1")
+			if _, err := c.conn.Write([]byte("QUIT")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"after CR of QUIT", func(t *testing.T, c *popClient) {
+			c.mustOK(t, "DELE 1")
+			if _, err := c.conn.Write([]byte("QUIT\r")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	}
+	for _, point := range points {
+		for _, reset := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, reset %v", point.name, reset), func(t *testing.T) {
+				c := loginPOP(t, m.gateway.addr, "joe")
+				point.do(t, c)
+				if reset {
+					if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil {
+						t.Fatal(err)
+					}
+				}
+				c.conn.Close()
+				// The next session waits for the end of this one.
+				loginPOP(t, m.gateway.addr, "joe").mustOK(t, "QUIT")
+				m.mustBeUntouched(t)
+			})
+		}
+	}
+}
+
+func beginRetrAfterDELE(t *testing.T, c *popClient) {
+	c.mustOK(t, "DELE 1")
+	beginRetr(t, c)
+}
+
+// An upstream that is lost before QUIT loses nothing: P-SESS-5, P-RETR-7,
+// I-CONC-4, I-FETCH-6, P-QUIT-2.
+func TestUpstreamKilled(t *testing.T) {
+	m := smallMaildrop(t)
+	ways := []struct {
+		name string
+		kill func(t *testing.T)
+	}{
+		{"session", func(t *testing.T) {
+			if n := m.upstream.KillSessions(); n != 1 {
+				t.Fatalf("killed %d sessions, want 1", n)
+			}
+		}},
+		{"server", func(*testing.T) { m.upstream.Kill() }},
+	}
+	for _, way := range ways {
+		t.Run(way.name+", nothing marked", func(t *testing.T) {
+			c := loginPOP(t, m.gateway.addr, "joe")
+			way.kill(t)
+			c.mustOK(t, "STAT", "NOOP", "LIST 1", "UIDL 1")
+			c.mustReply(t, "RETR 1", "-ERR [SYS/TEMP] ")
+			c.mustReply(t, "TOP 1 0", "-ERR [SYS/TEMP] ")
+			c.mustOK(t, "DELE 1", "RSET", "QUIT")
+			m.upstream.Restart()
+			m.mustBeUntouched(t)
+		})
+		t.Run(way.name+", messages marked", func(t *testing.T) {
+			c := loginPOP(t, m.gateway.addr, "joe")
+			c.mustOK(t, "DELE 1", "DELE 2")
+			way.kill(t)
+			c.mustOK(t, "DELE 3")
+			c.mustReply(t, "QUIT", "-ERR [SYS/TEMP] ")
+			m.upstream.Restart()
+			m.mustBeUntouched(t)
+		})
+		t.Run(way.name+", in mid-RETR", func(t *testing.T) {
+			c := loginPOP(t, m.gateway.addr, "joe")
+			beginRetrAfterDELE(t, c)
+			way.kill(t)
+			rest, err := io.ReadAll(c.br)
+			if err != nil && !strings.Contains(err.Error(), "reset by peer") {
+				t.Errorf("after a lost upstream: %v", err)
+			}
+			if bytes.HasSuffix(rest, []byte("\r\n.\r\n")) {
+				t.Error("a message cut short was ended as if it were whole")
+			}
+			m.upstream.Restart()
+			m.mustBeUntouched(t)
+		})
+	}
+}
+
+// QUIT removes what the session has marked and nothing else: P-QUIT-2,
+// P-QUIT-3, P-RSET-1, I-DEL-2, I-DEL-3, I-SNAP-3, I-CONC-3.
+func TestQuitRemovesExactlyTheMarked(t *testing.T) {
+	m := smallMaildrop(t)
+	other := m.upstream.Login("joe")
+	other.Select("INBOX")
+	other.Store("3", `+FLAGS (\Deleted)`) // before the session: not in the maildrop
+	c := loginPOP(t, m.gateway.addr, "joe")
+	c.mustReply(t, "STAT", "+OK 9 ")
+	other.Store("5", `+FLAGS (\Deleted)`) // meanwhile: stays in the maildrop
+	other.Append("INBOX", []byte("Subject: new\r\n\r\nnew\r\n"))
+	c.mustReply(t, "STAT", "+OK 9 ")
+	c.mustOK(t, "DELE 8", "RSET")
+	// UID 3 is hidden: message-numbers 1, 3 and 5 are UIDs 1, 4 and 6.
+	c.mustOK(t, "DELE 1", "DELE 3", "DELE 5", "QUIT")
+
+	want := m.without(1, 4, 6)
+	for i := range want {
+		switch want[i].UID {
+		case 3:
+			want[i].Flags = `(\Deleted \Seen)`
+		case 5:
+			want[i].Flags = `(\Deleted)`
+		}
+	}
+	m.mustHave(t, append(want, dovecottest.Message{UID: 11, Flags: "()"}))
+}
+
+// QUIT after the client has gone is carried through: P-SESS-6.
+func TestQuitWithoutReader(t *testing.T) {
+	m := smallMaildrop(t)
+	c := loginPOP(t, m.gateway.addr, "joe")
+	c.mustOK(t, "DELE 2", "DELE 3")
+	if err := c.send("QUIT"); err != nil {
+		t.Fatal(err)
+	}
+	c.conn.Close()
+	loginPOP(t, m.gateway.addr, "joe").mustReply(t, "STAT", "+OK 8 ")
+	m.mustHave(t, m.without(2, 3))
+}
+
+// Without UIDPLUS nothing is expunged, by either policy: I-DEL-7, I-LOGIN-2.
+func TestWithoutUIDPLUS(t *testing.T) {
+	m := smallMaildrop(t, dovecottest.WithCapability("IMAP4rev1"))
+	refusing := startGateway(t, plainConfig(m.upstream.Addr)+"without_uidplus = \"refuse\"\n")
+	c := loginPOP(t, refusing.addr, "joe")
+	c.mustOK(t, "DELE 1")
+	c.mustReply(t, "QUIT", "-ERR [SYS/PERM] ")
+	m.mustBeUntouched(t)
+
+	other := m.upstream.Login("joe")
+	other.Select("INBOX")
+	other.Store("10", `+FLAGS (\Deleted)`)
+	other.Logout()
+	c = loginPOP(t, m.gateway.addr, "joe")
+	c.mustOK(t, "DELE 1", "QUIT")
+	loginPOP(t, m.gateway.addr, "joe").mustReply(t, "STAT", "+OK 8 ")
+	want := m.without()
+	want[0].Flags = `(\Deleted \Seen)`
+	want[9].Flags = `(\Deleted)`
+	m.mustHave(t, want)
+}

@@ -1,0 +1,307 @@
+//go:build integration
+
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"popgate/imapbackend/dovecottest"
+)
+
+// A retriever fetches a maildrop into files. Each is run twice leaving the
+// mail where it is, and once taking it away.
+type retriever struct {
+	// run runs the program in dir, its home. What it fetches goes to
+	// dir/out, what it remembers to dir too.
+	run func(t *testing.T, m *maildrop, dir string, keep bool)
+
+	// number returns the message-number that a file's name tells.
+	number func(name string) int
+
+	// check compares what was fetched of the message with index i with what
+	// RETR sends, allowing for what the program is known to change.
+	check func(t *testing.T, m *maildrop, dir string, i int, got []byte)
+}
+
+// test is the course of all retrievers.
+func (r retriever) test(t *testing.T) {
+	m := newMaildrop(t)
+	dir := clientDir(t)
+	r.run(t, m, dir, true)
+	r.checkAll(t, m, dir)
+	m.mustBeUntouched(t)
+
+	// With the mail left on the server, nothing comes a second time.
+	r.empty(t, dir)
+	r.run(t, m, dir, true)
+	if files := r.files(t, dir); len(files) != 0 {
+		t.Errorf("fetched %d messages again", len(files))
+	}
+	m.mustBeUntouched(t)
+
+	// Now take all of it, with nothing remembered.
+	dir = clientDir(t)
+	r.run(t, m, dir, false)
+	r.checkAll(t, m, dir)
+	m.mustBeEmpty(t)
+}
+
+// checkAll compares each message.
+func (r retriever) checkAll(t *testing.T, m *maildrop, dir string) {
+	t.Helper()
+	files := r.files(t, dir)
+	if len(files) != len(m.want) {
+		t.Fatalf("fetched %d messages, want %d", len(files), len(m.want))
+	}
+	seen := make(map[int]bool)
+	for _, name := range files {
+		n := r.number(name)
+		if n < 1 || n > len(m.want) || seen[n] {
+			t.Fatalf("file %s is message %d", name, n)
+		}
+		seen[n] = true
+		r.check(t, m, dir, n-1, mustRead(t, filepath.Join(dir, "out", "new", name)))
+	}
+}
+
+func (r retriever) files(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, "out", "new"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// empty removes what was fetched.
+func (r retriever) empty(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range r.files(t, dir) {
+		if err := os.Remove(filepath.Join(dir, "out", "new", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// writeFile writes a file that is the clients' own.
+func writeFile(t testing.TB, name, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	giveAway(t, name)
+}
+
+// fetchmail delivers each message to a command. It changes nothing else than
+// checkFetchmail takes back.
+//
+// P-RETR-3, P-TOP-1, P-TOP-2 (fetchmail reads what it keeps by TOP),
+// P-UIDL-2, P-DELE-1, P-QUIT-2, P-LIST-2
+func TestFetchmail(t *testing.T) {
+	retriever{
+		run: func(t *testing.T, m *maildrop, dir string, keep bool) {
+			host, port := m.hostPort()
+			script := filepath.Join(dir, "deliver")
+			writeFile(t, script, `#!/bin/sh
+n=0
+[ -f count ] && read -r n <count
+n=$((n + 1))
+echo "$n" >count
+exec cat >"out/new/$n"
+`, 0o700)
+			mode := "nokeep fetchall"
+			if keep {
+				mode = "keep"
+			}
+			config := filepath.Join(dir, "fetchmailrc")
+			writeFile(t, config, fmt.Sprintf(`set no bouncemail
+set invisible
+set idfile %[1]q
+set pidfile %[2]q
+poll %[3]s service %[4]s protocol POP3 uidl timeout 60 bad-header accept
+user "joe" password %[5]q is "joe" here %[6]s
+no rewrite no stripcr no forcecr no mimedecode pass8bits sslproto ""
+mda %[7]q
+`, filepath.Join(dir, "ids"), filepath.Join(dir, "pid"), host, port, dovecottest.Password, mode, script), 0o600)
+			const noMail = 1 // exit status where there is nothing new
+			client{dir: dir, accepted: []int{noMail}}.run(t, "fetchmail", "--verbose", "--fetchmailrc", config)
+		},
+		number: func(name string) int { n, _ := strconv.Atoi(name); return n },
+		check:  checkFetchmail,
+	}.test(t)
+}
+
+// fetchmailBreak is where fetchmail has broken a line of the text: a NUL, an
+// octet that its buffer happened to hold, and a line end.
+var fetchmailBreak = regexp.MustCompile("(?s)\x00.\r\n")
+
+// checkFetchmail allows for the changes of fetchmail: it reads lines of the
+// text in pieces of up to 8191 octets, undoes byte-stuffing of each piece, and
+// ends each with fetchmailBreak; it ends a header that has no end; and it puts
+// one where there is none.
+func checkFetchmail(t *testing.T, m *maildrop, _ string, i int, got []byte) {
+	t.Helper()
+	want := m.want[i]
+	header, text, whole := bytes.Cut(want, []byte("\r\n\r\n"))
+	switch {
+	case bytes.HasPrefix(want, []byte("\r\n")):
+		if !bytes.HasPrefix(got, []byte("From: FETCHMAIL-DAEMON\r\n")) {
+			t.Errorf("%s: begins with %.80q", m.names[i], got)
+		}
+		_, got, _ = bytes.Cut(got, []byte("\r\n\r\n"))
+		text = want[len("\r\n"):]
+		header = nil
+	case whole:
+		header = append(header, "\r\n\r\n"...)
+	default:
+		header = append(header, "\r\n"...)
+	}
+	const broken = "<fetchmail breaks the line here>"
+	expected := bytes.Clone(header)
+	for line := range bytes.Lines(text) {
+		if line[0] == '.' {
+			line = append([]byte("."), line...)
+		}
+		for piece := 8191; len(line) > 0; {
+			n := min(piece, len(line))
+			expected = append(expected, bytes.TrimPrefix(line[:n], []byte("."))...)
+			if line = line[n:]; len(line) > 0 {
+				expected = append(expected, broken...)
+			}
+		}
+	}
+	mustEqual(t, m.names[i], fetchmailBreak.ReplaceAllLiteral(got, []byte(broken)), expected)
+}
+
+// mpop delivers into a maildir, with line ends of LF, and pipelines RETR and
+// DELE.
+//
+// P-RETR-3, P-PIPE-1, P-UIDL-2, P-DELE-1, P-QUIT-2
+func TestMpop(t *testing.T) {
+	retriever{
+		run: func(t *testing.T, m *maildrop, dir string, keep bool) {
+			host, port := m.hostPort()
+			config := filepath.Join(dir, "mpoprc")
+			onOff := map[bool]string{true: "on", false: "off"}
+			writeFile(t, config, fmt.Sprintf(`account default
+host %s
+port %s
+user joe
+password %s
+auth user
+tls off
+pipelining on
+keep %s
+received_header off
+uidls_file %s
+delivery maildir %s
+`, host, port, dovecottest.Password, onOff[keep], filepath.Join(dir, "uidls"), filepath.Join(dir, "out")), 0o600)
+			client{dir: dir}.run(t, "mpop", "--quiet", "--file", config)
+		},
+		number: func(name string) int {
+			n, _ := strconv.Atoi(maildirCount.FindStringSubmatch(name)[1])
+			return n
+		},
+		check: func(t *testing.T, m *maildrop, _ string, i int, got []byte) {
+			t.Helper()
+			mustEqual(t, m.names[i], got, bytes.ReplaceAll(m.want[i], []byte("\r\n"), []byte("\n")))
+		},
+	}.test(t)
+}
+
+// maildirCount is the part of a file name in a maildir in which mpop and
+// getmail count their deliveries.
+var maildirCount = regexp.MustCompile(`Q(\d+)(?:R|\.|$)|$`)
+
+// getmail delivers into a maildir what the email library makes of a message.
+//
+// P-RETR-3, P-UIDL-2, P-DELE-1, P-QUIT-2
+func TestGetmail(t *testing.T) {
+	getmail, err := exec.LookPath("getmail")
+	if err != nil {
+		t.Fatalf("%v; install it: apt-get install getmail6", err)
+	}
+	python := interpreter(t, getmail)
+	retriever{
+		run: func(t *testing.T, m *maildrop, dir string, keep bool) {
+			host, port := m.hostPort()
+			writeFile(t, filepath.Join(dir, "getmailrc"), fmt.Sprintf(`[retriever]
+type = SimplePOP3Retriever
+server = %s
+port = %s
+username = joe
+password = %s
+[destination]
+type = Maildir
+path = %s/
+[options]
+delete = %v
+read_all = false
+delivered_to = false
+received = false
+`, host, port, dovecottest.Password, filepath.Join(dir, "out"), !keep), 0o600)
+			writeFile(t, filepath.Join(dir, "run.py"), string(mustRead(t, "testdata/getmail_run.py")), 0o600)
+			client{dir: dir, unprivileged: true}.run(t, python, filepath.Join(dir, "run.py"), getmail, "--getmaildir", dir,
+				"--rcfile", filepath.Join(dir, "getmailrc"))
+			expectGetmail(t, m, dir, python)
+		},
+		number: func(name string) int {
+			n, err := strconv.Atoi(maildirCount.FindStringSubmatch(name)[1])
+			if err != nil {
+				return 0
+			}
+			return n + 1
+		},
+		check: func(t *testing.T, m *maildrop, dir string, i int, got []byte) {
+			t.Helper()
+			returnPath, rest, _ := bytes.Cut(got, []byte("\n"))
+			if !bytes.HasPrefix(returnPath, []byte("Return-Path: <")) {
+				t.Errorf("%s: begins with %.80q", m.names[i], returnPath)
+			}
+			want := mustRead(t, filepath.Join(dir, "expected", fmt.Sprintf("%d.getmail", i+1)))
+			mustEqual(t, m.names[i], rest, want)
+		},
+	}.test(t)
+}
+
+// expectGetmail writes what getmail will make of each message to dir/expected.
+func expectGetmail(t *testing.T, m *maildrop, dir, python string) {
+	t.Helper()
+	expected := filepath.Join(dir, "expected")
+	if _, err := os.Stat(expected); err == nil {
+		return
+	}
+	if err := os.Mkdir(expected, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	giveAway(t, expected)
+	for i, want := range m.want {
+		writeFile(t, filepath.Join(expected, strconv.Itoa(i+1)), string(want), 0o600)
+	}
+	script := filepath.Join(dir, "expected.py")
+	writeFile(t, script, string(mustRead(t, "testdata/getmail_expected.py")), 0o600)
+	client{dir: dir}.run(t, python, script, expected, strconv.Itoa(len(m.want)))
+}
+
+// interpreter returns the program in the first line of a script.
+func interpreter(t *testing.T, script string) string {
+	t.Helper()
+	line, _, _ := strings.Cut(string(mustRead(t, script)), "\n")
+	fields := strings.Fields(strings.TrimPrefix(line, "#!"))
+	if len(fields) == 0 || !strings.HasPrefix(line, "#!") {
+		t.Fatalf("%s begins with %q", script, line)
+	}
+	return fields[0]
+}
