@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -161,6 +162,12 @@ func (s *session) text(body proxy.Body, err error) string {
 	}
 	body.Close()
 	return b.String()
+}
+
+// after lets d pass, and what then happens.
+func (s *session) after(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
 }
 
 // fails wants an error with code whose public text is ours, and returns it.
