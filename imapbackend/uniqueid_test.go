@@ -90,7 +90,7 @@ func TestUniqueIDFromHeader(t *testing.T) {
 			s.Errorf("unique-ids %s", got)
 		}
 	})
-	noValidity := selecting + "S: * 3 EXISTS\nS: <s> OK x\n" + lists + found + three + "S: <f> OK x\n" + fetch
+	noValidity := selecting + "S: * 3 EXISTS\nS: <s> OK x\n" + found + three + "S: <f> OK x\n" + fetch
 	play(t, "I-UIDV-2 no UIDVALIDITY, a header is missing", noValidity+"S: * 1 FETCH (UID 5 BODY[HEADER] \"a\")\n"+
 		"S: * 2 FETCH (UID 6 BODY[HEADER] NIL)\nS: <h> OK x\n"+bye, Options{}, func(s *session) {
 		d := s.open() // LIST and RETR work all the same
@@ -109,7 +109,7 @@ func TestUniqueIDFromHeader(t *testing.T) {
 	play(t, "I-UIDL-4 lost", noValidity+"S: * 1 FETCH (UID 5 BODY[HEADER] {10}\nX:\n", Options{}, func(s *session) {
 		s.fails(s.openFails(), temp)
 	})
-	play(t, "I-UIDL-4 empty maildrop", selecting+"S: * 0 EXISTS\nS: <s> OK x\n"+bye, Options{}, func(s *session) {
+	play(t, "I-UIDL-4 empty maildrop", selecting+"S: * 0 EXISTS\nS: <s> OK x\nS: <d> OK x\nS: <f> OK x\n"+bye, Options{}, func(s *session) {
 		if got := s.ids(s.open()); got != "" {
 			s.Errorf("unique-ids %s", got)
 		}
