@@ -43,7 +43,8 @@ out=$(cd "$out" && pwd)
 chmod 711 "$work"
 port=$("$popbench" ports --count 16)
 upstream=127.0.0.1:$port
-children=
+children= # processes of the part in progress
+running=  # the popbench in the foreground
 reports=
 status=0
 
@@ -52,10 +53,10 @@ say() { echo "$(date +%T) $*" >&2; }
 stop_gateways() {
 	"$scripts/peer.sh" stop "$work/warm"
 	"$scripts/peer.sh" stop "$work/cold"
-	for child in $children; do
+	for child in $running $children; do
 		kill "$child" 2>/dev/null && wait "$child" 2>/dev/null || true
 	done
-	children=
+	children= running=
 }
 cleanup() {
 	trap '' INT TERM
@@ -65,6 +66,16 @@ cleanup() {
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
+
+# watched COMMAND...: run it so that a signal to this script ends it too.
+watched() {
+	"$@" &
+	running=$!
+	code=0
+	wait $running || code=$?
+	running=
+	return $code
+}
 
 # delay MS: forward port +4 to IMAP and port +5 to IMAPS.
 delay() {
@@ -142,7 +153,7 @@ part() {
 		esac
 		set -- "$@" "$gateway=127.0.0.1:$((at + secure)),pid=$pid${tls:+,tls}"
 	done
-	"$popbench" run --json "$out/$name.json" "$@" >"$out/$name.md" || status=1
+	watched "$popbench" run --json "$out/$name.json" "$@" >"$out/$name.md" || status=1
 	stop_gateways
 	reports="$reports $out/$name.json"
 }
@@ -152,7 +163,7 @@ part() {
 fill_indexes() {
 	say "filling the indexes of the peer"
 	"$scripts/peer.sh" start "$work/warm" $((port + 6)) "$port" warm
-	"$popbench" run --cap 1ms --duration 1ms --users "$1" --scenarios "$2" \
+	watched "$popbench" run --cap 1ms --duration 1ms --users "$1" --scenarios "$2" \
 		warm=127.0.0.1:$((port + 6)) >/dev/null || status=1
 	stop_gateways
 }

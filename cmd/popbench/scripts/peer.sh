@@ -80,17 +80,17 @@ pop3_lock_session = no
 shutdown_clients = yes
 default_vsz_limit = 2G
 service anvil {
-  client_limit = 12000
+  client_limit = 16000
   # No delays after failed logins: all clients have one address.
   unix_listener anvil-auth-penalty {
     mode = 0
   }
 }
 service stats {
-  client_limit = 12000
+  client_limit = 16000
 }
 service auth {
-  client_limit = 12000
+  client_limit = 16000
 }
 service pop3-login {
   inet_listener pop3 {

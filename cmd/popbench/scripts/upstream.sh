@@ -57,17 +57,17 @@ verbose_proctitle = no
 shutdown_clients = yes
 default_vsz_limit = 2G
 service anvil {
-  client_limit = 12000
+  client_limit = 16000
   # No delays after failed logins: all clients have one address.
   unix_listener anvil-auth-penalty {
     mode = 0
   }
 }
 service stats {
-  client_limit = 12000
+  client_limit = 16000
 }
 service auth {
-  client_limit = 12000
+  client_limit = 16000
 }
 service imap-login {
   inet_listener imap {
