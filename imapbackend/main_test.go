@@ -78,6 +78,9 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 		synctest.Test(t, func(t *testing.T) {
 			var up *imapscript.Server
 			t.Cleanup(func() {
+				if up == nil {
+					return // a script with a mistake
+				}
 				for _, cmd := range up.Commands() {
 					if forbidden.MatchString(cmd) {
 						t.Errorf("the upstream got %q", cmd)

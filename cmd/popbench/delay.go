@@ -112,19 +112,26 @@ func newDelayLine(delay time.Duration, opening time.Time) *delayLine {
 	return l
 }
 
-// fill reads from src until that ends or the line is abandoned.
+// fill reads from src until that ends or the line is abandoned. What it reads
+// stays where it is until it is written: the proxy takes its processor time from
+// what is measured.
 func (l *delayLine) fill(src net.Conn) {
-	buf := make([]byte, 64<<10)
+	const slab, least = 256 << 10, 16 << 10
+	var buf []byte
 	for {
+		if len(buf) < least {
+			buf = make([]byte, slab)
+		}
 		n, err := src.Read(buf)
 		if !l.push(buf[:n], err != nil) {
 			return
 		}
+		buf = buf[n:]
 	}
 }
 
-// push puts octets on the line when there is room, and reports whether more may
-// come.
+// push puts octets, which it keeps, on the line when there is room, and reports
+// whether more may come.
 func (l *delayLine) push(b []byte, last bool) bool {
 	due := time.Now()
 	if due.Before(l.opening) {
@@ -137,7 +144,7 @@ func (l *delayLine) push(b []byte, last bool) bool {
 		l.changed.Wait()
 	}
 	if len(b) > 0 {
-		l.chunks = append(l.chunks, chunk{due, append([]byte(nil), b...)})
+		l.chunks = append(l.chunks, chunk{due, b})
 		l.octets += len(b)
 	}
 	l.ended = l.ended || last
@@ -181,14 +188,15 @@ func (l *delayLine) drain(dst, src net.Conn) {
 		if len(chunks) == 0 {
 			break
 		}
-		for _, c := range chunks {
-			time.Sleep(time.Until(c.due))
-			if _, err := dst.Write(c.data); err != nil {
+		for len(chunks) > 0 {
+			time.Sleep(time.Until(chunks[0].due))
+			due, octets := takeDue(&chunks)
+			if _, err := due.WriteTo(dst); err != nil {
 				l.abandon()
 				_ = src.Close() // as the other side has
 				return
 			}
-			l.delivered(len(c.data))
+			l.delivered(octets)
 		}
 	}
 	time.Sleep(l.delay)
@@ -197,4 +205,20 @@ func (l *delayLine) drain(dst, src net.Conn) {
 		return
 	}
 	_ = dst.Close()
+}
+
+// takeDue takes the first chunk, and those after it that are due already, for
+// one write.
+func takeDue(chunks *[]chunk) (due net.Buffers, octets int) {
+	const most = 64
+	now := time.Now()
+	for _, c := range *chunks {
+		if len(due) > 0 && (c.due.After(now) || len(due) == most) {
+			break
+		}
+		due = append(due, c.data)
+		octets += len(c.data)
+	}
+	*chunks = (*chunks)[len(due):]
+	return due, octets
 }
