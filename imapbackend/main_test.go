@@ -44,8 +44,12 @@ const (
 // uids, each of 100 octets; deleted is what SEARCH DELETED answers.
 func mailbox(caps, deleted string, uids ...string) string {
 	var b strings.Builder
+	search := lists
+	if strings.Contains(caps, "ESEARCH") || strings.Contains(caps, "IMAP4rev2") {
+		search = strings.Replace(lists, "SEARCH", "SEARCH RETURN (ALL)", 1)
+	}
 	b.WriteString(greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n")
-	b.WriteString("S: <l> OK [CAPABILITY IMAP4rev1 " + caps + "] x\nC: <s> SELECT INBOX\n" + lists)
+	b.WriteString("S: <l> OK [CAPABILITY IMAP4rev1 " + caps + "] x\nC: <s> SELECT INBOX\n" + search)
 	b.WriteString("S: * " + itoa(len(uids)) + " EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 4000000000] x\n")
 	b.WriteString("S: <s> OK [READ-WRITE] x\n")
 	b.WriteString("S: * SEARCH " + deleted + "\nS: <d> OK x\n")

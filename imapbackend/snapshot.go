@@ -300,8 +300,13 @@ func (u *upstream) search(ctx context.Context, ph phase, criteria string) ([]uid
 // mailbox and match key, "" for all. What a server answers beyond uids does
 // not count.
 func (u *upstream) searchAmong(ctx context.Context, ph phase, uids []uint32, key string) ([]uint32, error) {
+	return u.searchSets(ctx, ph, uids, uidSets(uids, nil, u.maxLine()-setFrame), key)
+}
+
+// searchSets is searchAmong with uids written as sets already.
+func (u *upstream) searchSets(ctx context.Context, ph phase, uids []uint32, sets []uidSet, key string) ([]uint32, error) {
 	found := make(map[uint32]bool)
-	for _, set := range uidSets(uids, nil, u.maxLine()-64) {
+	for _, set := range sets {
 		criteria := "UID " + set.text
 		if key != "" {
 			criteria += " " + key
