@@ -7,7 +7,7 @@
 # Environment:
 #   STAGES   of "quick base big idle tls kept rtt20 rtt80", or all, which leaves
 #            out quick (default: quick)
-#   ROUNDS   rounds of base, tls and kept (default: 3)
+#   ROUNDS   rounds of base and kept (default: 3)
 #   WORK     directory for the mail, kept for the next run (default: temporary)
 #   OUT      directory for the results (default: bin/bench)
 #   POPGATE, POPBENCH   the programs (default: bin/popgate, bin/popbench)
@@ -223,6 +223,7 @@ uppid=$("$scripts/upstream.sh" pid "$work/up")
 for s in $stages; do
 	stage "$s"
 done
+[ "$reports" ] || { say "nothing was measured"; exit 1; }
 # shellcheck disable=SC2086
 "$popbench" table $reports >"$out/table.md"
 cat "$out/table.md"
