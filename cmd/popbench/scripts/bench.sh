@@ -175,7 +175,9 @@ delayed() {
 	# shellcheck disable=SC2086
 	{
 		part "rtt$1" "$1" plain "warm cold popgate" login.c1,login.c64,poll,list.1k $slow
-		part "rtt$1-data" "$1" plain "warm popgate" retr,top,huge,dele $slow
+		part "rtt$1-data" "$1" plain "warm popgate" retr,top,huge $slow
+		# The peer would take minutes to learn the sizes first.
+		part "rtt$1-dele" "$1" plain "popgate" dele $slow
 		part "rtt$1-tls" "$1" tls "warm popgate" login.c1 $slow
 		! keeps || part "rtt$1-kept" "$1" kept "popgate" login.c1 $slow
 	}
