@@ -437,9 +437,11 @@ func TestReadAheadProperty(t *testing.T) {
 				default:
 					t.Fatalf("seed %d: UID %d: %v", seed, uid, err)
 				}
+				d.(*maildrop).held <- struct{}{} // no keep-alive now
 				if a.held > limit || a.coming < 0 || a.taken != a.coming+a.held || b.readAhead.left != total-a.taken {
 					t.Fatalf("seed %d: %d held, %d coming, %d taken, %d left", seed, a.held, a.coming, a.taken, b.readAhead.left)
 				}
+				<-d.(*maildrop).held
 			}
 			d.Close()
 			if b.readAhead.left != total {

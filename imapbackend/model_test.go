@@ -124,7 +124,9 @@ func (m *model) serve(conn net.Conn) {
 	defer conn.Close()
 	c := &modelConn{m: m, w: bufio.NewWriterSize(conn, 32<<10)}
 	r := bufio.NewReader(conn)
+	m.mu.Lock()
 	c.say("* OK [CAPABILITY %s] ready", m.caps)
+	m.mu.Unlock()
 	for {
 		if r.Buffered() == 0 && c.w.Flush() != nil {
 			return

@@ -46,6 +46,8 @@ func (b *Backend) Prepare(ctx context.Context) proxy.Prepared {
 		defer close(p.done)
 		p.u, p.err = b.connect(ctx)
 	}()
+	p.mu.Lock() // the timer's goroutine reads expiry too
+	defer p.mu.Unlock()
 	p.expiry = time.AfterFunc(preparedPatience, p.Close)
 	return p
 }
@@ -54,13 +56,14 @@ func (b *Backend) Prepare(ctx context.Context) proxy.Prepared {
 // more.
 func (p *prepared) take() (ok bool) {
 	p.mu.Lock()
-	ok, p.taken = !p.taken, true
-	p.mu.Unlock()
-	if ok {
-		p.expiry.Stop()
-		<-p.b.waiting
+	defer p.mu.Unlock()
+	if p.taken {
+		return false
 	}
-	return ok
+	p.taken = true
+	p.expiry.Stop()
+	<-p.b.waiting
+	return true
 }
 
 // Login implements proxy.Prepared. A connection that the upstream has given up
