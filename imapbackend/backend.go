@@ -14,7 +14,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/emersion/go-imap"
 	"github.com/emersion/go-sasl"
 	"golang.org/x/text/secure/precis"
 
@@ -219,7 +218,6 @@ func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (mailboxID 
 	if !status[login].OK() {
 		return "", u.failed(atLogin, ops[login], status[login], nil)
 	}
-	u.client.SetState(imap.AuthenticatedState, nil)
 	return mailboxID, nil
 }
 
