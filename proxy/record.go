@@ -11,6 +11,7 @@ import (
 type record struct {
 	began      time.Time
 	tls        *tls.ConnectionState
+	proxyTLS   *proxyTLS
 	user       string // as the client gave it, then as the upstream knows it
 	upstream   string
 	retr       int // messages sent whole by RETR
@@ -31,6 +32,12 @@ func (s *session) logRecord() {
 			slog.String("tls", tls.VersionName(r.tls.Version)),
 			slog.String("suite", tls.CipherSuiteName(r.tls.CipherSuite)),
 			slog.String("sni", r.tls.ServerName))
+	}
+	if p := r.proxyTLS; p != nil {
+		attrs = append(attrs,
+			slog.String("proxy_tls", p.version),
+			slog.String("proxy_suite", p.suite),
+			slog.String("proxy_sni", p.sni))
 	}
 	attrs = append(attrs,
 		slog.String("user", r.user),
