@@ -7,7 +7,7 @@ BENCHTIME ?= 1s
 
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: all build test check vuln fuzz bench deps
+.PHONY: all build test check vuln fuzz bench bench-peer deps
 
 all: build
 
@@ -49,6 +49,12 @@ fuzz:
 # What every session does most: byte-stuffing, listings, lines, RETR.
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./proxy/... ./imapbackend/...
+
+# popgate beside Dovecot as a gateway and Dovecot's own POP3: docs/performance.md.
+# STAGES=all for everything; ROUNDS, WORK and OUT are in bench.sh.
+bench-peer: build
+	$(GO) build -o bin/popbench ./cmd/popbench
+	cmd/popbench/scripts/bench.sh
 
 # Programs that the tests with the tag integration run: file or command, and the
 # Debian package that has it.

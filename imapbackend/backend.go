@@ -2,12 +2,14 @@ package imapbackend
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -15,14 +17,17 @@ import (
 	"github.com/emersion/go-sasl"
 	"golang.org/x/text/secure/precis"
 
+	"popgate/imapbackend/store"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
 // Backend logs users in on one upstream. It is safe for concurrent use.
 type Backend struct {
-	opts Options
-	dial func(context.Context) (net.Conn, error) // replaced by tests
+	opts     Options
+	objectID atomic.Bool // the upstream had OBJECTID at the last login
+	listings *store.Memory
+	dial     func(context.Context) (net.Conn, error) // replaced by tests
 }
 
 var _ proxy.Backend = (*Backend)(nil)
@@ -32,6 +37,10 @@ func New(opts Options) (*Backend, error) {
 	host, port, err := net.SplitHostPort(opts.Address)
 	if err != nil || host == "" || port == "" {
 		return nil, fmt.Errorf("address %q is not host:port", opts.Address)
+	}
+	number, err := net.LookupPort("tcp", port)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", opts.Address, err)
 	}
 	setDefault(&opts.Name, host)
 	setDefault(&opts.ServerName, host)
@@ -56,9 +65,9 @@ func New(opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{opts: opts}
+	b := &Backend{opts: opts, listings: store.NewMemory(cacheSize)}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", opts.Address)
+		return newRacer().connect(ctx, host, uint16(number))
 	}
 	return b, nil
 }
@@ -106,12 +115,8 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 		return nil, withCause(proxy.ErrAuth, errors.New("NUL in a credential"))
 	}
 	u.secrets = secretsOf(cred)
-	if u.conn.Has("ID") {
-		if err := u.identify(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := u.logIn(ctx, cred); err != nil {
+	mailboxID, err := u.logIn(ctx, cred)
+	if err != nil {
 		return nil, err
 	}
 	if u.conn.Capabilities() == nil {
@@ -122,17 +127,19 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 	if err := u.enableUTF8(ctx); err != nil {
 		return nil, err
 	}
-	l := &login{u: u, id: proxy.Identity{
-		Upstream: u.opts.Name,
-		User:     canonical(cred),
-		Mailbox:  u.opts.Mailbox,
-	}}
-	if u.conn.Has("OBJECTID") {
-		if err := l.askMailboxID(ctx); err != nil {
+	hasIDs := u.conn.Has("OBJECTID")
+	u.backend.objectID.Store(hasIDs)
+	if hasIDs && mailboxID == "" {
+		if mailboxID, err = u.askMailboxID(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return l, nil
+	return &login{u: u, id: proxy.Identity{
+		Upstream:  u.opts.Name,
+		User:      canonical(cred),
+		Mailbox:   u.opts.Mailbox,
+		MailboxID: mailboxID,
+	}}, nil
 }
 
 // canonical returns the name by which two spellings of one user meet. What the
@@ -149,73 +156,79 @@ func canonical(cred proxy.Credential) string {
 }
 
 // logIn sends the credential in the form that the upstream offers
-// (requirement P-SASL-1).
-func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) error {
+// (requirement P-SASL-1), in one flight with ID and, to an upstream known to
+// answer it, the question for the mailbox-id. It does so without go-imap, which
+// can wait for ever for the word to send a literal.
+func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
 	plain := u.conn.Has("AUTH=PLAIN")
 	switch {
 	case plain:
 	case u.conn.Has("LOGINDISABLED"):
-		return setupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
+		return "", setupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
 	case cred.Authzid != "":
-		return setupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
+		return "", setupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
 	case !isASCII(cred.Username + cred.Password):
-		return setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
+		return "", setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
 	}
-	hadCaps := u.conn.Capabilities()
-	u.conn.ForgetCapabilities()
-	var status wire.Status
-	var err error
-	op := "LOGIN"
+	var ops []string
+	if u.conn.Has("ID") {
+		ops = append(ops, u.idCommand())
+		err = u.conn.Start(u.idCommand())
+	}
+	login := len(ops)
+	initial := u.conn.Has("SASL-IR")
 	if plain {
-		op = "AUTHENTICATE PLAIN"
-		status, err = u.execute(ctx, op, 1, func() error {
-			return u.client.Authenticate(sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password))
-		})
+		ops = append(ops, "AUTHENTICATE PLAIN")
+		_, response, _ := sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password).Start() // never fails
+		encoded := base64.StdEncoding.EncodeToString(response)
+		err = errors.Join(err, u.conn.StartAuthenticate("PLAIN", encoded, initial))
 	} else {
-		status, err = u.plainLogin(ctx, hadCaps, cred)
+		ops = append(ops, "LOGIN")
+		err = errors.Join(err, u.conn.StartLogin(cred.Username, cred.Password, u.literals()))
 	}
-	if err != nil || !status.OK() {
-		return u.failed(atLogin, op, status, err)
+	if err == nil && plain && initial && u.backend.objectID.Load() {
+		ops = append(ops, u.mailboxIDCommand())
+		err = u.conn.Start(u.mailboxIDCommand())
 	}
-	return nil
+	// What was told before the login is void with it, but for what comes in
+	// its answer; no answer has been read that could be one to success.
+	u.conn.ForgetCapabilities()
+	status := make([]wire.Status, len(ops))
+	if err == nil {
+		status, err = u.answers(ctx, ops, func(ev wire.Event) { takeMailboxID(&mailboxID, ev) })
+	}
+	if err != nil {
+		return "", u.failed(atLogin, ops[login], wire.Status{}, err)
+	}
+	if !status[login].OK() {
+		return "", u.failed(atLogin, ops[login], status[login], nil)
+	}
+	u.client.SetState(imap.AuthenticatedState, nil)
+	return mailboxID, nil
 }
 
-// plainLogin sends LOGIN ourselves: go-imap can wait for ever for the word to
-// send a literal.
-func (u *upstream) plainLogin(ctx context.Context, caps []string, cred proxy.Credential) (wire.Status, error) {
-	nonSync := wire.NoLiterals
-	if slices.Contains(caps, "LITERAL+") {
-		nonSync = wire.AnyLiterals
-	} else if slices.Contains(caps, "LITERAL-") {
-		nonSync = wire.ShortLiterals
+// literals says which literals the upstream takes unasked.
+func (u *upstream) literals() wire.Literals {
+	switch {
+	case u.conn.Has("LITERAL+"):
+		return wire.AnyLiterals
+	case u.conn.Has("LITERAL-"):
+		return wire.ShortLiterals
 	}
-	err := u.conn.StartLogin(cred.Username, cred.Password, nonSync)
-	var status wire.Status
-	if err == nil {
-		status, err = u.conn.Drain()
-	}
-	u.trace(ctx, "LOGIN", status, err)
-	if err == nil && status.OK() {
-		u.client.SetState(imap.AuthenticatedState, nil)
-	}
-	return status, err
+	return wire.NoLiterals
 }
 
 func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
 }
 
-// identify tells the upstream who we are (RFC 2971). What it answers changes
+// idCommand tells the upstream who we are (RFC 2971). What it answers changes
 // nothing, not even a NO.
-func (u *upstream) identify(ctx context.Context) error {
-	cmd := `ID ("name" "popgate")`
+func (u *upstream) idCommand() string {
 	if v := u.opts.Version; v != "" && wire.Quotable(v) {
-		cmd = `ID ("name" "popgate" "version" ` + wire.Quote(v) + `)`
+		return `ID ("name" "popgate" "version" ` + wire.Quote(v) + `)`
 	}
-	if _, err := u.run(ctx, cmd); err != nil {
-		return u.lost(atConnect, err)
-	}
-	return nil
+	return `ID ("name" "popgate")`
 }
 
 // Identity implements proxy.Login.
@@ -230,27 +243,26 @@ func (l *login) Close() error {
 	return nil
 }
 
-// askMailboxID asks for the mailbox-id before SELECT, so that two names of one
-// mailbox have one lock (RFC 8474 §4.3). Without an answer the name serves.
-func (l *login) askMailboxID(ctx context.Context) error {
-	u := l.u
-	cmd := "STATUS " + u.mailboxName() + " (MAILBOXID)"
-	if err := u.conn.Start(cmd); err != nil {
-		return u.lost(atSelect, err)
+// mailboxIDCommand asks for the mailbox-id before SELECT, so that two names of
+// one mailbox have one lock (RFC 8474 §4.3).
+func (u *upstream) mailboxIDCommand() string {
+	return "STATUS " + u.mailboxName() + " (MAILBOXID)"
+}
+
+// askMailboxID sends that question by itself. Where there is no answer the
+// mailbox's name serves.
+func (u *upstream) askMailboxID(ctx context.Context) (id string, err error) {
+	cmd := u.mailboxIDCommand()
+	if _, err = u.collect(ctx, cmd, func(ev wire.Event) { takeMailboxID(&id, ev) }); err != nil {
+		return "", u.lost(atSelect, err)
 	}
-	for {
-		ev, err := u.conn.Next()
-		if err != nil {
-			u.trace(ctx, cmd, wire.Status{}, err)
-			return u.lost(atSelect, err)
-		}
-		if ev.Kind == wire.Done {
-			u.trace(ctx, cmd, u.conn.Result(), nil)
-			return nil
-		}
-		if ev.Kind == wire.Data && ev.Name == "STATUS" {
-			l.id.MailboxID = statusMailboxID(ev.Text)
-		}
+	return id, nil
+}
+
+// takeMailboxID takes the mailbox-id out of an answer to STATUS.
+func takeMailboxID(id *string, ev wire.Event) {
+	if ev.Kind == wire.Data && ev.Name == "STATUS" {
+		*id = statusMailboxID(ev.Text)
 	}
 }
 

@@ -30,6 +30,7 @@ const (
 // to one goroutine.
 type upstream struct {
 	opts     *Options
+	backend  *Backend
 	conn     *wire.Conn
 	client   *client.Client
 	tls      *tls.ConnectionState // nil without TLS
@@ -47,7 +48,7 @@ func (b *Backend) connect(ctx context.Context) (*upstream, error) {
 	if err != nil {
 		return nil, mapDial(err)
 	}
-	u := &upstream{opts: &b.opts}
+	u := &upstream{opts: &b.opts, backend: b}
 	conn := raw
 	if b.opts.TLS == TLSImplicit {
 		if conn, err = u.handshake(ctx, raw); err != nil {
@@ -183,13 +184,36 @@ func (u *upstream) run(ctx context.Context, cmd string) (wire.Status, error) {
 	return status, err
 }
 
+// answers reads until no command of ours is in flight. ops are the last ones,
+// in their order, whose results it logs and returns; each gets what they bring
+// besides.
+func (u *upstream) answers(ctx context.Context, ops []string, each func(wire.Event)) ([]wire.Status, error) {
+	for u.conn.Pending() {
+		ev, err := u.conn.Next()
+		if err != nil {
+			u.trace(ctx, ops[len(ops)-1], wire.Status{}, err)
+			return nil, err
+		}
+		if ev.Kind != wire.Done && each != nil {
+			each(ev)
+		}
+	}
+	results := make([]wire.Status, len(ops))
+	for i, op := range ops {
+		results[i] = u.conn.ResultOf(u.conn.Started() - len(ops) + 1 + i)
+		u.trace(ctx, op, results[i], nil)
+	}
+	return results, nil
+}
+
 // execute runs one command of go-imap's. f is to return the library's error,
 // which is replaced by the status or the cause of the loss.
-func (u *upstream) execute(ctx context.Context, cmd string, continuations int, f func() error) (wire.Status, error) {
+// The commands of ours in behind go with it; their answers remain to be read.
+func (u *upstream) execute(ctx context.Context, cmd string, f func() error, behind ...string) (wire.Status, error) {
 	if err := u.conn.Err(); err != nil {
 		return wire.Status{}, err
 	}
-	u.conn.Begin(continuations)
+	u.conn.Begin(behind...)
 	err := f()
 	var status wire.Status
 	if cause := u.conn.Err(); cause != nil {
@@ -221,8 +245,8 @@ func (u *upstream) trace(ctx context.Context, cmd string, status wire.Status, er
 		return
 	}
 	l.DebugContext(ctx, "upstream", "command", cmd, "result", u.clean(status.String()))
-	if status.Code == "ALERT" || status.Code == "CONTACTADMIN" {
-		l.WarnContext(ctx, "upstream alert", "command", cmd, "result", u.clean(status.String()))
+	for _, alert := range u.conn.TakeAlerts() {
+		l.WarnContext(ctx, "upstream alert", "upstream", u.opts.Name, "command", cmd, "alert", u.clean(alert.String()))
 	}
 }
 
@@ -232,7 +256,7 @@ func (u *upstream) logout(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 		defer cancel()
 		defer u.watch(ctx)()
-		u.execute(ctx, "LOGOUT", 0, u.client.Logout)
+		u.execute(ctx, "LOGOUT", u.client.Logout)
 	}
 	u.close()
 }

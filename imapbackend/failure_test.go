@@ -123,7 +123,7 @@ func TestFailures(t *testing.T) {
 }
 
 func listingOf(exists string) string {
-	return selecting + exists + "S: * OK [UIDVALIDITY 9] x\nS: <s> OK x\n" + lists
+	return selecting + exists + "S: * OK [UIDVALIDITY 9] x\nS: <s> OK x\n"
 }
 
 func ifNot(cond bool, s string) string {

@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap"
 	"github.com/emersion/go-imap/utf7"
 
+	"popgate/imapbackend/store"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -23,6 +24,7 @@ var errHung = errors.New("imap: the upstream did not answer NOOP before the end 
 // maildrop is a selected mailbox with its snapshot.
 type maildrop struct {
 	*snapshot
+	key       store.Key
 	opts      *Options
 	readOnly  bool
 	retrieved []uint32 // retrieved messages to flag \Seen at QUIT
@@ -42,24 +44,26 @@ var _ proxy.Maildrop = (*maildrop)(nil)
 func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 	u := l.u
 	defer u.watch(ctx)()
-	status, err := u.selectMailbox(ctx)
+	f := u.planFlight(l.id)
+	status, err := u.selectMailbox(ctx, f)
 	if err == nil && status.Type == "NO" && u.conn.Has("ID") {
 		// Some providers refuse SELECT until ID has been sent after the login.
-		if err := u.identify(ctx); err != nil {
-			return nil, err
+		if _, err := u.run(ctx, u.idCommand()); err != nil {
+			return nil, u.lost(atConnect, err)
 		}
-		status, err = u.selectMailbox(ctx)
+		status, err = u.selectMailbox(ctx, f)
 	}
 	if err != nil || !status.OK() {
 		return nil, u.failed(atSelect, "SELECT", status, err)
 	}
-	snap, err := u.takeSnapshot(ctx)
+	snap, err := u.takeSnapshot(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	mb := u.conn.Mailbox()
 	m := &maildrop{
 		snapshot: snap,
+		key:      f.key,
 		opts:     u.opts,
 		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable,
 		u:        u,
@@ -72,17 +76,17 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 	return m, nil
 }
 
-// selectMailbox selects the configured mailbox read-write: EXAMINE does not
-// settle UIDVALIDITY on every server.
-func (u *upstream) selectMailbox(ctx context.Context) (wire.Status, error) {
+// selectMailbox selects the configured mailbox read-write, as EXAMINE does not
+// settle UIDVALIDITY on every server, with the listing in the same flight.
+func (u *upstream) selectMailbox(ctx context.Context, f flight) (wire.Status, error) {
 	u.conn.ResetMailbox()
 	defer u.conn.SetProgress(u.conn.SetProgress(selectTimeout))
 	name := u.mailboxName()
 	cmd := &imap.Command{Name: "SELECT", Arguments: []any{imap.RawString(name)}}
-	return u.execute(ctx, "SELECT "+name, 0, func() error {
+	return u.execute(ctx, "SELECT "+name, func() error {
 		_, err := u.client.Execute(cmd, nil)
 		return err
-	})
+	}, f.search, f.fetch)
 }
 
 // mailboxName returns the configured mailbox as it goes into a command: quoted
@@ -156,7 +160,7 @@ func (m *maildrop) keepAlive() {
 	if m.closed || m.u.conn.Err() != nil {
 		return
 	}
-	status, err := m.u.execute(context.Background(), "NOOP", 0, m.u.client.Noop)
+	status, err := m.u.execute(context.Background(), "NOOP", m.u.client.Noop)
 	if err == nil && status.Type != "BAD" {
 		m.timer.Reset(keepAlive)
 	}

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -28,10 +30,10 @@ const (
 	greeted  = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] zebra ready\n"
 	loggedIn = greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n" +
 		"S: <l> OK [CAPABILITY IMAP4rev1 UIDPLUS] zebra\n"
-	selecting = loggedIn + "C: <s> SELECT INBOX\n"
+	selecting = loggedIn + "C: <s> SELECT INBOX\n" + lists
 	selected  = selecting + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 8] x\n" +
 		"S: <s> OK [READ-WRITE] selected\n"
-	listed = selected + lists
+	listed = selected
 	opened = listed + "S: * SEARCH\nS: <d> OK x\nS: * 1 FETCH (UID 7 RFC822.SIZE 100)\nS: <f> OK x\n"
 
 	lists = "C: <d> UID SEARCH DELETED\nC: <f> UID FETCH 1:* (UID RFC822.SIZE)\n"
@@ -42,10 +44,14 @@ const (
 // uids, each of 100 octets; deleted is what SEARCH DELETED answers.
 func mailbox(caps, deleted string, uids ...string) string {
 	var b strings.Builder
+	search := lists
+	if strings.Contains(caps, "ESEARCH") || strings.Contains(caps, "IMAP4rev2") {
+		search = strings.Replace(lists, "SEARCH", "SEARCH RETURN (ALL)", 1)
+	}
 	b.WriteString(greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n")
-	b.WriteString("S: <l> OK [CAPABILITY IMAP4rev1 " + caps + "] x\nC: <s> SELECT INBOX\n")
+	b.WriteString("S: <l> OK [CAPABILITY IMAP4rev1 " + caps + "] x\nC: <s> SELECT INBOX\n" + search)
 	b.WriteString("S: * " + itoa(len(uids)) + " EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 4000000000] x\n")
-	b.WriteString("S: <s> OK [READ-WRITE] x\n" + lists)
+	b.WriteString("S: <s> OK [READ-WRITE] x\n")
 	b.WriteString("S: * SEARCH " + deleted + "\nS: <d> OK x\n")
 	for i, uid := range uids {
 		b.WriteString("S: * " + itoa(i+1) + " FETCH (UID " + uid + " RFC822.SIZE 100)\n")
@@ -60,6 +66,7 @@ type session struct {
 	ctx context.Context
 	b   *Backend
 	up  *imapscript.Server
+	log strings.Builder // of the calls with ctx
 }
 
 // forbidden are commands that remove what nobody marked, set flags unasked, or
@@ -75,6 +82,9 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 		synctest.Test(t, func(t *testing.T) {
 			var up *imapscript.Server
 			t.Cleanup(func() {
+				if up == nil {
+					return // a script with a mistake
+				}
 				for _, cmd := range up.Commands() {
 					if forbidden.MatchString(cmd) {
 						t.Errorf("the upstream got %q", cmd)
@@ -85,7 +95,8 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 				}
 			})
 			up = imapscript.New(t, script, serverOptions...)
-			s := &session{T: t, ctx: t.Context(), up: up, b: backend(t, opts)}
+			s := &session{T: t, up: up, b: backend(t, opts)}
+			s.ctx = proxy.WithLogger(t.Context(), slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 			s.b.dial = up.Dial
 			f(s)
 		})
@@ -158,6 +169,12 @@ func (s *session) text(body proxy.Body, err error) string {
 	}
 	body.Close()
 	return b.String()
+}
+
+// after lets d pass, and what then happens.
+func (s *session) after(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
 }
 
 // fails wants an error with code whose public text is ours, and returns it.

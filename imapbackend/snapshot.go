@@ -29,30 +29,26 @@ type entry struct {
 	octets int64 // -1: not told
 }
 
-// takeSnapshot lists the selected mailbox (requirements I-SNAP-1 to 4).
-func (u *upstream) takeSnapshot(ctx context.Context) (*snapshot, error) {
+// takeSnapshot reads the listing that was sent with SELECT (requirements
+// I-SNAP-1 to 4, 7).
+func (u *upstream) takeSnapshot(ctx context.Context, f flight) (*snapshot, error) {
 	mb := u.conn.Mailbox()
 	s := &snapshot{uidValidity: mb.UIDValidity, mailbox: u.opts.Mailbox, maxLine: u.maxLine()}
-	if mb.Exists > 0 {
-		entries, deleted, err := u.list(ctx, mb.Exists)
-		if err != nil {
-			return nil, err
-		}
-		s.deleted = deleted
-		s.messages = make([]proxy.Message, 0, len(entries))
-		for _, e := range entries {
-			switch _, isDeleted := slices.BinarySearch(deleted, e.uid); {
-			case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
-				// arrived after SELECT: the next session's
-			case unsized(e):
-				s.hidden = append(s.hidden, e.uid) // expunged, most likely
-			case isDeleted && !u.opts.ShowDeleted:
-				s.hidden = append(s.hidden, e.uid)
-			default:
-				s.messages = append(s.messages, proxy.Message{UID: e.uid, Octets: e.octets})
-			}
-		}
+	l := listing{entries: make([]entry, 0, f.expect(mb))}
+	if err := u.read(ctx, &l, f.search, f.fetch); err != nil {
+		return nil, err
 	}
+	deleted, err := expandRanges(l.ranges, max(mb.Exists, u.conn.Mailbox().Exists))
+	if err != nil {
+		return nil, setupError(err)
+	}
+	s.deleted = deleted
+	all, err := u.current(ctx, f, mb, &l)
+	if err != nil {
+		return nil, err
+	}
+	s.hidden = l.vanished
+	s.show(all, u.opts.ShowDeleted)
 	if mb.UIDNotSticky || mb.UIDValidity == 0 {
 		if err := u.hashUniqueIDs(ctx, s); err != nil {
 			return nil, err
@@ -61,50 +57,70 @@ func (u *upstream) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	return s, nil
 }
 
-// list returns all messages of the mailbox in ascending order of UID, each
-// with its size unless it has been expunged meanwhile, and the UIDs flagged
-// \Deleted.
-func (u *upstream) list(ctx context.Context, exists uint32) ([]entry, []uint32, error) {
-	const search, fetch = "UID SEARCH DELETED", "UID FETCH 1:* (UID RFC822.SIZE)"
-	l := listing{entries: make([]entry, 0, min(exists, 1<<20))}
-	if err := u.conn.Start(search); err != nil {
-		return nil, nil, u.lost(atList, err)
+// show makes the messages of the snapshot from all that there are. The slice
+// is shared where all are shown.
+func (s *snapshot) show(all []proxy.Message, deletedToo bool) {
+	if len(s.deleted) == 0 || deletedToo {
+		s.messages = all
+		return
 	}
-	if err := u.conn.Start(fetch); err != nil {
-		return nil, nil, u.lost(atList, err)
-	}
-	var results []wire.Status
-	for len(results) < 2 {
-		ev, err := u.conn.Next()
-		if err != nil {
-			u.trace(ctx, fetch, wire.Status{}, err)
-			return nil, nil, u.lost(atList, err)
-		}
-		if ev.Kind == wire.Done {
-			results = append(results, u.conn.Result())
+	s.messages = make([]proxy.Message, 0, len(all))
+	for _, msg := range all {
+		if _, isDeleted := slices.BinarySearch(s.deleted, msg.UID); isDeleted {
+			s.hidden = append(s.hidden, msg.UID)
 			continue
 		}
-		l.add(ev)
+		s.messages = append(s.messages, msg)
 	}
-	for i, op := range []string{search, fetch} {
-		u.trace(ctx, op, results[i], nil)
-		// An empty mailbox may refuse the listing: somebody was faster.
+	slices.Sort(s.hidden)
+}
+
+// list asks for the whole listing, in a flight of its own.
+func (u *upstream) list(ctx context.Context, l *listing) error {
+	if err := u.conn.Start(fetchAll); err != nil {
+		return u.lost(atList, err)
+	}
+	return u.read(ctx, l, fetchAll)
+}
+
+// read reads the answers to the last commands of ours, ops, into l.
+func (u *upstream) read(ctx context.Context, l *listing, ops ...string) error {
+	results, err := u.answers(ctx, ops, l.add)
+	if err != nil {
+		return u.lost(atList, err)
+	}
+	for i, op := range ops {
+		// An empty mailbox may refuse the listing.
 		if !results[i].OK() && u.conn.Mailbox().Exists > 0 {
-			return nil, nil, u.failed(atList, op, results[i], nil)
+			return u.failed(atList, op, results[i], nil)
 		}
 	}
-	deleted, err := expandRanges(l.ranges, exists)
-	if err != nil {
-		return nil, nil, setupError(err)
-	}
+	return nil
+}
+
+// whole turns a listing of everything into messages: all of them, each once,
+// in ascending order of UID, with their sizes. Messages above the UIDNEXT of
+// SELECT belong to the next session.
+func (u *upstream) whole(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	entries := l.sorted()
 	n := uint32(len(entries))
 	if l.expunged || n != u.conn.Mailbox().Exists || slices.ContainsFunc(entries, unsized) {
+		var err error
 		if entries, err = u.complete(ctx, entries); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return entries, deleted, nil
+	all := make([]proxy.Message, 0, len(entries))
+	for _, e := range entries {
+		switch {
+		case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
+		case unsized(e):
+			l.vanished = append(l.vanished, e.uid) // expunged, most likely
+		default:
+			all = append(all, proxy.Message{UID: e.uid, Octets: e.octets})
+		}
+	}
+	return all, nil
 }
 
 func unsized(e entry) bool { return e.octets < 0 }
@@ -116,7 +132,8 @@ type listing struct {
 	entries  []entry
 	halves   map[uint32]entry // by sequence number: UID or size is missing
 	ranges   []uidRange
-	expunged bool // messages were, meanwhile: their number proves nothing
+	expunged bool     // messages were, meanwhile: their number proves nothing
+	vanished []uint32 // told of, without a size to the end
 }
 
 func (l *listing) add(ev wire.Event) {
@@ -246,24 +263,19 @@ func subtract(present []uint32, entries []entry) []uint32 {
 }
 
 // collect runs a command of ours and hands over the events of its answer.
-func (u *upstream) collect(ctx context.Context, cmd string, add func(wire.Event)) (wire.Status, error) {
-	err := u.conn.Start(cmd)
-	for err == nil {
-		var ev wire.Event
-		if ev, err = u.conn.Next(); err == nil {
-			if ev.Kind == wire.Done {
-				break
-			}
-			add(ev)
-		}
+func (u *upstream) collect(ctx context.Context, cmd string, each func(wire.Event)) (wire.Status, error) {
+	if err := u.conn.Start(cmd); err != nil {
+		return wire.Status{}, err
 	}
-	status := u.conn.Result()
-	u.trace(ctx, cmd, status, err)
-	return status, err
+	results, err := u.answers(ctx, []string{cmd}, each)
+	if err != nil {
+		return wire.Status{}, err
+	}
+	return results[0], nil
 }
 
 func (u *upstream) noop(ctx context.Context) error {
-	_, err := u.execute(ctx, "NOOP", 0, u.client.Noop)
+	_, err := u.execute(ctx, "NOOP", u.client.Noop)
 	return err
 }
 
@@ -288,8 +300,13 @@ func (u *upstream) search(ctx context.Context, ph phase, criteria string) ([]uid
 // mailbox and match key, "" for all. What a server answers beyond uids does
 // not count.
 func (u *upstream) searchAmong(ctx context.Context, ph phase, uids []uint32, key string) ([]uint32, error) {
+	return u.searchSets(ctx, ph, uids, uidSets(uids, nil, u.maxLine()-setFrame), key)
+}
+
+// searchSets is searchAmong with uids written as sets already.
+func (u *upstream) searchSets(ctx context.Context, ph phase, uids []uint32, sets []uidSet, key string) ([]uint32, error) {
 	found := make(map[uint32]bool)
-	for _, set := range uidSets(uids, nil, u.maxLine()-64) {
+	for _, set := range sets {
 		criteria := "UID " + set.text
 		if key != "" {
 			criteria += " " + key

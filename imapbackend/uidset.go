@@ -5,6 +5,9 @@ import (
 	"strconv"
 )
 
+// setFrame is the most that a command has around its set, in octets.
+const setFrame = len("P1000000 UID SEARCH RETURN (ALL) UID  UNDELETED")
+
 // uidSet is one sequence-set of a command and the UIDs it stands for.
 type uidSet struct {
 	text string
@@ -14,8 +17,9 @@ type uidSet struct {
 // uidSets writes uids, ascending, as sequence-sets of at most maxLen octets.
 // A range is used only where no UID of others, ascending, lies inside: what a
 // command is to leave alone is never within its set (requirement I-DEL-3). A
-// UID that no message has does no harm there, since UIDs are not used again.
-// Without others only consecutive UIDs make a range.
+// UID that no message has does no harm there, since UIDs are not used again;
+// it is taken in where that makes the set shorter. Without others only
+// consecutive UIDs make a range.
 func uidSets(uids, others []uint32, maxLen int) []uidSet {
 	var sets []uidSet
 	var text []byte
@@ -56,6 +60,9 @@ func rangeLen(uids, others []uint32) int {
 		}
 		n++
 	}
+	if n == 2 && uids[1] != uids[0]+1 {
+		return 1 // "7,27" is no longer than "7:27"
+	}
 	return n
 }
 
@@ -70,5 +77,5 @@ func (m *maildrop) sets(uids []uint32) []uidSet {
 		}
 	}
 	slices.Sort(others)
-	return uidSets(uids, others, m.maxLine-len("P1000000 UID STORE  +FLAGS.SILENT (\\Deleted)"))
+	return uidSets(uids, others, m.maxLine-setFrame)
 }

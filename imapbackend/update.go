@@ -41,7 +41,8 @@ func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
 		return &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoPlus,
 			Err: errors.New("imap: the upstream lacks UIDPLUS and the policy is to refuse")}
 	}
-	flagged, fault, err := m.remove(ctx, marked, uidplus)
+	sets := m.sets(marked)
+	flagged, fault, err := m.remove(ctx, sets, uidplus)
 	if err != nil {
 		return notRemoved(err)
 	}
@@ -49,11 +50,14 @@ func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
 	if !uidplus {
 		key = "UNDELETED"
 	}
-	rest, err := m.u.searchAmong(ctx, atUpdate, marked, key)
+	rest, err := m.u.searchSets(ctx, atUpdate, marked, sets, key)
 	switch {
 	case err != nil:
 		return notRemoved(err)
 	case len(rest) == 0:
+		if uidplus {
+			m.u.backend.forget(m.key, marked)
+		}
 		return nil
 	}
 	if uidplus {
@@ -82,17 +86,17 @@ func notRemoved(err error) error {
 	return e
 }
 
-// remove flags and expunges the marked messages. It returns those that it has
+// remove flags and expunges the messages of sets. It returns those that it has
 // flagged and the first refusal, which does not end it; err is a lost
 // connection, which does.
-func (m *maildrop) remove(ctx context.Context, marked []uint32, expunge bool) (flagged []uint32, fault *proxy.Error, err error) {
+func (m *maildrop) remove(ctx context.Context, sets []uidSet, expunge bool) (flagged []uint32, fault *proxy.Error, err error) {
 	u := m.u
 	refused := func(op string, status wire.Status) {
 		if fault == nil {
 			fault = u.failed(atUpdate, op, status, nil)
 		}
 	}
-	for _, set := range m.sets(marked) {
+	for _, set := range sets {
 		status, err := u.store(ctx, set.text, `+FLAGS.SILENT (\Deleted)`)
 		if err != nil {
 			return nil, nil, u.failed(atUpdate, "STORE", status, err)
@@ -150,7 +154,7 @@ func (u *upstream) expunge(ctx context.Context, set string) (wire.Status, error)
 
 func (u *upstream) uidCommand(ctx context.Context, name, args string) (wire.Status, error) {
 	cmd := &commands.Uid{Cmd: &imap.Command{Name: name, Arguments: []any{imap.RawString(args)}}}
-	return u.execute(ctx, "UID "+name+" "+args, 0, func() error {
+	return u.execute(ctx, "UID "+name+" "+args, func() error {
 		_, err := u.client.Execute(cmd, nil)
 		return err
 	})

@@ -23,7 +23,7 @@ import (
 	"popgate/imapbackend/dovecottest"
 )
 
-const clientTimeout = 2 * time.Minute // for one run of a client program
+const clientTimeout = 4 * time.Minute // for one run of a client program, on a busy machine
 
 // packages are the Debian packages of the client programs.
 var packages = map[string]string{
@@ -196,6 +196,7 @@ func mustRead(t testing.TB, file string) []byte {
 // P-RETR-1, P-RETR-2, P-RETR-3, P-RESP-2, P-AUTH-2 (curl sends AUTH PLAIN
 // without initial response), I-FETCH-1
 func TestCurl(t *testing.T) {
+	t.Parallel()
 	m := newMaildrop(t)
 	dir := clientDir(t)
 	// One URL for each message; curl makes a session, or more, of them.
@@ -226,6 +227,7 @@ type poplibResult struct {
 // P-STAT-1, P-LIST-1, P-LIST-2, P-LIST-3, P-UIDL-1, P-UIDL-2, P-RETR-3,
 // P-TOP-1, P-TOP-2, P-TOP-3, P-CAPA-1, I-SIZE-1, I-UIDL-1
 func TestPoplib(t *testing.T) {
+	t.Parallel()
 	m := newMaildrop(t)
 	dir := clientDir(t)
 	script := filepath.Join(dir, "walk.py")

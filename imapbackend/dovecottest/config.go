@@ -105,8 +105,9 @@ service imap-login {
 `, name, group)
 }
 
-// configuration is dovecot.conf with words in capitals for what differs. Login
-// failures cost no time: neither the delay nor the penalty by address applies.
+// configuration is dovecot.conf with words in capitals for what differs. A
+// failed login costs what Dovecot cannot do without, half a second at most:
+// neither its delay nor its penalty by address applies.
 const configuration = `
 base_dir = DIR/run
 state_dir = DIR/state

@@ -8,7 +8,7 @@
 // name exists; the password is Password.
 //
 // What Dovecot 2.3 does to a message that is appended, and Stored repeats: a
-// bare LF becomes CRLF, NUL becomes 0x80, one CR just before a line end or at
+// bare LF becomes CRLF, IMAP shows NUL as 0x80, one CR just before a line end or at
 // the end of the message is dropped, all other octets stay, and a final line
 // end is not added. A message of no octets is refused.
 //

@@ -19,13 +19,18 @@ type Conn struct {
 	reader
 	net.Conn
 
-	pending []string // tags of commands of ours in flight, oldest first
-	tagged  int      // number of the last tag
+	pending []int    // numbers of our commands in flight, oldest first
+	started int      // number of the last one
+	base    int      // number of the first one of results
+	results []Status // of our commands since none was in flight
+	queued  []byte   // of our commands, what has not been sent
+	behind  []byte   // to be sent right behind go-imap's command
 	chatter int64    // octets of lines since the last command
 
 	status  Status   // the last tagged status
 	last    Status   // the last untagged status
 	notice  Status   // the last untagged NO or BYE since the command began
+	alerts  []Status // not taken yet
 	caps    []string // as last told
 	mailbox Mailbox
 	fetch   fetchState
@@ -116,6 +121,14 @@ func (c *Conn) Result() Status {
 // Notice returns the last untagged NO or BYE since the last command began.
 func (c *Conn) Notice() Status { return c.notice }
 
+// TakeAlerts returns what the server wants to be read by people since the last
+// call: statuses with the code ALERT, and with CONTACTADMIN those that are OK.
+func (c *Conn) TakeAlerts() []Status {
+	alerts := c.alerts
+	c.alerts = nil
+	return alerts
+}
+
 // Greeting reads the greeting.
 func (c *Conn) Greeting() (Status, error) {
 	word, err := c.first()
@@ -158,89 +171,55 @@ func (c *Conn) Upgrade(handshake func(net.Conn) (net.Conn, error)) error {
 	return nil
 }
 
-// Start sends a command of ours, without its tag and line end. Several may be
-// in flight; Next reads the answers. cmd must be free of user input that has
-// not been made safe.
+// Start begins a command of ours, without its tag and line end. It is sent
+// with the next call of Next, so that commands which do not wait for each
+// other's answers share a flight. cmd must be free of user input that has not
+// been made safe.
 func (c *Conn) Start(cmd string) error {
-	return c.send(c.tag() + " " + cmd + "\r\n")
+	c.queue(c.tag() + " " + cmd + "\r\n")
+	return c.Err()
 }
 
-// tag makes the tag of one more command in flight.
+// Started returns the number of the last command of ours, counted from 1.
+func (c *Conn) Started() int { return c.started }
+
+// ResultOf returns the status of our command with that number, as Result does:
+// the zero Status if it has not come, or is that of an earlier flight.
+func (c *Conn) ResultOf(number int) Status {
+	if i := number - c.base; i >= 0 && i < len(c.results) {
+		return c.results[i]
+	}
+	return Status{}
+}
+
+// Pending reports whether commands of ours are in flight.
+func (c *Conn) Pending() bool { return len(c.pending) > 0 }
+
+// tag makes the tag of one more command in flight: P and its number.
 func (c *Conn) tag() string {
+	c.started++
 	if len(c.pending) == 0 {
 		c.notice, c.chatter, c.continuations = Status{}, 0, 0
+		c.base, c.results = c.started, c.results[:0]
 	}
-	c.tagged++
-	tag := "P" + strconv.Itoa(c.tagged)
-	c.pending = append(c.pending, tag)
-	return tag
+	c.pending = append(c.pending, c.started)
+	c.results = append(c.results, Status{})
+	return "P" + strconv.Itoa(c.started)
 }
 
-// StartLogin is Start for LOGIN with strings of any octets but NUL: quoted
-// where that is possible, else as literals (RFC 7888), each of which waits for
-// the server's word unless lit says that it takes them unasked. A refusal in
-// between ends the command; Drain returns it.
-func (c *Conn) StartLogin(user, password string, lit Literals) error {
-	line := c.tag() + " LOGIN"
-	for _, s := range []string{user, password} {
-		line += " "
-		if Quotable(s) {
-			line += Quote(s)
-			continue
-		}
-		if lit == AnyLiterals || lit == ShortLiterals && len(s) <= 4096 {
-			line += "{" + strconv.Itoa(len(s)) + "+}\r\n" + s
-			continue
-		}
-		if err := c.send(line + "{" + strconv.Itoa(len(s)) + "}\r\n"); err != nil {
-			return err
-		}
-		c.continuations = 1
-		for {
-			ev, err := c.Next()
-			if err != nil {
-				return err
-			}
-			if ev.Kind == Done {
-				return nil // refused: the caller sees the status in Result
-			}
-			if ev.Kind == Continue {
-				break
-			}
-		}
-		line = s
+func (c *Conn) queue(s string) { c.queued = append(c.queued, s...) }
+
+// flush sends what is queued.
+func (c *Conn) flush() error {
+	if len(c.queued) == 0 {
+		return nil
 	}
-	return c.send(line + "\r\n")
-}
-
-// Literals says which literals a server takes without being asked first
-// (RFC 7888).
-type Literals int
-
-// None, those of up to 4096 octets (LITERAL-), or any (LITERAL+).
-const (
-	NoLiterals Literals = iota
-	ShortLiterals
-	AnyLiterals
-)
-
-var quoteEscape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
-
-// Quote returns s as a quoted string; s must be Quotable.
-func Quote(s string) string { return `"` + quoteEscape.Replace(s) + `"` }
-
-// Quotable reports whether s may stand in a quoted string: printable ASCII of
-// a moderate length.
-func Quotable(s string) bool {
-	return len(s) <= 1024 && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
-}
-
-func (c *Conn) send(s string) error {
 	if err := c.Err(); err != nil {
 		return err
 	}
-	_, err := c.Write([]byte(s))
-	return err
+	p := c.queued
+	c.queued = nil
+	return c.write(p)
 }
 
 // Run sends a command of ours and reads its answer, giving up what data it
@@ -264,11 +243,15 @@ func (c *Conn) Drain() (Status, error) {
 }
 
 // Begin hands the reading to go-imap's goroutine for one command, which the
-// caller executes next. continuations is the number of continuation requests
-// that the command may bring.
-func (c *Conn) Begin(continuations int) {
+// caller executes next. It must be one that no continuation request answers.
+// The commands of ours in behind follow it in the same flight; when go-imap has
+// its answer, Next reads theirs.
+func (c *Conn) Begin(behind ...string) {
+	for _, cmd := range behind {
+		c.behind = append(c.behind, c.tag()+" "+cmd+"\r\n"...)
+	}
 	c.notice, c.status, c.chatter = Status{}, Status{}, 0
-	c.continuations = continuations
+	c.continuations = 0
 	c.mu.Lock()
 	c.controlTag = ""
 	c.mu.Unlock()
@@ -317,6 +300,10 @@ func (c *Conn) rewrite() error {
 	case Continue:
 		c.out = append(append(c.out, "+ "...), plain(ev.Text)...)
 	case Done:
+		if ev.Command != 0 { // one of ours that was given up
+			c.status = Status{}
+			return nil
+		}
 		c.control = false
 		c.release()
 		c.out = appendStatus(c.out, c.status)
@@ -365,8 +352,8 @@ func appendData(dst []byte, ev Event) []byte {
 	return dst
 }
 
-// Write sends octets of a command, all or with an error. The first word after
-// Begin is the tag of go-imap's command.
+// Write sends what go-imap has to say: a command, in one or several pieces, and
+// what is to go behind it. The first word after Begin is the command's tag.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	if c.controlTag == "" {
@@ -374,12 +361,24 @@ func (c *Conn) Write(p []byte) (int, error) {
 		c.controlTag = string(tag)
 	}
 	c.mu.Unlock()
-	c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // if this fails, so does Write
-	n, err := c.Conn.Write(p)
-	if err != nil {
-		return n, c.Fail(fmt.Errorf("imap: send command: %w", err))
+	flight := p
+	if len(c.behind) > 0 && len(p) > 0 && p[len(p)-1] == '\n' {
+		flight = slices.Concat(p, c.behind)
+		c.behind = nil
 	}
-	return n, nil
+	if err := c.write(flight); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// write sends p, all or with an error.
+func (c *Conn) write(p []byte) error {
+	c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // if this fails, so does Write
+	if _, err := c.Conn.Write(p); err != nil {
+		return c.Fail(fmt.Errorf("imap: send command: %w", err))
+	}
+	return nil
 }
 
 // Fail ends the connection because of err and returns the first cause, which
@@ -421,16 +420,19 @@ func (c *Conn) SetDeadline(time.Time) error      { return nil }
 func (c *Conn) SetReadDeadline(time.Time) error  { return nil }
 func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
 
-// checkTag makes sure that tag is that of a command in flight.
-func (c *Conn) checkTag(tag []byte) error {
-	if i := slices.Index(c.pending, string(tag)); i >= 0 {
-		c.pending = slices.Delete(c.pending, i, i+1)
-		return nil
+// checkTag makes sure that tag is that of a command in flight and returns the
+// command's number, 0 for go-imap's.
+func (c *Conn) checkTag(tag []byte) (int, error) {
+	for i, number := range c.pending {
+		if string(tag) == "P"+strconv.Itoa(number) {
+			c.pending = slices.Delete(c.pending, i, i+1)
+			return number, nil
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.control && c.controlTag == string(tag) {
-		return nil
+		return 0, nil
 	}
-	return violation("a response that starts with %q", tag)
+	return 0, violation("a response that starts with %q", tag)
 }

@@ -3,10 +3,10 @@
 //
 // go-imap buffers each literal whole, parses a listing at many times the cost
 // of reading it, and one malformed line panics in its own goroutine and takes
-// the process down. So it runs the dialogue only (authentication, SELECT,
-// STORE, EXPUNGE, NOOP, LOGOUT), and what it reads is not the server's octets
-// but the few responses it needs, written anew by this package from what it
-// has parsed itself. Message data, listings and search results never reach it.
+// the process down. So it runs the dialogue only (SELECT, STORE, EXPUNGE, NOOP,
+// LOGOUT), and what it reads is not the server's octets but the few responses
+// it needs, written anew by this package from what it has parsed itself.
+// Credentials, message data, listings and search results never reach it.
 //
 // # Who reads the socket
 //

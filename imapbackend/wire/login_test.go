@@ -61,7 +61,7 @@ func TestStartLogin(t *testing.T) {
 func TestByeBeforeStatus(t *testing.T) {
 	c := New(&stream{in: crlf("* BYE [LIMIT] x\nabc NO [AUTHENTICATIONFAILED] no\n"), step: 7}, time.Minute)
 	defer c.Close()
-	c.Begin(0)
+	c.Begin()
 	io.WriteString(c, "abc NOOP\r\n")
 	p := make([]byte, 100)
 	n, err := c.Read(p)

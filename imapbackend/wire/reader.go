@@ -22,6 +22,9 @@ const (
 	// command, so that a server cannot keep a session busy for ever with them.
 	MaxChatter = 64 << 20
 
+	// maxAlerts bounds the alerts that are kept.
+	maxAlerts = 8
+
 	// bufferSize is the size of the one buffer that all data pass through.
 	bufferSize = 64 << 10
 

@@ -39,9 +39,10 @@ const (
 
 // Event is one thing that the upstream has said.
 type Event struct {
-	Kind Kind
-	Seq  uint32
-	UID  uint32 // 0: not told
+	Kind    Kind
+	Command int // of Done: our command's number, counted from 1 by Start
+	Seq     uint32
+	UID     uint32 // 0: not told
 
 	// Octets is RFC822.SIZE for Fetch, -1 where it was not told, and the
 	// length of the data for Body.
@@ -75,6 +76,9 @@ type searchState struct {
 // Next reads the next event of the commands in flight. After an error, which
 // is the cause of the loss, the connection is gone.
 func (c *Conn) Next() (Event, error) {
+	if err := c.flush(); err != nil {
+		return Event{}, err
+	}
 	ev, err := c.event()
 	if err != nil {
 		return Event{}, c.Fail(err)
@@ -112,7 +116,8 @@ func (c *Conn) response() (Event, error) {
 		c.text, err = c.line(c.text[:0], false)
 		return Event{Kind: Continue, Text: string(bytes.TrimSpace(c.text))}, err
 	}
-	if err := c.checkTag(word); err != nil {
+	number, err := c.checkTag(word)
+	if err != nil {
 		return Event{}, err
 	}
 	tag := string(word)
@@ -122,8 +127,10 @@ func (c *Conn) response() (Event, error) {
 	if !isStatus(word) {
 		return Event{}, violation("status %q", word)
 	}
-	c.status, err = c.readStatus(tag, string(word))
-	return Event{Kind: Done}, err
+	if c.status, err = c.readStatus(tag, string(word)); err == nil && number > 0 {
+		c.results[number-c.base] = c.Result()
+	}
+	return Event{Kind: Done, Command: number}, err
 }
 
 // first reads the first word of a response as it is, and the blank behind it.
@@ -249,6 +256,11 @@ func (c *Conn) readStatus(tag, word string) (Status, error) {
 		c.mu.Lock()
 		c.bye = &ByeError{s}
 		c.mu.Unlock()
+	}
+	if s.Code == "ALERT" || s.Code == "CONTACTADMIN" && word == "OK" {
+		if len(c.alerts) < maxAlerts {
+			c.alerts = append(c.alerts, s)
+		}
 	}
 	c.note(s)
 	return s, nil

@@ -249,7 +249,7 @@ func noop(t testing.TB, reply string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Begin(0)
+	c.Begin()
 	cl.Noop()
 	err = c.Err()
 	c.Close()
@@ -289,7 +289,7 @@ func TestRewrite(t *testing.T) {
 		"abc OK [READ-WRITE] done\x01\n")
 	c := New(&stream{in: in, step: 5}, time.Minute)
 	defer c.Close()
-	c.Begin(0)
+	c.Begin()
 	io.WriteString(c, "abc NOOP\r\n")
 	var got []byte
 	for !bytes.Contains(got, []byte("abc OK")) || !bytes.HasSuffix(got, []byte("\r\n")) {
@@ -307,6 +307,55 @@ func TestRewrite(t *testing.T) {
 	if m := c.Mailbox(); m.Exists != 3 || m.UIDValidity != 7 {
 		t.Errorf("mailbox: %+v", m)
 	}
+}
+
+// Commands of ours share a flight with go-imap's, behind it; each gets its own
+// answer.
+func TestFlight(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	sent := make(chan string, 1)
+	go func() {
+		buf := make([]byte, 1000)
+		n, _ := far.Read(buf)
+		sent <- string(buf[:n])
+		fields := strings.Fields(string(buf[:n]))
+		fmt.Fprintf(far, "* 7 EXISTS\r\n%s OK [READ-WRITE] x\r\n* SEARCH 3\r\nP1 OK y\r\nP2 NO z\r\n", fields[0])
+	}()
+	c := New(near, time.Minute)
+	c.caps = []string{"IMAP4REV1"}
+	c.Offer()
+	cl, err := client.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Begin("UID SEARCH DELETED", "UID FETCH 1:* UID")
+	if err := cl.Noop(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(<-sent, "\r\n"); got != 3 {
+		t.Errorf("%d lines in the flight", got)
+	}
+	if got := c.Result(); got.Code != "READ-WRITE" {
+		t.Errorf("result of go-imap's command: %v", got)
+	}
+	var got []string
+	for len(c.pending) > 0 {
+		ev, err := c.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(ev.Kind, ev.Command, ev.Low, c.status.Type))
+	}
+	want := []string{fmt.Sprint(Search, 0, 3, "OK"), fmt.Sprint(Data, 0, 0, "OK"), fmt.Sprint(Done, 1, 0, "OK"), fmt.Sprint(Done, 2, 0, "NO")}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if one, two := c.ResultOf(1), c.ResultOf(2); one.Type != "OK" || two.Type != "NO" || c.ResultOf(3).Type != "" {
+		t.Errorf("results %v, %v", one, two)
+	}
+	c.Close()
+	<-cl.LoggedOut()
 }
 
 // A message passes through one buffer: no allocation that grows with it

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// delayWindow is how many octets may be on their way in one direction. It must
+// exceed bandwidth times delay, or it would throttle.
+const delayWindow = 32 << 20
+
+// delayProxy stands for a network between the gateways and the upstream: it
+// forwards connections and adds a fixed delay. Any number of octets up to
+// delayWindow is on its way at a time, so pipelining and bandwidth survive;
+// slow start and loss are not imitated.
+type delayProxy struct {
+	rtt  time.Duration // half of it for each direction
+	dial func() (net.Conn, error)
+	log  progress
+}
+
+func delayCommand() *cobra.Command {
+	var listen, to string
+	rtt := 20 * time.Millisecond
+	cmd := &cobra.Command{
+		Use:   "delay --listen ADDR --to ADDR",
+		Short: "Forward TCP connections over a network that is slower",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := net.Listen("tcp", listen)
+			if err != nil {
+				return err
+			}
+			d := &delayProxy{rtt, func() (net.Conn, error) { return net.Dial("tcp", to) }, progress{cmd.ErrOrStderr()}}
+			d.log.printf("delay: %s to %s, round trip %v", l.Addr(), to, rtt)
+			return d.serve(l)
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "", "`ADDR`ess to listen on")
+	cmd.Flags().StringVar(&to, "to", "", "`ADDR`ess to forward to")
+	cmd.Flags().DurationVar(&rtt, "rtt", rtt, "round trip to add")
+	_ = cmd.MarkFlagRequired("listen") // fails for unknown flags only
+	_ = cmd.MarkFlagRequired("to")
+	return cmd
+}
+
+// serve forwards connections until the listener fails.
+func (d *delayProxy) serve(l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go d.forward(c)
+	}
+}
+
+// forward serves one connection and closes it.
+//
+// The kernel has completed the client's handshake at once. On a real network
+// connect takes one round trip, and the server accepts half a round trip later:
+// what the client sends first is held back by the former, and the server is
+// dialled after both.
+func (d *delayProxy) forward(client net.Conn) {
+	outward := newDelayLine(d.rtt/2, time.Now().Add(d.rtt))
+	var wg sync.WaitGroup
+	wg.Go(func() { outward.fill(client) })
+	defer wg.Wait()
+	defer func() { _ = client.Close() }() // ends that reader
+	time.Sleep(d.rtt + d.rtt/2)
+	server, err := d.dial()
+	if err != nil {
+		d.log.printf("delay: %v", err)
+		outward.abandon()
+		return
+	}
+	inward := newDelayLine(d.rtt/2, time.Now())
+	wg.Go(func() { inward.fill(server) })
+	var writers sync.WaitGroup
+	writers.Go(func() { outward.drain(server, client) })
+	writers.Go(func() { inward.drain(client, server) })
+	writers.Wait()
+	_ = server.Close() // ends the other reader; both directions are done
+}
+
+// delayLine carries octets of one direction. fill and drain run in a goroutine
+// each.
+type delayLine struct {
+	delay   time.Duration
+	opening time.Time // before which nothing sets out
+
+	mu      sync.Mutex
+	changed sync.Cond
+	chunks  []chunk
+	octets  int  // in chunks
+	ended   bool // nothing more comes in
+	broken  bool // nothing more goes out
+}
+
+// chunk is what one read has brought.
+type chunk struct {
+	due  time.Time
+	data []byte
+}
+
+func newDelayLine(delay time.Duration, opening time.Time) *delayLine {
+	l := &delayLine{delay: delay, opening: opening}
+	l.changed.L = &l.mu
+	return l
+}
+
+// fill reads from src until that ends or the line is abandoned. What it reads
+// stays where it is until it is written: the proxy takes its processor time from
+// what is measured.
+func (l *delayLine) fill(src net.Conn) {
+	const slab, least = 256 << 10, 16 << 10
+	var buf []byte
+	for {
+		if len(buf) < least {
+			buf = make([]byte, slab)
+		}
+		n, err := src.Read(buf)
+		if !l.push(buf[:n], err != nil) {
+			return
+		}
+		buf = buf[n:]
+	}
+}
+
+// push puts octets, which it keeps, on the line when there is room, and reports
+// whether more may come.
+func (l *delayLine) push(b []byte, last bool) bool {
+	due := time.Now()
+	if due.Before(l.opening) {
+		due = l.opening
+	}
+	due = due.Add(l.delay)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.octets >= delayWindow && !l.broken {
+		l.changed.Wait()
+	}
+	if len(b) > 0 {
+		l.chunks = append(l.chunks, chunk{due, b})
+		l.octets += len(b)
+	}
+	l.ended = l.ended || last
+	l.changed.Broadcast()
+	return !l.ended && !l.broken
+}
+
+// pop returns the chunks that were put on the line, or none at its end.
+func (l *delayLine) pop() []chunk {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.chunks) == 0 && !l.ended {
+		l.changed.Wait()
+	}
+	chunks := l.chunks
+	l.chunks = nil
+	return chunks
+}
+
+// delivered makes room for as many octets.
+func (l *delayLine) delivered(octets int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.octets -= octets
+	l.changed.Broadcast()
+}
+
+// abandon says that nothing more is taken from the line.
+func (l *delayLine) abandon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.broken = true
+	l.changed.Broadcast()
+}
+
+// drain writes to dst what came from src, each octet when it is due, and then
+// the end of the stream.
+func (l *delayLine) drain(dst, src net.Conn) {
+	for {
+		chunks := l.pop()
+		if len(chunks) == 0 {
+			break
+		}
+		for len(chunks) > 0 {
+			time.Sleep(time.Until(chunks[0].due))
+			due, octets := takeDue(&chunks)
+			if _, err := due.WriteTo(dst); err != nil {
+				l.abandon()
+				_ = src.Close() // as the other side has
+				return
+			}
+			l.delivered(octets)
+		}
+	}
+	time.Sleep(l.delay)
+	if half, ok := dst.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // fails only where the other side has closed
+		return
+	}
+	_ = dst.Close()
+}
+
+// takeDue takes the first chunk, and those after it that are due already, for
+// one write.
+func takeDue(chunks *[]chunk) (due net.Buffers, octets int) {
+	const most = 64
+	now := time.Now()
+	for _, c := range *chunks {
+		if len(due) > 0 && (c.due.After(now) || len(due) == most) {
+			break
+		}
+		due = append(due, c.data)
+		octets += len(c.data)
+	}
+	*chunks = (*chunks)[len(due):]
+	return due, octets
+}

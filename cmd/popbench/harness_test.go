@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"popgate/proxy"
+	"popgate/proxy/proxytest"
+)
+
+// testUsers is the number of accounts in each fleet of the tests.
+const testUsers = 4
+
+// testCatalogue is standard in small.
+var testCatalogue = catalogue{
+	lists:  []box{{"list1k", 30, tiny}},
+	mix:    box{"mix2k", 20, mixed},
+	small:  box{"small10k", 30, small},
+	huge:   box{"huge1", 1, mixed},
+	delete: box{"dele5k", 20, tiny},
+	idle:   []int{testUsers},
+}
+
+// testGenerator is one for all tests, since its text takes a while under the race
+// detector.
+var testGenerator = sync.OnceValue(func() *generator { return newGenerator(1) })
+
+// servers are a POP3 server, proxy's own before a mailbox in memory, and an IMAP
+// server for the same mailboxes.
+type servers struct {
+	*proxytest.Backend
+	pop, imap string // addresses
+}
+
+// Login opens NAME's mailbox for NAME@TAG too, as upstream.sh does.
+func (s *servers) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	cred.Username, _, _ = strings.Cut(cred.Username, "@")
+	return s.Backend.Login(ctx, cred)
+}
+
+func startServers(t *testing.T) *servers {
+	t.Helper()
+	s := &servers{Backend: proxytest.NewBackend()}
+	for _, b := range append(testCatalogue.boxes(testUsers), testCatalogue.delete) {
+		s.AddAccount(b.name, password, false)
+	}
+	srv, err := proxy.NewServer(proxy.Options{Backend: s, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pop, imap := listen(t), listen(t)
+	s.pop, s.imap = pop.Addr().String(), imap.Addr().String()
+	served := make(chan error, 1)
+	go func() {
+		served <- srv.Serve(pop, proxy.ListenerOptions{
+			Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-served
+	})
+	go func() {
+		for {
+			c, err := imap.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				if err := s.serveIMAP(c); err != nil && err != io.EOF {
+					fmt.Fprintf(c, "* BYE %v\r\n", err)
+				}
+			}()
+		}
+	}()
+	return s
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// serveIMAP answers the few commands of imapConn.
+func (s *servers) serveIMAP(c net.Conn) error {
+	r := bufio.NewReader(c)
+	user, deleted := "", false
+	fmt.Fprint(c, "* OK ready\r\n")
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		tag, command, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
+		f := strings.Fields(command)
+		switch f[0] {
+		case "LOGIN":
+			user = f[1]
+		case "SELECT":
+			fmt.Fprintf(c, "* FLAGS ()\r\n* %d EXISTS\r\n", len(s.Messages(user)))
+		case "FETCH":
+			n, err := strconv.Atoi(f[1])
+			if err != nil {
+				return err
+			}
+			body := s.Messages(user)[n-1].Body
+			fmt.Fprintf(c, "* %d FETCH (BODY[] {%d}\r\n%s)\r\n", n, len(body), body)
+		case "STORE":
+			deleted = true
+		case "EXPUNGE":
+			for _, m := range s.Messages(user) {
+				if deleted {
+					s.Expunge(user, m.UID)
+				}
+			}
+		case "APPEND":
+			if err := s.append(user, command, r); err != nil {
+				return err
+			}
+		case "LOGOUT":
+		default:
+			return fmt.Errorf("unexpected %q", line)
+		}
+		fmt.Fprintf(c, "%s OK done\r\n", tag)
+	}
+}
+
+// append stores the messages of a MULTIAPPEND whose first line is command.
+func (s *servers) append(user, command string, r *bufio.Reader) error {
+	line := strings.TrimPrefix(command, "APPEND INBOX")
+	for line != "" {
+		size, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(line, " {"), "+}"))
+		if err != nil {
+			return fmt.Errorf("no literal: %q", line)
+		}
+		body := make([]byte, size)
+		if _, err := io.ReadFull(r, body); err != nil {
+			return err
+		}
+		s.Add(user, proxytest.Stored{Body: body})
+		if line, err = r.ReadString('\n'); err != nil {
+			return err
+		}
+		line = strings.TrimRight(line, "\r\n")
+	}
+	return nil
+}
+
+// testSettings are those of a run that takes no time.
+func testSettings(s *servers) settings {
+	return settings{
+		IMAP: s.imap, CopyFrom: s.imap, Seed: 1, Users: testUsers, Duration: 20 * time.Millisecond,
+		Cap: 10 * time.Second, Timeout: 10 * time.Second, Window: 8, Repeat: 2,
+	}
+}
+
+// seededServers has the mailboxes of testCatalogue.
+func seededServers(t *testing.T, g *generator) *servers {
+	t.Helper()
+	s := startServers(t)
+	if err := seedAll(s.imap, g, testCatalogue.boxes(testUsers), progress{io.Discard}); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

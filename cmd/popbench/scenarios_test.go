@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"popgate/proxy"
+	"popgate/proxy/proxytest"
+)
+
+// scenarioFigures are what each scenario reports without the pid of a server.
+var scenarioFigures = map[string][]string{
+	"login.c1":           {figSessions, figPass, figSession, "session p99 ms"},
+	"login.c8":           {figSessions, figPass, figSession, "session p99 ms"},
+	"login.c64":          {figSessions, figPass, figSession, "session p99 ms"},
+	"poll.c16":           {figSessions, figPass, figSession, "session p99 ms"},
+	"list.1k":            {figFirst, figRepeat},
+	"retr.mix2k":         {figMessages, figBytes},
+	"retr.mix2k.pipe":    {figMessages, figBytes},
+	"retr.small10k":      {figMessages, figBytes},
+	"retr.small10k.pipe": {figMessages, figBytes},
+	"top":                {figMessages},
+	"top.pipe":           {figMessages},
+	"huge":               {figBytes, figFirstOctet},
+	"dele":               {"dele s", figQuit, figDeleQuit},
+}
+
+// inSequence leaves out the scenarios whose sessions meet at one account where
+// there are as few accounts as in tests, so that a lock would refuse some.
+func inSequence(s scenario) bool {
+	return s.name != "login.c8" && s.name != "login.c64" && s.name != "poll.c16"
+}
+
+// TestScenarios runs each scenario against a POP3 server that is right.
+func TestScenarios(t *testing.T) {
+	g := testGenerator()
+	s := seededServers(t, g)
+	for _, sc := range scenarios(testCatalogue) {
+		if strings.HasPrefix(sc.name, "idle.") || !inSequence(sc) {
+			continue
+		}
+		e := &env{settings: testSettings(s), ep: endpoint{Name: "test", Addr: s.pop}, gen: g, tag: "new", log: progress{io.Discard}}
+		if err := sc.run(e); err != nil || e.failed > 0 {
+			t.Errorf("%s: %v, %d wrong answers: %v", sc.name, err, e.failed, e.errs)
+		}
+		var names []string
+		for _, m := range e.metrics {
+			if m.Value <= 0 {
+				t.Errorf("%s: %s is %v", sc.name, m.Name, m.Value)
+			}
+			names = append(names, m.Name)
+		}
+		if !slices.Equal(names, scenarioFigures[sc.name]) {
+			t.Errorf("%s: figures %q, want %q", sc.name, names, scenarioFigures[sc.name])
+		}
+	}
+	if left := len(s.Messages("dele5k")); left != 0 {
+		t.Errorf("dele left %d messages", left)
+	}
+}
+
+// TestConcurrentSessions counts sessions; a maildrop in use is a wrong answer.
+func TestConcurrentSessions(t *testing.T) {
+	g := testGenerator()
+	s := seededServers(t, g)
+	e := &env{settings: testSettings(s), ep: endpoint{Name: "test", Addr: s.pop}, gen: g, log: progress{io.Discard}}
+	if err := e.sessions(testUsers/2, pollBox, true); err != nil {
+		t.Fatal(err)
+	}
+	if e.metrics[0].Name != figSessions || e.metrics[0].Value <= 0 {
+		t.Errorf("first figure: %v", e.metrics[0])
+	}
+}
+
+// TestReference copies the message of huge from the upstream.
+func TestReference(t *testing.T) {
+	g := testGenerator()
+	s := seededServers(t, g)
+	e := &env{settings: testSettings(s), ep: endpoint{Name: copied}, gen: g, log: progress{io.Discard}}
+	if err := e.copy(testCatalogue.huge); err != nil {
+		t.Fatal(err)
+	}
+	if len(e.metrics) != 2 || e.metrics[0].Name != figBytes || e.metrics[1].Name != figFirstOctet {
+		t.Errorf("figures: %v", e.metrics)
+	}
+	if err := e.copy(box{"u0000", 1, mixed}); err == nil {
+		t.Error("a message of another size is accepted")
+	}
+}
+
+// TestFaults notices servers that are wrong.
+func TestFaults(t *testing.T) {
+	g := testGenerator()
+	byName := map[string]scenario{}
+	for _, sc := range scenarios(testCatalogue) {
+		byName[sc.name] = sc
+	}
+	for _, c := range []struct {
+		scenario string
+		faults   proxytest.Faults
+		spoil    func(*servers)
+		want     string // in an error
+	}{
+		{scenario: "login.c1", faults: proxytest.Faults{Login: proxy.ErrAuth}, want: "no session succeeded"},
+		{scenario: "list.1k", spoil: func(s *servers) { s.Expunge("list1k", 3) }, want: "29 lines"},
+		{scenario: "retr.small10k", spoil: func(s *servers) { s.Expunge("small10k", 3) }, want: "want 30 messages"},
+		{scenario: "retr.mix2k", faults: proxytest.Faults{Cut: map[uint32]int{2: 500}}, want: "message 2"},
+		{scenario: "retr.mix2k.pipe", spoil: func(s *servers) { s.Messages("mix2k")[4].Body[400] ^= 1 }, want: "message 5"},
+		{scenario: "huge", spoil: func(s *servers) { s.Messages("huge1")[0].Body[400] ^= 1 }, want: "CRC"},
+		{scenario: "dele", faults: proxytest.Faults{Update: errors.New("no")}, want: "QUIT"},
+	} {
+		t.Run(c.scenario, func(t *testing.T) {
+			s := seededServers(t, g)
+			s.SetFaults(c.faults)
+			if c.spoil != nil {
+				c.spoil(s)
+			}
+			e := &env{settings: testSettings(s), ep: endpoint{Name: "test", Addr: s.pop}, gen: g, tag: "new", log: progress{io.Discard}}
+			err := byName[c.scenario].run(e)
+			text := strings.Join(e.errs, "; ")
+			if err != nil {
+				text += err.Error()
+			}
+			if !strings.Contains(text, c.want) {
+				t.Errorf("%q does not tell %q", text, c.want)
+			}
+		})
+	}
+}
+
+// TestSeedAgain writes a mailbox once, and again where it has changed.
+func TestSeedAgain(t *testing.T) {
+	g := testGenerator()
+	s := startServers(t)
+	b := testCatalogue.small
+	seed := func(what string, want bool) {
+		t.Helper()
+		written, err := seedBox(s.imap, g, b)
+		if err != nil || written != want {
+			t.Fatalf("%s: written %v, %v", what, written, err)
+		}
+		if n, err := countMessages(s.imap, b.name); n != b.n || err != nil {
+			t.Fatalf("%s: %d messages, %v", what, n, err)
+		}
+		for i, m := range s.Messages(b.name) {
+			if !bytes.Equal(m.Body, g.message(b, i, nil)) {
+				t.Fatalf("%s: message %d differs", what, i+1)
+			}
+		}
+	}
+	seed("first", true)
+	seed("again", false)
+	s.Expunge(b.name, 7)
+	seed("one less", true)
+}

@@ -1,0 +1,63 @@
+# Shared by upstream.sh and peer.sh: the life of one private Dovecot in $dir.
+
+pidfile=$dir/run/master.pid
+
+fail() { echo "$(basename "$0"): $*" >&2; exit 1; }
+
+alive() { [ -s "$pidfile" ] && kill -0 "$(cat "$pidfile")" 2>/dev/null; }
+
+stop() {
+	alive || return 0
+	pid=$(cat "$pidfile")
+	kill "$pid"
+	i=0
+	while kill -0 "$pid" 2>/dev/null; do
+		i=$((i + 1))
+		[ $i -lt 600 ] || fail "dovecot, process $pid, does not stop"
+		sleep 0.1
+	done
+}
+
+# requirements says what is missing before Dovecot says it less clearly.
+requirements() {
+	[ "$(id -u)" = 0 ] || fail "must run as root: Dovecot changes to the users of its processes and of the mail"
+	command -v dovecot >/dev/null && [ -e /usr/lib/dovecot/pop3 ] ||
+		fail "Dovecot is missing: apt-get install --no-install-recommends dovecot-imapd dovecot-pop3d"
+	command -v openssl >/dev/null || fail "openssl is missing: apt-get install openssl"
+	case $(dovecot --version) in
+	2.3.*) ;;
+	*) fail "needs Dovecot 2.3, as in Debian 12; other versions have another configuration" ;;
+	esac
+}
+
+# prepare makes directories of the mail user below $dir, who must be able to get
+# there.
+prepare() {
+	requirements
+	! alive || fail "already running in $dir"
+	chmod 711 "$dir"
+	at=$dir
+	while [ "$at" != / ]; do
+		at=$(dirname "$at")
+		[ -n "$(find "$at" -maxdepth 0 -perm -o=x)" ] ||
+			fail "the mail user cannot enter $at: choose another WORK directory"
+	done
+	mkdir -p "$dir/run" "$dir/state"
+	for sub in "$@"; do
+		mkdir -p "$dir/$sub"
+		chown 20000:20000 "$dir/$sub"
+	done
+	[ -s "$dir/cert.pem" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
+		-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+		-keyout "$dir/key.pem" -out "$dir/cert.pem" 2>/dev/null
+}
+
+launch() {
+	dovecot -c "$dir/dovecot.conf"
+	i=0
+	until alive; do
+		i=$((i + 1))
+		[ $i -lt 50 ] || fail "dovecot did not start, see $dir/dovecot.log"
+		sleep 0.1
+	done
+}

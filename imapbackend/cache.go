@@ -1,0 +1,160 @@
+package imapbackend
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"popgate/imapbackend/store"
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// cacheSize bounds the listings that are kept in memory, in octets.
+const cacheSize = 64 << 20
+
+const (
+	searchDeleted  = "UID SEARCH DELETED"
+	esearchDeleted = "UID SEARCH RETURN (ALL) DELETED"
+	fetchAll       = "UID FETCH 1:* (UID RFC822.SIZE)"
+)
+
+// flight is the listing that is sent along with SELECT: of everything, or of
+// what is newer than the listing that is remembered (requirement I-SNAP-7).
+type flight struct {
+	search, fetch string
+	key           store.Key
+	cached        store.Listing
+	warm          bool // cached is of use if the mailbox is still the same
+}
+
+func (u *upstream) planFlight(id proxy.Identity) flight {
+	f := flight{
+		search: searchDeleted,
+		fetch:  fetchAll,
+		key:    store.Key{Upstream: id.Upstream, User: id.User, Mailbox: id.Mailbox},
+	}
+	if u.conn.Has("ESEARCH") || u.conn.Has("IMAP4REV2") {
+		f.search = esearchDeleted
+	}
+	if f.cached, f.warm = u.backend.listings.Get(f.key); f.warm {
+		f.fetch = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", f.cached.UIDNext)
+	}
+	return f
+}
+
+// expect is a guess at how many messages the listing tells of.
+func (f flight) expect(mb wire.Mailbox) int {
+	if f.warm {
+		return 16
+	}
+	return int(min(mb.Exists, 1<<20))
+}
+
+// current returns all messages of the mailbox as it is now, from what is
+// remembered and what the flight has told, or by a listing of everything, and
+// remembers them.
+func (u *upstream) current(ctx context.Context, f flight, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
+	var all []proxy.Message
+	var err error
+	if f.warm {
+		all, err = u.extend(ctx, f, mb, l)
+		if err == nil && all == nil {
+			*l = listing{}
+			if mb.Exists > 0 {
+				err = u.list(ctx, l)
+			}
+		}
+	}
+	if err == nil && all == nil {
+		all, err = u.whole(ctx, mb, l)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if mb.UIDNext == 0 || mb.UIDValidity == 0 || mb.UIDNotSticky || len(l.vanished) > 0 {
+		u.backend.listings.Drop(f.key)
+	} else {
+		u.backend.listings.Put(f.key, store.Listing{UIDValidity: mb.UIDValidity, UIDNext: mb.UIDNext, Messages: all})
+	}
+	return all, nil
+}
+
+// extend returns the remembered messages that are still there and those newer,
+// or nil where that cannot be proved to be all. The proof is arithmetic: UIDs
+// only grow and are not used again, so what is below the remembered UIDNEXT
+// can only have become less, and the number of all is told.
+func (u *upstream) extend(ctx context.Context, f flight, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
+	if mb.UIDValidity == 0 || mb.UIDValidity != f.cached.UIDValidity || mb.UIDNotSticky ||
+		mb.UIDNext == 0 || mb.UIDNext < f.cached.UIDNext {
+		return nil, nil
+	}
+	// n:* brings the last message also where that is below n.
+	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return e.uid < f.cached.UIDNext })
+	if slices.ContainsFunc(fresh, unsized) {
+		return nil, nil
+	}
+	old := f.cached.Messages
+	if l.expunged || uint32(len(old)+len(fresh)) != u.conn.Mailbox().Exists {
+		var err error
+		if old, fresh, err = u.stillThere(ctx, old, fresh); err != nil || old == nil {
+			return nil, err
+		}
+	}
+	var all []proxy.Message
+	for _, e := range fresh {
+		if e.uid < mb.UIDNext {
+			all = append(all, proxy.Message{UID: e.uid, Octets: e.octets})
+		}
+	}
+	if len(all) == 0 && old != nil {
+		return old, nil // shared with the store and other sessions
+	}
+	return slices.Concat(old, all, []proxy.Message{}), nil
+}
+
+// stillThere asks which messages there are and returns those of old and fresh
+// among them, or nil if these are not all.
+func (u *upstream) stillThere(ctx context.Context, old []proxy.Message, fresh []entry) ([]proxy.Message, []entry, error) {
+	ranges, err := u.search(ctx, atList, "ALL")
+	if err != nil {
+		return nil, nil, err
+	}
+	exists := u.conn.Mailbox().Exists
+	present, err := expandRanges(ranges, exists)
+	if err != nil {
+		return nil, nil, setupError(err)
+	}
+	has := func(uid uint32) bool {
+		_, ok := slices.BinarySearch(present, uid)
+		return ok
+	}
+	kept := make([]proxy.Message, 0, len(old))
+	for _, msg := range old {
+		if has(msg.UID) {
+			kept = append(kept, msg)
+		}
+	}
+	fresh = slices.DeleteFunc(fresh, func(e entry) bool { return !has(e.uid) })
+	if n := len(kept) + len(fresh); n != len(present) || uint32(n) != exists {
+		return nil, nil, nil
+	}
+	return kept, fresh, nil
+}
+
+// forget takes removed messages, ascending, out of what is remembered, so that
+// the next login finds the numbers to add up.
+func (b *Backend) forget(key store.Key, removed []uint32) {
+	l, ok := b.listings.Get(key)
+	if !ok {
+		return
+	}
+	kept := make([]proxy.Message, 0, len(l.Messages))
+	for _, msg := range l.Messages {
+		if _, gone := slices.BinarySearch(removed, msg.UID); !gone {
+			kept = append(kept, msg)
+		}
+	}
+	l.Messages = kept
+	b.listings.Put(key, l)
+}

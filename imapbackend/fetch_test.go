@@ -1,0 +1,363 @@
+package imapbackend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"popgate/imapbackend/internal/imapscript"
+	"popgate/proxy"
+)
+
+const (
+	retr    = "C: <r> UID FETCH 7 (UID BODY.PEEK[])\n"
+	recheck = "C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH UID 7\n"
+	present = recheck + "S: * SEARCH 7\nS: <q> OK x\n"
+	absent  = recheck + "S: * SEARCH\nS: <q> OK x\n"
+)
+
+// I-FETCH-1, 2, 4, P-RETR-3, P-RETR-4: forms in which a message can come.
+func TestRead(t *testing.T) {
+	for _, tt := range []struct{ name, answer, want string }{
+		{"I-FETCH-5 literal", "S: * 1 FETCH (UID 7 BODY[] {5}\nS+: hello\nS: )\n", "hello"},
+		{"I-FETCH-2 UID behind the body", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS:  UID 7)\n", "hello"},
+		{"I-FETCH-2 UID in a response before", "S: * 1 FETCH (UID 7)\nS: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n", "hello"},
+		{"I-FETCH-2 UID in a response behind", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 FETCH (UID 7)\n", "hello"},
+		{"I-FETCH-2 UIDFETCH", "S: * 7 UIDFETCH (BODY[] {5}\nS+: hello\nS: )\n", "hello"},
+		{"I-CONN-3 quoted", "S: * 1 FETCH (UID 7 BODY[] \"he\\\"llo\\\\\")\n", `he"llo\`},
+		{"I-CONN-3 unknown items, other case", "S: * 1 fetch (flags (a]b \\Seen) X-GM-MSGID 12 X (\"(\" {2}\nS+: )(\nS:  NIL) uid 7 body[] {5}\nS+: hello\nS:  MODSEQ (5))\n", "hello"},
+		{"I-FETCH-2 other messages' flags", "S: * 2 FETCH (FLAGS ())\nS: * 3 FETCH (UID 9 FLAGS ())\nS: * 1 FETCH (UID 7 BODY[] {2}\nS+: hi\nS: )\nS: * 1 EXPUNGE\n", "hi"},
+		{"I-FETCH-2 other message's body first", "S: * 2 FETCH (UID 9 BODY[] {5}\nS+: wrong\nS: )\nS: * 1 FETCH (UID 7 BODY[] {5}\nS+: right\nS: )\n", "right"},
+		{"I-FETCH-2 other sections first", "S: * 1 FETCH (UID 7 BODY[HEADER] {2}\nS+: no\nS:  BODY[]<0> {2}\nS+: no\nS:  BODY[] {3}\nS+: yes\nS: )\n", "yes"},
+		{"I-FETCH-4 protocol and NUL in the body", "S: * 1 FETCH (UID 7 BODY[] {28}\nS: * 9 EXISTS\nS: P4 OK done\nS64: AAD/\nS: )\n", "* 9 EXISTS\r\nP4 OK done\r\n\x00\x00\xff"},
+		{"P-RETR-4 longer than announced", "S: * 1 FETCH (UID 7 RFC822.SIZE 100 BODY[] {103}\nS*: 103 x\nS: )\n", strings.Repeat("x", 103)},
+		{"I-CONC-2 still served, EXPUNGEISSUED", "S: * 1 FETCH (UID 7 BODY[] {2}\nS+: hi\nS: )\nS: * NO [EXPUNGEISSUED] x\n", "hi"},
+	} {
+		answer := strings.Replace(tt.answer, "{28}", "{"+itoa(len(tt.want))+"}", 1)
+		play(t, tt.name, opened+retr+answer+"S: <r> OK x\n"+bye, Options{}, func(s *session) {
+			body, err := s.open().Read(s.ctx, 7)
+			if err != nil {
+				s.Fatal(err)
+			}
+			if n := body.Octets(); n != int64(len(tt.want)) {
+				s.Errorf("%d octets announced", n)
+			}
+			if got := s.text(body, nil); got != tt.want {
+				s.Errorf("message %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// A message of no octets is one (P-RETR-3).
+func TestReadEmpty(t *testing.T) {
+	empty := strings.Replace(opened, "RFC822.SIZE 100", "RFC822.SIZE 0", 1) + retr
+	for _, form := range []string{"\"\"", "NIL", "{0}\nS: "} {
+		play(t, "P-RETR-3 "+form[:2], empty+"S: * 1 FETCH (UID 7 BODY[] "+form+")\nS: <r> OK x\n"+bye, Options{}, func(s *session) {
+			body, err := s.open().Read(s.ctx, 7)
+			if err != nil {
+				s.Fatal(err)
+			}
+			if got := s.text(body, nil); got != "" || body.Octets() != 0 {
+				s.Errorf("message %q", got)
+			}
+		})
+	}
+}
+
+// I-FETCH-5, I-CONC-2, I-FETCH-6: why no body comes, and that the session goes
+// on where the connection stands. Codes of NO are in TestFailures.
+func TestReadOutcomes(t *testing.T) {
+	gone := proxy.CodeNone
+	for _, tt := range []struct {
+		name, answer string
+		want         proxy.Code
+		lost         bool
+	}{
+		{"OK without FETCH", "S: <r> OK x\n", gone, false},
+		{"OK with others only", "S: * 2 FETCH (UID 9 BODY[] {2}\nS+: no\nS: )\nS: <r> OK [EXPUNGEISSUED] x\n", gone, false},
+		{"expunged in the answer", "S: * 1 EXPUNGE\nS: <r> OK x\n", gone, false},
+		{"NIL, absent", "S: * 1 FETCH (UID 7 BODY[] NIL)\nS: <r> OK [EXPUNGEISSUED] x\n" + absent, gone, false},
+		{"NIL, present", "S: * 1 FETCH (UID 7 BODY[] NIL)\nS: <r> OK x\n" + present, temp, false},
+		{"NIL, UID behind", "S: * 1 FETCH (BODY[] NIL UID 7)\nS: <r> OK x\n" + absent, gone, false},
+		{"empty, absent", "S: * 1 FETCH (UID 7 BODY[] \"\")\nS: <r> OK x\n" + absent, gone, false},
+		{"empty, present", "S: * 1 FETCH (UID 7 BODY[] {0}\nS: )\nS: <r> OK x\n" + present, temp, false},
+		{"FETCH without body, absent", "S: * 1 FETCH (UID 7 FLAGS ())\nS: <r> OK x\n" + absent, gone, false},
+		{"FETCH without body, present", "S: * 1 FETCH (UID 7)\nS: <r> OK x\n" + present, temp, false},
+		{"NO, absent", "S: <r> NO [EXPUNGEISSUED] zebra\n" + absent, gone, false},
+		{"NO, present", "S: <r> NO [EXPUNGEISSUED] zebra\n" + present, temp, false},
+		{"NO, search tells of others only", "S: <r> NO zebra\n" + recheck + "S: * SEARCH 1:6 8:9\nS: <q> OK x\n", gone, false},
+		{"NO, search refused", "S: <r> NO zebra\n" + recheck + "S: <q> NO zebra\n", temp, false},
+		{"BAD", "S: <r> BAD zebra\n", perm, false},
+		{"BYE", "S: * BYE zebra\nX:\n", temp, true},
+		{"lost", "X:\n", temp, true},
+		{"reset", "R:\n", temp, true},
+		{"lost in the response", "S+: * 1 FETCH (UID 7 BODY[] {5\nX:\n", temp, true},
+		{"lost at NOOP", "S: <r> NO zebra\nC: <n> NOOP\nX:\n", temp, true},
+		{"lost at SEARCH", "S: <r> NO zebra\n" + recheck + "X:\n", temp, true},
+		{"protocol violation", "S: * 1 FETCH (UID 7 BODY[] hello)\nW:\n", perm, true},
+		{"timeout", "W:\n", temp, true},
+	} {
+		after := retr + "S: * 1 FETCH (UID 7 BODY[] {4}\nS+: next\nS: )\nS: <r> OK x\n" + bye
+		if tt.lost {
+			after = ""
+		}
+		play(t, "I-FETCH-5 "+tt.name, opened+retr+tt.answer+after, Options{}, func(s *session) {
+			d := s.open()
+			_, err := d.Read(s.ctx, 7)
+			s.fails(err, tt.want)
+			if tt.want == gone && !errors.Is(err, proxy.ErrGone) {
+				s.Errorf("error %v, want ErrGone", err)
+			}
+			body, err := d.Read(s.ctx, 7)
+			if tt.lost {
+				s.fails(err, tt.want) // and so does UPDATE
+				s.fails(d.Update(s.ctx, []uint32{7}), tt.want)
+			} else if got := s.text(body, err); got != "next" {
+				s.Errorf("I-FETCH-6: then %q", got)
+			}
+		})
+	}
+}
+
+// broken reads a message of which not all comes: what has come is passed on,
+// and an error says that it is not whole (P-RETR-7).
+func (s *session) broken(d proxy.Maildrop, want string, code proxy.Code) {
+	s.Helper()
+	body, err := d.Read(s.ctx, 7)
+	if err != nil {
+		s.Fatal(err)
+	}
+	var b bytes.Buffer
+	_, err = body.WriteTo(&b)
+	s.fails(err, code)
+	if b.String() != want {
+		s.Errorf("wrote %q, want %q", b.String(), want)
+	}
+	if err := body.Close(); err != nil {
+		s.Errorf("Close: %v", err)
+	}
+}
+
+// P-RETR-7, I-FETCH-2, I-KEEP-2: a body that breaks off, or was another's.
+func TestReadBroken(t *testing.T) {
+	for _, tt := range []struct {
+		name, answer, want string
+		code               proxy.Code
+	}{
+		{"P-RETR-7 lost in the body", "S: * 1 FETCH (UID 7 BODY[] {9}\nS+: hello\nX:\n", "hello", temp},
+		{"I-KEEP-2 silent in the body", "S: * 1 FETCH (UID 7 BODY[] {9}\nS+: hello\nW:\n", "hello", temp},
+		{"I-FETCH-2 lost before the UID behind the body", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nX:\n", "hello", temp},
+		{"I-FETCH-4 grammar broken before the UID", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )x\nW:\n", "hello", perm},
+	} {
+		play(t, tt.name, opened+retr+tt.answer, Options{}, func(s *session) {
+			d := s.open()
+			s.broken(d, tt.want, tt.code)
+			_, err := d.Read(s.ctx, 7)
+			s.fails(err, tt.code)
+			if err := d.Update(s.ctx, nil); err != nil { // P-QUIT-4
+				s.Errorf("Update with none: %v", err)
+			}
+			if err := d.Close(); err != nil {
+				s.Errorf("Close: %v", err)
+			}
+		})
+	}
+	for name, answer := range map[string]string{
+		"wrong UID behind the body": "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS:  UID 9)\n",
+		"no UID at all":             "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n",
+		"expunge before the UID":    "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 EXPUNGE\nS: * 2 FETCH (UID 7)\n",
+	} {
+		play(t, "I-FETCH-2 "+name, opened+retr+answer+"S: <r> OK x\n"+bye, Options{}, func(s *session) {
+			body, err := s.open().Read(s.ctx, 7)
+			if err != nil {
+				s.Fatal(err)
+			}
+			if _, err := body.WriteTo(io.Discard); !errors.Is(err, errOther) {
+				s.Errorf("WriteTo: %v", err)
+			}
+			body.Close()
+		})
+	}
+}
+
+// An upstream that goes on sending is not given up for a client that is slow
+// to take it (P-RETR-5, I-KEEP-2).
+func TestReadSlowClient(t *testing.T) {
+	play(t, "P-RETR-5", opened+retr+"S: * 1 FETCH (UID 7 BODY[] {1000000}\nS*: 1000000 x\nS: )\nS: <r> OK x\n"+bye, Options{}, func(s *session) {
+		body, err := s.open().Read(s.ctx, 7)
+		if err != nil {
+			s.Fatal(err)
+		}
+		w := &slowWriter{}
+		if n, err := body.WriteTo(w); n != 1000000 || err != nil {
+			s.Errorf("%d octets, %v", n, err)
+		}
+		body.Close()
+	})
+}
+
+type slowWriter struct{ n int }
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	<-time.After(2 * progressTimeout)
+	w.n += len(p)
+	return len(p), nil
+}
+
+// A message given up in the middle is read to no end if that is short, else
+// the connection goes (design, section 4).
+func TestReadGivenUp(t *testing.T) {
+	big := fmt.Sprintf("S: * 1 FETCH (UID 7 BODY[] {%d}\nS*: %[1]d x\n", drainLimit)
+	next := "C: <r> UID FETCH 7 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 7 BODY[] \"next\")\nS: <r> OK x\n" + bye
+	for _, written := range []int{0, 1} {
+		play(t, "short", opened+retr+big+"S: )\nS: <r> OK x\n"+next, Options{}, func(s *session) {
+			d := s.open()
+			s.giveUp(d, written)
+			if got := s.text(d.Read(s.ctx, 7)); got != "next" {
+				s.Errorf("then %q", got)
+			}
+		})
+	}
+	huge := fmt.Sprintf("S: * 1 FETCH (UID 7 BODY[] {%d}\nS*: 100000 x\nW:\n", drainLimit+200_000)
+	play(t, "long", opened+retr+huge, Options{}, func(s *session) {
+		d := s.open()
+		s.giveUp(d, 1)
+		_, err := d.Read(s.ctx, 7)
+		s.fails(err, temp)
+	})
+	play(t, "upstream silent", opened+retr+"S: * 1 FETCH (UID 7 BODY[] {100}\nS+: x\nW:\n", Options{}, func(s *session) {
+		d := s.open()
+		s.giveUp(d, 1)
+		_, err := d.Read(s.ctx, 7)
+		s.fails(err, temp)
+	})
+}
+
+var errFull = errors.New("full")
+
+// fullWriter takes n writes, then fails.
+type fullWriter struct{ n int }
+
+func (w *fullWriter) Write(p []byte) (int, error) {
+	if w.n--; w.n < 0 {
+		return 0, errFull
+	}
+	return len(p), nil
+}
+
+// giveUp reads n pieces of message 7 and closes it; 0 writes nothing at all.
+func (s *session) giveUp(d proxy.Maildrop, n int) {
+	s.Helper()
+	body, err := d.Read(s.ctx, 7)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if n > 0 {
+		if _, err := body.WriteTo(&fullWriter{n - 1}); err != errFull {
+			s.Errorf("WriteTo: %v, want the writer's error as it is", err)
+		}
+	}
+	body.Close()
+}
+
+// A cancelled context ends the reading; one that was cancelled before sends
+// nothing and costs nothing.
+func TestReadCancelled(t *testing.T) {
+	play(t, "P-SESS-9 before", opened+bye, Options{}, func(s *session) {
+		d := s.open()
+		ctx, cancel := context.WithCancel(s.ctx)
+		cancel()
+		_, err := d.Read(ctx, 7)
+		s.fails(err, temp)
+		_, err = d.Top(ctx, 7, 1)
+		s.fails(err, temp)
+		s.fails(d.Update(ctx, []uint32{7}), temp)
+	})
+	play(t, "P-SESS-9 in the body", opened+retr+"S: * 1 FETCH (UID 7 BODY[] {9}\nS+: hello\nW:\n", Options{}, func(s *session) {
+		d := s.open()
+		ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+		defer cancel()
+		s.ctx = ctx
+		s.broken(d, "hello", temp)
+	})
+}
+
+// cutConn gives the first octets of what comes, then the end of the stream.
+type cutConn struct {
+	net.Conn
+	left int
+}
+
+func (c *cutConn) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// P-RETR-7: cut at any octet, a conversation yields a message that is counted
+// whole only if it is.
+func TestReadCutAnywhere(t *testing.T) {
+	const whole = "hello (UID 9)\r\n)\r\n"
+	for name, answer := range map[string]string{
+		"UID before": "S: * 1 FETCH (UID 7 BODY[] {18}\nS: hello (UID 9)\nS: )\nS: )\nS: <r> OK x\nW: stall\n",
+		"UID behind": "S: * 1 FETCH (BODY[] {18}\nS: hello (UID 9)\nS: )\nS:  UID 7)\nS: <r> OK x\nW: stall\n",
+	} {
+		for cut := 0; ; cut++ {
+			done := false
+			t.Run(fmt.Sprintf("%s/%d", name, cut), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { done = readCut(t, opened+retr+answer, cut, whole) })
+			})
+			if done {
+				break
+			}
+		}
+	}
+}
+
+// readCut reads message 7 from an upstream whose answer is cut, and reports
+// whether nothing was missing.
+func readCut(t *testing.T, script string, cut int, whole string) bool {
+	up := imapscript.New(t, script)
+	b := backend(t, Options{})
+	conn := &cutConn{left: 1 << 20}
+	b.dial = func(ctx context.Context) (net.Conn, error) {
+		c, err := up.Dial(ctx)
+		conn.Conn = c
+		return conn, err
+	}
+	l, err := b.Login(t.Context(), joe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := l.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	conn.left = cut
+	body, err := d.Read(t.Context(), 7)
+	if err != nil {
+		if errors.Is(err, proxy.ErrGone) {
+			t.Errorf("a loss says that the message is gone: %v", err)
+		}
+		return false
+	}
+	var got bytes.Buffer
+	_, err = body.WriteTo(&got)
+	body.Close()
+	if err == nil && got.String() != whole || !strings.HasPrefix(whole, got.String()) {
+		t.Errorf("%q counts as whole", got.String())
+	}
+	return err == nil && conn.left > 0
+}

@@ -1,0 +1,258 @@
+package imapbackend
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"popgate/proxy"
+)
+
+// Requirements I-LOGIN-1, I-LOGIN-2, I-CONN-2, O-ID-1, O-LOCK-2, I-UTF8-2:
+// what is sent until the maildrop is open, in this order.
+func TestLoginOrder(t *testing.T) {
+	const empty = lists + "S: * 0 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <s> OK x\nS: <d> OK x\nS: <f> BAD x\n"
+	extended := strings.Replace(empty, "DELETED", "RETURN (ALL) DELETED", 1)
+	for _, tt := range []struct {
+		name, script string
+		opts         Options
+	}{
+		{"I-LOGIN-1 all in the greeting and the reply", loggedIn + "C: <s> SELECT INBOX\n" + empty, Options{}},
+		{"I-CONN-2 capabilities asked for before and after the login",
+			"S: * OK x\nC: <c> CAPABILITY\nS: * CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR\nS: <c> OK x\n" +
+				"C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK x\n" +
+				"C: <d> CAPABILITY\nS: * CAPABILITY IMAP4rev1\nS: <d> OK x\nC: <s> SELECT INBOX\n" + empty, Options{}},
+		{"I-CONN-2 capabilities told untagged by the login",
+			greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: * CAPABILITY IMAP4rev1\nS: <l> OK x\nC: <s> SELECT INBOX\n" + empty, Options{}},
+		{"I-LOGIN-2 without SASL-IR",
+			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: + \nC: " + ir +
+				"\nS: <l> OK [CAPABILITY IMAP4rev1] x\nC: <s> SELECT INBOX\n" + empty, Options{}},
+		{"I-LOGIN-2 a word with text, after other words",
+			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN LOGINDISABLED] x\nC: <l> AUTHENTICATE PLAIN\nS: * OK wait\nS: + go ahead\nC: " + ir +
+				"\nS: <l> OK [CAPABILITY IMAP4rev1 LOGINDISABLED] x\nC: <s> SELECT INBOX\n" + empty, Options{}},
+		{"I-LOGIN-4 IMAP4rev2 alone",
+			"S: * OK [CAPABILITY IMAP4rev2 AUTH=PLAIN SASL-IR] x\nC: <l> AUTHENTICATE PLAIN " + ir +
+				"\nS: <l> OK [CAPABILITY IMAP4rev2] x\nC: <s> SELECT INBOX\n" + extended, Options{}},
+		{"O-ID-1 before the login", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR ID] x\n" +
+			"C: <i> ID (\"name\" \"popgate\" \"version\" \"1.2\")\nS: * ID (\"name\" \"x\")\nS: <i> OK x\n" +
+			"C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 ID] x\nC: <s> SELECT INBOX\n" + empty,
+			Options{Version: "1.2"}},
+		{"O-ID-1 BAD is ignored, ID NIL, once more where SELECT is refused",
+			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR ID] x\nC: <i> ID (\"name\" \"popgate\")\nS: <i> BAD x\n" +
+				"C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 ID] x\n" +
+				"C: <t> SELECT INBOX\nC: <b> UID SEARCH DELETED\nC: <c> UID FETCH 1:* (UID RFC822.SIZE)\n" +
+				"S: * 5 EXISTS\nS: <t> NO Unsafe Login\nS: <b> BAD x\nS: <c> BAD x\n" +
+				"C: <j> ID (\"name\" \"popgate\")\nS: * ID NIL\nS: <j> OK x\nC: <s> SELECT INBOX\n" + empty, Options{}},
+		{"I-UTF8-2 modified UTF-7", loggedIn + "C: <s> SELECT \"Entw&APw-rfe &- \\\"x\\\"\"\n" + empty,
+			Options{Mailbox: "Entwürfe & \"x\""}},
+		{"I-LOGIN-5 INBOX in any case", loggedIn + "C: <s> SELECT INBOX\n" + empty, Options{Mailbox: "inbox"}},
+		{"I-LOGIN-3 UTF8=ACCEPT is not enabled unasked",
+			greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 IMAP4rev2 ENABLE UTF8=ACCEPT QRESYNC] x\n" +
+				"C: <s> SELECT INBOX\n" + extended, Options{}},
+		{"I-LOGIN-3 UTF8=ONLY, I-UTF8-2 quoted UTF-8",
+			greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 ENABLE UTF8=ONLY OBJECTID] x\n" +
+				"C: <e> ENABLE UTF8=ACCEPT\nS: * ENABLED UTF8=ACCEPT\nS: <e> OK x\n" +
+				"C: <m> STATUS \"Entwürfe\" (MAILBOXID)\nS: * STATUS \"Entwürfe\" (MAILBOXID (F1))\nS: <m> OK x\n" +
+				"C: <s> SELECT \"Entwürfe\"\n" + empty, Options{Mailbox: "Entwürfe"}},
+	} {
+		play(t, tt.name, tt.script+bye, tt.opts, func(s *session) {
+			if n := len(s.open().Messages()); n != 0 {
+				s.Errorf("%d messages", n)
+			}
+		})
+	}
+}
+
+// P-SASL-1, I-CONN-5, P-AUTH-5, P-AUTH-6: the form of each credential.
+func TestCredentials(t *testing.T) {
+	const injection = "\"\r\nA2 DELETE x"
+	const in = "S: <l> OK [CAPABILITY IMAP4rev1] x\n" + bye
+	for _, tt := range []struct {
+		name, script string
+		cred         proxy.Credential
+		user         string
+	}{
+		{"P-AUTH-5 authzid is passed on", greeted + "C: <l> AUTHENTICATE PLAIN dGVzdAB0ZXN0AHRlc3Q=\n" + in,
+			proxy.Credential{Authzid: "test", Username: "test", Password: "test"}, "test"},
+		{"P-AUTH-5 authzid of another", greeted + "C: <l> AUTHENTICATE PLAIN Ym9iAGpvZQBzZWNyZXQ=\n" + in,
+			proxy.Credential{Authzid: "bob", Username: "joe", Password: "secret"}, "bob"},
+		{"P-AUTH-6 octets unchanged, name folded", greeted + "C: <l> AUTHENTICATE PLAIN AErDtmUAw7Y=\n" + in,
+			proxy.Credential{Username: "J\u00f6e", Password: "\u00f6"}, "j\u00f6e"},
+		{"I-CONN-5 in PLAIN", greeted + "C: <l> AUTHENTICATE PLAIN ACINCkEyIERFTEVURSB4AHA=\n" + in,
+			proxy.Credential{Username: injection, Password: "p"}, injection},
+		{"I-CONN-5 in LOGIN, LITERAL+", "S: * OK [CAPABILITY IMAP4rev1 LITERAL+] x\nC: <l> LOGIN {14+}\nC: \"\nC: A2 DELETE x \"p\"\n" + in,
+			proxy.Credential{Username: injection, Password: "p"}, injection},
+		{"I-CONN-5 in LOGIN, LITERAL-", "S: * OK [CAPABILITY IMAP4rev1 LITERAL-] x\nC: <l> LOGIN {14+}\nC: \"\nC: A2 DELETE x \"p\"\n" + in,
+			proxy.Credential{Username: injection, Password: "p"}, injection},
+		{"I-CONN-5 in LOGIN, synchronising",
+			"S: * OK [CAPABILITY IMAP4rev1] x\nC: <l> LOGIN {14}\nS: * OK hold on\nS: + go\nC: \"\nC: A2 DELETE x \"p\"\n" + in,
+			proxy.Credential{Username: injection, Password: "p"}, injection},
+		{"P-SASL-1 LOGIN quoted", "S: * OK [CAPABILITY IMAP4rev1 AUTH=CRAM-MD5] x\nC: <l> LOGIN \"a\\\"b\" \"c\\\\d e\"\n" + in,
+			proxy.Credential{Username: `a"b`, Password: `c\d e`}, `a"b`},
+		{"P-SASL-1 PLAIN wins, LITERAL- or not", "S: * OK [CAPABILITY IMAP4rev1 LITERAL- AUTH=PLAIN SASL-IR] x\nC: <l> AUTHENTICATE PLAIN " + ir + "\n" + in,
+			joe, "joe"},
+	} {
+		play(t, tt.name, tt.script, Options{Name: "main"}, func(s *session) {
+			l, err := s.b.Login(s.ctx, tt.cred)
+			if err != nil {
+				s.Fatal(err)
+			}
+			defer l.Close()
+			if id := l.Identity(); id.User != tt.user || id.Upstream != "main" || id.Mailbox != "INBOX" || id.MailboxID != "" {
+				s.Errorf("identity %+v", id)
+			}
+		})
+	}
+}
+
+// What cannot be sent is not (P-SASL-1, I-LOGIN-2).
+func TestCredentialsRefused(t *testing.T) {
+	const plain = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] zebra\n" + bye
+	const login = "S: * OK [CAPABILITY IMAP4rev1 LITERAL+] zebra\n" + bye
+	for _, tt := range []struct {
+		name, script string
+		cred         proxy.Credential
+		want         proxy.Code
+	}{
+		{"P-SASL-1 non-ASCII without PLAIN", login, proxy.Credential{Username: "j\u00f6e", Password: "p"}, perm},
+		{"P-UTF8-2 8-bit password without PLAIN", login, proxy.Credential{Username: "joe", Password: "\xff"}, perm},
+		{"P-AUTH-5 authzid without PLAIN", login, proxy.Credential{Authzid: "a", Username: "joe", Password: "p"}, perm},
+		{"I-LOGIN-2 LOGINDISABLED", "S: * OK [CAPABILITY IMAP4rev1 LOGINDISABLED] zebra\n" + bye, joe, perm},
+		{"P-AUTH-6 NUL", plain, proxy.Credential{Username: "j\x00e", Password: "p"}, auth},
+		{"P-AUTH-6 NUL in LOGIN", login, proxy.Credential{Username: "joe", Password: "\x00"}, auth},
+		{"I-CONN-5 literal refused", "S: * OK [CAPABILITY IMAP4rev1] x\nC: <l> LOGIN {2}\nS: <l> NO [LIMIT] zebra\n" + bye,
+			proxy.Credential{Username: "\r\n", Password: "p"}, temp},
+		{"I-CONN-5 second literal refused", "S: * OK [CAPABILITY IMAP4rev1] x\nC: <l> LOGIN \"joe\" {2}\nS: <l> BAD zebra\n" + bye,
+			proxy.Credential{Username: "joe", Password: "\r\n"}, perm},
+		{"I-KEEP-2 no word for the literal", "S: * OK [CAPABILITY IMAP4rev1] x\nC: <l> LOGIN {2}\nW:\n",
+			proxy.Credential{Username: "\r\n", Password: "p"}, temp},
+		{"I-LOGIN-2 refused before the word", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: <l> NO zebra\n" + bye, joe, auth},
+		{"two words for one response", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nC: <l> AUTHENTICATE PLAIN " + ir + "\nS: + \nS: + \nW: stall\n", joe, perm},
+	} {
+		play(t, tt.name, tt.script, Options{}, func(s *session) {
+			_, err := s.b.Login(s.ctx, tt.cred)
+			s.fails(err, tt.want)
+		})
+	}
+}
+
+// O-LOCK-2: the mailbox-id is asked for before SELECT and is the key; without
+// an answer the name serves.
+func TestMailboxID(t *testing.T) {
+	const objects = greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 OBJECTID] x\n"
+	for _, tt := range []struct{ name, mailbox, asked, answer, want string }{
+		{"told", "INBOX", "INBOX", "S: * STATUS INBOX (MAILBOXID (F2212ea87-6097))\nS: <m> OK x\n", "F2212ea87-6097"},
+		{"lower case, other items", "INBOX", "INBOX", "S: * STATUS inbox (messages 3 mailboxid (f22))\nS: <m> OK x\n", "f22"},
+		{"a name that looks like an answer", "(MAILBOXID (X))", `"(MAILBOXID (X))"`,
+			"S: * STATUS \"(MAILBOXID (X))\" (MAILBOXID (F9))\nS: <m> OK x\n", "F9"},
+		{"name as literal", "INBOX", "INBOX", "S: * STATUS {5}\nS: INBOX (MAILBOXID (F9))\nS: <m> OK x\n", "F9"},
+		{"other mailboxes talk", "INBOX", "INBOX", "S: * 4 EXISTS\nS: * STATUS INBOX (MAILBOXID (F9))\nS: * OK x\nS: <m> OK x\n", "F9"},
+		{"refused", "INBOX", "INBOX", "S: <m> NO [NONEXISTENT] x\n", ""},
+		{"nothing told", "INBOX", "INBOX", "S: <m> OK x\n", ""},
+		{"unfinished", "INBOX", "INBOX", "S: * STATUS INBOX (MAILBOXID (F9\nS: <m> OK x\n", ""},
+	} {
+		play(t, tt.name, objects+"C: <m> STATUS "+tt.asked+" (MAILBOXID)\n"+tt.answer+bye, Options{Mailbox: tt.mailbox}, func(s *session) {
+			l := s.login()
+			defer l.Close()
+			if id := l.Identity(); id.MailboxID != tt.want || id.Mailbox != tt.mailbox {
+				s.Errorf("identity %+v, want mailbox-id %q", id, tt.want)
+			}
+		})
+	}
+	play(t, "lost", objects+"C: <m> STATUS INBOX (MAILBOXID)\nS: * BYE zebra\nX:\n", Options{}, func(s *session) {
+		s.fails(s.openFails(), temp)
+	})
+}
+
+// P-AUTH-6: two spellings of one user have one lock.
+func TestCanonical(t *testing.T) {
+	for _, tt := range []struct{ cred, want string }{
+		{"joe", "joe"}, {"JOE", "joe"}, {"Joe@Example.ORG", "joe@example.org"},
+		{"jo\u0308e", "j\u00f6e"}, {"\xff", "\xff"}, {"with space", "with space"}, {"", ""},
+	} {
+		if got := canonical(proxy.Credential{Username: tt.cred}); got != tt.want {
+			t.Errorf("canonical(%q) = %q, want %q", tt.cred, got, tt.want)
+		}
+	}
+}
+
+// I-LOGIN-3: an upstream that is UTF8=ONLY and refuses to be enabled serves
+// nobody; an unknown command is its operator's concern.
+func TestEnableRefused(t *testing.T) {
+	script := greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 UTF8=ONLY] x\nC: <e> ENABLE UTF8=ACCEPT\n"
+	for answer, want := range map[string]proxy.Code{
+		"S: <e> BAD zebra\n" + bye: perm, "S: <e> NO zebra\n" + bye: perm, "X:\n": temp,
+		"S: <e> NO [UNAVAILABLE] zebra\n" + bye: temp,
+	} {
+		play(t, strings.TrimSpace(answer), script+answer, Options{}, func(s *session) { s.fails(s.openFails(), want) })
+	}
+}
+
+// Options that cannot be meant are refused before anybody connects (O-TLS-8).
+func TestNew(t *testing.T) {
+	for _, tt := range []struct {
+		opts Options
+		ok   bool
+	}{
+		{Options{Address: "imap.example.net:993"}, true},
+		{Options{Address: "[::1]:143", TLS: TLSNone}, true},
+		{Options{Address: "127.9.9.9:143", TLS: TLSNone}, true},
+		{Options{Address: "[::ffff:127.0.0.1]:143", TLS: TLSNone}, true},
+		{Options{Address: "LocalHost:143", TLS: TLSNone}, true},
+		{Options{Address: "10.0.0.1:143", TLS: TLSNone, Insecure: true}, true},
+		{Options{Address: "10.0.0.1:143", TLS: TLSNone}, false},
+		{Options{Address: "localhost.example.net:143", TLS: TLSNone}, false},
+		{Options{Address: "imap.example.net"}, false},
+		{Options{Address: ":993"}, false},
+		{Options{Address: "h:993", TLS: "ssl"}, false},
+		{Options{Address: "h:993", WithoutUIDPLUS: "move"}, false},
+		{Options{Address: "h:993", Seen: "always"}, false},
+		{Options{Address: "h:993", ShowDeleted: true}, false},
+		{Options{Address: "h:993", ShowDeleted: true, WithoutUIDPLUS: Refuse}, true},
+		{Options{Address: "h:993", Mailbox: "Entw\u00fcrfe"}, true},
+		{Options{Address: "h:993", Mailbox: "\xff"}, false},
+		{Options{Address: "h:993", Mailbox: "a\r\nA2 DELETE x"}, false},
+	} {
+		if _, err := New(tt.opts); (err == nil) != tt.ok {
+			t.Errorf("New(%+v): %v", tt.opts, err)
+		}
+	}
+}
+
+// I-LOGIN-5: what SELECT tells decides whether messages can be removed
+// (I-RO-1).
+func TestReadOnly(t *testing.T) {
+	for _, tt := range []struct {
+		name, told string
+		want       bool
+	}{
+		{"I-RO-1 READ-WRITE", "S: <s> OK [READ-WRITE] x\n", false},
+		{"I-RO-1 READ-ONLY", "S: * FLAGS (\\Deleted)\nS: * OK [PERMANENTFLAGS (\\Deleted)] x\nS: <s> OK [READ-ONLY] x\n", true},
+		{"I-RO-1 read-only, lower case", "S: <s> OK [read-only] x\n", true},
+		{"I-RO-1 no PERMANENTFLAGS", "S: * FLAGS (\\Seen)\nS: <s> OK x\n", false},
+		{"I-RO-1 PERMANENTFLAGS with Deleted", "S: * OK [PERMANENTFLAGS (a]b \\deleted \\*)] x\nS: <s> OK x\n", false},
+		{"I-RO-1 PERMANENTFLAGS without", "S: * OK [PERMANENTFLAGS (\\Seen \\*)] x\nS: <s> OK [READ-WRITE] x\n", true},
+		{"I-RO-1 empty PERMANENTFLAGS", "S: * OK [PERMANENTFLAGS ()] x\nS: <s> OK [READ-WRITE] x\n", true},
+	} {
+		play(t, tt.name, selecting+"S: * 0 EXISTS\nS: * OK [UIDVALIDITY 9] x\n"+tt.told+"S: <d> OK x\nS: <f> BAD x\n"+bye, Options{}, func(s *session) {
+			if got := s.open().ReadOnly(); got != tt.want {
+				s.Errorf("read-only: %v", got)
+			}
+		})
+	}
+}
+
+// P-PASS-4, P-SESS-5: a Login that is not opened, and one whose Open fails, log
+// out; Close may be called again.
+func TestLoginClosed(t *testing.T) {
+	play(t, "P-PASS-4", loggedIn+bye, Options{}, func(s *session) {
+		l := s.login()
+		if err := errors.Join(l.Close(), l.Close()); err != nil {
+			s.Error(err)
+		}
+		if cmds := s.up.Commands(); !slices.Equal(cmds[len(cmds)-1:], []string{"LOGOUT"}) {
+			s.Errorf("commands %q", cmds)
+		}
+	})
+}

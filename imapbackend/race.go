@@ -1,0 +1,187 @@
+package imapbackend
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// The pace of connection attempts (RFC 8305 §3, §5).
+const (
+	resolutionDelay = 50 * time.Millisecond
+	attemptDelay    = 250 * time.Millisecond
+)
+
+// racer connects to a host by whichever of its addresses answers first
+// (RFC 8305).
+type racer struct {
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	dial   func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
+}
+
+// newRacer returns a racer on the system's resolver and sockets.
+func newRacer() racer {
+	var d net.Dialer
+	return racer{
+		lookup: net.DefaultResolver.LookupNetIP,
+		dial: func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+			return d.DialContext(ctx, "tcp", addr.String())
+		},
+	}
+}
+
+type lookupResult struct {
+	v6    bool
+	addrs []netip.Addr
+	err   error
+}
+
+type dialResult struct {
+	conn net.Conn
+	err  error
+}
+
+// race is one connection being made.
+type race struct {
+	racer
+	port     uint16
+	lookups  chan lookupResult
+	dials    chan dialResult
+	unknown  int             // lookups not answered
+	running  int             // attempts not answered
+	queue    [2][]netip.Addr // not tried: IPv4, IPv6
+	lastV6   bool            // family of the last attempt
+	firstErr error
+}
+
+// connect returns the first connection to come about. Addresses of the two
+// families alternate, IPv6 first, an attempt starting attemptDelay after the
+// one before or when that has failed. All else is ended before it returns, or
+// soon after. The error is that of the first failure.
+func (r racer) connect(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	q := &race{racer: r, port: port, lookups: make(chan lookupResult, 2), dials: make(chan dialResult)}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return r.dial(ctx, netip.AddrPortFrom(addr, port))
+	}
+	for _, v6 := range []bool{true, false} {
+		q.unknown++
+		go q.resolve(ctx, host, v6)
+	}
+	conn, err := q.run(ctx)
+	cancel()
+	// Attempts still running end by ctx; one that wins too late is closed.
+	go func(running int) {
+		for range running {
+			if d := <-q.dials; d.conn != nil {
+				d.conn.Close()
+			}
+		}
+	}(q.running)
+	return conn, err
+}
+
+func (q *race) resolve(ctx context.Context, host string, v6 bool) {
+	network := "ip4"
+	if v6 {
+		network = "ip6"
+	}
+	addrs, err := q.lookup(ctx, network, host)
+	q.lookups <- lookupResult{v6, addrs, err}
+}
+
+func (q *race) run(ctx context.Context) (net.Conn, error) {
+	// Until timer fires no attempt starts; it does not run before there is an
+	// address.
+	timer := time.NewTimer(0)
+	<-timer.C
+	defer timer.Stop()
+	started := false
+	for {
+		if q.unknown == 0 && q.running == 0 && !q.waiting() {
+			if q.firstErr == nil {
+				q.firstErr = errors.New("no addresses")
+			}
+			return nil, q.firstErr
+		}
+		select {
+		case l := <-q.lookups:
+			q.learn(l)
+			switch {
+			case !q.waiting():
+			case started && q.running > 0:
+				timer.Reset(attemptDelay)
+			case started || l.v6 || q.unknown == 0:
+				timer.Reset(0)
+			default:
+				timer.Reset(resolutionDelay)
+			}
+		case <-timer.C:
+			started = true
+			if q.attempt(ctx) {
+				timer.Reset(attemptDelay)
+			}
+		case d := <-q.dials:
+			q.running--
+			if d.err == nil {
+				return d.conn, nil
+			}
+			q.note(d.err)
+			timer.Reset(0)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// learn takes the answer of a lookup.
+func (q *race) learn(l lookupResult) {
+	q.unknown--
+	family := 0
+	if l.v6 {
+		family = 1
+	}
+	q.queue[family] = append(q.queue[family], l.addrs...)
+	// That a host has no addresses of one family is no failure of its own:
+	// it counts if nothing else comes.
+	if l.err != nil && (q.firstErr == nil || isNotFound(q.firstErr)) {
+		q.firstErr = l.err
+	}
+}
+
+func isNotFound(err error) bool {
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return ok && dns.IsNotFound
+}
+
+// note keeps the first failed attempt; it tells more than a lookup.
+func (q *race) note(err error) {
+	if _, isLookup := errors.AsType[*net.DNSError](q.firstErr); q.firstErr == nil || isLookup {
+		q.firstErr = err
+	}
+}
+
+func (q *race) waiting() bool { return len(q.queue[0])+len(q.queue[1]) > 0 }
+
+// attempt starts to connect to the next address, if there is one.
+func (q *race) attempt(ctx context.Context) bool {
+	if !q.waiting() {
+		return false
+	}
+	family := 1
+	if q.lastV6 && len(q.queue[0]) > 0 || len(q.queue[1]) == 0 {
+		family = 0
+	}
+	q.lastV6 = family == 1
+	addr := netip.AddrPortFrom(q.queue[family][0], q.port)
+	q.queue[family] = q.queue[family][1:]
+	q.running++
+	go func() {
+		conn, err := q.dial(ctx, addr)
+		q.dials <- dialResult{conn, err}
+	}()
+	return true
+}

@@ -1,0 +1,189 @@
+package imapbackend
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"popgate/imapbackend/internal/imapscript"
+	"popgate/proxy"
+)
+
+// show writes the snapshot as "uid/octets" for each message.
+func show(d proxy.Maildrop) string {
+	var out []string
+	for _, m := range d.Messages() {
+		out = append(out, fmt.Sprintf("%d/%d", m.UID, m.Octets))
+	}
+	return strings.Join(out, " ")
+}
+
+// listingOf is the beginning of a script up to the two commands of a listing
+// of three messages.
+func listingOf3(told string) string {
+	return selecting + "S: * 3 EXISTS\nS: * OK [UIDVALIDITY 9] x\n" + told + "S: <s> OK x\n"
+}
+
+const (
+	found   = "S: * SEARCH\nS: <d> OK x\n"
+	three   = "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 2 FETCH (UID 6 RFC822.SIZE 60)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\n"
+	allOf   = "C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH ALL\n"
+	uidNext = "S: * OK [UIDNEXT 10] x\n"
+)
+
+// Requirements I-SNAP-1 to 4, I-CONN-3: what the listing can look like.
+func TestSnapshot(t *testing.T) {
+	for _, tt := range []struct{ name, script, want string }{
+		{"I-SNAP-1 EXISTS 0", selecting + "S: * 0 EXISTS\nS: <s> OK x\nS: <d> OK x\nS: <f> BAD x\n", ""},
+		{"I-SNAP-2 plain", listingOf3(uidNext) + found + three + "S: <f> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-2 any order", listingOf3(uidNext) + found + "S: * 3 FETCH (RFC822.SIZE 90 UID 9)\nS: * 1 FETCH (UID 5 RFC822.SIZE 50)\n" +
+			"S: * 2 FETCH (UID 6 RFC822.SIZE 60)\nS: <f> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-2 duplicates merge", listingOf3(uidNext) + found + three + "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: <f> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-2 split over responses", listingOf3(uidNext) + "S: * 2 FETCH (UID 6)\nS: * 1 FETCH (RFC822.SIZE 50)\n" + found +
+			"S: * 2 FETCH (RFC822.SIZE 60 FLAGS (\\Seen))\nS: * 1 FETCH (UID 5)\nS: * 3 FETCH (UID 9)\nS: * 3 FETCH (FLAGS ())\n" +
+			"S: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n", "5/50 6/60 9/90"},
+		{"I-CONN-3 data between, answers mixed", listingOf3(uidNext) + "S: * 1 FETCH (FLAGS (a]b) UID 5)\n" + three + "S: * OK hi\nS: <f> OK x\n" +
+			"S: * SEARCH 6 \nS: * 1 RECENT\nS: <d> OK x\n", "5/50 9/90"},
+		{"I-CONN-3 UIDFETCH", listingOf3(uidNext) + found + "S: * 5 UIDFETCH (RFC822.SIZE 50)\nS: * 6 UIDFETCH (UID 6 RFC822.SIZE 60)\n" +
+			"S: * 9 UIDFETCH (RFC822.SIZE 90)\nS: <f> OK x\n", "5/50 6/60 9/90"},
+		{"P-GRAM-10 sizes of 63 bits", selecting + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <s> OK x\n" + found +
+			"S: * 1 FETCH (UID 4294967295 RFC822.SIZE 9223372036854775807)\nS: <f> OK x\n", "4294967295/9223372036854775807"},
+		{"I-CONC-3 at or above UIDNEXT", listingOf3(uidNext) + found + three + "S: * 4 EXISTS\nS: * 4 FETCH (UID 10 RFC822.SIZE 1)\nS: <f> OK x\n",
+			"5/50 6/60 9/90"},
+		{"I-SNAP-1 no UIDNEXT", listingOf3("") + found + three + "S: * 4 EXISTS\nS: * 4 FETCH (UID 10 RFC822.SIZE 1)\nS: <f> OK x\n",
+			"5/50 6/60 9/90 10/1"},
+		{"I-SNAP-1 UIDNEXT told again does not count", listingOf3(uidNext) + "S: * OK [UIDNEXT 6] x\n" + found + three + "S: <f> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-3 deleted hidden", listingOf3(uidNext) + "S: * SEARCH 6 5\nS: <d> OK x\n" + three + "S: <f> OK x\n", "9/90"},
+		{"I-SNAP-3 deleted hidden, by ESEARCH", listingOf3(uidNext) + "S: * ESEARCH (TAG \"<d>\") UID ALL 1:6\nS: <d> OK x\n" + three + "S: <f> OK x\n", "9/90"},
+		{"I-SNAP-4 one missing, then found", listingOf3(uidNext) + found +
+			"S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
+			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: * 2 FETCH (UID 6 RFC822.SIZE 60)\nS: <g> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-4 one missing, expunged meanwhile", listingOf3(uidNext) + found +
+			"S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n" +
+			"C: <n> NOOP\nS: * 2 EXPUNGE\nS: <n> OK x\nC: <q> UID SEARCH ALL\nS: * SEARCH 5 9\nS: <q> OK x\n", "5/50 9/90"},
+		{"I-SNAP-4 sizes missing, then expunged", listingOf3(uidNext) + found +
+			"S: * 1 FETCH (UID 5 RFC822.SIZE NIL)\nS: * 2 FETCH (UID 6)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n" +
+			allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
+			"C: <g> UID FETCH 5:6 (UID RFC822.SIZE)\nS: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: <g> NO gone\n" +
+			"C: <r> UID SEARCH UID 6\nS: * SEARCH\nS: <r> OK x\n", "5/50 9/90"},
+		{"I-SNAP-4 nothing at first", listingOf3(uidNext) + found + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
+			"C: <g> UID FETCH 5:6,9 (UID RFC822.SIZE)\n" + three + "S: <g> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-4 expunge hides a loss", listingOf3(uidNext) + found + "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 2 FETCH (UID 6 RFC822.SIZE 60)\n" +
+			"S: * 1 EXPUNGE\nS: <f> OK x\n" + allOf + "S: * SEARCH 6 9\nS: <q> OK x\n" +
+			"C: <g> UID FETCH 9 (UID RFC822.SIZE)\nS: * 2 FETCH (UID 9 RFC822.SIZE 90)\nS: <g> OK x\n", "5/50 6/60 9/90"},
+		{"I-CONC-2 expunge moves numbers between halves", listingOf3(uidNext) + found + "S: * 2 FETCH (UID 6)\nS: * 1 EXPUNGE\n" +
+			"S: * 2 FETCH (RFC822.SIZE 90)\nS: * 2 FETCH (UID 9)\nS: * 1 FETCH (UID 6 RFC822.SIZE 60)\nS: <f> OK x\n" +
+			allOf + "S: * SEARCH 6 9\nS: <q> OK x\n", "6/60 9/90"},
+		{"I-SNAP-1 emptied meanwhile, NO", listingOf3(uidNext) + "S: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: * 1 EXPUNGE\n" + found + "S: <f> NO empty\n" +
+			allOf + "S: * SEARCH\nS: <q> OK x\n", ""},
+		{"I-SNAP-1 emptied meanwhile, BAD", listingOf3(uidNext) + "S: * 0 EXISTS\nS: <d> BAD x\nS: <f> BAD empty\n", ""},
+		{"I-SNAP-1 emptied meanwhile, OK", listingOf3(uidNext) + found + "S: * 0 EXISTS\nS: <f> OK x\n", ""},
+	} {
+		play(t, tt.name, tt.script+bye, Options{}, func(s *session) {
+			if got := show(s.open()); got != tt.want {
+				s.Errorf("snapshot %s, want %s", got, tt.want)
+			}
+		})
+	}
+	play(t, "I-SNAP-3 deleted shown", listingOf3(uidNext)+"S: * SEARCH 6\nS: <d> OK x\n"+three+"S: <f> OK x\n"+bye,
+		Options{ShowDeleted: true, WithoutUIDPLUS: Refuse}, func(s *session) {
+			if got := show(s.open()); got != "5/50 6/60 9/90" {
+				s.Errorf("snapshot %s", got)
+			}
+		})
+}
+
+// I-SNAP-4, I-SNAP-5: a listing that is not whole fails the login.
+func TestSnapshotRefused(t *testing.T) {
+	two := "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\n"
+	for _, tt := range []struct {
+		name, script string
+		want         proxy.Code
+	}{
+		{"I-SNAP-5 NO", listingOf3("") + found + three + "S: <f> NO zebra\n" + bye, temp},
+		{"I-SNAP-5 BAD", listingOf3("") + found + three + "S: <f> BAD zebra\n" + bye, perm},
+		{"I-SNAP-5 search NO", listingOf3("") + three + "S: <f> OK x\nS: <d> NO zebra\n" + bye, temp},
+		{"I-SNAP-5 lost in between", listingOf3("") + found + two + "X:\n", temp},
+		{"I-SNAP-4 size never told", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
+			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> OK x\nC: <r> UID SEARCH UID 6\nS: * SEARCH 6\nS: <r> OK x\n" + bye, temp},
+		{"I-SNAP-4 search of all refused", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: <q> NO zebra\n" + bye, temp},
+		{"I-SNAP-4 repeat BAD", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 6\nS: <q> OK x\n" +
+			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> BAD zebra\n" + bye, perm},
+		{"I-SNAP-4 lost in NOOP", listingOf3("") + found + two + "S: <f> OK x\nC: <n> NOOP\nX:\n", temp},
+		{"I-CONN-3 a search result that cannot be", listingOf3("") + "S: * SEARCH 1:4294967295\nS: <d> OK x\n" + three + "S: <f> OK x\n" + bye, perm},
+		{"I-CONN-3 not FETCH data", listingOf3("") + "S: * 1 FETCH UID 5\nW:\n", perm},
+		{"I-CONN-3 UID above 32 bits", listingOf3("") + "S: * 1 FETCH (UID 4294967296 RFC822.SIZE 1)\nW:\n", perm},
+		{"I-CONN-3 size above 63 bits", listingOf3("") + "S: * 1 FETCH (UID 1 RFC822.SIZE 9223372036854775808)\nW:\n", perm},
+	} {
+		play(t, tt.name, tt.script, Options{}, func(s *session) { s.fails(s.openFails(), tt.want) })
+	}
+}
+
+// I-SNAP-9, I-CONC-2, I-CONC-3: nothing that the upstream tells later changes
+// the snapshot.
+func TestSnapshotFixed(t *testing.T) {
+	script := listingOf3(uidNext) + found + three + "S: <f> OK x\n" +
+		"C: <r> UID FETCH 6 (UID BODY.PEEK[])\nS: * 7 EXISTS\nS: * 1 RECENT\nS: * 3 FETCH (FLAGS (\\Deleted))\nS: * 3 EXPUNGE\nS: * VANISHED 5\n" +
+		"S: * 1 FETCH (UID 5 RFC822.SIZE 51)\nS: * 2 FETCH (UID 6 BODY[] {3}\nS+: abc\nS: )\nS: * 1 EXPUNGE\nS: <r> OK x\n" + bye
+	play(t, "I-SNAP-9", script, Options{}, func(s *session) {
+		d := s.open()
+		if got := s.text(d.Read(s.ctx, 6)); got != "abc" {
+			s.Errorf("message %q", got)
+		}
+		if got := show(d); got != "5/50 6/60 9/90" {
+			s.Errorf("snapshot %s", got)
+		}
+	})
+}
+
+// I-SNAP-8: a large mailbox is shown whole. Its listing allocates what the
+// snapshot needs, nothing for each message (design, section 3).
+func TestSnapshotAllocations(t *testing.T) {
+	const n = 100_000
+	var b strings.Builder
+	for i := 1; i <= n; i++ {
+		fmt.Fprintf(&b, "* %d FETCH (UID %d RFC822.SIZE %d)\r\n", i, 3*i, 1000+i)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		script := fmt.Sprintf("%sS: * %d EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <s> OK x\n%sS*: %d %q\nS: <f> OK x\n%s",
+			selecting, n, found, b.Len(), b.String(), bye)
+		up := imapscript.New(t, script)
+		back := backend(t, Options{})
+		back.dial = up.Dial
+		l, err := back.Login(t.Context(), joe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		d, err := l.Open(context.Background())
+		runtime.ReadMemStats(&after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		m := d.Messages()
+		if len(m) != n || m[0] != (proxy.Message{UID: 3, Octets: 1001}) || m[n-1] != (proxy.Message{UID: 3 * n, Octets: 1000 + n}) {
+			t.Errorf("%d messages, from %+v to %+v", len(m), m[0], m[len(m)-1])
+		}
+		// 16 octets a message for the listing and 16 for the snapshot, and what
+		// the server of the test takes: a copy of its text.
+		bound := uint64(n*32 + b.Len() + 2<<20)
+		mallocs, octets := after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc
+		t.Logf("%d octets (bound %d) in %d allocations", octets, bound, mallocs)
+		if octets > bound || mallocs > n/10 {
+			t.Errorf("%d octets in %d allocations", octets, mallocs)
+		}
+	})
+}
+
+func TestSubtract(t *testing.T) {
+	entries := []entry{{2, 10}, {3, -1}, {5, 10}, {9, 10}}
+	if got := subtract([]uint32{1, 2, 3, 4, 5, 10}, entries); !slices.Equal(got, []uint32{1, 3, 4, 10}) {
+		t.Errorf("missing %d", got)
+	}
+}

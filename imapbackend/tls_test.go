@@ -1,0 +1,270 @@
+package imapbackend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"popgate/imapbackend/internal/imapscript"
+	"popgate/proxy"
+)
+
+const hostName = "zebra.example.net"
+
+// startTLS is the beginning of a script up to TLS.
+const startTLS = "S: * OK [CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN] x\nC: <t> STARTTLS\nS: <t> OK go\nTLS:\n"
+
+// noSecret wants that the upstream got nothing of a credential: no login is
+// attempted before TLS stands (O-TLS-7).
+func (s *session) noSecret() {
+	s.Helper()
+	said := s.up.Conversation()
+	if strings.Contains(said, ir) || strings.Contains(said, "LOGIN ") || strings.Contains(said, "AUTHENTICATE") {
+		s.Errorf("O-TLS-7: a credential was sent:\n%s", said)
+	}
+}
+
+// O-TLS-7: a private CA is trusted, the right name found, in both modes.
+func TestTLS(t *testing.T) {
+	cert := imapscript.NewTLS(t, hostName)
+	opts := Options{Address: hostName + ":993", RootCAs: cert.CA}
+	play(t, "O-TLS-7 implicit", "TLS:\n"+opened+bye, withTLS(opts, TLSImplicit), func(s *session) { s.open() }, imapscript.WithTLS(cert))
+
+	fresh := "C: <c> CAPABILITY\nS: * CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR\nS: <c> OK x\n" + strings.TrimPrefix(opened, greeted) + bye
+	play(t, "I-CONN-2 capabilities asked for again after STARTTLS", startTLS+fresh, withTLS(opts, TLSStartTLS),
+		func(s *session) { s.open() }, imapscript.WithTLS(cert))
+	play(t, "STARTTLS is tried where the greeting says nothing", "S: * OK x\nC: <t> STARTTLS\nS: * CAPABILITY X\nS: <t> OK go\nTLS:\n"+fresh,
+		withTLS(opts, TLSStartTLS), func(s *session) { s.open() }, imapscript.WithTLS(cert))
+	// The octets behind the OK are no answer to anything within TLS: the
+	// attacker's capabilities would have the password sent by LOGIN.
+	play(t, "I-CONN-2 injected plaintext is dropped", "S: * OK [CAPABILITY IMAP4rev1 STARTTLS] x\nC: <t> STARTTLS\n"+
+		"S+: <t> OK [CAPABILITY IMAP4rev1 AUTH=ZEBRA] go\nS64: DQoqIENBUEFCSUxJVFkgSU1BUDRyZXYxDQpQMiBPSyB4DQo=\nTLS:\n"+fresh,
+		withTLS(opts, TLSStartTLS), func(s *session) { s.open() }, imapscript.WithTLS(cert))
+	play(t, "O-TLS-7 name given apart from the address", "TLS:\n"+opened+bye,
+		Options{Address: "10.0.0.1:993", ServerName: hostName, RootCAs: cert.CA, TLS: TLSImplicit}, func(s *session) { s.open() }, imapscript.WithTLS(cert))
+}
+
+func withTLS(o Options, mode TLSMode) Options {
+	o.TLS = mode
+	return o
+}
+
+// O-TLS-2, O-TLS-3, O-TLS-7: what the client offers, and what must be there.
+func TestTLSOffer(t *testing.T) {
+	cert := imapscript.NewTLS(t, hostName)
+	var hello *tls.ClientHelloInfo
+	server := cert.Server.Clone()
+	server.NextProtos = []string{"imap"}
+	server.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		hello = h
+		return nil, nil
+	}
+	offering := &imapscript.TLS{Server: server, CA: cert.CA}
+	opts := Options{Address: hostName + ":993", RootCAs: cert.CA, TLS: TLSImplicit}
+	play(t, "O-TLS-3", "TLS:\n"+greeted+bye, opts, func(s *session) {
+		r, err := s.b.Probe(s.ctx)
+		if err != nil || r.TLSVersion != "TLS 1.3" {
+			s.Fatalf("%+v, %v", r, err)
+		}
+		if hello.ServerName != hostName {
+			s.Errorf("O-TLS-7: SNI %q", hello.ServerName)
+		}
+		if strings.Join(hello.SupportedProtos, " ") != "imap" {
+			s.Errorf("O-TLS-3: ALPN %q", hello.SupportedProtos)
+		}
+		for _, v := range hello.SupportedVersions {
+			if v < tls.VersionTLS12 {
+				s.Errorf("O-TLS-2: offers %s", tls.VersionName(v))
+			}
+		}
+		for _, id := range hello.CipherSuites {
+			if name := tls.CipherSuiteName(id); !strings.Contains(name, "GCM") && !strings.Contains(name, "POLY1305") ||
+				strings.HasPrefix(name, "TLS_RSA") {
+				s.Errorf("O-TLS-2: offers %s", name)
+			}
+		}
+	}, imapscript.WithTLS(offering))
+}
+
+// O-TLS-7, M-1: what stands in the way of TLS ends the attempt with
+// [SYS/PERM], and as a security event, before a credential is sent.
+func TestTLSRefused(t *testing.T) {
+	good := imapscript.NewTLS(t, hostName)
+	withServer := func(change func(*tls.Config)) *imapscript.TLS {
+		server := good.Server.Clone()
+		change(server)
+		return &imapscript.TLS{Server: server, CA: good.CA}
+	}
+	for _, tt := range []struct {
+		name string
+		cert *imapscript.TLS
+		fail string // in the cause
+	}{
+		{"wrong name", imapscript.NewTLS(t, "other.example.net"), "certificate"},
+		{"unknown CA", imapscript.NewTLS(t, hostName), "unknown authority"},
+		{"TLS 1.1", withServer(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }), "protocol version"},
+		{"no AEAD", withServer(func(c *tls.Config) {
+			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
+		}), "handshake failure"},
+		{"other protocol", withServer(func(c *tls.Config) { c.NextProtos = []string{"pop3"} }), "no application protocol"},
+	} {
+		opts := Options{Address: hostName + ":993", RootCAs: good.CA}
+		if tt.name == "wrong name" {
+			opts.RootCAs = tt.cert.CA
+		}
+		for mode, script := range map[TLSMode]string{TLSImplicit: "TLS:\nW: stall\n", TLSStartTLS: startTLS + "W: stall\n"} {
+			play(t, tt.name+"/"+string(mode), script, withTLS(opts, mode), func(s *session) {
+				e := s.fails(s.openFails(), perm)
+				if !strings.Contains(e.Error(), tt.fail) {
+					s.Errorf("cause %v", e)
+				}
+				if !strings.Contains(s.log.String(), "security: upstream TLS failed") {
+					s.Errorf("no security event in the log: %s", s.log.String())
+				}
+				s.noSecret()
+			}, imapscript.WithTLS(tt.cert))
+		}
+	}
+}
+
+// O-TLS-7, I-CONN-1, I-KEEP-2: the same where the upstream does not get as far
+// as the handshake.
+func TestTLSNotReached(t *testing.T) {
+	const greeting = "S: * OK [CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN SASL-IR] x\nC: <t> STARTTLS\n"
+	for _, tt := range []struct {
+		name, script string
+		mode         TLSMode
+		want         proxy.Code
+		after        time.Duration
+	}{
+		{"O-TLS-7 STARTTLS is not offered", greeted + "W:\n", TLSStartTLS, perm, 0},
+		{"O-TLS-7 NO to STARTTLS", greeting + "S: <t> NO zebra\nW:\n", TLSStartTLS, perm, 0},
+		{"O-TLS-7 NO [UNAVAILABLE] to STARTTLS", greeting + "S: <t> NO [UNAVAILABLE] zebra\nW:\n", TLSStartTLS, perm, 0},
+		{"O-TLS-7 BAD to STARTTLS", greeting + "S: <t> BAD zebra\nW:\n", TLSStartTLS, perm, 0},
+		{"I-CONN-1 PREAUTH before STARTTLS", "S: * PREAUTH [CAPABILITY IMAP4rev1] zebra\nW:\n", TLSStartTLS, perm, 0},
+		{"lost at STARTTLS", greeting + "X:\n", TLSStartTLS, temp, 0},
+		{"lost in the handshake", greeting + "S: <t> OK x\nX:\n", TLSStartTLS, temp, 0},
+		{"reset in the handshake", greeting + "S: <t> OK x\nR:\n", TLSStartTLS, temp, 0},
+		{"I-KEEP-2 no answer to STARTTLS", greeting + "W:\n", TLSStartTLS, temp, progressTimeout},
+		{"I-KEEP-2 no handshake", greeting + "S: <t> OK x\nW: stall\n", TLSStartTLS, temp, tlsTimeout},
+		{"I-KEEP-2 no handshake, implicit", "W: stall\n", TLSImplicit, temp, tlsTimeout},
+		{"plain IMAP at the port of TLS", greeted + "W: stall\n", TLSImplicit, perm, 0},
+		{"closed, implicit", "X:\n", TLSImplicit, temp, 0},
+		{"reset, implicit", "R:\n", TLSImplicit, temp, 0},
+	} {
+		play(t, tt.name, tt.script, Options{TLS: tt.mode}, func(s *session) {
+			began := time.Now()
+			s.fails(s.openFails(), tt.want)
+			if d := time.Since(began); d != tt.after {
+				s.Errorf("after %v, want %v", d, tt.after)
+			}
+			s.noSecret()
+		})
+	}
+}
+
+// M-1, I-KEEP-2: connections that do not come about.
+func TestDialFailures(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error // of dialling; nil: it hangs
+		want proxy.Code
+	}{
+		{"M-1 refused", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, temp},
+		{"M-1 unreachable", &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}, temp},
+		{"M-1 name does not exist", &net.OpError{Op: "dial", Err: &net.DNSError{Name: hostName, IsNotFound: true}}, perm},
+		{"M-1 DNS is out of order", &net.OpError{Op: "dial", Err: &net.DNSError{Name: hostName, IsTemporary: true}}, temp},
+		{"M-1 DNS times out", &net.DNSError{Name: hostName, IsTimeout: true}, temp},
+		{"I-KEEP-2 connect", nil, temp},
+	} {
+		play(t, tt.name, "X:\n", Options{}, func(s *session) {
+			c, err := s.up.Dial(s.ctx) // the script has no part in this
+			if err != nil {
+				s.Fatal(err)
+			}
+			defer c.Close()
+			s.b.dial = func(ctx context.Context) (net.Conn, error) {
+				if tt.err == nil {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return nil, tt.err
+			}
+			began := time.Now()
+			e := s.fails(s.openFails(), tt.want)
+			if d := time.Since(began); tt.err == nil && d != connectTimeout {
+				s.Errorf("after %v", d)
+			}
+			if tt.err != nil && !errors.Is(e, tt.err) {
+				s.Errorf("cause %v", e)
+			}
+		})
+	}
+}
+
+// A port where nobody listens, for the dialling itself.
+func TestRefusedConnection(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	b := backend(t, Options{Address: l.Addr().String()})
+	_, err = b.Login(t.Context(), joe)
+	e := proxy.AsError(err)
+	if e.Code != temp || !errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(e.Text, "127.0.0.1") {
+		t.Errorf("Login: %v, to the client %q", err, e.Text)
+	}
+}
+
+// I-KEEP-2: an upstream that falls silent is lost after its time, which is
+// that of the phase.
+func TestTimeouts(t *testing.T) {
+	for _, tt := range []struct {
+		name, script string
+		after        time.Duration
+	}{
+		{"greeting", "W:\n", greetingTimeout},
+		{"part of a greeting", "S+: * OK zeb\nW:\n", greetingTimeout},
+		{"CAPABILITY", "S: * OK x\nC: <c> CAPABILITY\nW:\n", progressTimeout},
+		{"AUTHENTICATE", greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nW:\n", progressTimeout},
+		{"SELECT", selecting + "W:\n", selectTimeout},
+		{"SELECT with progress", selecting + "T: 299s\nS: * 1 EXISTS\nW:\n", 299*time.Second + selectTimeout},
+		{"listing", listed + "W:\n", progressTimeout},
+		{"listing with progress", listed + "T: 59s\nS: * 1 FETCH (UID 7 RFC822.SIZE 1)\nT: 59s\nS+: *\nW:\n", 2*59*time.Second + progressTimeout},
+	} {
+		play(t, "I-KEEP-2 "+tt.name, "D: 1h\n"+tt.script, Options{}, func(s *session) {
+			began := time.Now()
+			s.fails(s.openFails(), temp)
+			if d := time.Since(began); d != tt.after {
+				s.Errorf("after %v, want %v", d, tt.after)
+			}
+		})
+	}
+}
+
+// Cancelling the context of a login ends it at once.
+func TestLoginCancelled(t *testing.T) {
+	for name, script := range map[string]string{
+		"greeting":     "W:\n",
+		"AUTHENTICATE": greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nW:\n",
+		"SELECT":       selecting + "W:\n",
+		"listing":      listed + "W:\n",
+	} {
+		play(t, "P-PASS-4 "+name, script, Options{}, func(s *session) {
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+			defer cancel()
+			s.ctx = ctx
+			s.fails(s.openFails(), temp)
+			if d := time.Since(began); d != time.Second {
+				s.Errorf("after %v", d)
+			}
+		})
+	}
+}

@@ -1,0 +1,113 @@
+package imapbackend
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"popgate/proxy"
+)
+
+// I-DEL-3: how sets are written.
+func TestUIDSets(t *testing.T) {
+	for _, tt := range []struct {
+		uids, others []uint32
+		maxLen       int
+		want         string // sets, separated by blanks
+	}{
+		{nil, nil, 100, ""},
+		{[]uint32{7}, nil, 100, "7"},
+		{[]uint32{101, 102}, []uint32{}, 100, "101:102"},
+		{[]uint32{7, 27, 65}, []uint32{34}, 100, "7,27,65"},
+		{[]uint32{7, 27, 33, 65}, []uint32{34}, 100, "7:33,65"},
+		{[]uint32{1, 2, 3, 5, 6, 9}, nil, 100, "1:3,5:6,9"},
+		{[]uint32{1, 2, 3, 5, 6, 9}, []uint32{4}, 100, "1:3,5:9"},
+		{[]uint32{2, 4, 6}, []uint32{1, 7}, 100, "2:6"},
+		{[]uint32{2, 4, 6}, []uint32{3, 5}, 100, "2,4,6"},
+		{[]uint32{4294967294, 4294967295}, nil, 100, "4294967294:4294967295"},
+		{[]uint32{10, 20, 30, 40}, nil, 5, "10,20 30,40"},
+		{[]uint32{10, 20, 30, 40}, nil, 1, "10 20 30 40"},
+	} {
+		var got []string
+		var all []uint32
+		for _, set := range uidSets(tt.uids, tt.others, tt.maxLen) {
+			got = append(got, set.text)
+			all = append(all, set.uids...)
+		}
+		if strings.Join(got, " ") != tt.want || !slices.Equal(all, tt.uids) {
+			t.Errorf("%d without %d: %q for %d, want %q", tt.uids, tt.others, got, all, tt.want)
+		}
+	}
+}
+
+// covers reports whether uid is in the sequence-set text.
+func covers(text string, uid uint32) bool {
+	for item := range strings.SplitSeq(text, ",") {
+		low, high, ok := strings.Cut(item, ":")
+		if !ok {
+			high = low
+		}
+		l, err1 := strconv.ParseUint(low, 10, 32)
+		h, err2 := strconv.ParseUint(high, 10, 32)
+		if err1 != nil || err2 != nil {
+			panic("not a set: " + text)
+		}
+		if uint32(l) <= uid && uid <= uint32(h) {
+			return true
+		}
+	}
+	return false
+}
+
+// I-DEL-3, P-QUIT-3, I-CONN-4: in any mailbox, no set covers a message that
+// was there and is not marked, hidden or not; all marked are covered once, and
+// no command is longer than the server takes.
+func TestSetsProperty(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
+	for range 400 {
+		m := &maildrop{snapshot: &snapshot{maxLine: 60 + r.IntN(900)}}
+		var marked, kept []uint32
+		step := 1 + r.Uint32N(1<<uint(r.IntN(20)))
+		share := 1 + r.IntN(5)
+		for uid, i := 1+r.Uint32N(100), 0; i < r.IntN(500); i++ {
+			switch {
+			case r.IntN(10) == 0:
+				m.hidden = append(m.hidden, uid)
+				kept = append(kept, uid)
+			case r.IntN(share) > 0:
+				m.messages = append(m.messages, proxy.Message{UID: uid})
+				kept = append(kept, uid)
+			default:
+				m.messages = append(m.messages, proxy.Message{UID: uid})
+				marked = append(marked, uid)
+			}
+			uid += 1 + r.Uint32N(step)
+		}
+		sets := m.sets(marked)
+		for _, uid := range kept {
+			for _, set := range sets {
+				if covers(set.text, uid) {
+					t.Fatalf("%q covers %d, which is not marked", set.text, uid)
+				}
+			}
+		}
+		for _, uid := range marked {
+			n := 0
+			for _, set := range sets {
+				if covers(set.text, uid) {
+					n++
+				}
+				if len(set.text) > max(m.maxLine-setFrame, len("4294967295:4294967295")) {
+					t.Fatalf("a set of %d octets", len(set.text))
+				}
+			}
+			if n != 1 {
+				t.Fatalf("%d sets cover %d, which is marked", n, uid)
+			}
+		}
+	}
+}

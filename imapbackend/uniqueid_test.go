@@ -1,0 +1,170 @@
+package imapbackend
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"math"
+	"regexp"
+	"strings"
+	"testing"
+
+	"popgate/proxy"
+)
+
+// ids returns the unique-ids of the snapshot.
+func (s *session) ids(d proxy.Maildrop) string {
+	s.Helper()
+	f, err := d.UniqueIDs()
+	if err != nil {
+		s.Fatalf("UniqueIDs: %v", err)
+	}
+	var out []string
+	for _, m := range d.Messages() {
+		out = append(out, string(f(nil, m.UID)))
+	}
+	return strings.Join(out, " ")
+}
+
+// I-UIDL-1: the form of unique-ids.
+func TestUniqueID(t *testing.T) {
+	for _, tt := range []struct {
+		mailbox     string
+		uidValidity uint32
+		uid         uint32
+		want        string
+	}{
+		{"INBOX", 1, 1, "1.1"},
+		{"inbox", 1234567890, 42, "1234567890.42"},
+		{"INBOX", math.MaxUint32, math.MaxUint32, "4294967295.4294967295"},
+		{"Archive", 7, 8, "66f4804e.7.8"},
+		{"Entw\u00fcrfe", math.MaxUint32, math.MaxUint32, "ab5ee809.4294967295.4294967295"},
+	} {
+		s := &snapshot{mailbox: tt.mailbox, uidValidity: tt.uidValidity}
+		f, err := s.UniqueIDs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(f([]byte("1 "), tt.uid)); got != "1 "+tt.want {
+			t.Errorf("%s: %q, want %q", tt.mailbox, got, tt.want)
+		}
+	}
+}
+
+var uniqueID = regexp.MustCompile(`^[!-~]{1,70}$`)
+
+// P-UIDL-2, I-UIDL-1: whatever the numbers and the mailbox, a unique-id is well
+// formed, and no two messages have one.
+func FuzzUniqueID(f *testing.F) {
+	f.Add("INBOX", uint32(1), uint32(2), uint32(3))
+	f.Add("Entw\u00fcrfe/\x00\xff", uint32(math.MaxUint32), uint32(0), uint32(math.MaxUint32))
+	f.Fuzz(func(t *testing.T, mailbox string, uidValidity, a, b uint32) {
+		s := &snapshot{mailbox: mailbox, uidValidity: uidValidity}
+		id, err := s.UniqueIDs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, y := string(id(nil, a)), string(id(nil, b))
+		if !uniqueID.MatchString(x) || a != b && x == y {
+			t.Errorf("unique-ids %q and %q", x, y)
+		}
+	})
+}
+
+func hashOf(header string) string {
+	sum := sha256.Sum256([]byte(header))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// I-UIDL-4, I-UIDV-2: where UIDs do not last the unique-id is a hash of the
+// header, equal ones are numbered.
+func TestUniqueIDFromHeader(t *testing.T) {
+	const fetch = "C: <h> UID FETCH 1:* (UID BODY.PEEK[HEADER])\n"
+	script := listingOf3("S: * NO [UIDNOTSTICKY] x\n") + found + three + "S: <f> OK x\n" + fetch +
+		"S: * 1 FETCH (UID 5 BODY[HEADER] \"a\")\n" + // quoted, UID before
+		"S: * 2 FETCH (BODY[HEADER] {6}\nS: b\nS: \nS+: x UID 6)\nS: \n" + // literal, UID behind
+		"S: * 1 FETCH (FLAGS (\\Seen))\nS: * 3 FETCH (UID 9 BODY[HEADER] {1}\nS: a)\nS: <h> OK x\n" + bye
+	play(t, "I-UIDV-2 UIDNOTSTICKY", script, Options{}, func(s *session) {
+		a, b := hashOf("a"), hashOf("b\r\n\r\nx")
+		if got := s.ids(s.open()); got != a+" "+b+" "+a+".2" {
+			s.Errorf("unique-ids %s", got)
+		}
+	})
+	noValidity := selecting + "S: * 3 EXISTS\nS: <s> OK x\n" + found + three + "S: <f> OK x\n" + fetch
+	play(t, "I-UIDV-2 no UIDVALIDITY, a header is missing", noValidity+"S: * 1 FETCH (UID 5 BODY[HEADER] \"a\")\n"+
+		"S: * 2 FETCH (UID 6 BODY[HEADER] NIL)\nS: <h> OK x\n"+bye, Options{}, func(s *session) {
+		d := s.open() // LIST and RETR work all the same
+		_, err := d.UniqueIDs()
+		s.fails(err, perm)
+	})
+	play(t, "I-UIDL-4 a response without UID is nobody's", noValidity+"S: * 1 FETCH (BODY[HEADER] \"a\")\n"+
+		"S: * 1 FETCH (UID 5 FLAGS ())\nS: <h> OK x\n"+bye, Options{}, func(s *session) {
+		_, err := s.open().UniqueIDs()
+		s.fails(err, perm)
+	})
+	play(t, "I-UIDL-4 refused", noValidity+"S: <h> NO zebra\n"+bye, Options{}, func(s *session) {
+		_, err := s.open().UniqueIDs()
+		s.fails(err, perm)
+	})
+	play(t, "I-UIDL-4 lost", noValidity+"S: * 1 FETCH (UID 5 BODY[HEADER] {10}\nX:\n", Options{}, func(s *session) {
+		s.fails(s.openFails(), temp)
+	})
+	play(t, "I-UIDL-4 empty maildrop", selecting+"S: * 0 EXISTS\nS: <s> OK x\nS: <d> OK x\nS: <f> OK x\n"+bye, Options{}, func(s *session) {
+		if got := s.ids(s.open()); got != "" {
+			s.Errorf("unique-ids %s", got)
+		}
+	})
+}
+
+// I-UIDV-1: told anew with another value, UIDVALIDITY voids the snapshot.
+func TestRebuilt(t *testing.T) {
+	rebuilt := func(s *session, err error) {
+		s.Helper()
+		e := s.fails(err, temp)
+		if e.Text != textRebuilt {
+			s.Errorf("text %q", e.Text)
+		}
+	}
+	script := opened + "C: <r> UID FETCH 7 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 7 BODY[] \"a\")\nS: * OK [UIDVALIDITY 10] x\nS: <r> OK x\n" + bye
+	play(t, "I-UIDV-1 RETR, TOP, QUIT", script, Options{}, func(s *session) {
+		d := s.open()
+		if got := s.text(d.Read(s.ctx, 7)); got != "a" {
+			s.Errorf("message %q", got)
+		}
+		_, err := d.Read(s.ctx, 7)
+		rebuilt(s, err)
+		_, err = d.Top(s.ctx, 7, 0)
+		rebuilt(s, err)
+		rebuilt(s, d.Update(s.ctx, []uint32{7}))
+	})
+	play(t, "I-UIDV-1 QUIT without marks", script, Options{}, func(s *session) {
+		d := s.open()
+		s.text(d.Read(s.ctx, 7))
+		if err := d.Update(s.ctx, nil); err != nil {
+			s.Error(err)
+		}
+	})
+	play(t, "I-UIDV-1 told by STORE: no EXPUNGE", opened+"C: <u> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: * OK [UIDVALIDITY 10] x\nS: <u> OK x\n"+bye,
+		Options{}, func(s *session) { rebuilt(s, s.open().Update(s.ctx, []uint32{7})) })
+	play(t, "I-UIDV-1 told by the keep-alive", opened+"C: <n> NOOP\nS: * OK [UIDVALIDITY 10] x\nS: <n> OK x\n"+bye, Options{}, func(s *session) {
+		d := s.open()
+		s.after(keepAlive)
+		rebuilt(s, d.Update(s.ctx, []uint32{7}))
+	})
+	play(t, "I-UIDV-1 the same value again", opened+"C: <n> NOOP\nS: * OK [UIDVALIDITY 9] x\nS: <n> OK x\n"+
+		"C: <r> UID FETCH 7 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 7 BODY[] \"a\")\nS: <r> OK x\n"+bye, Options{}, func(s *session) {
+		d := s.open()
+		s.after(keepAlive)
+		if got := s.text(d.Read(s.ctx, 7)); got != "a" {
+			s.Errorf("message %q", got)
+		}
+	})
+}
+
+// A mailbox without unique-ids is a fault of its own, which says so.
+func TestNoUniqueIDs(t *testing.T) {
+	want := &proxy.Error{Code: perm, Text: "x"}
+	if _, err := (&snapshot{noUniqueIDs: want}).UniqueIDs(); !errors.Is(err, want) {
+		t.Error(err)
+	}
+}
