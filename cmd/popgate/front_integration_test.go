@@ -114,6 +114,32 @@ func TestVintageOpenSSL(t *testing.T) {
 	}
 }
 
+// O-TLS-2: a client that asks for renegotiation is cut off.
+func TestRenegotiation(t *testing.T) {
+	t.Parallel()
+	p, addrs, _ := front(t, "", `tls = "implicit"`)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, look(t, "openssl"), "s_client", "-tls1_2", "-connect", addrs[0])
+	stdin, err := cmd.StdinPipe() // stays open, so that only the gateway ends the connection
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdin.Write([]byte("R\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(out.String(), "alert unexpected message") {
+		t.Errorf("%v\n%s", err, &out)
+	}
+	p.end(t)
+}
+
 // O-TLS-2: testssl.sh finds nothing worse than low at a default listener.
 func TestTestSSL(t *testing.T) {
 	t.Parallel()
