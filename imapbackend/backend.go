@@ -24,10 +24,11 @@ import (
 
 // Backend logs users in on one upstream. It is safe for concurrent use.
 type Backend struct {
-	opts     Options
-	objectID atomic.Bool // the upstream had OBJECTID at the last login
-	listings *store.Memory
-	dial     func(context.Context) (net.Conn, error) // replaced by tests
+	opts      Options
+	objectID  atomic.Bool // the upstream had OBJECTID at the last login
+	listings  *store.Memory
+	readAhead *budget
+	dial      func(context.Context) (net.Conn, error) // replaced by tests
 }
 
 var _ proxy.Backend = (*Backend)(nil)
@@ -65,7 +66,17 @@ func New(opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{opts: opts, listings: store.NewMemory(cacheSize)}
+	if opts.ReadAhead == 0 {
+		opts.ReadAhead = defaultReadAhead
+	}
+	if opts.ReadAheadTotal == 0 {
+		opts.ReadAheadTotal = defaultReadAheadTotal
+	}
+	b := &Backend{
+		opts:      opts,
+		listings:  store.NewMemory(cacheSize),
+		readAhead: &budget{left: opts.ReadAheadTotal},
+	}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
 		return newRacer().connect(ctx, host, uint16(number))
 	}

@@ -1,6 +1,7 @@
 package imapbackend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,44 +22,62 @@ var (
 	errGiven = errors.New("imap: message given up before its end")
 )
 
-// fetch is one UID FETCH command for the body of one message. It holds the
-// maildrop's connection until it is closed.
+// fetch is the reading of one message. It holds the maildrop's connection until
+// it is closed. The command that brings it is its own, or one that asked ahead.
 type fetch struct {
 	m       *maildrop
 	ctx     context.Context
 	release func()
 	uid     uint32
 	cmd     string
-	done    bool // the tagged status has been read
+	number  int  // of the command that is to bring the body
+	own     bool // it was sent for this message alone
+	done    bool // its status has been read
 
 	uidOf map[uint32]uint32 // by sequence number, from responses without a body
 	empty bool              // the message was told of, with nothing in it
 }
 
-// startFetch sends a FETCH of items for uid.
-func (m *maildrop) startFetch(ctx context.Context, uid uint32, items string) (*fetch, error) {
+// newFetch takes the connection to read of uid.
+func (m *maildrop) newFetch(ctx context.Context, uid uint32) (*fetch, error) {
 	release, err := m.acquire(ctx, atRead)
 	if err != nil {
 		return nil, err
 	}
-	f := &fetch{m: m, ctx: ctx, release: release, uid: uid}
+	return &fetch{m: m, ctx: ctx, release: release, uid: uid}, nil
+}
+
+// startFetch sends a FETCH of items for uid.
+func (m *maildrop) startFetch(ctx context.Context, uid uint32, items string) (*fetch, error) {
+	f, err := m.newFetch(ctx, uid)
+	if err != nil {
+		return nil, err
+	}
 	if err := f.send(items); err != nil {
-		release()
+		f.release()
 		return nil, m.u.lost(atRead, err)
 	}
 	return f, nil
 }
 
 func (f *fetch) send(items string) error {
-	f.done, f.empty = false, false
+	f.done, f.empty, f.own = false, false, true
 	f.cmd = "UID FETCH " + strconv.FormatUint(uint64(f.uid), 10) + " (UID " + items + ")"
-	return f.m.u.conn.Start(f.cmd)
+	err := f.m.u.conn.Start(f.cmd)
+	f.number = f.m.u.conn.Started()
+	return err
+}
+
+// join waits for a body that is on its way.
+func (f *fetch) join(number int, items string) {
+	f.number, f.cmd = number, "UID FETCH (UID "+items+") ahead"
 }
 
 // next reads up to the next body of the message, or to the end of the command:
-// then ok is false.
+// then ok is false. Bodies that were asked for ahead and come before it are
+// kept.
 func (f *fetch) next() (ev wire.Event, ok bool, err error) {
-	conn := f.m.u.conn
+	conn, ahead := f.m.u.conn, f.m.ahead
 	for !f.done {
 		if ev, err = conn.Next(); err != nil {
 			f.done = true
@@ -66,9 +85,11 @@ func (f *fetch) next() (ev wire.Event, ok bool, err error) {
 			return ev, false, err
 		}
 		switch {
-		case ev.Kind == wire.Done:
+		case ev.Kind == wire.Done && ev.Command == f.number:
 			f.done = true
-			f.m.u.trace(f.ctx, f.cmd, conn.Result(), nil)
+			if f.own {
+				f.m.u.trace(f.ctx, f.cmd, conn.ResultOf(f.number), nil)
+			}
 		case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
 			f.uidOf = nil // sequence numbers have moved
 		case ev.Kind == wire.Fetch && ev.UID != 0:
@@ -81,9 +102,15 @@ func (f *fetch) next() (ev wire.Event, ok bool, err error) {
 			if ev.UID == 0 {
 				ev.UID = f.uidOf[ev.Seq]
 			}
-			if ev.UID == 0 || ev.UID == f.uid {
+			if ev.UID == f.uid || ev.UID == 0 && f.own && len(ahead.flight) == 0 {
+				if p, ok := partOf(ev); ok {
+					ahead.landed(p)
+				}
 				return ev, true, nil
 			}
+		}
+		if err = ahead.absorb(f.ctx, ev); err != nil {
+			return ev, false, err
 		}
 	}
 	return wire.Event{}, false, nil
@@ -117,7 +144,7 @@ func (f *fetch) classify(err error) error {
 // outcome says why a command brought no body (requirement I-FETCH-5).
 func (f *fetch) outcome() error {
 	u := f.m.u
-	status := u.conn.Result()
+	status := u.conn.ResultOf(f.number)
 	cause := fmt.Errorf("imap: %s: %s", f.cmd, u.clean(status.String()))
 	switch {
 	case status.Type == "BAD":
@@ -125,7 +152,11 @@ func (f *fetch) outcome() error {
 	case status.OK() && !f.empty:
 		return withCause(proxy.ErrGone, cause)
 	}
-	if err := u.noop(f.ctx); err != nil {
+	err := f.m.ahead.settle(f.ctx)
+	if err == nil {
+		err = u.noop(f.ctx)
+	}
+	if err != nil {
 		return u.lost(atRead, err)
 	}
 	found, err := u.searchAmong(f.ctx, atRead, []uint32{f.uid}, "")
@@ -140,36 +171,45 @@ func (f *fetch) outcome() error {
 	return mapStatus(atRead, status, cause)
 }
 
-// close reads the command to its end, or gives up the connection where that
-// would take too long, and lets the maildrop go.
+// close gives up what is left of the message, and the connection where that
+// would take too long, and lets the maildrop go. With nothing else on its way
+// it reads the command to its end.
 func (f *fetch) close() {
 	conn := f.m.u.conn
-	for !f.done {
-		if conn.BodyLeft() > drainLimit {
-			conn.Fail(errGiven)
-			f.done = true
-			break
+	if conn.BodyLeft() > drainLimit {
+		conn.Fail(errGiven)
+	}
+	if len(f.m.ahead.flight) == 0 {
+		for f.own && !f.done && conn.BodyLeft() <= drainLimit {
+			f.next()
 		}
-		f.next()
+		if conn.Err() == nil {
+			f.m.ahead.settle(f.ctx) // an error is in conn.Err
+		}
 	}
 	f.release()
 }
 
-// octets returns the announced size of a message of the snapshot.
-func (s *snapshot) octets(uid uint32) int64 {
-	i, ok := slices.BinarySearchFunc(s.messages, uid, func(m proxy.Message, uid uint32) int {
-		return int(int64(m.UID) - int64(uid))
+// index returns where in the snapshot uid stands.
+func (s *snapshot) index(uid uint32) (int, bool) {
+	return slices.BinarySearchFunc(s.messages, uid, func(m proxy.Message, uid uint32) int {
+		return cmp.Compare(m.UID, uid)
 	})
-	if !ok {
-		return 0
-	}
-	return s.messages[i].Octets
 }
 
-// message is a whole message being read.
+// octets returns the announced size of a message of the snapshot.
+func (s *snapshot) octets(uid uint32) int64 {
+	if i, ok := s.index(uid); ok {
+		return s.messages[i].Octets
+	}
+	return 0
+}
+
+// message is a whole message being read: from the stream, or kept.
 type message struct {
 	*fetch
 	body wire.Event
+	kept []byte
 }
 
 // Read implements proxy.Maildrop.
@@ -185,35 +225,72 @@ func (m *maildrop) Read(ctx context.Context, uid uint32) (proxy.Body, error) {
 }
 
 func (m *maildrop) read(ctx context.Context, uid uint32) (*message, error) {
-	f, err := m.startFetch(ctx, uid, "BODY.PEEK[]")
+	f, err := m.newFetch(ctx, uid)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		ev, ok, err := f.next()
-		switch {
-		case err != nil:
-			err = f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
-		case !ok:
-			err = f.outcome()
-		case ev.Section != "" || ev.Origin >= 0:
-			continue
-		case (ev.Nil || ev.Octets == 0) && m.octets(uid) > 0:
-			f.empty = true
-			continue
-		default:
-			return &message{f, ev}, nil
-		}
+	msg, err := f.whole()
+	if err != nil {
 		f.close()
 		return nil, err
+	}
+	return msg, nil
+}
+
+// whole waits for the message, having asked for it and what may be next unless
+// that is here or on its way.
+func (f *fetch) whole() (*message, error) {
+	const items = "BODY.PEEK[]"
+	a, p := f.m.ahead, part{uid: f.uid}
+	kept, isKept := a.get(p, true)
+	number, coming := a.flight[p]
+	switch {
+	case isKept:
+		f.done = true
+	case coming:
+		f.join(number, items)
+	default:
+		if err := f.send(items); err != nil {
+			return nil, f.m.u.lost(atRead, err)
+		}
+	}
+	a.plan(p)
+	if isKept {
+		return &message{fetch: f, kept: kept}, f.m.u.flush()
+	}
+	for {
+		ev, ok, err := f.next()
+		if err != nil {
+			return nil, f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+		}
+		if kept, isKept = a.get(p, true); isKept {
+			return &message{fetch: f, kept: kept}, nil
+		}
+		switch {
+		case !ok && f.own:
+			return nil, f.outcome()
+		case !ok: // what was asked for ahead did not come: ask why
+			if err := f.send(items); err != nil {
+				return nil, f.m.u.lost(atRead, err)
+			}
+		case ev.Section != "" || ev.Origin >= 0:
+		case (ev.Nil || ev.Octets == 0) && f.m.octets(f.uid) > 0:
+			f.empty = true
+		default:
+			return &message{fetch: f, body: ev}, nil
+		}
 	}
 }
 
 // Octets implements proxy.Body.
-func (b *message) Octets() int64 { return b.body.Octets }
+func (b *message) Octets() int64 { return b.body.Octets + int64(len(b.kept)) }
 
 // WriteTo implements proxy.Body.
 func (b *message) WriteTo(w io.Writer) (int64, error) {
+	if b.kept != nil {
+		n, err := w.Write(b.kept)
+		return int64(n), err
+	}
 	n, err := b.m.u.conn.BodyTo(w)
 	if err == nil {
 		err = b.verify(b.body)

@@ -34,11 +34,15 @@ type maildrop struct {
 	// keep-alive timer. It guards timer and closed, and what u points to.
 	held   chan struct{}
 	u      *upstream
+	ahead  *ahead
 	timer  *time.Timer
 	closed bool
 }
 
-var _ proxy.Maildrop = (*maildrop)(nil)
+var (
+	_ proxy.Maildrop = (*maildrop)(nil)
+	_ proxy.Expecter = (*maildrop)(nil)
+)
 
 // Open implements proxy.Login.
 func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
@@ -69,6 +73,7 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 		u:        u,
 		held:     make(chan struct{}, 1),
 	}
+	m.ahead = newAhead(m)
 	l.u = nil
 	m.held <- struct{}{}
 	m.timer = time.AfterFunc(keepAlive, m.keepAlive)
@@ -127,6 +132,13 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 		return nil, err
 	}
 	stop := m.u.watch(ctx)
+	if ph == atUpdate {
+		if err := m.ahead.settle(ctx); err != nil {
+			stop()
+			<-m.held
+			return nil, m.u.lost(ph, err)
+		}
+	}
 	return func() {
 		stop()
 		if m.u.conn.Err() == nil {
@@ -160,11 +172,17 @@ func (m *maildrop) keepAlive() {
 	if m.closed || m.u.conn.Err() != nil {
 		return
 	}
+	if m.ahead.settle(context.Background()) != nil {
+		return
+	}
 	status, err := m.u.execute(context.Background(), "NOOP", m.u.client.Noop)
 	if err == nil && status.Type != "BAD" {
 		m.timer.Reset(keepAlive)
 	}
 }
+
+// Expect implements proxy.Expecter.
+func (m *maildrop) Expect(uids []uint32) { m.ahead.expected = uids }
 
 // Retrieved implements proxy.Maildrop with the policy for \Seen. A failure is
 // logged only (requirement I-FLAG-1).
@@ -208,6 +226,7 @@ func (m *maildrop) Close() error {
 	if !m.closed {
 		m.closed = true
 		m.timer.Stop()
+		m.ahead.close()
 		m.u.logout(context.Background())
 	}
 	return nil

@@ -68,6 +68,13 @@ type Options struct {
 	// before the session. It is refused together with Flag.
 	ShowDeleted bool
 
+	// ReadAhead bounds the octets that one session holds in memory of what
+	// it has read ahead of its client, ReadAheadTotal those of all sessions,
+	// in memory or on their way. Defaults: 1 MiB and 256 MiB. Negative: no
+	// reading ahead.
+	ReadAhead      int64
+	ReadAheadTotal int64
+
 	// Version is told to the upstream by ID (RFC 2971).
 	Version string
 }

@@ -32,6 +32,7 @@ type top struct {
 	piece int64      // octets of text asked for at a time, 0: whole message
 	body  wire.Event // the first body to come
 	text  []byte     // a piece of text that came before the header
+	kept  []byte     // the message or its header, where they were kept
 	out   topWriter
 }
 
@@ -48,17 +49,17 @@ func (m *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Bod
 		if err != nil {
 			return nil, err
 		}
-		t.fetch, t.body = msg.fetch, msg.body
+		t.fetch, t.body, t.kept = msg.fetch, msg.body, msg.kept
 		return t, nil
 	}
-	items := "BODY.PEEK[HEADER]"
-	if lines > 0 {
-		t.piece = firstPiece
-		if lines < firstPiece/lineGuess {
-			t.piece = (int64(lines)*lineGuess + pieceUnit - 1) / pieceUnit * pieceUnit
-		}
-		items += fmt.Sprintf(" BODY.PEEK[TEXT]<0.%d>", t.piece)
+	if lines == 0 {
+		return t.open(ctx, m, uid)
 	}
+	t.piece = firstPiece
+	if lines < firstPiece/lineGuess {
+		t.piece = (int64(lines)*lineGuess + pieceUnit - 1) / pieceUnit * pieceUnit
+	}
+	items := fmt.Sprintf("%s BODY.PEEK[TEXT]<0.%d>", headerItem, t.piece)
 	var err error
 	if t.fetch, err = m.startFetch(ctx, uid, items); err != nil {
 		return nil, err
@@ -70,6 +71,69 @@ func (m *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Bod
 	return t, nil
 }
 
+const headerItem = "BODY.PEEK[HEADER]"
+
+// open begins to read a header alone: from the message or the header itself
+// where that is here or on its way, else by a command of its own.
+func (t *top) open(ctx context.Context, m *maildrop, uid uint32) (proxy.Body, error) {
+	f, err := m.newFetch(ctx, uid)
+	if err != nil {
+		return nil, err
+	}
+	t.fetch = f
+	if err = t.openHeader(); err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *top) openHeader() error {
+	f, a := t.fetch, t.m.ahead
+	whole, header := part{uid: f.uid}, part{f.uid, true}
+	if number, coming := a.flight[whole]; coming && t.size <= a.limit/2 {
+		// RETR will want it soon: it is kept for that.
+		f.join(number, "BODY.PEEK[]")
+		if err := t.awaitKept(whole); err != nil {
+			return err
+		}
+	}
+	var ok bool
+	if t.kept, ok = a.get(whole, false); ok {
+		f.done = true
+		return nil
+	}
+	if t.kept, ok = a.get(header, true); ok {
+		f.done, t.out.headerOnly = true, true
+	} else if number, coming := a.flight[header]; coming {
+		f.join(number, headerItem)
+	} else if err := f.send(headerItem); err != nil {
+		return t.m.u.lost(atRead, err)
+	}
+	a.plan(header)
+	if ok {
+		return t.m.u.flush()
+	}
+	return t.awaitHeader()
+}
+
+// awaitKept reads until the part on its way is kept, or will not be.
+func (t *top) awaitKept(p part) error {
+	f, a := t.fetch, t.m.ahead
+	for {
+		if _, coming := a.flight[p]; !coming {
+			return nil
+		}
+		ev, err := t.m.u.conn.Next()
+		if err == nil {
+			err = a.absorb(f.ctx, ev)
+		}
+		if err != nil {
+			return t.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+		}
+	}
+}
+
 // awaitHeader reads up to the data of the header. Text that comes before it is
 // kept, a piece at the most.
 func (t *top) awaitHeader() error {
@@ -78,8 +142,12 @@ func (t *top) awaitHeader() error {
 		switch {
 		case err != nil:
 			return t.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", t.cmd, err))
-		case !ok:
+		case !ok && t.own:
 			return t.outcome()
+		case !ok: // what was asked for ahead did not come: ask why
+			if err := t.send(headerItem); err != nil {
+				return t.m.u.lost(atRead, err)
+			}
 		case ev.Section == "TEXT" && ev.Origin <= 0 && t.text == nil && ev.Octets <= t.piece:
 			buf := bytes.NewBuffer(make([]byte, 0, ev.Octets+1))
 			if _, err := t.m.u.conn.BodyTo(buf); err != nil {
@@ -117,6 +185,10 @@ func (t *top) WriteTo(w io.Writer) (int64, error) {
 
 func (t *top) write() error {
 	conn := t.m.u.conn
+	if t.kept != nil {
+		_, err := t.out.Write(t.kept)
+		return err
+	}
 	if t.body.Section == "" {
 		_, err := conn.BodyTo(&t.out)
 		return t.verified(t.body, err)

@@ -79,3 +79,22 @@ func (m *maildrop) sets(uids []uint32) []uidSet {
 	slices.Sort(others)
 	return uidSets(uids, others, m.maxLine-setFrame)
 }
+
+// runs is sets for uids that stand close together in the snapshot: it looks at
+// no others than those between them.
+func (m *maildrop) runs(uids []uint32) []uidSet {
+	if len(uids) == 0 {
+		return nil
+	}
+	i, _ := m.index(uids[0])
+	j, _ := m.index(uids[len(uids)-1])
+	others := make([]uint32, 0, len(m.hidden))
+	others = append(others, m.hidden...)
+	for _, msg := range m.messages[i : j+1] {
+		if _, ours := slices.BinarySearch(uids, msg.UID); !ours {
+			others = append(others, msg.UID)
+		}
+	}
+	slices.Sort(others)
+	return uidSets(uids, others, m.maxLine-len("P1000000 UID FETCH  (UID BODY.PEEK[HEADER])"))
+}

@@ -105,6 +105,17 @@ type Maildrop interface {
 	Close() error
 }
 
+// Expecter is a Maildrop that can make use of what the client has asked for
+// already, behind the command at hand.
+type Expecter interface {
+	// Expect tells which messages the client has asked for behind the one
+	// that Read or Top, called next, is about, in the order in which it
+	// wants them and in the same form: whole, or the header. It costs
+	// nothing if they are not asked for in the end. The slice is the
+	// callee's.
+	Expect(uids []uint32)
+}
+
 // Body is a message on its way from the upstream.
 type Body interface {
 	// Octets is the length that the upstream announced for what WriteTo

@@ -98,8 +98,12 @@ func trimLine(line []byte) ([]byte, error) {
 
 // pending reports whether a complete line is buffered.
 func (r *lineReader) pending() bool {
-	return bytes.IndexByte(r.buf[r.start:r.end], '\n') >= 0
+	return bytes.IndexByte(r.buffered(), '\n') >= 0
 }
+
+// buffered returns what has been read and not taken. It is valid until the next
+// call of next.
+func (r *lineReader) buffered() []byte { return r.buf[r.start:r.end] }
 
 // fill reads once from src. A drained big buffer is given back before, as the
 // read may wait for long.

@@ -64,8 +64,9 @@ type session struct {
 	login    Login
 	maildrop Maildrop
 
-	snap snapshot
-	sent []uint32 // retrieved messages whose end has not been flushed yet
+	snap     snapshot
+	foreseen int      // messages asked for behind the command at hand, told to the maildrop
+	sent     []uint32 // retrieved messages whose end has not been flushed yet
 }
 
 // pendingUser is the name of a USER that the next command, PASS, may use.

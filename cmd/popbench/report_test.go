@@ -54,7 +54,7 @@ func TestComparison(t *testing.T) {
 		}
 	}
 	want := []string{
-		"| scenario | figure | direct | peer | popgate | × direct | × peer | target | |",
+		"| scenario | figure | direct | peer | popgate | × direct | × peer | target | result |",
 		"| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 		"| login.c8 | sessions/s | 1000 | 400 cold | 790 | 0.79 | 1.98 | ≥ 0.8 × direct | **missed** |",
 		"| list.10k | repeat s | 0.04 | 0.05 warm | 0.02 | 2.00 | 2.50 | ≥ 2 × direct | met |",

@@ -69,7 +69,7 @@ type comparison []*report
 
 // write writes one table over all reports, and what went wrong under it.
 func (c comparison) write(w io.Writer) error {
-	t := table{head: []string{"scenario", "figure", "direct", "peer", "popgate", "× direct", "× peer", "target", ""}}
+	t := table{head: []string{"scenario", "figure", "direct", "peer", "popgate", "× direct", "× peer", "target", "result"}}
 	var faults []string
 	met, missed := 0, 0
 	for _, rep := range c {

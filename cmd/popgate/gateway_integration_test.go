@@ -160,22 +160,23 @@ func (g *gateway) stop() {
 }
 
 // goroutines ends the gateway with a dump of its goroutines (SIGQUIT, as the Go
-// runtime handles it) and returns how many there were, those of the runtime's
-// own not counted.
-func (g *gateway) goroutines() int {
+// runtime handles it) and returns who created each, for those that the runtime
+// did not start for itself.
+func (g *gateway) goroutines() []string {
 	g.t.Helper()
 	if err := g.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
 		g.t.Fatal(err)
 	}
 	<-g.done
 	g.dumped = true
-	count := 0
-	for _, block := range strings.Split(g.output.String(), "\n\n") {
-		if strings.HasPrefix(block, "goroutine ") && !strings.Contains(block, "\ncreated by runtime.") {
-			count++
+	var creators []string
+	for line := range strings.Lines(g.output.String()) {
+		by, ok := strings.CutPrefix(line, "created by ")
+		if ok && !strings.HasPrefix(by, "runtime.") && !strings.HasPrefix(by, "os/signal.") {
+			creators = append(creators, strings.TrimSpace(by))
 		}
 	}
-	return count
+	return creators
 }
 
 // descriptors returns what the gateway's open file descriptors are.

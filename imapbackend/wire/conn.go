@@ -209,8 +209,8 @@ func (c *Conn) tag() string {
 
 func (c *Conn) queue(s string) { c.queued = append(c.queued, s...) }
 
-// flush sends what is queued.
-func (c *Conn) flush() error {
+// Flush sends the commands that Start has begun.
+func (c *Conn) Flush() error {
 	if len(c.queued) == 0 {
 		return nil
 	}

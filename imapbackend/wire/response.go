@@ -76,7 +76,7 @@ type searchState struct {
 // Next reads the next event of the commands in flight. After an error, which
 // is the cause of the loss, the connection is gone.
 func (c *Conn) Next() (Event, error) {
-	if err := c.flush(); err != nil {
+	if err := c.Flush(); err != nil {
 		return Event{}, err
 	}
 	ev, err := c.event()

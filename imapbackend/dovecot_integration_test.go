@@ -1,0 +1,120 @@
+//go:build integration
+
+package imapbackend
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"popgate/imapbackend/dovecottest"
+	"popgate/proxy"
+	"popgate/proxy/proxytest"
+)
+
+// The suite that every Backend must pass, over Dovecot: by TLS, by STARTTLS,
+// and without the capabilities that make things easy (I-DEL-7, P-SASL-1).
+func TestConformanceDovecot(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		start []dovecottest.Option
+		tls   TLSMode
+	}{
+		{"UIDPLUS, implicit TLS", nil, TLSImplicit},
+		{"STARTTLS, mdbox", []dovecottest.Option{dovecottest.WithStore("mdbox")}, TLSStartTLS},
+		{"bare IMAP4rev1", []dovecottest.Option{dovecottest.WithCapability("IMAP4rev1")}, TLSNone},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			up := dovecottest.Start(t, tt.start...)
+			user := 0
+			proxytest.TestBackend(t, func(t *testing.T) proxytest.Mailbox {
+				user++
+				return dovecotMailbox(t, up, tt.tls, fmt.Sprintf("user%d", user))
+			})
+		})
+	}
+}
+
+// dovecotMailbox is the empty mailbox of one user. What UPDATE has flagged is
+// not left, for a maildrop.
+func dovecotMailbox(t *testing.T, up *dovecottest.Server, mode TLSMode, user string) proxytest.Mailbox {
+	opts := Options{Address: up.Addr, TLS: mode, RootCAs: up.RootCAs}
+	if mode == TLSImplicit {
+		opts.Address = up.TLSAddr
+	}
+	left := func() (messages []dovecottest.Message) {
+		for _, m := range up.Messages(user) {
+			if !strings.Contains(m.Flags, `\Deleted`) {
+				messages = append(messages, m)
+			}
+		}
+		return messages
+	}
+	return proxytest.Mailbox{
+		Backend:    knownUsers{backend(t, opts)},
+		Credential: proxy.Credential{Username: user, Password: dovecottest.Password},
+		Seed:       func(_ *testing.T, messages ...[]byte) { up.Append(user, messages...) },
+		Left: func(*testing.T) (octets [][]byte) {
+			for _, m := range left() {
+				octets = append(octets, m.Octets)
+			}
+			return octets
+		},
+		Expunge: func(_ *testing.T, i int) {
+			uid := left()[i].UID
+			c := up.Login(user)
+			c.Select("INBOX")
+			c.Store(fmt.Sprint(uid), `+FLAGS (\Deleted)`)
+			c.Expunge()
+			c.Logout()
+		},
+	}
+}
+
+// knownUsers is a Backend before a server on which every login name exists: it
+// has that server refuse those that the suite makes up.
+type knownUsers struct{ proxy.Backend }
+
+func (b knownUsers) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	if strings.HasPrefix(cred.Username, "nobody-") {
+		cred.Password = "not " + cred.Password
+	}
+	return b.Backend.Login(ctx, cred)
+}
+
+// P-QUIT-3, I-SNAP-3, I-DEL-5: what another client has flagged \Deleted is
+// hidden, survives UPDATE and keeps its flag.
+func TestForeignDeletedDovecot(t *testing.T) {
+	up := dovecottest.Start(t)
+	up.Append("joe", proxytest.Samples()[:4]...)
+	other := up.Login("joe")
+	other.Select("INBOX")
+	before := other.Fetch(false)
+	other.Store(fmt.Sprint(before[2].UID), `+FLAGS (\Deleted)`)
+
+	b := backend(t, Options{Address: up.TLSAddr, RootCAs: up.RootCAs, TLS: TLSImplicit})
+	l, err := b.Login(t.Context(), joe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := l.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	var marked []uint32
+	for _, m := range d.Messages() {
+		marked = append(marked, m.UID)
+	}
+	if len(marked) != 3 {
+		t.Fatalf("%d messages shown, want 3", len(marked))
+	}
+	if err := d.Update(t.Context(), marked); err != nil {
+		t.Fatal(err)
+	}
+	after := up.Flags("joe")
+	if len(after) != 1 || after[0].UID != before[2].UID || !strings.Contains(after[0].Flags, `\Deleted`) {
+		t.Errorf("left: %+v", after)
+	}
+}
