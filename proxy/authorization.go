@@ -111,7 +111,7 @@ func (s *session) pass(args []string) error {
 // without the password (RFC 2449 §8.1.2). refusal, where not nil, is a verdict
 // that does not need the upstream; it is given at the same pace.
 func (s *session) logIn(cred Credential, refusal error) error {
-	s.record.user = cred.Username
+	s.record.user = loggedName(cred.Username)
 	if refusal == nil && cred.Password == "" {
 		refusal = ErrAuth
 	}

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -275,6 +276,27 @@ func (c *prefixed) Write(p []byte) (int, error) {
 	n -= len(c.prefix)
 	c.prefix = ""
 	return max(n, 0), err
+}
+
+// TestLongName shows that what a client calls itself does not fill the log.
+func TestLongName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := proxytest.Listen()
+		log, buf := logger()
+		serve(t, l, proxy.Options{Backend: memory(), Logger: log}, insecure)
+		p := dial(t, l)
+		message := "\x00" + strings.Repeat("u", 30000) + "\x00wrong"
+		p.send("AUTH PLAIN\r\n" + base64.StdEncoding.EncodeToString([]byte(message)) + "\r\nQUIT\r\n")
+		synctest.Wait()
+		for line := range strings.Lines(buf.String()) {
+			if len(line) > 1000 {
+				t.Errorf("%d octets: %.200s", len(line), line)
+			}
+		}
+		if len(lines(buf.String(), `user=`+strings.Repeat("u", 255)+"... ")) != 2 {
+			t.Errorf("log:\n%s", buf.String())
+		}
+	})
 }
 
 // TestLoginFailedLog shows what programs such as fail2ban are promised: a

@@ -23,6 +23,18 @@ type record struct {
 	reason     string
 }
 
+// loggedNameLimit is how many octets of a name the log has at most. Mechanisms
+// of SASL bring far longer ones than any upstream has.
+const loggedNameLimit = 255
+
+// loggedName returns name as the log has it; the handler escapes it.
+func loggedName(name string) string {
+	if len(name) <= loggedNameLimit {
+		return name
+	}
+	return name[:loggedNameLimit] + "..."
+}
+
 // logRecord writes the one record of the session.
 func (s *session) logRecord() {
 	r := &s.record

@@ -274,7 +274,7 @@ func (s *session) sleep(d time.Duration) error {
 // fail2ban read this record.
 func (s *session) logFailure(name string, err error) {
 	if isAuthFailure(err) {
-		s.log.Info("login failed", "user", name, "error", err)
+		s.log.Info("login failed", "user", loggedName(name), "error", err)
 	}
 }
 

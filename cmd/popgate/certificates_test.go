@@ -195,10 +195,11 @@ func TestWarnings(t *testing.T) {
 	}
 	want := `configuration: good, 1 listener(s)
 configuration: warning: passwords go to the upstream without TLS, upstream 127.0.0.1
+configuration: warning: silent connections may use up all: set limits.unauthenticated below limits.connections, unauthenticated 1000, connections 100
 configuration: warning: listener accepts outdated TLS, for vintage clients only, listener 127.0.0.1:0, min_tls 1.0, legacy_ciphers true
 configuration: warning: certificate has expired, cert_file ` + filepath.Join(dir, "cert.pem") + ", on " + time.Now().Add(-time.Hour).UTC().Format(time.DateOnly)
 	got := strings.Split(out.String(), "\n")
-	if diff := cmp.Diff(want, strings.Join(got[:min(len(got), 4)], "\n")); diff != "" {
+	if diff := cmp.Diff(want, strings.Join(got[:min(len(got), 5)], "\n")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -221,6 +222,8 @@ key_file = "key.pem"
 address = "`+upstream+`"
 tls = "none"
 insecure = true
+[limits]
+connections = 100
 `))
 	return file
 }

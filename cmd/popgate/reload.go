@@ -11,9 +11,15 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long the directories of certificates must be quiet before they
-// are read, so that a certificate and its key are read together.
-const settle = 500 * time.Millisecond
+const (
+	// settle is how long the directories of certificates must be quiet before
+	// they are read, so that a certificate and its key are read together.
+	settle = 500 * time.Millisecond
+
+	// latest is how long that is waited for, as other files may change there
+	// all the time.
+	latest = 5 * time.Second
+)
 
 // reloader keeps the certificates of all listeners up to date.
 type reloader struct {
@@ -60,17 +66,26 @@ func (r *reloader) start() (stop func()) {
 func (r *reloader) run(ctx context.Context) {
 	quiet := time.NewTimer(settle)
 	quiet.Stop()
+	var since time.Time // of the first change not read yet
+	changed := func() {
+		now := time.Now()
+		if since.IsZero() {
+			since = now
+		}
+		quiet.Reset(min(settle, max(since.Add(latest).Sub(now), 0)))
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			quiet.Stop()
 			return
 		case <-r.watcher.Events:
-			quiet.Reset(settle)
+			changed()
 		case err := <-r.watcher.Errors: // such as lost events
 			r.log.Warn("watching certificates", "error", err)
-			quiet.Reset(settle)
+			changed()
 		case <-quiet.C:
+			since = time.Time{}
 			r.watch() // first, to miss nothing: links may point elsewhere now
 			r.reload()
 		}

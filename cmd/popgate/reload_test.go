@@ -3,13 +3,16 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -195,6 +198,35 @@ func TestServeVintageWarnings(t *testing.T) {
 	p.stderr.expect(t, `level=WARN msg="listener accepts outdated TLS, for vintage clients only" listener=127.0.0.1:0 min_tls=1.0 legacy_ciphers=true`)
 	p.stderr.expect(t, `level=WARN msg="certificate has expired"`)
 	p.stderr.expect(t, `msg=listening`)
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}
+
+// O-TLS-5: other files that change all the time do not put the reading off for
+// ever.
+func TestReloadBusy(t *testing.T) {
+	dir := t.TempDir()
+	putPair(t, dir, "one.example")
+	p, addr := withCertificate(t, dir)
+	putPair(t, dir, "two.example")
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		pace := time.NewTicker(50 * time.Millisecond)
+		defer pace.Stop()
+		for ctx.Err() == nil {
+			if err := os.WriteFile(filepath.Join(dir, "log"), nil, 0o600); err != nil {
+				t.Error(err)
+			}
+			<-pace.C
+		}
+	})
+	p.stderr.expect(t, `msg="certificate reloaded"`)
+	cancel()
+	wg.Wait()
+	if got := served(t, addr); got != "two.example" {
+		t.Errorf("%s is served", got)
+	}
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, exitOK)
 }

@@ -32,6 +32,12 @@ func (c *config) warnings(now time.Time) []warning {
 		ws = append(ws, warning{"passwords go to the upstream without TLS",
 			[]slog.Attr{slog.String("upstream", c.upstream.Name)}})
 	}
+	if c.limits.Connections > 0 && (c.limits.Unauthenticated == 0 || c.limits.Unauthenticated >= c.limits.Connections) {
+		ws = append(ws, warning{"silent connections may use up all: set limits.unauthenticated below limits.connections",
+			[]slog.Attr{
+				slog.Int("unauthenticated", c.limits.Unauthenticated),
+				slog.Int("connections", c.limits.Connections)}})
+	}
 	for i := range c.listeners {
 		l := &c.listeners[i]
 		if l.TLS != "none" && l.lowered() {
