@@ -211,12 +211,11 @@ func (a *ahead) take(octets int64) bool {
 	return true
 }
 
-// settleBudget gives back what is neither on its way nor kept.
+// settleBudget makes what is taken what is on its way or kept: a body may be
+// larger than announced.
 func (a *ahead) settleBudget() {
-	if free := a.taken - a.coming - a.held; free > 0 {
-		a.total.give(free)
-		a.taken -= free
-	}
+	a.total.give(a.taken - a.coming - a.held)
+	a.taken = a.coming + a.held
 }
 
 // landed takes p out of what is on its way.
@@ -373,6 +372,7 @@ func (b *budget) take(n int64) bool {
 	return true
 }
 
+// give gives n octets back, or takes -n that are in use already.
 func (b *budget) give(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

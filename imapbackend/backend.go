@@ -28,6 +28,7 @@ type Backend struct {
 	objectID  atomic.Bool // the upstream had OBJECTID at the last login
 	listings  *store.Memory
 	readAhead *budget
+	waiting   chan struct{}                           // full of one for each connection that is prepared
 	dial      func(context.Context) (net.Conn, error) // replaced by tests
 }
 
@@ -76,6 +77,7 @@ func New(opts Options) (*Backend, error) {
 		opts:      opts,
 		listings:  store.NewMemory(cacheSize),
 		readAhead: &budget{left: opts.ReadAheadTotal},
+		waiting:   make(chan struct{}, maxPrepared),
 	}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
 		return newRacer().connect(ctx, host, uint16(number))

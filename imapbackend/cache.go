@@ -83,39 +83,39 @@ func (u *upstream) current(ctx context.Context, f flight, mb wire.Mailbox, l *li
 // extend returns the remembered messages that are still there and those newer,
 // or nil where that cannot be proved to be all. The proof is arithmetic: UIDs
 // only grow and are not used again, so what is below the remembered UIDNEXT
-// can only have become less, and the number of all is told.
+// can only have become less, and SELECT has told the number of all below its
+// own UIDNEXT.
 func (u *upstream) extend(ctx context.Context, f flight, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	if mb.UIDValidity == 0 || mb.UIDValidity != f.cached.UIDValidity || mb.UIDNotSticky ||
 		mb.UIDNext == 0 || mb.UIDNext < f.cached.UIDNext {
 		return nil, nil
 	}
-	// n:* brings the last message also where that is below n.
-	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return e.uid < f.cached.UIDNext })
+	// n:* brings the last message also where that is below n, and messages
+	// that have come since SELECT.
+	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return e.uid < f.cached.UIDNext || e.uid >= mb.UIDNext })
 	if slices.ContainsFunc(fresh, unsized) {
 		return nil, nil
 	}
 	old := f.cached.Messages
-	if l.expunged || uint32(len(old)+len(fresh)) != u.conn.Mailbox().Exists {
+	if l.expunged || uint32(len(old)+len(fresh)) != min(mb.Exists, u.conn.Mailbox().Exists) {
 		var err error
-		if old, fresh, err = u.stillThere(ctx, old, fresh); err != nil || old == nil {
+		if old, fresh, err = u.stillThere(ctx, mb, old, fresh); err != nil || old == nil {
 			return nil, err
 		}
 	}
-	var all []proxy.Message
-	for _, e := range fresh {
-		if e.uid < mb.UIDNext {
-			all = append(all, proxy.Message{UID: e.uid, Octets: e.octets})
-		}
-	}
-	if len(all) == 0 && old != nil {
+	if len(fresh) == 0 && old != nil {
 		return old, nil // shared with the store and other sessions
 	}
-	return slices.Concat(old, all, []proxy.Message{}), nil
+	all := append(make([]proxy.Message, 0, len(old)+len(fresh)), old...)
+	for _, e := range fresh {
+		all = append(all, proxy.Message{UID: e.uid, Octets: e.octets})
+	}
+	return all, nil
 }
 
 // stillThere asks which messages there are and returns those of old and fresh
 // among them, or nil if these are not all.
-func (u *upstream) stillThere(ctx context.Context, old []proxy.Message, fresh []entry) ([]proxy.Message, []entry, error) {
+func (u *upstream) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.Message, fresh []entry) ([]proxy.Message, []entry, error) {
 	ranges, err := u.search(ctx, atList, "ALL")
 	if err != nil {
 		return nil, nil, err
@@ -136,7 +136,8 @@ func (u *upstream) stillThere(ctx context.Context, old []proxy.Message, fresh []
 		}
 	}
 	fresh = slices.DeleteFunc(fresh, func(e entry) bool { return !has(e.uid) })
-	if n := len(kept) + len(fresh); n != len(present) || uint32(n) != exists {
+	below, _ := slices.BinarySearch(present, mb.UIDNext)
+	if len(kept)+len(fresh) != below || uint32(len(present)) != exists {
 		return nil, nil, nil
 	}
 	return kept, fresh, nil

@@ -103,8 +103,12 @@ func (u *upstream) read(ctx context.Context, l *listing, ops ...string) error {
 // SELECT belong to the next session.
 func (u *upstream) whole(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	entries := l.sorted()
-	n := uint32(len(entries))
-	if l.expunged || n != u.conn.Mailbox().Exists || slices.ContainsFunc(entries, unsized) {
+	told, n := u.conn.Mailbox().Exists, len(entries)
+	if mb.UIDNext != 0 { // then later messages do not count
+		told = min(told, mb.Exists)
+		n, _ = slices.BinarySearchFunc(entries, mb.UIDNext, func(e entry, uid uint32) int { return cmp.Compare(e.uid, uid) })
+	}
+	if l.expunged || uint32(n) != told || slices.ContainsFunc(entries, unsized) {
 		var err error
 		if entries, err = u.complete(ctx, entries); err != nil {
 			return nil, err

@@ -92,7 +92,24 @@ func (s *session) userName(args []string) error {
 	}
 	s.user = pendingUser{args[0], true}
 	s.w.ok("send PASS")
+	s.prepare()
 	return nil
+}
+
+// prepare has the backend connect while the client sends its password.
+func (s *session) prepare() {
+	if p, ok := s.srv.opts.Backend.(Preparer); ok && s.prepared == nil {
+		s.prepared = p.Prepare(s.ctx)
+	}
+}
+
+// verify has the backend log in, by the prepared connection where there is one.
+func (s *session) verify(cred Credential) (Login, error) {
+	if p := s.prepared; p != nil {
+		s.prepared = nil
+		return p.Login(s.ctx, cred)
+	}
+	return s.srv.opts.Backend.Login(s.ctx, cred)
 }
 
 // pass answers PASS, which takes the whole rest of the line as password.
@@ -146,7 +163,7 @@ func (s *session) logIn(cred Credential, refusal error) error {
 // is given back by leave.
 func (s *session) openMaildrop(cred Credential) error {
 	var err error
-	if s.login, err = s.srv.opts.Backend.Login(s.ctx, cred); err != nil {
+	if s.login, err = s.verify(cred); err != nil {
 		s.login = nil
 		return err
 	}

@@ -15,6 +15,24 @@ type Backend interface {
 	Login(ctx context.Context, cred Credential) (Login, error)
 }
 
+// Preparer is a Backend that can connect to its upstream before it knows who
+// will log in.
+type Preparer interface {
+	// Prepare begins to connect and returns at once; nil if the Backend has
+	// reasons not to. Cancelling ctx ends the connection until Login has
+	// it.
+	Prepare(ctx context.Context) Prepared
+}
+
+// Prepared is a connection for one login.
+type Prepared interface {
+	// Login is as that of Backend, and is called once at the most.
+	Login(ctx context.Context, cred Credential) (Login, error)
+
+	// Close gives the connection up, if Login has not been called.
+	Close()
+}
+
 // Credential is what a client offered to log in with: by USER and PASS
 // (RFC 1939 §7), or by a SASL mechanism that reveals the password (RFC 5034).
 // The fields are the client's octets, unchanged; none holds a NUL.

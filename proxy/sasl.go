@@ -88,9 +88,11 @@ func (s *session) exchangeLogin(initial []string) (cred Credential, err error) {
 	return cred, err
 }
 
-// challenge sends a challenge and returns the client's response, decoded.
+// challenge sends a challenge and returns the client's response, decoded. The
+// backend connects meanwhile.
 func (s *session) challenge(data string) (string, error) {
 	s.w.challenge(data)
+	s.prepare()
 	line, err := s.readLine(saslLine)
 	switch {
 	case err != nil:

@@ -59,6 +59,8 @@ type session struct {
 	failures  int  // failed logins
 	bad       int  // lines that were no valid command
 
+	prepared Prepared // a connection that waits for the password, or nil
+
 	// Held from login on, and given back in this order.
 	release  func()
 	login    Login
@@ -275,6 +277,9 @@ func (s *session) teardown() {
 	s.closeConn()
 	s.r.release()
 	s.leave()
+	if s.prepared != nil {
+		s.prepared.Close()
+	}
 	s.logRecord()
 	s.cancel(nil)
 	s.srv.forget(s)

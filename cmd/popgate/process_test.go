@@ -225,8 +225,9 @@ func busy(t *testing.T, more string) (p *process, idle, waiting *client, upstrea
 	up, accepted := silentUpstream(t)
 	p, addr := gateway(t, up, more)
 	idle, waiting = dial(t, addr), dial(t, addr)
-	waiting.ok(t, "USER alice")
-	waiting.send(t, "PASS secret")
+	// In one segment: that USER is answered shows that PASS is being executed.
+	waiting.send(t, "USER alice\r\nPASS secret")
+	waiting.status(t, "+OK")
 	select {
 	case upstream = <-accepted:
 		t.Cleanup(func() { upstream.Close() })
@@ -301,6 +302,7 @@ func TestServeWithoutUpstream(t *testing.T) {
 // O-TLS-8, O-LOCK-4, P-USER-3: what each start warns of.
 func TestServeWarnings(t *testing.T) {
 	p, _ := gateway(t, "upstream.invalid:143", "insecure = true\n[log]\nformat = \"text\"\n")
+	p.stderr.expect(t, `listener accepts logins without TLS`) // the last to come
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, exitOK)
 	for _, want := range []string{

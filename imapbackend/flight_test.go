@@ -1,0 +1,452 @@
+package imapbackend
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"popgate/proxy"
+)
+
+const rtt = 100 * time.Millisecond
+
+// trips is how many round trips have passed since start.
+func trips(start time.Time) float64 { return float64(time.Since(start)) / float64(rtt) }
+
+// mail is a message of about n octets that names itself.
+func mail(i, n int) string {
+	return fmt.Sprintf("Subject: %d\r\nTo: x\r\n\r\n.%s\r\nend of %d\r\n", i, strings.Repeat("a line\r\n", n/8), i)
+}
+
+// openModel logs in and opens.
+func openModel(t *testing.T, b *Backend) proxy.Maildrop {
+	t.Helper()
+	l, err := b.Login(t.Context(), joe)
+	if err != nil {
+		t.Fatalf("Login: %v", err)
+	}
+	d, err := l.Open(t.Context())
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	return d
+}
+
+// read returns a message, and top the header of one.
+func read(t *testing.T, d proxy.Maildrop, uid uint32) string {
+	return text(t)(d.Read(t.Context(), uid))
+}
+func header(t *testing.T, d proxy.Maildrop, uid uint32) string {
+	return text(t)(d.Top(t.Context(), uid, 0))
+}
+
+func text(t *testing.T) func(proxy.Body, error) string {
+	return func(body proxy.Body, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if _, err := body.WriteTo(&b); err != nil {
+			t.Errorf("WriteTo: %v", err)
+		}
+		body.Close()
+		return b.String()
+	}
+}
+
+// Design, section 3: from PASS to +OK two flights on a connection that has
+// greeted, cold and warm; four from nothing without TLS, whose one more is not
+// simulated.
+func TestLoginFlights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		m.rtt = rtt
+		for i := range 50 {
+			m.add(mail(i, 100))
+		}
+		b := m.backend(t, Options{})
+		for _, round := range []string{"cold", "warm"} {
+			start := time.Now()
+			d := openModel(t, b)
+			// TCP, half a trip until the greeting, two flights.
+			if n := trips(start); n > 3.51 {
+				t.Errorf("%s: %.2f round trips from nothing", round, n)
+			}
+			if n := len(d.Messages()); n != 50 {
+				t.Errorf("%s: %d messages", round, n)
+			}
+			d.Close()
+
+			p := b.Prepare(t.Context())
+			<-time.After(3 * rtt)
+			start = time.Now()
+			l, err := p.Login(t.Context(), joe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, err = l.Open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n := trips(start); n > 2.01 {
+				t.Errorf("%s: %.2f round trips on a connection that has greeted", round, n)
+			}
+			d.Close()
+			<-time.After(rtt) // for what is on its way
+		}
+	})
+}
+
+// A connection prepared and not used is closed; one that the upstream has
+// given up is replaced; there is a limit.
+func TestPrepare(t *testing.T) {
+	const greetsAndCloses = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nX:\n-- connection 2 --\n"
+	play(t, "given up by the upstream", greetsAndCloses+opened+bye, Options{}, func(s *session) {
+		p := s.b.Prepare(s.ctx)
+		synctest.Wait()
+		l, err := p.Login(s.ctx, joe)
+		if err != nil {
+			s.Fatal(err)
+		}
+		d, err := l.Open(s.ctx)
+		if err != nil {
+			s.Fatal(err)
+		}
+		d.Close()
+	})
+	play(t, "not used", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nW:\n", Options{}, func(s *session) {
+		s.b.Prepare(s.ctx)
+		s.after(preparedPatience + time.Second)
+		if n := len(s.b.waiting); n != 0 {
+			s.Errorf("%d connections wait", n)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newModel().backend(t, Options{})
+		var all []proxy.Prepared
+		for range maxPrepared {
+			all = append(all, b.Prepare(t.Context()))
+		}
+		if b.Prepare(t.Context()) != nil {
+			t.Error("no limit")
+		}
+		for _, p := range all {
+			p.Close()
+			p.Close()
+		}
+		p := b.Prepare(t.Context())
+		if p == nil {
+			t.Fatal("places are not given back")
+		}
+		p.Close()
+	})
+}
+
+// I-SNAP-7: a warm login of an unchanged mailbox transfers nothing that grows
+// with it, and new messages cost a line each.
+func TestWarmLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		for i := range 5000 {
+			m.add(fmt.Sprint(i))
+		}
+		b := m.backend(t, Options{})
+		cost := func() int64 {
+			before := m.octets
+			openModel(t, b).Close()
+			synctest.Wait()
+			return m.octets - before
+		}
+		cold, unchanged := cost(), cost()
+		for i := range 10 {
+			m.add(fmt.Sprint(i))
+		}
+		more := cost()
+		if cold < 5000*35 || unchanged > 800 || more > unchanged+10*50 {
+			t.Errorf("octets of a login: %d cold, %d unchanged, %d with 10 new messages", cold, unchanged, more)
+		}
+		d := openModel(t, b)
+		if err := d.Update(t.Context(), []uint32{1, 2, 3, 700}); err != nil {
+			t.Error(err)
+		}
+		d.Close()
+		if after := cost(); after > unchanged+100 {
+			t.Errorf("%d octets after an UPDATE of our own", after)
+		}
+	})
+}
+
+// I-SNAP-7: after any history a remembered listing gives what a listing of
+// everything would, also when others change the mailbox meanwhile.
+func TestSnapshotProperty(t *testing.T) {
+	for seed := range uint64(40) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			m := newModel()
+			if seed%2 == 1 {
+				m.caps = strings.ReplaceAll(m.caps, " ESEARCH", "")
+			}
+			b := m.backend(t, Options{})
+			change := func() {
+				switch k := r.IntN(20); {
+				case k < 9:
+					m.add(mail(r.IntN(1000), r.IntN(200)))
+				case k < 16 && len(m.messages) > 0:
+					m.remove(r.IntN(len(m.messages)))
+				case k < 18 && len(m.messages) > 0:
+					m.mu.Lock()
+					i := r.IntN(len(m.messages))
+					m.messages = slices.Clone(m.messages)
+					m.messages[i].deleted = !m.messages[i].deleted
+					m.mu.Unlock()
+				case k == 19 && r.IntN(4) == 0:
+					m.mu.Lock()
+					m.uidValidity, m.uidNext, m.messages = m.uidValidity+1, 1, nil
+					m.mu.Unlock()
+				}
+			}
+			for range 30 {
+				for range r.IntN(6) {
+					change()
+				}
+				// What stands at SELECT, and what others do behind it.
+				var atSelect []modelMessage
+				raced := r.IntN(3) == 0
+				m.before = func(cmd string) {
+					if strings.HasPrefix(cmd, "SELECT") {
+						atSelect = m.messages
+					} else if raced && strings.HasPrefix(cmd, "UID") && r.IntN(2) == 0 && len(m.messages) > 0 {
+						if r.IntN(2) == 0 {
+							m.remove(r.IntN(len(m.messages)))
+						} else {
+							m.add("late")
+						}
+					}
+				}
+				d := openModel(t, b)
+				m.before = nil
+				checkSnapshot(t, d.Messages(), atSelect, m.messages)
+				d.Close()
+				synctest.Wait()
+			}
+			if t.Failed() {
+				t.Logf("seed %d", seed)
+			}
+		})
+	}
+}
+
+// checkSnapshot wants the messages of before that are there after, and none
+// that are not in before; those removed in between may be either way.
+func checkSnapshot(t *testing.T, got []proxy.Message, before, after []modelMessage) {
+	t.Helper()
+	if !slices.IsSortedFunc(got, func(a, b proxy.Message) int { return int(a.UID) - int(b.UID) }) {
+		t.Errorf("not ascending: %v", got)
+	}
+	shown := make(map[uint32]int64)
+	for _, msg := range got {
+		shown[msg.UID] = msg.Octets
+	}
+	for _, msg := range before {
+		octets, isShown := shown[msg.uid]
+		delete(shown, msg.uid)
+		still := slices.ContainsFunc(after, func(a modelMessage) bool { return a.uid == msg.uid })
+		switch {
+		case isShown && octets != int64(len(msg.body)):
+			t.Errorf("UID %d: %d octets, has %d", msg.uid, octets, len(msg.body))
+		case isShown && msg.deleted:
+			t.Errorf("UID %d is shown and flagged \\Deleted", msg.uid)
+		case !isShown && still && !msg.deleted:
+			t.Errorf("UID %d is not shown", msg.uid)
+		}
+	}
+	for uid := range shown {
+		t.Errorf("UID %d is shown, and was not there", uid)
+	}
+}
+
+// Reading ahead: a walk upward costs round trips by the logarithm of its
+// length, and turning away, DELE, headers in between change no octet.
+func TestReadAheadFlights(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		walk func(t *testing.T, d proxy.Maildrop, check func(uid uint32, got string))
+		most float64
+	}{
+		{"RETR of all", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+			for _, msg := range d.Messages() {
+				check(msg.UID, read(t, d, msg.UID))
+			}
+		}, 16},
+		{"TOP n 0 of all", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+			for _, msg := range d.Messages() {
+				check(msg.UID, header(t, d, msg.UID)+"*")
+			}
+		}, 16},
+		{"TOP n 999999 of all", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+			for _, msg := range d.Messages() {
+				check(msg.UID, text(t)(d.Top(t.Context(), msg.UID, 999999)))
+			}
+		}, 16},
+		{"TOP n 0, RETR n in turn", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+			for _, msg := range d.Messages() {
+				check(msg.UID, header(t, d, msg.UID)+"*")
+				check(msg.UID, read(t, d, msg.UID))
+			}
+		}, 48},
+		{"every third", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+			for i, msg := range d.Messages() {
+				if i%3 == 0 {
+					check(msg.UID, read(t, d, msg.UID))
+				}
+			}
+		}, 24},
+		{"asked for in one go", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+			all := d.Messages()
+			for i := 0; i < 64; i++ {
+				if i == 0 {
+					var uids []uint32
+					for _, msg := range all[1:64] {
+						uids = append(uids, msg.UID)
+					}
+					d.(proxy.Expecter).Expect(uids)
+				}
+				check(all[i].UID, read(t, d, all[i].UID))
+			}
+		}, 2.1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				m.rtt = rtt
+				for i := range 2000 {
+					m.add(mail(i, 1000))
+				}
+				d := openModel(t, m.backend(t, Options{}))
+				defer func() { <-time.After(rtt) }() // for what is on its way
+				defer d.Close()
+				start := time.Now()
+				tt.walk(t, d, func(uid uint32, got string) {
+					want := m.messages[uid-1].body
+					if got, ok := strings.CutSuffix(got, "*"); ok {
+						want, _, _ = strings.Cut(want, "\r\n\r\n")
+						if got != want+"\r\n\r\n" {
+							t.Fatalf("header of UID %d: %q", uid, got)
+						}
+						return
+					}
+					if got != want {
+						t.Fatalf("UID %d: %s", uid, cmp.Diff(want, got))
+					}
+				})
+				if n := trips(start); n > tt.most {
+					t.Errorf("%.1f round trips", n)
+				}
+			})
+		})
+	}
+}
+
+// A single message costs its own octets and no others.
+func TestReadAheadWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		for i := range 100 {
+			m.add(mail(i, 1000))
+		}
+		d := openModel(t, m.backend(t, Options{}))
+		defer d.Close()
+		before := m.octets
+		read(t, d, 1)
+		read(t, d, 50)
+		read(t, d, 20)
+		if got := m.octets - before; got > 3*1200+300 {
+			t.Errorf("%d octets for three messages of 1,000", got)
+		}
+	})
+}
+
+// Whatever a client does, each answer is the message it asked for, or says
+// that the message is gone; memory and budget stay within their bounds.
+func TestReadAheadProperty(t *testing.T) {
+	for seed := range uint64(30) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 2))
+			m := newModel()
+			for i := range 200 {
+				n := r.IntN(3000)
+				if r.IntN(20) == 0 {
+					n = 200_000
+				}
+				m.add(mail(i, n))
+			}
+			originals := slices.Clone(m.messages)
+			const limit, total = 100_000, 400_000
+			b := m.backend(t, Options{ReadAhead: limit, ReadAheadTotal: total})
+			d := openModel(t, b)
+			a := d.(*maildrop).ahead
+			pos := 0
+			for range 400 {
+				switch r.IntN(12) {
+				case 0:
+					pos = r.IntN(200)
+				case 1:
+					pos = max(pos-1, 0)
+				case 2:
+					pos = min(pos+2, 199)
+				case 3:
+					if i := r.IntN(len(m.messages)); r.IntN(3) == 0 && len(m.messages) > 100 {
+						m.remove(i)
+					}
+				case 4:
+					d.(proxy.Expecter).Expect([]uint32{uint32(r.IntN(200) + 1), uint32(r.IntN(200) + 1)})
+				case 5:
+					<-time.After(time.Duration(r.IntN(3)) * keepAlive)
+				default:
+					pos = min(pos+1, 199)
+				}
+				uid := uint32(pos + 1)
+				want := originals[pos].body
+				var body proxy.Body
+				var err error
+				if top := r.IntN(5); top == 0 {
+					want, _, _ = strings.Cut(want, "\r\n\r\n")
+					want += "\r\n\r\n"
+					body, err = d.Top(t.Context(), uid, 0)
+				} else {
+					body, err = d.Read(t.Context(), uid)
+				}
+				switch {
+				case err == nil && r.IntN(10) == 0:
+					body.Close() // given up unread
+				case err == nil:
+					if got := text(t)(body, nil); got != want {
+						t.Fatalf("seed %d: UID %d: %s", seed, uid, cmp.Diff(want, got))
+					}
+				case proxy.AsError(err).Is(proxy.ErrGone):
+					if slices.ContainsFunc(m.messages, func(msg modelMessage) bool { return msg.uid == uid }) {
+						t.Fatalf("seed %d: UID %d is there: %v", seed, uid, err)
+					}
+				default:
+					t.Fatalf("seed %d: UID %d: %v", seed, uid, err)
+				}
+				d.(*maildrop).held <- struct{}{} // no keep-alive now
+				if a.held > limit || a.coming < 0 || a.taken != a.coming+a.held || b.readAhead.left != total-a.taken {
+					t.Fatalf("seed %d: %d held, %d coming, %d taken, %d left", seed, a.held, a.coming, a.taken, b.readAhead.left)
+				}
+				<-d.(*maildrop).held
+			}
+			d.Close()
+			if b.readAhead.left != total {
+				t.Errorf("seed %d: %d of the budget not given back", seed, total-b.readAhead.left)
+			}
+		})
+	}
+}

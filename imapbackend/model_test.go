@@ -1,0 +1,299 @@
+package imapbackend
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// model is an upstream that knows what is right: one mailbox in memory, behind
+// a network with a round trip, both in fake time.
+type model struct {
+	caps   string
+	rtt    time.Duration
+	before func(cmd string) // runs before each command is carried out
+
+	mu          sync.Mutex
+	uidValidity uint32
+	uidNext     uint32
+	messages    []modelMessage
+	commands    []string
+	octets      int64 // sent
+	dials       int
+}
+
+type modelMessage struct {
+	uid     uint32
+	body    string
+	deleted bool
+}
+
+func newModel() *model {
+	return &model{caps: "IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS ID ESEARCH", uidValidity: 7, uidNext: 1}
+}
+
+// add appends a message.
+func (m *model) add(body string) uint32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	uid := m.uidNext
+	m.uidNext++
+	m.messages = append(m.messages, modelMessage{uid: uid, body: body})
+	return uid
+}
+
+// remove expunges the message at index i.
+func (m *model) remove(i int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.messages = slices.Delete(slices.Clone(m.messages), i, i+1)
+}
+
+// backend returns a Backend before the model.
+func (m *model) backend(t testing.TB, opts Options) *Backend {
+	b := backend(t, opts)
+	b.dial = m.dial
+	return b
+}
+
+func (m *model) dial(context.Context) (net.Conn, error) {
+	m.mu.Lock()
+	m.dials++
+	m.mu.Unlock()
+	near, a := net.Pipe()
+	b, far := net.Pipe()
+	if m.rtt > 0 { // TCP's own
+		<-time.After(m.rtt)
+	}
+	go carry(a, b, m.rtt/2)
+	go carry(b, a, m.rtt/2)
+	go m.serve(far)
+	return near, nil
+}
+
+// carry moves octets from one end to the other, each after delay, as many as
+// there are on the way.
+func carry(from, to net.Conn, delay time.Duration) {
+	type packet struct {
+		data []byte
+		due  time.Time
+	}
+	packets := make(chan packet, 1<<16)
+	go func() {
+		defer close(packets)
+		for {
+			buf := make([]byte, 64<<10)
+			n, err := from.Read(buf)
+			if n > 0 {
+				packets <- packet{buf[:n], time.Now().Add(delay)}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for p := range packets {
+		if d := time.Until(p.due); d > 0 {
+			<-time.After(d)
+		}
+		if _, err := to.Write(p.data); err != nil {
+			break
+		}
+	}
+	to.Close()
+	from.Close()
+	for range packets {
+	}
+}
+
+// modelConn is one connection to the model.
+type modelConn struct {
+	m    *model
+	w    *bufio.Writer
+	view []uint32 // UIDs by sequence number
+}
+
+func (m *model) serve(conn net.Conn) {
+	defer conn.Close()
+	c := &modelConn{m: m, w: bufio.NewWriterSize(conn, 32<<10)}
+	r := bufio.NewReader(conn)
+	m.mu.Lock()
+	c.say("* OK [CAPABILITY %s] ready", m.caps)
+	m.mu.Unlock()
+	for {
+		if r.Buffered() == 0 && c.w.Flush() != nil {
+			return
+		}
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		tag, cmd, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if m.before != nil {
+			m.before(cmd)
+		}
+		m.mu.Lock()
+		m.commands = append(m.commands, cmd)
+		c.execute(tag, cmd)
+		m.mu.Unlock()
+		if cmd == "LOGOUT" {
+			c.w.Flush()
+			return
+		}
+	}
+}
+
+func (c *modelConn) say(format string, args ...any) {
+	n, _ := fmt.Fprintf(c.w, format+"\r\n", args...)
+	c.m.octets += int64(n)
+}
+
+func (c *modelConn) execute(tag, cmd string) {
+	m := c.m
+	verb, args, _ := strings.Cut(cmd, " ")
+	if verb == "UID" {
+		verb, args, _ = strings.Cut(args, " ")
+		verb = "UID " + verb
+	}
+	result := "OK done"
+	switch verb {
+	case "AUTHENTICATE":
+		result = "OK [CAPABILITY " + m.caps + "] in"
+	case "SELECT":
+		c.view = c.view[:0]
+		for _, msg := range m.messages {
+			c.view = append(c.view, msg.uid)
+		}
+		c.say("* %d EXISTS", len(c.view))
+		c.say("* OK [UIDVALIDITY %d] x", m.uidValidity)
+		c.say("* OK [UIDNEXT %d] x", m.uidNext)
+		result = "OK [READ-WRITE] selected"
+	case "UID SEARCH":
+		c.search(tag, args)
+		c.announce()
+	case "UID FETCH":
+		c.fetch(args)
+		c.announce()
+	case "UID STORE":
+		set, flags, _ := strings.Cut(args, " ")
+		for i := range m.messages {
+			if inSet(m.messages[i].uid, set) && strings.Contains(flags, "Deleted") {
+				m.messages[i].deleted = strings.HasPrefix(flags, "+")
+			}
+		}
+	case "UID EXPUNGE":
+		m.messages = slices.DeleteFunc(slices.Clone(m.messages), func(msg modelMessage) bool {
+			return msg.deleted && inSet(msg.uid, args)
+		})
+		c.announce()
+	case "NOOP":
+		c.announce()
+	case "LOGOUT":
+		c.say("* BYE x")
+	case "ID":
+	default:
+		result = "BAD what"
+	}
+	c.say("%s %s", tag, result)
+}
+
+// announce tells what others have done to the mailbox.
+func (c *modelConn) announce() {
+	for i := len(c.view) - 1; i >= 0; i-- {
+		if !slices.ContainsFunc(c.m.messages, func(msg modelMessage) bool { return msg.uid == c.view[i] }) {
+			c.view = slices.Delete(c.view, i, i+1)
+			c.say("* %d EXPUNGE", i+1)
+		}
+	}
+	for _, msg := range c.m.messages {
+		if !slices.Contains(c.view, msg.uid) {
+			c.view = append(c.view, msg.uid)
+		}
+	}
+	c.say("* %d EXISTS", len(c.view))
+}
+
+func (c *modelConn) search(tag, args string) {
+	extended := strings.HasPrefix(args, "RETURN (ALL) ")
+	args = strings.TrimPrefix(args, "RETURN (ALL) ")
+	var uids []string
+	for _, msg := range c.m.messages {
+		found := false
+		switch {
+		case args == "ALL":
+			found = true
+		case args == "DELETED":
+			found = msg.deleted
+		case strings.HasPrefix(args, "UID "):
+			found = inSet(msg.uid, strings.TrimPrefix(args, "UID "))
+		}
+		if found && slices.Contains(c.view, msg.uid) {
+			uids = append(uids, strconv.Itoa(int(msg.uid)))
+		}
+	}
+	switch {
+	case !extended:
+		c.say("* SEARCH %s", strings.Join(uids, " "))
+	case len(uids) == 0:
+		c.say("* ESEARCH (TAG %q) UID", tag)
+	default:
+		c.say("* ESEARCH (TAG %q) UID ALL %s", tag, strings.Join(uids, ","))
+	}
+}
+
+func (c *modelConn) fetch(args string) {
+	set, items, _ := strings.Cut(args, " ")
+	if low, ok := strings.CutSuffix(set, ":*"); ok && len(c.view) > 0 {
+		n, _ := strconv.Atoi(low)
+		set = fmt.Sprintf("%d:%d", min(uint32(n), c.view[len(c.view)-1]), c.view[len(c.view)-1])
+	}
+	for _, msg := range c.m.messages {
+		seq := slices.Index(c.view, msg.uid) + 1
+		if seq == 0 || !inSet(msg.uid, set) {
+			continue
+		}
+		header, text, _ := strings.Cut(msg.body, "\r\n\r\n")
+		header += "\r\n\r\n"
+		switch {
+		case items == "(UID RFC822.SIZE)":
+			c.say("* %d FETCH (UID %d RFC822.SIZE %d)", seq, msg.uid, len(msg.body))
+		case items == "(UID BODY.PEEK[])":
+			c.say("* %d FETCH (UID %d BODY[] {%d}\r\n%s)", seq, msg.uid, len(msg.body), msg.body)
+		case items == "(UID BODY.PEEK[HEADER])":
+			c.say("* %d FETCH (UID %d BODY[HEADER] {%d}\r\n%s)", seq, msg.uid, len(header), header)
+		default:
+			var from, n int
+			i := strings.Index(items, "[TEXT]<")
+			fmt.Sscanf(items[i:], "[TEXT]<%d.%d>", &from, &n)
+			piece := text[min(from, len(text)):min(from+n, len(text))]
+			item := fmt.Sprintf("BODY[TEXT]<%d> {%d}\r\n%s", from, len(piece), piece)
+			if strings.Contains(items, "[HEADER]") {
+				item = fmt.Sprintf("BODY[HEADER] {%d}\r\n%s %s", len(header), header, item)
+			}
+			c.say("* %d FETCH (UID %d %s)", seq, msg.uid, item)
+		}
+	}
+}
+
+// inSet reports whether uid is in a sequence-set without "*".
+func inSet(uid uint32, set string) bool {
+	for part := range strings.SplitSeq(set, ",") {
+		low, high, isRange := strings.Cut(part, ":")
+		if !isRange {
+			high = low
+		}
+		a, _ := strconv.ParseUint(low, 10, 32)
+		b, _ := strconv.ParseUint(high, 10, 32)
+		if uint64(uid) >= min(a, b) && uint64(uid) <= max(a, b) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,103 @@
+package imapbackend
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"popgate/proxy"
+)
+
+const (
+	// maxPrepared bounds the connections that wait for a login, so that
+	// clients which only say USER cannot exhaust the upstream.
+	maxPrepared = 64
+
+	// preparedPatience is how long one waits.
+	preparedPatience = 30 * time.Second
+)
+
+var _ proxy.Preparer = (*Backend)(nil)
+
+// prepared is a connection that greets while the client still sends its
+// password.
+type prepared struct {
+	b      *Backend
+	cancel context.CancelFunc
+	done   chan struct{} // closed when u and err are set
+	u      *upstream
+	err    error
+	expiry *time.Timer
+
+	mu    sync.Mutex
+	taken bool // by Login or Close
+}
+
+// Prepare implements proxy.Preparer.
+func (b *Backend) Prepare(ctx context.Context) proxy.Prepared {
+	select {
+	case b.waiting <- struct{}{}:
+	default:
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	p := &prepared{b: b, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.u, p.err = b.connect(ctx)
+	}()
+	p.mu.Lock() // the timer's goroutine reads expiry too
+	defer p.mu.Unlock()
+	p.expiry = time.AfterFunc(preparedPatience, p.Close)
+	return p
+}
+
+// take makes the connection the caller's; ok is false if it is not there any
+// more.
+func (p *prepared) take() (ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken {
+		return false
+	}
+	p.taken = true
+	p.expiry.Stop()
+	<-p.b.waiting
+	return true
+}
+
+// Login implements proxy.Prepared. A connection that the upstream has given up
+// meanwhile is replaced.
+func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	if !p.take() {
+		return p.b.Login(ctx, cred)
+	}
+	stop := context.AfterFunc(ctx, p.cancel)
+	<-p.done
+	stop()
+	if p.err != nil {
+		return nil, p.err
+	}
+	l, err := p.u.authenticate(ctx, cred)
+	if err == nil {
+		return l, nil
+	}
+	lost := p.u.conn.Err() != nil
+	p.u.logout(ctx)
+	if lost && ctx.Err() == nil {
+		return p.b.Login(ctx, cred)
+	}
+	return nil, err
+}
+
+// Close implements proxy.Prepared.
+func (p *prepared) Close() {
+	if !p.take() {
+		return
+	}
+	p.cancel()
+	<-p.done
+	if p.u != nil {
+		p.u.close()
+	}
+}
