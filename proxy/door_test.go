@@ -23,7 +23,7 @@ func from(t *testing.T, l *proxytest.Listener, addr string) *pop {
 	return newPop(t, conn, err)
 }
 
-// TestLimitConnections shows O-LIM-1: what is beyond a limit is closed without
+// TestLimitConnections shows O-LIM-1 and P-GREET-3: what is beyond a limit is closed without
 // a greeting, and logged with the word limit and the address, once in a second.
 func TestLimitConnections(t *testing.T) {
 	for _, c := range []struct {

@@ -176,7 +176,7 @@ func TestTestSSL(t *testing.T) {
 	p.end(t)
 }
 
-// O-PP-3 to 6: clients reach the gateway by HAProxy, which passes their TLS on
+// O-PP-3, O-PP-4, O-PP-5, O-PP-6: clients reach the gateway by HAProxy, which passes their TLS on
 // or ends it; the log has their address and not HAProxy's.
 func TestHAProxy(t *testing.T) {
 	t.Parallel()
