@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -100,12 +101,21 @@ func (c *certificates) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return c.find(hello, ""), nil
 }
 
+// isFor reports whether a certificate is for name. Old self-made certificates
+// have their name as common name only; clients that take such a one are served.
+func isFor(leaf *x509.Certificate, name string) bool {
+	if len(leaf.DNSNames) == 0 {
+		return strings.EqualFold(leaf.Subject.CommonName, name)
+	}
+	return leaf.VerifyHostname(name) == nil
+}
+
 // find returns the certificate for name, "" standing for all names.
 func (c *certificates) find(hello *tls.ClientHelloInfo, name string) *tls.Certificate {
 	var first *tls.Certificate
 	for _, p := range c.pairs {
 		cert := p.current.Load()
-		if name != "" && cert.Leaf.VerifyHostname(name) != nil {
+		if name != "" && !isFor(cert.Leaf, name) {
 			continue
 		}
 		if hello.SupportsCertificate(cert) == nil {

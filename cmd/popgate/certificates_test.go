@@ -18,8 +18,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// rsaCertificate returns a self-signed certificate with an RSA key, as PEM.
-func rsaCertificate(t *testing.T, until time.Time, names ...string) (certPEM, keyPEM []byte) {
+// rsaCertificate returns a self-signed certificate for name, with an RSA key, as
+// PEM.
+func rsaCertificate(t *testing.T, until time.Time, name string) (certPEM, keyPEM []byte) {
+	t.Helper()
+	return certificateFor(t, until, name, name)
+}
+
+// certificateFor is rsaCertificate with a common name and alternative names.
+func certificateFor(t *testing.T, until time.Time, common string, names ...string) (certPEM, keyPEM []byte) {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -31,7 +38,7 @@ func rsaCertificate(t *testing.T, until time.Time, names ...string) (certPEM, ke
 	}
 	template := &x509.Certificate{
 		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: names[0]},
+		Subject:               pkix.Name{CommonName: common},
 		DNSNames:              names,
 		NotBefore:             time.Now().Add(-24 * time.Hour),
 		NotAfter:              until,
@@ -52,9 +59,9 @@ func rsaCertificate(t *testing.T, until time.Time, names ...string) (certPEM, ke
 func inAYear() time.Time { return time.Now().Add(365 * 24 * time.Hour) }
 
 // rsaPair is rsaCertificate as a pair.
-func rsaPair(t *testing.T, names ...string) tls.Certificate {
+func rsaPair(t *testing.T, name string) tls.Certificate {
 	t.Helper()
-	pair, err := tls.X509KeyPair(rsaCertificate(t, inAYear(), names...))
+	pair, err := tls.X509KeyPair(rsaCertificate(t, inAYear(), name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +89,10 @@ func shake(t *testing.T, server, client *tls.Config) (tls.ConnectionState, error
 
 // O-TLS-4: which certificate a client gets.
 func TestCertificateByName(t *testing.T) {
+	common, err := tls.X509KeyPair(certificateFor(t, inAYear(), "old.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	first, second, wild := rsaPair(t, "pop.example"), rsaPair(t, "mail.example"), rsaPair(t, "*.example.org")
 	both := writePair(t, t.TempDir()) // ECDSA, for localhost
 	old := rsaPair(t, "localhost")
@@ -96,11 +107,12 @@ func TestCertificateByName(t *testing.T) {
 		{"a.example.org", false, "*.example.org"},
 		{"a.b.example.org", false, ""},
 		{"other.example", false, ""},
+		{"old.example", false, "old.example"},
 		{"other.example", true, "pop.example"},
 		{"mail.example", true, "mail.example"},
 		{"", true, "pop.example"},
 	} {
-		l := listenerWith("1.2", c.lenient, first, second, wild)
+		l := listenerWith("1.2", c.lenient, first, second, wild, common)
 		state, err := shake(t, listenerTLS(l), &tls.Config{ServerName: c.sni})
 		if c.want == "" {
 			if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
