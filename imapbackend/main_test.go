@@ -122,7 +122,7 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 			})
 			up = imapscript.New(t, script, serverOptions...)
 			s := &session{T: t, up: up, b: backend(t, opts)}
-			s.ctx = proxy.WithLogger(t.Context(), slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+			s.ctx = proxy.WithLogger(context.WithoutCancel(t.Context()), slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 			s.b.dial = up.Dial
 			f(s)
 		})

@@ -83,6 +83,7 @@ type upstream struct {
 	Auth            []string
 	WithoutUIDPLUS  string
 	Seen            string
+	ReadAhead       int64 // octets
 	DeletedMessages string
 
 	options imapbackend.Options // what the above come to
@@ -125,6 +126,7 @@ func defaultUpstream() upstream {
 		Auth:            []string{"plain", "login"},
 		WithoutUIDPLUS:  "flag",
 		Seen:            "never",
+		ReadAhead:       1 << 20,
 		DeletedMessages: "hide",
 	}
 }

@@ -147,6 +147,7 @@ mailbox = "Eingänge"
 auth = ["LOGIN"]
 without_uidplus = "refuse"
 seen = "on-quit"
+read_ahead = "64KiB"
 deleted_messages = "show"
 [log]
 level = "debug"
@@ -174,6 +175,7 @@ format = "json"
 		Mailbox:        "Eingänge",
 		WithoutUIDPLUS: imapbackend.Refuse,
 		Seen:           imapbackend.SeenOnQuit,
+		ReadAhead:      64 << 10,
 		ShowDeleted:    true,
 		Version:        version(),
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -47,6 +48,7 @@ func serve(c *config, stderr io.Writer) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
+	tuneMemory()
 	log := newLogger(stderr, c.log)
 	backend, err := imapbackend.New(c.upstream.options)
 	if err != nil {
@@ -70,6 +72,17 @@ func serve(c *config, stderr io.Writer) error {
 	reloader := newReloader(c.listeners, log)
 	defer reloader.start()()
 	return runServer(srv, bound, c.session.ShutdownGrace, signals, log, reloader.reload)
+}
+
+// gcPercent trades processor time, of which sessions that mostly wait need
+// little, for memory, of which thousands of them need much.
+const gcPercent = 50
+
+// tuneMemory sets the garbage collector to gcPercent; an operator's GOGC wins.
+func tuneMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 }
 
 // newLogger returns the logger that c asks for.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -246,6 +247,7 @@ func (l *loader) upstream(path string, u *upstream) {
 		Mailbox:        u.Mailbox,
 		WithoutUIDPLUS: imapbackend.WithoutUIDPLUS(u.WithoutUIDPLUS),
 		Seen:           imapbackend.Seen(u.Seen),
+		ReadAhead:      cmp.Or(u.ReadAhead, -1), // 0 stands for none in the file
 		ShowDeleted:    u.DeletedMessages == "show",
 		Version:        version(),
 	}
