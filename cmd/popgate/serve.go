@@ -103,11 +103,14 @@ type boundListener struct {
 	options proxy.ListenerOptions
 }
 
+// listenConfig leaves keep-alive to the server, which sets its own.
+var listenConfig = net.ListenConfig{KeepAlive: -1}
+
 // bind takes the address of every listener, or none of them.
 func bind(listeners []listener) ([]boundListener, error) {
 	var bound []boundListener
 	for _, l := range listeners {
-		nl, err := net.Listen("tcp", l.Address)
+		nl, err := listenConfig.Listen(context.Background(), "tcp", l.Address)
 		if err != nil {
 			for _, b := range bound {
 				b.Close()
