@@ -115,6 +115,7 @@ func backend(t testing.TB, opts Options) *Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { b.Close() })
 	return b
 }
 
