@@ -43,6 +43,7 @@ const (
 // held.
 type keeper struct {
 	keepOpen time.Duration // 0: nothing is kept
+	limit    int           // connections
 	key      [sha256.Size]byte
 	found    atomic.Bool // the last login found its connection
 
@@ -73,7 +74,7 @@ type keptConn struct {
 }
 
 func newKeeper(keepOpen time.Duration) *keeper {
-	k := &keeper{keepOpen: keepOpen, kept: make(map[account]*keptConn)}
+	k := &keeper{keepOpen: keepOpen, limit: maxKept, kept: make(map[account]*keptConn)}
 	rand.Read(k.key[:]) // never fails
 	return k
 }
@@ -155,7 +156,7 @@ func (k *keeper) park(u *upstream) bool {
 		return false
 	}
 	old := k.kept[u.ticket.account]
-	if old == nil && len(k.kept) >= maxKept {
+	if old == nil && len(k.kept) >= k.limit {
 		old = k.nextToExpire()
 	}
 	k.remove(old)
@@ -260,7 +261,10 @@ func (l *login) selectKept(ctx context.Context, f flight) (status wire.Status, o
 		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection is of no use", "upstream", l.id.Upstream)
 		return status, false
 	}
-	if id := l.u.conn.Mailbox().MailboxID; id != "" && l.id.MailboxID != "" && id != l.id.MailboxID {
+	// Without UIDVALIDITY the server may have answered out of order, so that
+	// what it told of the mailbox was taken for that of the last one.
+	mb := l.u.conn.Mailbox()
+	if mb.UIDValidity == 0 || mb.MailboxID != "" && l.id.MailboxID != "" && mb.MailboxID != l.id.MailboxID {
 		return status, false
 	}
 	l.resumed = nil

@@ -65,6 +65,9 @@ func TestKept(t *testing.T) {
 		{"I-DEL-6 re-SELECT where there is no UNSELECT", reSelect},
 		{"re-SELECT that tells CLOSED", strings.Replace(reSelect, "S: <n> OK x\n",
 			"S: * OK [UIDVALIDITY 3] stale\nS: * OK [UIDNEXT 2] stale\nS: <n> OK x\nS: * OK [CLOSED] x\n", 1)},
+		{"re-SELECT after pushes", strings.Replace(reSelect, "S: <n> OK x\n",
+			"S: * 5 EXISTS\nS: * OK [UIDVALIDITY 3] stale\nS: * OK [UIDNEXT 2] stale\nS: <n> OK x\n", 1)},
+		{"NOOP answered last", strings.Replace(reSelect, "S: <n> OK x\n"+openedWarm, openedWarm+"S: <n> OK x\n", 1)},
 		{"pushes about the mailbox that is left", reopened("S: * 5 EXISTS\nS: * 2 EXPUNGE\nS: * OK [UIDVALIDITY 3] stale\n" +
 			"S: * OK [UIDNEXT 2] stale\nS: * 1 FETCH (UID 9 FLAGS ())\n" + unselected)},
 		{"pushes without a mailbox", reopened(unselected + "S: * OK [ALERT] zebra\nS: * NO x\nS: * BYE x\nS: * 3 EXISTS\n")},
@@ -164,8 +167,10 @@ func TestKeptDead(t *testing.T) {
 		{"closed with BYE", first + "S: * BYE zebra\nX:\n" + newDial + cold + bye, func(s *session) { opens(s, 0) }},
 		{"closed within the flight", first + again + "S: <n> OK x\nS: * 1 EXISTS\nX:\n" + newDial + cold + bye,
 			func(s *session) { opens(s, 0) }},
-		{"SELECT refused", first + again + "S: <n> OK x\nS: <s> NO zebra\nS: <d> BAD x\nS: <f> BAD x\n" + dismissed + newDial + cold + bye,
+		{"SELECT refused", first + again + "S: <n> OK x\nS: <s> NO zebra\nS: <d> BAD x\nS: <f> BAD x\nW: stall\n" + newDial + cold + bye,
 			func(s *session) { opens(s, 0) }},
+		{"answered out of order", first + again + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <n> OK x\nS: <s> OK x\n" +
+			"S: * SEARCH\nS: <d> OK x\nS: <f> OK x\nW: stall\n" + newDial + cold + bye, func(s *session) { opens(s, 0) }},
 		{"silent", first + again + "W: stall\n" + newDial + cold + bye, func(s *session) { opens(s, keptPatience) }},
 		{"SELECT that takes long on a connection that lives", first + again + "S: <n> OK x\nT: 4m\n" + openedWarm + bye,
 			func(s *session) { opens(s, 4*time.Minute) }},
@@ -219,7 +224,7 @@ func TestKeptMailboxID(t *testing.T) {
 	})
 	initial := strings.Replace(in("F2"), "C: <m> STATUS INBOX (MAILBOXID)\n", "", 1)
 	initial = strings.Replace(initial, ir+"\n", ir+"\nC: <m> STATUS INBOX (MAILBOXID)\n", 1)
-	play(t, "another", first+again+"S: <n> OK x\n"+opened("F2")+dismissed+newDial+initial+bye, keeping, func(s *session) {
+	play(t, "another", first+again+"S: <n> OK x\n"+opened("F2")+"W: stall\n"+newDial+initial+bye, keeping, func(s *session) {
 		quit(s.T, s.open())
 		s.fails(s.openFails(), proxy.CodeSysTemp)
 	})
@@ -342,15 +347,16 @@ func TestKeptLimits(t *testing.T) {
 		if len(b.keeper.kept) != 1 || m.open() != 1 {
 			t.Errorf("%d connections kept, %d open", len(b.keeper.kept), m.open())
 		}
-		for i := range maxKept + 10 {
+		b.keeper.limit = 5
+		for i := range 12 {
 			<-time.After(time.Millisecond)
 			quit(t, open("user"+strconv.Itoa(i)))
 		}
 		synctest.Wait()
-		if len(b.keeper.kept) != maxKept || m.open() != maxKept {
+		if len(b.keeper.kept) != 5 || m.open() != 5 {
 			t.Errorf("%d connections kept, %d open", len(b.keeper.kept), m.open())
 		}
-		if b.keeper.kept[account{"", "joe"}] != nil || b.keeper.kept[account{"", "user265"}] == nil {
+		if b.keeper.kept[account{"", "joe"}] != nil || b.keeper.kept[account{"", "user11"}] == nil {
 			t.Error("it is not the oldest that gave way")
 		}
 		b.Close()

@@ -2,6 +2,8 @@ package imapbackend
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"compress/flate"
 	"context"
 	"encoding/base64"
@@ -41,7 +43,7 @@ type modelMessage struct {
 	uid     uint32
 	body    string
 	deleted bool
-	owner   string // as in passwords
+	owner   string // whose user is whom a login acts as, in lower case
 }
 
 func newModel() *model {
@@ -99,14 +101,18 @@ func carry(from, to net.Conn, delay time.Duration) {
 		data []byte
 		due  time.Time
 	}
-	packets := make(chan packet, 1<<16)
+	room := 1 << 10
+	if delay > 0 {
+		room = 1 << 16
+	}
+	packets := make(chan packet, room)
 	go func() {
 		defer close(packets)
+		buf := make([]byte, 64<<10)
 		for {
-			buf := make([]byte, 64<<10)
 			n, err := from.Read(buf)
 			if n > 0 {
-				packets <- packet{buf[:n], time.Now().Add(delay)}
+				packets <- packet{bytes.Clone(buf[:n]), time.Now().Add(delay)}
 			}
 			if err != nil {
 				return
@@ -132,7 +138,7 @@ type modelConn struct {
 	m    *model
 	w    *bufio.Writer
 	view []uint32 // UIDs by sequence number
-	user string   // as in model.passwords
+	user string   // as modelMessage.owner
 }
 
 func (m *model) serve(conn net.Conn) {
@@ -245,7 +251,8 @@ func (c *modelConn) admits(args string) bool {
 	if err != nil || !ok || !known || password != want {
 		return false
 	}
-	c.user = user
+	authzid, name, _ := strings.Cut(user, "\x00")
+	c.user = strings.ToLower(cmp.Or(authzid, name))
 	return true
 }
 
@@ -288,7 +295,7 @@ func (m *model) open() int {
 type flushing struct{ *flate.Writer }
 
 func newFlushing(w io.Writer) flushing {
-	f, _ := flate.NewWriter(w, flate.BestCompression) // a level that exists
+	f, _ := flate.NewWriter(w, flate.BestSpeed) // a level that exists
 	return flushing{f}
 }
 

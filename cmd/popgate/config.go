@@ -59,6 +59,8 @@ type upstream struct {
 	WithoutUIDPLUS  string
 	Seen            string
 	DeletedMessages string
+	Compress        bool
+	KeepOpen        time.Duration
 
 	options imapbackend.Options // what the above come to
 }

@@ -58,6 +58,8 @@ var upstreamKeys = keyTable[upstream]{
 	"without_uidplus":  oneOf(func(u *upstream) *string { return &u.WithoutUIDPLUS }, "flag", "refuse"),
 	"seen":             oneOf(func(u *upstream) *string { return &u.Seen }, "never", "on-retr", "on-quit"),
 	"deleted_messages": oneOf(func(u *upstream) *string { return &u.DeletedMessages }, "hide", "show"),
+	"compress":         boolean(func(u *upstream) *bool { return &u.Compress }),
+	"keep_open":        duration(func(u *upstream) *time.Duration { return &u.KeepOpen }, 0, 10*time.Minute, "60s"),
 }
 
 var logKeys = keyTable[logging]{
@@ -71,8 +73,8 @@ var logKeys = keyTable[logging]{
 var planned = map[string][]string{
 	"listener": {"legacy_ciphers", "proxy_protocol_from", "certificate"},
 	"session":  {"hostname", "utf8"},
-	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "compress",
-		"send_client_id", "max_connections", "keep_open", "read_ahead"},
+	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "send_client_id",
+		"max_connections", "read_ahead"},
 }
 
 var plannedTables = []string{"limits", "throttle", "route", "account", "store", "cluster", "admin"}

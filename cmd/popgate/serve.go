@@ -51,6 +51,7 @@ func serve(c *config, stderr io.Writer) error {
 	if err != nil {
 		return &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", c.upstream.Name, err)}
 	}
+	defer backend.Close()
 	opts := c.proxyOptions()
 	opts.Backend, opts.Logger = backend, log
 	srv, err := proxy.NewServer(opts)
@@ -126,6 +127,9 @@ const connections = 10000
 func warn(log *slog.Logger, c *config) {
 	if c.upstream.TLS == "none" && c.upstream.Insecure {
 		log.Warn("passwords go to the upstream without TLS", "upstream", c.upstream.Name)
+	}
+	if c.upstream.KeepOpen > 0 {
+		log.Info("logins may go without the upstream's verdict for a while after one", "upstream", c.upstream.Name, "keep_open", c.upstream.KeepOpen)
 	}
 	// Two descriptors a session, and some for all else.
 	const want = 2*connections + 100

@@ -207,6 +207,8 @@ func (l *loader) upstream(path string, u *upstream) {
 		WithoutUIDPLUS: imapbackend.WithoutUIDPLUS(u.WithoutUIDPLUS),
 		Seen:           imapbackend.Seen(u.Seen),
 		ShowDeleted:    u.DeletedMessages == "show",
+		KeepOpen:       u.KeepOpen,
+		Compress:       u.Compress,
 		Version:        version(),
 	}
 }

@@ -28,7 +28,8 @@ func (c *Conn) Leave() error {
 
 // Probe has a NOOP precede go-imap's next command, in the same flight. Until it
 // is answered, patience is the longest wait for the next octet: a server that
-// takes its time over the command itself is told from one that is gone.
+// takes its time over the command itself is told from one that is gone. If that
+// command is SELECT, what comes before the answer is of another mailbox.
 func (c *Conn) Probe(patience time.Duration) {
 	c.idle.before = append(c.idle.before, c.tag()+" NOOP\r\n"...)
 	c.idle.probe = c.started
@@ -45,5 +46,8 @@ func (c *Conn) answered(number int) {
 	}
 	if number == c.idle.probe {
 		c.idle.probe, c.limit = 0, 0
+		if c.control { // what follows is of go-imap's command
+			c.mailbox = Mailbox{}
+		}
 	}
 }
