@@ -2,6 +2,7 @@ package imapbackend
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/emersion/go-imap"
 	"github.com/emersion/go-sasl"
 	"golang.org/x/text/secure/precis"
 
@@ -26,6 +26,7 @@ import (
 type Backend struct {
 	opts      Options
 	objectID  atomic.Bool // the upstream had OBJECTID at the last login
+	tls       *tls.Config // shared, never changed
 	listings  *store.Memory
 	readAhead *budget
 	keeper    *keeper
@@ -78,6 +79,7 @@ func New(opts Options) (*Backend, error) {
 	}
 	b := &Backend{
 		opts:      opts,
+		tls:       opts.tlsConfig(),
 		listings:  store.NewMemory(cacheSize),
 		readAhead: &budget{left: opts.ReadAheadTotal},
 		keeper:    newKeeper(opts.KeepOpen),
@@ -246,7 +248,6 @@ func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (mailboxID 
 	if !status[login].OK() {
 		return "", u.failed(atLogin, ops[login], status[login], nil)
 	}
-	u.client.SetState(imap.AuthenticatedState, nil)
 	return mailboxID, nil
 }
 

@@ -59,17 +59,22 @@ func serveBench(conn net.Conn, messages int, body string) {
 				fmt.Fprintf(w, "* %d FETCH (UID %d RFC822.SIZE %d)\r\n", i, i, len(body))
 			}
 		case strings.HasPrefix(cmd, "UID FETCH"):
-			fmt.Sscanf(cmd, "UID FETCH %d", &uid)
-			fmt.Fprintf(w, "* %d FETCH (UID %d BODY[] {%d}\r\n", uid, uid, len(body))
-			io.WriteString(w, body)
-			fmt.Fprint(w, ")\r\n")
+			last := 0
+			if n, _ := fmt.Sscanf(cmd, "UID FETCH %d:%d", &uid, &last); n == 1 {
+				last = uid
+			}
+			for ; uid <= last; uid++ {
+				fmt.Fprintf(w, "* %d FETCH (UID %d BODY[] {%d}\r\n", uid, uid, len(body))
+				io.WriteString(w, body)
+				fmt.Fprint(w, ")\r\n")
+			}
 		}
 		fmt.Fprintf(w, "%s OK [CAPABILITY IMAP4rev1 UIDPLUS] done\r\n", tag)
 	}
 }
 
-// benchClient logs in through a gateway before the upstream.
-func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
+// benchGateway starts a gateway before the upstream and returns its address.
+func benchGateway(b *testing.B, upstream string) string {
 	backend, err := imapbackend.New(imapbackend.Options{Address: upstream, TLS: imapbackend.TLSNone})
 	if err != nil {
 		b.Fatal(err)
@@ -87,7 +92,12 @@ func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
 		InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	b.Cleanup(func() { srv.Close() })
-	conn, err := net.Dial("tcp", l.Addr().String())
+	return l.Addr().String()
+}
+
+// benchClient logs in through a gateway before the upstream.
+func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
+	conn, err := net.Dial("tcp", benchGateway(b, upstream))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -105,6 +115,66 @@ func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
 	return c
 }
 
+// BenchmarkWalk is RETR of each message of a large maildrop in turn, one at a
+// time and with 64 in flight.
+func BenchmarkWalk(b *testing.B) {
+	const messages, octets = 10000, 4 << 10
+	for _, inFlight := range []int{1, 64} {
+		b.Run(fmt.Sprintf("%d in flight", inFlight), func(b *testing.B) {
+			c := benchClient(b, benchUpstream(b, messages, octets))
+			b.SetBytes(octets)
+			b.ReportAllocs()
+			sent, got := 0, 0
+			for b.Loop() {
+				if sent == got {
+					for range inFlight {
+						fmt.Fprintf(c, "RETR %d\r\n", sent%messages+1)
+						sent++
+					}
+					c.Flush()
+				}
+				readMessage(b, c)
+				got++
+			}
+		})
+	}
+}
+
+// BenchmarkLogin is a session without mail to fetch: USER, PASS, STAT, QUIT.
+func BenchmarkLogin(b *testing.B) {
+	addr := benchGateway(b, benchUpstream(b, 10, 4<<10))
+	b.ReportAllocs()
+	for b.Loop() {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		for _, line := range []string{"", "USER u", "PASS p", "STAT", "QUIT"} {
+			if line != "" {
+				fmt.Fprint(conn, line+"\r\n")
+			}
+			if reply, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(reply, "+OK") {
+				b.Fatalf("%q: %q, %v", line, reply, err)
+			}
+		}
+		conn.Close()
+	}
+}
+
+// readMessage reads the answer to RETR.
+func readMessage(b *testing.B, c *bufio.ReadWriter) {
+	for {
+		line, err := c.ReadSlice('\n')
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(line) == 3 && line[0] == '.' {
+			return
+		}
+	}
+}
+
 // BenchmarkRetr is a message on its whole way: upstream in memory, gateway and
 // client over loopback.
 func BenchmarkRetr(b *testing.B) {
@@ -116,15 +186,7 @@ func BenchmarkRetr(b *testing.B) {
 			for b.Loop() {
 				fmt.Fprint(c, "RETR 1\r\n")
 				c.Flush()
-				for {
-					line, err := c.ReadSlice('\n')
-					if err != nil {
-						b.Fatal(err)
-					}
-					if len(line) == 3 && line[0] == '.' {
-						break
-					}
-				}
+				readMessage(b, c)
 			}
 		})
 	}

@@ -69,7 +69,7 @@ func (b *Backend) connect(ctx context.Context) (*upstream, error) {
 func (u *upstream) handshake(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, tlsTimeout)
 	defer cancel()
-	t := tls.Client(conn, u.opts.tlsConfig())
+	t := tls.Client(conn, u.backend.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
@@ -89,7 +89,8 @@ func (u *upstream) tlsFailed(ctx context.Context, err error) *proxy.Error {
 }
 
 // tlsConfig returns the TLS client configuration (requirements O-TLS-2, 3, 7).
-// A shared session cache is left to whoever holds several connections.
+// All connections share the sessions it remembers, which saves most of the work
+// of a handshake.
 func (o *Options) tlsConfig() *tls.Config {
 	return &tls.Config{
 		ServerName: o.ServerName,
@@ -103,7 +104,8 @@ func (o *Options) tlsConfig() *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
-		NextProtos: []string{"imap"},
+		NextProtos:         []string{"imap"},
+		ClientSessionCache: tls.NewLRUClientSessionCache(0),
 	}
 }
 
@@ -138,12 +140,6 @@ func (u *upstream) greet(ctx context.Context) error {
 	if !u.conn.Has("IMAP4REV1") && !u.conn.Has("IMAP4REV2") {
 		return setupError(errors.New("imap: the upstream speaks neither IMAP4rev1 nor IMAP4rev2"))
 	}
-	u.conn.Offer()
-	u.client, err = client.New(u.conn)
-	if err != nil {
-		return u.lost(atConnect, u.conn.Fail(err))
-	}
-	u.client.ErrorLog = log.New(io.Discard, "", 0) // the cause of a loss is in conn.Err
 	return nil
 }
 
@@ -207,15 +203,44 @@ func (u *upstream) answers(ctx context.Context, ops []string, each func(wire.Eve
 	return results, nil
 }
 
+// library returns go-imap's client, which is made when there is something for
+// it to do: it costs a goroutine and buffers, that sessions which wait need not
+// have.
+func (u *upstream) library() (*client.Client, error) {
+	if u.client == nil {
+		u.conn.Attach()
+		cl, err := client.New(u.conn)
+		if err != nil {
+			return nil, u.conn.Fail(err)
+		}
+		cl.ErrorLog = log.New(io.Discard, "", 0) // the cause of a loss is in conn.Err
+		u.client = cl
+	}
+	return u.client, nil
+}
+
+// retire ends go-imap's client and its goroutine. The connection stands.
+func (u *upstream) retire() {
+	if u.client != nil {
+		u.conn.Detach()
+		<-u.client.LoggedOut()
+		u.client = nil
+	}
+}
+
 // execute runs one command of go-imap's. f is to return the library's error,
 // which is replaced by the status or the cause of the loss.
 // The commands of ours in behind go with it; their answers remain to be read.
-func (u *upstream) execute(ctx context.Context, cmd string, f func() error, behind ...string) (wire.Status, error) {
+func (u *upstream) execute(ctx context.Context, cmd string, f func(*client.Client) error, behind ...string) (wire.Status, error) {
 	if err := u.conn.Err(); err != nil {
 		return wire.Status{}, err
 	}
+	cl, err := u.library()
+	if err != nil {
+		return wire.Status{}, err
+	}
 	u.conn.Begin(behind...)
-	err := f()
+	err = f(cl)
 	var status wire.Status
 	if cause := u.conn.Err(); cause != nil {
 		// go-imap's goroutine may be reading still: no result is looked at.
@@ -265,7 +290,7 @@ func (u *upstream) logout(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 		defer cancel()
 		defer u.watch(ctx)()
-		u.execute(ctx, "LOGOUT", u.client.Logout)
+		u.run(ctx, "LOGOUT")
 	}
 	u.close()
 }

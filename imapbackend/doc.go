@@ -1,18 +1,26 @@
 // Package imapbackend serves mailboxes of an upstream IMAP server as
 // maildrops: it implements proxy.Backend.
 //
-// A session is one upstream connection. Login dials, verifies TLS and the
-// user, and names the maildrop; Open selects the mailbox and takes the
-// snapshot: the UIDs and sizes of all messages, in two commands of one flight.
-// From then on messages are known by UID only.
+// A session is one upstream connection. Login verifies TLS and the user, on a
+// connection that may have been prepared, and names the maildrop; Open selects
+// the mailbox and takes the snapshot: the UIDs and sizes of all messages, or of
+// those that are newer than what is remembered. From then on messages are known
+// by UID only. Lines that stand together are one flight.
 //
 //	POP3    upstream
-//	PASS    ID, AUTHENTICATE PLAIN or LOGIN, STATUS (MAILBOXID), SELECT,
-//	        UID SEARCH DELETED, UID FETCH 1:* (UID RFC822.SIZE)
-//	RETR    UID FETCH u (UID BODY.PEEK[])
+//	USER    the connection, up to its greeting
+//	PASS    ID, AUTHENTICATE PLAIN or LOGIN
+//
+//	        SELECT, UID SEARCH DELETED, UID FETCH n:* (UID RFC822.SIZE)
+//	RETR    UID FETCH u (UID BODY.PEEK[]), and what the client will want next
 //	TOP     UID FETCH u (UID BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.c>)
-//	QUIT    UID STORE set +FLAGS.SILENT (\Deleted), UID EXPUNGE set,
-//	        UID SEARCH UID set, LOGOUT
+//	QUIT    UID STORE set +FLAGS.SILENT (\Deleted)
+//
+//	        UID EXPUNGE set
+//
+//	        UID SEARCH UID set
+//
+//	        LOGOUT
 //
 // After QUIT the connection may be kept (Options.KeepOpen): UNSELECT takes the
 // place of LOGOUT, and NOOP and SELECT that of all that PASS asks for.

@@ -148,6 +148,7 @@ func (k *keeper) park(u *upstream) bool {
 			return false
 		}
 	}
+	u.retire()
 	u.secrets = nil
 	p := &keptConn{upstream: u}
 	k.mu.Lock()

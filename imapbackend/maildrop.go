@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap"
+	"github.com/emersion/go-imap/client"
 	"github.com/emersion/go-imap/utf7"
 
 	"popgate/imapbackend/store"
@@ -33,12 +34,19 @@ type maildrop struct {
 
 	// held is full while the upstream connection is in use: by the session's
 	// goroutine, for as long as a call or an open Body lasts, or by the
-	// keep-alive timer. It guards timer and closed, and what u points to.
+	// keep-alive timer. It guards used, timer and closed, and what u points
+	// to.
 	held   chan struct{}
 	u      *upstream
 	ahead  *ahead
+	used   time.Time // when the connection was last given back
 	timer  *time.Timer
 	closed bool
+
+	// ctx is that of Open, most often of all calls. It is watched from then
+	// on, and stop ends that.
+	ctx  context.Context
+	stop func() bool
 }
 
 var (
@@ -90,8 +98,12 @@ func (l *login) maildrop(ctx context.Context, f flight, status wire.Status) (pro
 		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable,
 		u:        u,
 		held:     make(chan struct{}, 1),
+		ctx:      ctx,
+		stop:     u.watch(ctx),
+		used:     time.Now(),
 	}
 	m.ahead = newAhead(m)
+	u.retire()
 	l.u = nil
 	m.held <- struct{}{}
 	m.timer = time.AfterFunc(keepAlive, m.keepAlive)
@@ -106,8 +118,8 @@ func (u *upstream) selectMailbox(ctx context.Context, f flight) (wire.Status, er
 	defer u.conn.SetProgress(u.conn.SetProgress(selectTimeout))
 	name := u.mailboxName()
 	cmd := &imap.Command{Name: "SELECT", Arguments: []any{imap.RawString(name)}}
-	return u.execute(ctx, "SELECT "+name, func() error {
-		_, err := u.client.Execute(cmd, nil)
+	return u.execute(ctx, "SELECT "+name, func(cl *client.Client) error {
+		_, err := cl.Execute(cmd, nil)
 		return err
 	}, f.search, f.fetch)
 }
@@ -144,12 +156,14 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 	case <-ctx.Done():
 		return nil, tempError(context.Cause(ctx))
 	}
-	m.timer.Stop()
 	if err = m.usable(ph); err != nil {
 		<-m.held
 		return nil, err
 	}
-	stop := m.u.watch(ctx)
+	stop := func() bool { return true }
+	if ctx != m.ctx { // which is watched all the time
+		stop = m.u.watch(ctx)
+	}
 	if ph == atUpdate {
 		if err := m.ahead.settle(ctx); err != nil {
 			stop()
@@ -159,9 +173,7 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 	}
 	return func() {
 		stop()
-		if m.u.conn.Err() == nil {
-			m.timer.Reset(keepAlive)
-		}
+		m.used = time.Now()
 		<-m.held
 	}, nil
 }
@@ -183,18 +195,25 @@ func (m *maildrop) usable(ph phase) error {
 func (m *maildrop) keepAlive() {
 	select {
 	case m.held <- struct{}{}:
-	default:
-		return // in use, hence not idle
+	default: // in use, hence not idle
+		m.timer.Reset(keepAlive)
+		return
 	}
 	defer func() { <-m.held }()
 	if m.closed || m.u.conn.Err() != nil {
 		return
 	}
+	if left := keepAlive - time.Since(m.used); left > 0 {
+		m.timer.Reset(left)
+		return
+	}
 	if m.ahead.settle(context.Background()) != nil {
 		return
 	}
-	status, err := m.u.execute(context.Background(), "NOOP", m.u.client.Noop)
+	status, err := m.u.execute(context.Background(), "NOOP", (*client.Client).Noop)
+	m.u.retire()
 	if err == nil && status.Type != "BAD" {
+		m.used = time.Now()
 		m.timer.Reset(keepAlive)
 	}
 }
@@ -244,11 +263,13 @@ func (m *maildrop) Close() error {
 	if !m.closed {
 		m.closed = true
 		m.timer.Stop()
-		if m.done.Load() {
+		// Without QUIT, or with a ctx that has ended, it is not kept.
+		keep := m.stop() && m.done.Load()
+		if keep {
 			m.settle()
 		}
 		m.ahead.close()
-		if m.done.Load() && m.u.backend.keeper.park(m.u) {
+		if keep && m.u.backend.keeper.park(m.u) {
 			return nil
 		}
 		m.u.logout(context.Background())

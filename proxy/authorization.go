@@ -49,10 +49,14 @@ func (s *session) capability(tag, params string) {
 }
 
 // plaintextAllowed reports whether passwords may be sent on this connection.
-func (s *session) plaintextAllowed() bool { return s.tls != nil || s.insecureLogin }
+func (s *session) plaintextAllowed() bool { return s.secure() || s.insecureLogin }
+
+// secure reports whether the client has TLS, to us or to the proxy that it
+// comes by.
+func (s *session) secure() bool { return s.tls != nil || s.tlsByProxy }
 
 // canSTLS reports whether STLS would be accepted in AUTHORIZATION.
-func (s *session) canSTLS() bool { return s.tls == nil && s.lis.opts.Mode == TLSStartTLS }
+func (s *session) canSTLS() bool { return !s.secure() && s.lis.opts.Mode == TLSStartTLS }
 
 // refusePlaintext is the error of a login that plaintextAllowed forbids.
 func (s *session) refusePlaintext() error {
@@ -66,7 +70,7 @@ func (s *session) refusePlaintext() error {
 // been forgotten when this command came.
 func (s *session) stls([]string) error {
 	switch {
-	case s.tls != nil:
+	case s.secure():
 		return errTLSActive
 	case !s.canSTLS():
 		return errNoSTLS
@@ -116,25 +120,38 @@ func (s *session) pass(args []string) error {
 	case !s.user.given:
 		return errUserFirst
 	}
-	return s.logIn(Credential{Username: s.user.name, Password: args[0]})
+	return s.logIn(Credential{Username: s.user.name, Password: args[0]}, nil)
 }
 
 // logIn opens the maildrop of cred and enters TRANSACTION. The upstream's
 // verdict comes before the lock, so that [IN-USE] says nothing to those
-// without the password (RFC 2449 §8.1.2).
-func (s *session) logIn(cred Credential) error {
-	s.record.user = cred.Username
-	if cred.Password == "" {
-		return ErrAuth
+// without the password (RFC 2449 §8.1.2). refusal, where not nil, is a verdict
+// that does not need the upstream; it is given at the same pace.
+func (s *session) logIn(cred Credential, refusal error) error {
+	s.record.user = loggedName(cred.Username)
+	if refusal == nil && cred.Password == "" {
+		refusal = ErrAuth
 	}
 	// The replies to what was pipelined before, USER above all, do not wait
 	// for the upstream.
 	if err := s.flush(); err != nil {
 		return err
 	}
-	if err := s.openMaildrop(cred); err != nil {
-		s.leave()
+	err := s.throttled(cred.Username, func() error {
+		if refusal != nil {
+			return refusal
+		}
+		err := s.openMaildrop(cred)
+		if err != nil {
+			s.leave()
+		}
 		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !s.srv.loggedIn(s) {
+		return &endError{reason: endLimit}
 	}
 	s.snap = newSnapshot(s.maildrop.Messages())
 	s.state = stateTransaction

@@ -37,10 +37,7 @@ func (s *session) auth(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := checkNames(cred); err != nil {
-		return err
-	}
-	return s.logIn(cred)
+	return s.logIn(cred, checkNames(cred))
 }
 
 // authList answers AUTH without argument as servers did before RFC 2449.

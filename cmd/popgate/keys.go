@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -28,10 +29,18 @@ func (t keyTable[T]) names() []string { return slices.Sorted(maps.Keys(t)) }
 var listenerKeys = keyTable[listener]{
 	"address":             text(func(l *listener) *string { return &l.Address }, "127.0.0.1:110"),
 	"tls":                 oneOf(func(l *listener) *string { return &l.TLS }, "none", "starttls", "implicit"),
-	"min_tls":             oneOf(func(l *listener) *string { return &l.MinTLS }, "1.2", "1.3"),
+	"min_tls":             oneOf(func(l *listener) *string { return &l.MinTLS }, "1.0", "1.1", "1.2", "1.3"),
+	"legacy_ciphers":      boolean(func(l *listener) *bool { return &l.LegacyCiphers }),
 	"cert_file":           text(func(l *listener) *string { return &l.CertFile }, "fullchain.pem"),
 	"key_file":            text(func(l *listener) *string { return &l.KeyFile }, "privkey.pem"),
+	"certificate":         tables(func(l *listener) *[]certificate { return &l.Certificates }, certificateKeys, "[[listener.certificate]]"),
 	"insecure_login_from": networks(func(l *listener) *[]netip.Prefix { return &l.InsecureLoginFrom }),
+	"proxy_protocol_from": networks(func(l *listener) *[]netip.Prefix { return &l.ProxyProtocolFrom }),
+}
+
+var certificateKeys = keyTable[certificate]{
+	"cert_file": text(func(c *certificate) *string { return &c.CertFile }, "fullchain.pem"),
+	"key_file":  text(func(c *certificate) *string { return &c.KeyFile }, "privkey.pem"),
 }
 
 var sessionKeys = keyTable[session]{
@@ -40,6 +49,20 @@ var sessionKeys = keyTable[session]{
 	"auth_list":           boolean(func(s *session) *bool { return &s.AuthList }),
 	"capabilities_hidden": anyOf(func(s *session) *[]string { return &s.CapabilitiesHidden }, capabilities...),
 	"shutdown_grace":      duration(func(s *session) *time.Duration { return &s.ShutdownGrace }, 0, time.Hour, "60s"),
+}
+
+const mostConnections = 1_000_000 // more ports and descriptors no machine has
+
+var limitsKeys = keyTable[limits]{
+	"connections":             integer(func(l *limits) *int { return &l.Connections }, 0, mostConnections),
+	"connections_per_address": integer(func(l *limits) *int { return &l.ConnectionsPerAddress }, 0, mostConnections),
+	"unauthenticated":         integer(func(l *limits) *int { return &l.Unauthenticated }, 0, mostConnections),
+}
+
+var throttleKeys = keyTable[throttle]{
+	"delay":     duration(func(t *throttle) *time.Duration { return &t.Delay }, 0, time.Minute, "2s"),
+	"max_delay": duration(func(t *throttle) *time.Duration { return &t.MaxDelay }, 0, 5*time.Minute, "15s"),
+	"window":    duration(func(t *throttle) *time.Duration { return &t.Window }, time.Second, 24*time.Hour, "10m"),
 }
 
 // capabilities are the tags that CAPA may list (RFC 2449 §6, RFC 2595 §4,
@@ -57,6 +80,7 @@ var upstreamKeys = keyTable[upstream]{
 	"auth":             anyOf(func(u *upstream) *[]string { return &u.Auth }, "plain", "login"),
 	"without_uidplus":  oneOf(func(u *upstream) *string { return &u.WithoutUIDPLUS }, "flag", "refuse"),
 	"seen":             oneOf(func(u *upstream) *string { return &u.Seen }, "never", "on-retr", "on-quit"),
+	"read_ahead":       size(func(u *upstream) *int64 { return &u.ReadAhead }, 0, 1<<30, "1MiB"),
 	"deleted_messages": oneOf(func(u *upstream) *string { return &u.DeletedMessages }, "hide", "show"),
 	"compress":         boolean(func(u *upstream) *bool { return &u.Compress }),
 	"keep_open":        duration(func(u *upstream) *time.Duration { return &u.KeepOpen }, 0, 10*time.Minute, "60s"),
@@ -71,16 +95,16 @@ var logKeys = keyTable[logging]{
 // plannedTables the tables. They are refused like unknown ones; only the
 // message differs.
 var planned = map[string][]string{
-	"listener": {"legacy_ciphers", "proxy_protocol_from", "certificate"},
-	"session":  {"hostname", "utf8"},
+	"session": {"hostname", "utf8"},
+	"limits":  {"read_ahead_total"},
 	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "send_client_id",
-		"max_connections", "read_ahead"},
+		"max_connections"},
 }
 
-var plannedTables = []string{"limits", "throttle", "route", "account", "store", "cluster", "admin"}
+var plannedTables = []string{"route", "account", "store", "cluster", "admin"}
 
 // plannedValues are values that later versions are going to know.
-var plannedValues = []string{"1.0", "1.1", "move", "expunge-if-alone"}
+var plannedValues = []string{"move", "expunge-if-alone"}
 
 // text accepts a string that is neither empty nor has control characters.
 func text[T any](field func(*T) *string, example string) setter[T] {
@@ -199,6 +223,34 @@ func network(s string) (netip.Prefix, *fault) {
 	return p, nil
 }
 
+// tables accepts an array of tables with the given keys; header begins each.
+func tables[T, E any](field func(*T) *[]E, keys keyTable[E], header string) setter[T] {
+	return func(dst *T, v any) *fault {
+		list, ok := v.([]map[string]any)
+		if !ok {
+			return &fault{what: "is " + kind(v), mend: "begin each with " + header}
+		}
+		for i, m := range list {
+			var one E
+			for _, name := range slices.Sorted(maps.Keys(m)) {
+				f := &fault{what: "unknown key", mend: removeKey}
+				if near := nearest(name, keys.names()); near != "" {
+					f.mend = fmt.Sprintf("did you mean %q?", near)
+				}
+				if set, ok := keys[name]; ok {
+					f = set(&one, m[name])
+				}
+				if f != nil {
+					f.element = childPath(elementPath("", i), name) + f.element
+					return f
+				}
+			}
+			*field(dst) = append(*field(dst), one)
+		}
+		return nil
+	}
+}
+
 // elements returns v as an array of strings.
 func elements(v any, example string) ([]string, *fault) {
 	want := fmt.Sprintf("an array of strings such as [%q]", example)
@@ -239,6 +291,60 @@ func duration[T any](field func(*T) *time.Duration, least, most time.Duration, e
 		*field(dst) = d
 		return nil
 	}
+}
+
+// size accepts a string such as "64KiB" from least to most octets.
+func size[T any](field func(*T) *int64, least, most int64, example string) setter[T] {
+	return func(dst *T, v any) *fault {
+		want := fmt.Sprintf("a string such as %q", example)
+		s, ok := v.(string)
+		if !ok {
+			return wrongType(v, want)
+		}
+		n, ok := parseSize(s)
+		switch {
+		case !ok:
+			return &fault{what: fmt.Sprintf("%q is not a size", s), mend: "write " + want}
+		case n < least:
+			return &fault{what: fmt.Sprintf("%q is too small", s), mend: fmt.Sprintf("write %q or more", sizeText(least))}
+		case n > most:
+			return &fault{what: fmt.Sprintf("%q is too large", s), mend: fmt.Sprintf("write %q or less", sizeText(most))}
+		}
+		*field(dst) = n
+		return nil
+	}
+}
+
+// sizeUnits are the units of sizes, the largest first.
+var sizeUnits = []struct {
+	name   string
+	octets int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}}
+
+// parseSize reads a number of octets such as "64KiB" or "0".
+func parseSize(s string) (int64, bool) {
+	for _, unit := range sizeUnits {
+		digits, ok := strings.CutSuffix(s, unit.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(digits, 10, 32)
+		if err != nil {
+			return 0, false
+		}
+		return int64(n) * unit.octets, true
+	}
+	return 0, false
+}
+
+// sizeText writes a size as one would in the file.
+func sizeText(n int64) string {
+	for _, unit := range sizeUnits {
+		if n%unit.octets == 0 && n >= unit.octets {
+			return strconv.FormatInt(n/unit.octets, 10) + unit.name
+		}
+	}
+	return "0"
 }
 
 // short writes a duration as one would in the file: "10m", not "10m0s".
