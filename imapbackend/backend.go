@@ -29,6 +29,7 @@ type Backend struct {
 	tls       *tls.Config // shared, never changed
 	listings  *store.Memory
 	readAhead *budget
+	keeper    *keeper
 	waiting   chan struct{}                           // full of one for each connection that is prepared
 	dial      func(context.Context) (net.Conn, error) // replaced by tests
 }
@@ -62,6 +63,8 @@ func New(opts Options) (*Backend, error) {
 		err = fmt.Errorf("unknown policy %q for \\Seen", opts.Seen)
 	case !utf8.ValidString(opts.Mailbox) || strings.ContainsFunc(opts.Mailbox, unicode.IsControl):
 		err = fmt.Errorf("mailbox %q is not printable UTF-8", opts.Mailbox)
+	case opts.KeepOpen < 0 || opts.KeepOpen > maxKeepOpen:
+		err = fmt.Errorf("connections are kept open for up to %v, not %v", maxKeepOpen, opts.KeepOpen)
 	case opts.ShowDeleted && opts.WithoutUIDPLUS == Flag:
 		err = errors.New("messages that UPDATE only flags \\Deleted must be hidden from later sessions")
 	}
@@ -79,12 +82,20 @@ func New(opts Options) (*Backend, error) {
 		tls:       opts.tlsConfig(),
 		listings:  store.NewMemory(cacheSize),
 		readAhead: &budget{left: opts.ReadAheadTotal},
+		keeper:    newKeeper(opts.KeepOpen),
 		waiting:   make(chan struct{}, maxPrepared),
 	}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
 		return newRacer().connect(ctx, host, uint16(number))
 	}
 	return b, nil
+}
+
+// Close ends the connections that wait for a next login. Sessions go on, and
+// those that end later log out.
+func (b *Backend) Close() error {
+	b.keeper.close()
+	return nil
 }
 
 func setDefault[T ~string](v *T, def T) {
@@ -102,8 +113,21 @@ func isLoopback(host string) bool {
 }
 
 // Login implements proxy.Backend: it connects, verifies the user, and learns
-// which mailbox that is.
+// which mailbox that is. All this has been done where a connection is kept for
+// that credential.
 func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	if l := b.resume(ctx, cred); l != nil {
+		return l, nil
+	}
+	l, err := b.verify(ctx, cred)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// verify connects and logs in.
+func (b *Backend) verify(ctx context.Context, cred proxy.Credential) (*login, error) {
 	u, err := b.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -118,8 +142,9 @@ func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login
 
 // login is a verified user on a connection without a selected mailbox.
 type login struct {
-	u  *upstream // nil once a Maildrop owns it
-	id proxy.Identity
+	u       *upstream // nil once a Maildrop owns it
+	id      proxy.Identity
+	resumed *proxy.Credential // of a kept connection that has not proved to be alive
 }
 
 // authenticate brings a connection that has greeted to where the mailbox is
@@ -149,12 +174,17 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 			return nil, err
 		}
 	}
-	return &login{u: u, id: proxy.Identity{
+	if err := u.compress(ctx); err != nil {
+		return nil, err
+	}
+	id := proxy.Identity{
 		Upstream:  u.opts.Name,
 		User:      canonical(cred),
 		Mailbox:   u.opts.Mailbox,
 		MailboxID: mailboxID,
-	}}, nil
+	}
+	u.ticket = u.backend.keeper.admit(cred, id)
+	return &login{u: u, id: id}, nil
 }
 
 // canonical returns the name by which two spellings of one user meet. What the

@@ -16,12 +16,20 @@ import (
 // The suite that every Backend must pass, over the embedded server. Without
 // UIDPLUS what UPDATE removes is flagged and hidden (I-DEL-7).
 func TestConformance(t *testing.T) {
-	for _, noUIDPLUS := range []bool{false, true} {
-		t.Run(fmt.Sprintf("UIDPLUS=%v", !noUIDPLUS), func(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		noUIDPLUS bool
+		opts      Options
+	}{
+		{"UIDPLUS=true", false, Options{}},
+		{"UIDPLUS=false", true, Options{}},
+		{"keep_open", false, Options{KeepOpen: maxKeepOpen}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			proxytest.TestBackend(t, func(t *testing.T) proxytest.Mailbox {
 				up := demo.New()
-				up.NoUIDPLUS = noUIDPLUS
-				b := serveDemo(t, up, Options{})
+				up.NoUIDPLUS = tt.noUIDPLUS
+				b := serveDemo(t, up, tt.opts)
 				left := func() []demo.Message {
 					return slices.DeleteFunc(up.Messages("joe"), func(m demo.Message) bool {
 						return slices.Contains(m.Flags, `\Deleted`)

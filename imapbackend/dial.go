@@ -37,6 +37,7 @@ type upstream struct {
 	greeting string
 	utf8     bool     // UTF8=ACCEPT is enabled
 	secrets  []string // never to be logged
+	ticket   *ticket  // to be kept after QUIT with; nil: not to be kept
 }
 
 // connect dials, makes TLS, and reads greeting and capabilities. Errors are

@@ -22,6 +22,9 @@
 //
 //	        LOGOUT
 //
+// After QUIT the connection may be kept (Options.KeepOpen): UNSELECT takes the
+// place of LOGOUT, and NOOP and SELECT that of all that PASS asks for.
+//
 // Bodies stream from the upstream's socket to the client's: nothing here holds
 // a message (package wire). No command expunges what the session has not
 // marked: CLOSE is never sent, and EXPUNGE only in its UID form (RFC 4315

@@ -5,6 +5,7 @@ package imapbackend
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -19,18 +20,21 @@ func TestConformanceDovecot(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		start []dovecottest.Option
-		tls   TLSMode
+		opts  Options
 	}{
-		{"UIDPLUS, implicit TLS", nil, TLSImplicit},
-		{"STARTTLS, mdbox", []dovecottest.Option{dovecottest.WithStore("mdbox")}, TLSStartTLS},
-		{"bare IMAP4rev1", []dovecottest.Option{dovecottest.WithCapability("IMAP4rev1")}, TLSNone},
+		{"UIDPLUS, implicit TLS", nil, Options{TLS: TLSImplicit}},
+		{"STARTTLS, mdbox", []dovecottest.Option{dovecottest.WithStore("mdbox")}, Options{TLS: TLSStartTLS}},
+		{"bare IMAP4rev1", []dovecottest.Option{dovecottest.WithCapability("IMAP4rev1")}, Options{TLS: TLSNone}},
+		{"keep_open", nil, Options{TLS: TLSImplicit, KeepOpen: maxKeepOpen}},
+		{"compress and keep_open", []dovecottest.Option{dovecottest.WithCompression()},
+			Options{TLS: TLSImplicit, Compress: true, KeepOpen: maxKeepOpen}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			up := dovecottest.Start(t, tt.start...)
 			user := 0
 			proxytest.TestBackend(t, func(t *testing.T) proxytest.Mailbox {
 				user++
-				return dovecotMailbox(t, up, tt.tls, fmt.Sprintf("user%d", user))
+				return dovecotMailbox(t, up, tt.opts, fmt.Sprintf("user%d", user))
 			})
 		})
 	}
@@ -38,9 +42,9 @@ func TestConformanceDovecot(t *testing.T) {
 
 // dovecotMailbox is the empty mailbox of one user. What UPDATE has flagged is
 // not left, for a maildrop.
-func dovecotMailbox(t *testing.T, up *dovecottest.Server, mode TLSMode, user string) proxytest.Mailbox {
-	opts := Options{Address: up.Addr, TLS: mode, RootCAs: up.RootCAs}
-	if mode == TLSImplicit {
+func dovecotMailbox(t *testing.T, up *dovecottest.Server, opts Options, user string) proxytest.Mailbox {
+	opts.Address, opts.RootCAs = up.Addr, up.RootCAs
+	if opts.TLS == TLSImplicit {
 		opts.Address = up.TLSAddr
 	}
 	left := func() (messages []dovecottest.Message) {
@@ -116,5 +120,36 @@ func TestForeignDeletedDovecot(t *testing.T) {
 	after := up.Flags("joe")
 	if len(after) != 1 || after[0].UID != before[2].UID || !strings.Contains(after[0].Flags, `\Deleted`) {
 		t.Errorf("left: %+v", after)
+	}
+}
+
+// compress, keep_open: RFC 4978 is spoken with Dovecot, and goes on on the kept
+// connection, which is the same one.
+func TestCompressDovecot(t *testing.T) {
+	up := dovecottest.Start(t, dovecottest.WithCompression())
+	samples := proxytest.Samples()
+	up.Append("joe", samples...)
+	stored := up.Messages("joe")
+	b := backend(t, Options{Address: up.Addr, TLS: TLSNone, Compress: true, KeepOpen: maxKeepOpen})
+	var log strings.Builder
+	ctx := proxy.WithLogger(t.Context(), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	for range 3 {
+		l, err := b.Login(ctx, proxy.Credential{Username: "joe", Password: dovecottest.Password})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := l.Open(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, msg := range d.Messages() {
+			if got := read(t, d, msg.UID); got != string(stored[i].Octets) {
+				t.Errorf("UID %d differs", msg.UID)
+			}
+		}
+		quit(t, d)
+	}
+	if got := log.String(); strings.Count(got, "COMPRESS DEFLATE") != 1 || strings.Count(got, "AUTHENTICATE") != 1 {
+		t.Errorf("log:\n%s", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-imap"
@@ -28,7 +29,8 @@ type maildrop struct {
 	key       store.Key
 	opts      *Options
 	readOnly  bool
-	retrieved []uint32 // retrieved messages to flag \Seen at QUIT
+	retrieved []uint32    // retrieved messages to flag \Seen at QUIT
+	done      atomic.Bool // UPDATE has gone well
 
 	// held is full while the upstream connection is in use: by the session's
 	// goroutine, for as long as a call or an open Body lasts, or by the
@@ -54,8 +56,18 @@ var (
 
 // Open implements proxy.Login.
 func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
+	defer l.u.watch(ctx)()
+	if l.resumed != nil {
+		f := l.u.planFlight(l.id)
+		if status, ok := l.selectKept(ctx, f); ok {
+			return l.maildrop(ctx, f, status)
+		}
+		if err := l.replace(ctx); err != nil {
+			return nil, err
+		}
+		defer l.u.watch(ctx)()
+	}
 	u := l.u
-	defer u.watch(ctx)()
 	f := u.planFlight(l.id)
 	status, err := u.selectMailbox(ctx, f)
 	if err == nil && status.Type == "NO" && u.conn.Has("ID") {
@@ -68,6 +80,12 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 	if err != nil || !status.OK() {
 		return nil, u.failed(atSelect, "SELECT", status, err)
 	}
+	return l.maildrop(ctx, f, status)
+}
+
+// maildrop takes the snapshot of the mailbox that has been selected.
+func (l *login) maildrop(ctx context.Context, f flight, status wire.Status) (proxy.Maildrop, error) {
+	u := l.u
 	snap, err := u.takeSnapshot(ctx, f)
 	if err != nil {
 		return nil, err
@@ -245,8 +263,15 @@ func (m *maildrop) Close() error {
 	if !m.closed {
 		m.closed = true
 		m.timer.Stop()
-		m.stop()
+		// Without QUIT, or with a ctx that has ended, it is not kept.
+		keep := m.stop() && m.done.Load()
+		if keep {
+			m.settle()
+		}
 		m.ahead.close()
+		if keep && m.u.backend.keeper.park(m.u) {
+			return nil
+		}
 		m.u.logout(context.Background())
 	}
 	return nil

@@ -141,6 +141,7 @@ func backend(t testing.TB, opts Options) *Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { b.Close() })
 	return b
 }
 

@@ -2,8 +2,13 @@ package imapbackend
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
+	"compress/flate"
 	"context"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -20,6 +25,10 @@ type model struct {
 	rtt    time.Duration
 	before func(cmd string) // runs before each command is carried out
 
+	// passwords are those of each user, by authorization identity, NUL and
+	// name; nil: everybody is let in and sees all.
+	passwords map[string]string
+
 	mu          sync.Mutex
 	uidValidity uint32
 	uidNext     uint32
@@ -27,16 +36,19 @@ type model struct {
 	commands    []string
 	octets      int64 // sent
 	dials       int
+	conns       map[*modelConn]net.Conn // open
 }
 
 type modelMessage struct {
 	uid     uint32
 	body    string
 	deleted bool
+	owner   string // whose user is whom a login acts as, in lower case
 }
 
 func newModel() *model {
-	return &model{caps: "IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS ID ESEARCH", uidValidity: 7, uidNext: 1}
+	return &model{caps: "IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS ID ESEARCH", uidValidity: 7, uidNext: 1,
+		conns: make(map[*modelConn]net.Conn)}
 }
 
 // add appends a message.
@@ -63,14 +75,18 @@ func (m *model) backend(t testing.TB, opts Options) *Backend {
 	return b
 }
 
-func (m *model) dial(context.Context) (net.Conn, error) {
+func (m *model) dial(ctx context.Context) (net.Conn, error) {
 	m.mu.Lock()
 	m.dials++
 	m.mu.Unlock()
 	near, a := net.Pipe()
 	b, far := net.Pipe()
 	if m.rtt > 0 { // TCP's own
-		<-time.After(m.rtt)
+		select {
+		case <-time.After(m.rtt):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	go carry(a, b, m.rtt/2)
 	go carry(b, a, m.rtt/2)
@@ -85,14 +101,18 @@ func carry(from, to net.Conn, delay time.Duration) {
 		data []byte
 		due  time.Time
 	}
-	packets := make(chan packet, 1<<16)
+	room := 1 << 10
+	if delay > 0 {
+		room = 1 << 16
+	}
+	packets := make(chan packet, room)
 	go func() {
 		defer close(packets)
+		buf := make([]byte, 64<<10)
 		for {
-			buf := make([]byte, 64<<10)
 			n, err := from.Read(buf)
 			if n > 0 {
-				packets <- packet{buf[:n], time.Now().Add(delay)}
+				packets <- packet{bytes.Clone(buf[:n]), time.Now().Add(delay)}
 			}
 			if err != nil {
 				return
@@ -118,6 +138,7 @@ type modelConn struct {
 	m    *model
 	w    *bufio.Writer
 	view []uint32 // UIDs by sequence number
+	user string   // as modelMessage.owner
 }
 
 func (m *model) serve(conn net.Conn) {
@@ -125,6 +146,12 @@ func (m *model) serve(conn net.Conn) {
 	c := &modelConn{m: m, w: bufio.NewWriterSize(conn, 32<<10)}
 	r := bufio.NewReader(conn)
 	m.mu.Lock()
+	m.conns[c] = conn
+	defer func() {
+		m.mu.Lock()
+		delete(m.conns, c)
+		m.mu.Unlock()
+	}()
 	c.say("* OK [CAPABILITY %s] ready", m.caps)
 	m.mu.Unlock()
 	for {
@@ -143,7 +170,12 @@ func (m *model) serve(conn net.Conn) {
 		m.commands = append(m.commands, cmd)
 		c.execute(tag, cmd)
 		m.mu.Unlock()
-		if cmd == "LOGOUT" {
+		switch cmd {
+		case "COMPRESS DEFLATE":
+			c.w.Flush()
+			r = bufio.NewReader(flate.NewReader(r))
+			c.w = bufio.NewWriterSize(newFlushing(conn), 32<<10)
+		case "LOGOUT":
 			c.w.Flush()
 			return
 		}
@@ -166,10 +198,15 @@ func (c *modelConn) execute(tag, cmd string) {
 	switch verb {
 	case "AUTHENTICATE":
 		result = "OK [CAPABILITY " + m.caps + "] in"
+		if m.passwords != nil && !c.admits(args) {
+			result = "NO [AUTHENTICATIONFAILED] no"
+		}
 	case "SELECT":
 		c.view = c.view[:0]
 		for _, msg := range m.messages {
-			c.view = append(c.view, msg.uid)
+			if msg.owner == c.user {
+				c.view = append(c.view, msg.uid)
+			}
 		}
 		c.say("* %d EXISTS", len(c.view))
 		c.say("* OK [UIDVALIDITY %d] x", m.uidValidity)
@@ -197,11 +234,77 @@ func (c *modelConn) execute(tag, cmd string) {
 		c.announce()
 	case "LOGOUT":
 		c.say("* BYE x")
-	case "ID":
+	case "UNSELECT":
+		c.view = nil
+	case "COMPRESS", "ID":
 	default:
 		result = "BAD what"
 	}
 	c.say("%s %s", tag, result)
+}
+
+// admits takes the argument of AUTHENTICATE PLAIN with a response.
+func (c *modelConn) admits(args string) bool {
+	response, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(args, "PLAIN "))
+	user, password, ok := cutLast(string(response), "\x00")
+	want, known := c.m.passwords[user]
+	if err != nil || !ok || !known || password != want {
+		return false
+	}
+	authzid, name, _ := strings.Cut(user, "\x00")
+	c.user = strings.ToLower(cmp.Or(authzid, name))
+	return true
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// push sends a line unasked on every connection, with end as the last words.
+func (m *model) push(line string, end bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for c, conn := range m.conns {
+		c.say("%s", line)
+		c.w.Flush()
+		if end {
+			conn.Close()
+		}
+	}
+}
+
+// received returns the commands so far.
+func (m *model) received() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.commands)
+}
+
+// open returns the number of connections.
+func (m *model) open() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.conns)
+}
+
+// flushing compresses, and sends at once.
+type flushing struct{ *flate.Writer }
+
+func newFlushing(w io.Writer) flushing {
+	f, _ := flate.NewWriter(w, flate.BestSpeed) // a level that exists
+	return flushing{f}
+}
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err == nil {
+		err = f.Flush()
+	}
+	return n, err
 }
 
 // announce tells what others have done to the mailbox.
@@ -213,7 +316,7 @@ func (c *modelConn) announce() {
 		}
 	}
 	for _, msg := range c.m.messages {
-		if !slices.Contains(c.view, msg.uid) {
+		if msg.owner == c.user && !slices.Contains(c.view, msg.uid) {
 			c.view = append(c.view, msg.uid)
 		}
 	}

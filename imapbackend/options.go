@@ -1,6 +1,9 @@
 package imapbackend
 
-import "crypto/x509"
+import (
+	"crypto/x509"
+	"time"
+)
 
 // TLSMode says how the connection to the upstream is protected.
 type TLSMode string
@@ -74,6 +77,15 @@ type Options struct {
 	// reading ahead.
 	ReadAhead      int64
 	ReadAheadTotal int64
+
+	// KeepOpen is how long after a login that the upstream has verified its
+	// connection may serve further logins with the same credential, which
+	// the upstream is not asked about: 0 to 10 minutes, 0 for not at all.
+	KeepOpen time.Duration
+
+	// Compress asks the upstream for COMPRESS=DEFLATE (RFC 4978) where it
+	// offers that, which costs a round trip at login.
+	Compress bool
 
 	// Version is told to the upstream by ID (RFC 2971).
 	Version string

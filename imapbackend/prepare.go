@@ -33,8 +33,12 @@ type prepared struct {
 	taken bool // by Login or Close
 }
 
-// Prepare implements proxy.Preparer.
+// Prepare implements proxy.Preparer. Where users find their connections kept
+// there is nothing to prepare.
 func (b *Backend) Prepare(ctx context.Context) proxy.Prepared {
+	if b.keeper.found.Load() {
+		return nil
+	}
 	select {
 	case b.waiting <- struct{}{}:
 	default:
@@ -69,6 +73,10 @@ func (p *prepared) take() (ok bool) {
 // Login implements proxy.Prepared. A connection that the upstream has given up
 // meanwhile is replaced.
 func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	if l := p.b.resume(ctx, cred); l != nil {
+		p.Close()
+		return l, nil
+	}
 	if !p.take() {
 		return p.b.Login(ctx, cred)
 	}

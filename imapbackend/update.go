@@ -24,6 +24,12 @@ const updateProgress = 150 * time.Second
 // then still there decides the answer. Without UIDPLUS no command removes just
 // these, and the policy decides.
 func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
+	err := m.update(ctx, marked)
+	m.done.Store(err == nil)
+	return err
+}
+
+func (m *maildrop) update(ctx context.Context, marked []uint32) error {
 	m.flagSeen(ctx, slices.DeleteFunc(m.retrievedOnce(), func(uid uint32) bool {
 		_, isMarked := slices.BinarySearch(marked, uid)
 		return isMarked

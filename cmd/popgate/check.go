@@ -119,6 +119,7 @@ func checkUpstream(ctx context.Context, u *upstream, cred *proxy.Credential, out
 	if err != nil {
 		return &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", u.Name, err)}
 	}
+	defer backend.Close()
 	k := &checker{name: fmt.Sprintf("upstream %q", u.Name), out: out, now: time.Now}
 	if err := k.probe(ctx, backend); err != nil {
 		return err

@@ -85,6 +85,8 @@ type upstream struct {
 	Seen            string
 	ReadAhead       int64 // octets
 	DeletedMessages string
+	Compress        bool
+	KeepOpen        time.Duration
 
 	options imapbackend.Options // what the above come to
 }

@@ -113,6 +113,7 @@ func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
 	if err != nil {
 		return &failure{code: exitFailure, err: err}
 	}
+	defer backend.Close()
 	srv, err := proxy.NewServer(proxy.Options{Backend: backend, Logger: log})
 	if err != nil {
 		return &failure{code: exitFailure, err: err}

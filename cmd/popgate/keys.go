@@ -82,6 +82,8 @@ var upstreamKeys = keyTable[upstream]{
 	"seen":             oneOf(func(u *upstream) *string { return &u.Seen }, "never", "on-retr", "on-quit"),
 	"read_ahead":       size(func(u *upstream) *int64 { return &u.ReadAhead }, 0, 1<<30, "1MiB"),
 	"deleted_messages": oneOf(func(u *upstream) *string { return &u.DeletedMessages }, "hide", "show"),
+	"compress":         boolean(func(u *upstream) *bool { return &u.Compress }),
+	"keep_open":        duration(func(u *upstream) *time.Duration { return &u.KeepOpen }, 0, 10*time.Minute, "60s"),
 }
 
 var logKeys = keyTable[logging]{
@@ -95,8 +97,8 @@ var logKeys = keyTable[logging]{
 var planned = map[string][]string{
 	"session": {"hostname", "utf8"},
 	"limits":  {"read_ahead_total"},
-	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "compress",
-		"send_client_id", "max_connections", "keep_open"},
+	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "send_client_id",
+		"max_connections"},
 }
 
 var plannedTables = []string{"route", "account", "store", "cluster", "admin"}

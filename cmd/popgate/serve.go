@@ -54,6 +54,7 @@ func serve(c *config, stderr io.Writer) error {
 	if err != nil {
 		return &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", c.upstream.Name, err)}
 	}
+	defer backend.Close()
 	opts := c.proxyOptions()
 	opts.Backend, opts.Logger = backend, log
 	if opts.Throttler, err = c.throttler(); err != nil {
@@ -148,6 +149,9 @@ func warn(log *slog.Logger, c *config) {
 	connections := c.limits.Connections
 	if connections == 0 {
 		connections = defaultLimits().Connections
+	}
+	if c.upstream.KeepOpen > 0 {
+		log.Info("logins may go without the upstream's verdict for a while after one", "upstream", c.upstream.Name, "keep_open", c.upstream.KeepOpen)
 	}
 	// Two descriptors a session, and some for all else.
 	want := uint64(2*connections + 100)

@@ -249,6 +249,8 @@ func (l *loader) upstream(path string, u *upstream) {
 		Seen:           imapbackend.Seen(u.Seen),
 		ReadAhead:      cmp.Or(u.ReadAhead, -1), // 0 stands for none in the file
 		ShowDeleted:    u.DeletedMessages == "show",
+		KeepOpen:       u.KeepOpen,
+		Compress:       u.Compress,
 		Version:        version(),
 	}
 }

@@ -23,6 +23,7 @@ type options struct {
 	store      string
 	capability string
 	perProcess int
+	compress   bool
 }
 
 func defaults() options { return options{store: "maildir", perProcess: 1} }
@@ -37,6 +38,11 @@ func WithStore(format string) Option {
 // understands what it does not announce.
 func WithCapability(list string) Option {
 	return func(o *options) { o.capability = list }
+}
+
+// WithCompression has the server offer COMPRESS=DEFLATE (RFC 4978).
+func WithCompression() Option {
+	return func(o *options) { o.compress = true }
 }
 
 // WithSessionsPerProcess lets n sessions share one process, for tests with a
@@ -59,7 +65,11 @@ func (s *Server) config() string {
 		"IMAPS_PORT", port(s.TLSAddr),
 		"MAIL_IDS", mailIDs(),
 	)
-	return replace.Replace(configuration) + userSettings()
+	text := replace.Replace(configuration) + userSettings()
+	if s.options.compress {
+		text += "protocol imap {\n  mail_plugins = imap_zlib\n}\n"
+	}
+	return text
 }
 
 // serviceCount is how many sessions a process serves in its life: where it has

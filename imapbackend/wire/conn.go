@@ -35,6 +35,7 @@ type Conn struct {
 	mailbox Mailbox
 	fetch   fetchState
 	search  searchState
+	idle    idleState
 	text    []byte // the line at hand
 	scratch []byte // the word at hand
 
@@ -88,7 +89,9 @@ func New(conn net.Conn, progress time.Duration) *Conn {
 // returns the former one.
 func (c *Conn) SetProgress(d time.Duration) time.Duration {
 	old := c.progress
-	c.progress = d
+	if c.Err() == nil { // else go-imap's goroutine may be reading still
+		c.progress = d
+	}
 	return old
 }
 
@@ -371,8 +374,12 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 	c.mu.Unlock()
 	flight := p
+	if len(c.idle.before) > 0 {
+		flight = slices.Concat(c.idle.before, p)
+		c.idle.before = nil
+	}
 	if len(c.behind) > 0 && len(p) > 0 && p[len(p)-1] == '\n' {
-		flight = slices.Concat(p, c.behind)
+		flight = slices.Concat(flight, c.behind)
 		c.behind = nil
 	}
 	if err := c.write(flight); err != nil {

@@ -54,6 +54,7 @@ type reader struct {
 	buf      *[bufferSize]byte
 	r, w     int
 	progress time.Duration // longest wait for the next octet, 0: no limit
+	limit    time.Duration // the same in place of progress while it is not 0
 }
 
 // fill reads more octets into an empty buffer. The clock runs only here: while
@@ -63,8 +64,12 @@ func (b *reader) fill() error {
 		b.buf = buffers.Get().(*[bufferSize]byte)
 	}
 	var deadline time.Time
-	if b.progress > 0 {
-		deadline = time.Now().Add(b.progress)
+	patience := b.progress
+	if b.limit > 0 {
+		patience = b.limit
+	}
+	if patience > 0 {
+		deadline = time.Now().Add(patience)
 	}
 	b.conn.SetReadDeadline(deadline) // if this fails, so does Read
 	n, err := b.conn.Read(b.buf[:])
@@ -81,7 +86,7 @@ func (b *reader) fill() error {
 	case err == io.EOF:
 		return io.ErrUnexpectedEOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w for %v", ErrTimeout, b.progress)
+		return fmt.Errorf("%w for %v", ErrTimeout, patience)
 	}
 	return err
 }

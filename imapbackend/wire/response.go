@@ -120,6 +120,7 @@ func (c *Conn) response() (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
+	c.answered(number)
 	tag := string(word)
 	if word, err = c.word(c.scratch[:0]); err != nil {
 		return Event{}, err
@@ -277,6 +278,9 @@ func (c *Conn) note(s Status) {
 	switch s.Code {
 	case "CAPABILITY":
 		c.caps = capabilities(s.Args)
+	case "CLOSED":
+		// What came before was of another mailbox (RFC 7162 §3.2.11).
+		*m = Mailbox{}
 	case "UIDVALIDITY":
 		n := parse32(s.Args)
 		if m.UIDValidity != 0 && n != m.UIDValidity {
