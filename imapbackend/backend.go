@@ -155,6 +155,7 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 		return nil, withCause(proxy.ErrAuth, errors.New("NUL in a credential"))
 	}
 	u.secrets = secretsOf(cred)
+	u.user = cred.Authzid + "\x00" + cred.Username
 	mailboxID, err := u.logIn(ctx, cred)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,9 @@ func (u *upstream) planFlight(id proxy.Identity) flight {
 	f := flight{
 		search: searchDeleted,
 		fetch:  fetchAll,
-		key:    store.Key{Upstream: id.Upstream, User: id.User, Mailbox: id.Mailbox},
+		// The user as the upstream knows him: two that differ in the case
+		// of letters may be two.
+		key: store.Key{Upstream: id.Upstream, User: u.user, Mailbox: id.Mailbox},
 	}
 	if u.conn.Has("ESEARCH") || u.conn.Has("IMAP4REV2") {
 		f.search = esearchDeleted

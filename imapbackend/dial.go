@@ -36,6 +36,7 @@ type upstream struct {
 	tls      *tls.ConnectionState // nil without TLS
 	greeting string
 	utf8     bool     // UTF8=ACCEPT is enabled
+	user     string   // who has logged in: authzid, NUL, name, as the client spelt them
 	secrets  []string // never to be logged
 	ticket   *ticket  // to be kept after QUIT with; nil: not to be kept
 }

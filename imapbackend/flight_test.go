@@ -183,6 +183,27 @@ func TestWarmLogin(t *testing.T) {
 	})
 }
 
+// I-SNAP-7: two users whose names differ in the case of letters only share a
+// lock, for they may be one, and no listing, for they may be two.
+func TestListingOfTwo(t *testing.T) {
+	other := strings.Replace(opened, ir, "AEpPRQBzZWNyZXQ=", 1) // which lists everything
+	play(t, "joe and JOE", opened+bye+"-- connection 2 --\n"+other+bye, Options{}, func(s *session) {
+		s.open().Close()
+		l, err := s.b.Login(s.ctx, proxy.Credential{Username: "JOE", Password: "secret"})
+		if err != nil {
+			s.Fatal(err)
+		}
+		d, err := l.Open(s.ctx)
+		if err != nil {
+			s.Fatal(err)
+		}
+		if l.Identity().User != "joe" {
+			s.Errorf("identity %+v", l.Identity())
+		}
+		d.Close()
+	})
+}
+
 // I-SNAP-7: after any history a remembered listing gives what a listing of
 // everything would, also when others change the mailbox meanwhile.
 func TestSnapshotProperty(t *testing.T) {
