@@ -1,0 +1,225 @@
+package wire
+
+import (
+	"bytes"
+	"io"
+	"strings"
+)
+
+// fetchState is the FETCH response being read.
+type fetchState struct {
+	open   bool // its closing parenthesis has not been read
+	seq    uint32
+	uid    uint32
+	octets int64
+	left   int64  // octets of the current body's literal to come
+	quoted []byte // what is left of a body that came as a quoted string
+}
+
+// startFetch reads up to the first event of a FETCH response, or of one that
+// has the UID in the place of the sequence number (RFC 9586 §3.3).
+func (c *Conn) startFetch(seq uint32, byUID bool) (Event, error) {
+	c.fetch = fetchState{open: true, seq: seq, octets: -1, quoted: c.fetch.quoted[:0]}
+	if byUID {
+		c.fetch.seq, c.fetch.uid = 0, seq
+	}
+	err := c.expect(' ')
+	if err == nil {
+		err = c.expect('(')
+	}
+	if err != nil {
+		return Event{}, err
+	}
+	return c.fetchItem()
+}
+
+// fetchItem reads items up to a body or the end of the response.
+func (c *Conn) fetchItem() (Event, error) {
+	f := &c.fetch
+	if err := c.discard(f.left); err != nil {
+		return Event{}, err
+	}
+	f.left, f.quoted = 0, f.quoted[:0]
+	for {
+		b, err := c.peek()
+		if err != nil {
+			return Event{}, err
+		}
+		switch b {
+		case ' ':
+			c.r++
+			continue
+		case ')':
+			c.r++
+			f.open = false
+			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets}, c.endLine()
+		}
+		name, err := c.word(c.scratch[:0])
+		if err != nil {
+			return Event{}, err
+		}
+		c.scratch = name
+		if len(name) == 0 {
+			return Event{}, violation("%q where a FETCH item must stand", b)
+		}
+		switch string(name) {
+		case "UID":
+			if err = c.expect(' '); err == nil {
+				f.uid, err = c.number32()
+			}
+		case "RFC822.SIZE":
+			if err = c.expect(' '); err == nil {
+				f.octets, err = c.sizeOrNil()
+			}
+		case "BODY":
+			var isBody bool
+			var ev Event
+			if ev, isBody, err = c.body(); isBody && err == nil {
+				return ev, nil
+			}
+		default:
+			err = c.skipItem()
+		}
+		if err != nil {
+			return Event{}, err
+		}
+	}
+}
+
+// sizeOrNil reads a size. Some servers say NIL where they have none.
+func (c *Conn) sizeOrNil() (int64, error) {
+	if b, err := c.peek(); err == nil && (b == 'N' || b == 'n') {
+		return -1, c.skipAtom()
+	}
+	return c.number()
+}
+
+// skipItem skips section, origin and value of an item nobody asked for.
+func (c *Conn) skipItem() error {
+	if b, err := c.peek(); err == nil && b == '[' {
+		if _, _, err := c.section(); err != nil {
+			return err
+		}
+	}
+	if err := c.expect(' '); err != nil {
+		return err
+	}
+	return c.skipValue()
+}
+
+// body reads what follows the word BODY. Without a section it is a body
+// structure, which is skipped.
+func (c *Conn) body() (ev Event, isBody bool, err error) {
+	if b, err := c.peek(); err != nil || b != '[' {
+		if err == nil {
+			err = c.skipItem()
+		}
+		return ev, false, err
+	}
+	ev = Event{Kind: Body, Seq: c.fetch.seq, UID: c.fetch.uid}
+	if ev.Section, ev.Origin, err = c.section(); err != nil {
+		return ev, true, err
+	}
+	if err = c.expect(' '); err != nil {
+		return ev, true, err
+	}
+	b, err := c.peek()
+	switch {
+	case err != nil:
+	case b == '{':
+		c.fetch.left, err = c.literal()
+		ev.Octets = c.fetch.left
+	case b == '"':
+		c.fetch.quoted, err = c.quoted(c.fetch.quoted[:0])
+		ev.Octets = int64(len(c.fetch.quoted))
+	case b == 'N' || b == 'n':
+		ev.Nil = true
+		err = c.skipAtom()
+	default:
+		err = violation("%q where the data of a BODY must stand", b)
+	}
+	return ev, true, err
+}
+
+// section reads "[section]" and "<origin>" where there is one.
+func (c *Conn) section() (string, int64, error) {
+	section := c.scratch[:0]
+	for depth := 0; ; {
+		b, err := c.next()
+		if err != nil {
+			return "", 0, err
+		}
+		if b == '\r' || b == '\n' || len(section) > 1024 {
+			return "", 0, violation("section %.40q", section)
+		}
+		section = append(section, b)
+		if b == '[' {
+			depth++
+		} else if b == ']' {
+			if depth--; depth == 0 {
+				break
+			}
+		}
+	}
+	c.scratch = section
+	name := ""
+	switch inner := section[1 : len(section)-1]; {
+	case len(inner) == 0:
+	case bytes.EqualFold(inner, []byte("HEADER")):
+		name = "HEADER"
+	case bytes.EqualFold(inner, []byte("TEXT")):
+		name = "TEXT"
+	default:
+		name = strings.ToUpper(string(inner))
+	}
+	if b, err := c.peek(); err != nil || b != '<' {
+		return name, -1, err
+	}
+	c.r++
+	origin, err := c.number()
+	if err == nil {
+		err = c.expect('>')
+	}
+	return name, origin, err
+}
+
+// BodyTo writes what has not been read of the current body to w and returns
+// the number of octets written. An error of w leaves the connection as it is;
+// any other error is the cause of its loss.
+func (c *Conn) BodyTo(w io.Writer) (int64, error) {
+	f := &c.fetch
+	var total int64
+	if len(f.quoted) > 0 {
+		n, err := w.Write(f.quoted)
+		f.quoted = f.quoted[:0]
+		return int64(n), err
+	}
+	for f.left > 0 {
+		if c.r == c.w {
+			if err := c.fill(); err != nil {
+				return total, c.Fail(err)
+			}
+		}
+		k := int(min(f.left, int64(c.w-c.r)))
+		n, err := w.Write(c.buf[c.r : c.r+k])
+		c.r += k
+		f.left -= int64(k)
+		total += int64(n)
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// BodyLeft returns the number of octets of the current body not read yet.
+func (c *Conn) BodyLeft() int64 { return c.fetch.left }
+
+func (c *Conn) skipFetch() error {
+	for c.fetch.open {
+		if _, err := c.fetchItem(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
