@@ -162,10 +162,10 @@ func (srv *Server) start(lis *listener, conn net.Conn) {
 	if client.IsValid() {
 		name = client.String()
 	}
-	s.log = srv.opts.Logger.With(
-		slog.String("session", fmt.Sprintf("%016x", rand.Uint64())),
-		slog.String("client", name))
+	id := fmt.Sprintf("%016x", rand.Uint64())
+	s.log = srv.opts.Logger.With(slog.String("session", id), slog.String("client", name))
 	ctx, cancel := context.WithCancel(srv.ctx)
+	ctx = WithClient(ctx, Client{Addr: client, Local: clientAddr(conn.LocalAddr()), Session: id})
 	s.ctx, s.cancel = WithLogger(ctx, s.log), cancel
 	if !srv.remember(s) {
 		cancel()
