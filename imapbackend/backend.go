@@ -25,14 +25,18 @@ import (
 // Backend logs users in on one upstream. It is safe for concurrent use.
 type Backend struct {
 	opts      Options
-	objectID  atomic.Bool // the upstream had OBJECTID at the last login
+	objectID  atomic.Bool              // the upstream had OBJECTID at the last login
+	told      atomic.Pointer[[]string] // its capabilities before the last login; nil: not known
 	listings  *store.Memory
 	readAhead *budget
 	waiting   chan struct{}                           // full of one for each connection that is prepared
 	dial      func(context.Context) (net.Conn, error) // replaced by tests
 }
 
-var _ proxy.Backend = (*Backend)(nil)
+var (
+	_ proxy.Backend   = (*Backend)(nil)
+	_ proxy.Exchanger = (*Backend)(nil)
+)
 
 // New checks opts and returns a Backend. It does not contact the upstream.
 func New(opts Options) (*Backend, error) {
@@ -132,6 +136,13 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 	if err != nil {
 		return nil, err
 	}
+	u.clientUTF8 = cred.UTF8
+	return u.identify(ctx, canonical(cred.Authzid, cred.Username), mailboxID)
+}
+
+// identify learns, after the login, which mailbox is user's.
+func (u *upstream) identify(ctx context.Context, user, mailboxID string) (_ *login, err error) {
+	u.client.SetState(imap.AuthenticatedState, nil)
 	if u.conn.Capabilities() == nil {
 		if err := u.askCapabilities(ctx); err != nil {
 			return nil, err
@@ -149,7 +160,7 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 	}
 	return &login{u: u, id: proxy.Identity{
 		Upstream:  u.opts.Name,
-		User:      canonical(cred),
+		User:      user,
 		Mailbox:   u.opts.Mailbox,
 		MailboxID: mailboxID,
 	}}, nil
@@ -157,10 +168,10 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 
 // canonical returns the name by which two spellings of one user meet. What the
 // upstream gets is the client's octets (requirement P-AUTH-6).
-func canonical(cred proxy.Credential) string {
-	name := cred.Username
-	if cred.Authzid != "" {
-		name = cred.Authzid
+func canonical(authzid, username string) string {
+	name := username
+	if authzid != "" {
+		name = authzid
 	}
 	if prepared, err := precis.UsernameCaseMapped.CompareKey(name); err == nil {
 		return prepared
@@ -185,8 +196,8 @@ func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (mailboxID 
 	}
 	var ops []string
 	if u.conn.Has("ID") {
-		ops = append(ops, u.idCommand())
-		err = u.conn.Start(u.idCommand())
+		ops = append(ops, u.idCommand(ctx))
+		err = u.conn.Start(ops[0])
 	}
 	login := len(ops)
 	initial := u.conn.Has("SASL-IR")
@@ -216,7 +227,6 @@ func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (mailboxID 
 	if !status[login].OK() {
 		return "", u.failed(atLogin, ops[login], status[login], nil)
 	}
-	u.client.SetState(imap.AuthenticatedState, nil)
 	return mailboxID, nil
 }
 
@@ -233,15 +243,6 @@ func (u *upstream) literals() wire.Literals {
 
 func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
-}
-
-// idCommand tells the upstream who we are (RFC 2971). What it answers changes
-// nothing, not even a NO.
-func (u *upstream) idCommand() string {
-	if v := u.opts.Version; v != "" && wire.Quotable(v) {
-		return `ID ("name" "popgate" "version" ` + wire.Quote(v) + `)`
-	}
-	return `ID ("name" "popgate")`
 }
 
 // Identity implements proxy.Login.

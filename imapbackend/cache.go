@@ -32,7 +32,7 @@ func (u *upstream) planFlight(id proxy.Identity) flight {
 	f := flight{
 		search: searchDeleted,
 		fetch:  fetchAll,
-		key:    store.Key{Upstream: id.Upstream, User: id.User, Mailbox: id.Mailbox},
+		key:    store.Key{Upstream: id.Upstream, User: id.User, Mailbox: id.Mailbox, UTF8: u.utf8},
 	}
 	if u.conn.Has("ESEARCH") || u.conn.Has("IMAP4REV2") {
 		f.search = esearchDeleted

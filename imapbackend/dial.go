@@ -35,8 +35,11 @@ type upstream struct {
 	client   *client.Client
 	tls      *tls.ConnectionState // nil without TLS
 	greeting string
-	utf8     bool     // UTF8=ACCEPT is enabled
 	secrets  []string // never to be logged
+
+	challenged bool // the client has been sent a challenge of this connection
+	utf8       bool // UTF8=ACCEPT is enabled
+	clientUTF8 bool // the client takes headers beyond ASCII
 }
 
 // connect dials, makes TLS, and reads greeting and capabilities. Errors are
@@ -137,6 +140,8 @@ func (u *upstream) greet(ctx context.Context) error {
 	if !u.conn.Has("IMAP4REV1") && !u.conn.Has("IMAP4REV2") {
 		return setupError(errors.New("imap: the upstream speaks neither IMAP4rev1 nor IMAP4rev2"))
 	}
+	told := u.conn.Capabilities()
+	u.backend.told.Store(&told)
 	u.conn.Offer()
 	u.client, err = client.New(u.conn)
 	if err != nil {

@@ -75,6 +75,10 @@ type Options struct {
 	ReadAhead      int64
 	ReadAheadTotal int64
 
+	// SendClientID tells the upstream by ID where the client comes from. It
+	// is personal data, for an upstream that trusts the gateway and logs it.
+	SendClientID bool
+
 	// Version is told to the upstream by ID (RFC 2971).
 	Version string
 }
