@@ -42,6 +42,7 @@ type session struct {
 	Autologout         time.Duration
 	LoginAttempts      int
 	AuthList           bool
+	UTF8               bool
 	CapabilitiesHidden []string
 	ShutdownGrace      time.Duration
 }
@@ -59,6 +60,7 @@ type upstream struct {
 	WithoutUIDPLUS  string
 	Seen            string
 	DeletedMessages string
+	SendClientID    bool
 
 	options imapbackend.Options // what the above come to
 }
@@ -299,6 +301,7 @@ func (c *config) proxyOptions() proxy.Options {
 		Autologout:         c.session.Autologout,
 		LoginAttempts:      c.session.LoginAttempts,
 		NoAuthList:         !c.session.AuthList,
+		UTF8:               c.session.UTF8,
 		Mechanisms:         mechanisms,
 		HiddenCapabilities: c.session.CapabilitiesHidden,
 	}

@@ -123,6 +123,7 @@ insecure_login_from = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]
 autologout = "15m"
 login_attempts = 5
 auth_list = false
+utf8 = true
 capabilities_hidden = ["top", "STLS"]
 [[upstream]]
 name = "mail"
@@ -130,7 +131,8 @@ address = "imap.example.com:143"
 tls = "starttls"
 server_name = "mail.example.com"
 mailbox = "Eingänge"
-auth = ["LOGIN"]
+auth = ["LOGIN", "scram-sha-256", "oauthbearer"]
+send_client_id = true
 without_uidplus = "refuse"
 seen = "on-quit"
 deleted_messages = "show"
@@ -145,7 +147,8 @@ format = "json"
 		Autologout:         15 * time.Minute,
 		LoginAttempts:      5,
 		NoAuthList:         true,
-		Mechanisms:         []string{"LOGIN"},
+		Mechanisms:         []string{"LOGIN", "SCRAM-SHA-256", "OAUTHBEARER"},
+		UTF8:               true,
 		HiddenCapabilities: []string{"TOP", "STLS"},
 	}
 	if diff := cmp.Diff(wantProxy, c.proxyOptions()); diff != "" {
@@ -160,6 +163,7 @@ format = "json"
 		WithoutUIDPLUS: imapbackend.Refuse,
 		Seen:           imapbackend.SeenOnQuit,
 		ShowDeleted:    true,
+		SendClientID:   true,
 		Version:        version(),
 	}
 	if diff := cmp.Diff(wantUpstream, c.upstream.options); diff != "" {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -63,7 +64,25 @@ func serve(c *config, stderr io.Writer) error {
 	}
 	log.Info("popgate starts", "version", version(), "upstream", c.upstream.Name)
 	warn(log, c)
+	if slices.ContainsFunc(c.upstream.Auth, func(m string) bool { return slices.Contains(relayed, m) }) {
+		defer learn(backend, log)()
+	}
 	return runServer(srv, bound, c.session.ShutdownGrace, signals, log)
+}
+
+// learn has the backend learn, in the background, which mechanisms the upstream
+// lets clients use. The function returned ends that.
+func learn(backend *imapbackend.Backend, log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(proxy.WithLogger(context.Background(), log))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		backend.Learn(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // newLogger returns the logger that c asks for.

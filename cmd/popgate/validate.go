@@ -207,6 +207,7 @@ func (l *loader) upstream(path string, u *upstream) {
 		WithoutUIDPLUS: imapbackend.WithoutUIDPLUS(u.WithoutUIDPLUS),
 		Seen:           imapbackend.Seen(u.Seen),
 		ShowDeleted:    u.DeletedMessages == "show",
+		SendClientID:   u.SendClientID,
 		Version:        version(),
 	}
 }
