@@ -20,25 +20,28 @@ const (
 	mechOAuthBearer = "OAUTHBEARER"
 )
 
-// learnInterval lies between attempts to learn the upstream's mechanisms.
-const learnInterval = 2 * time.Minute
+// learnInterval lies between two looks at the upstream's mechanisms.
+const learnInterval = 5 * time.Minute
 
-// Learn asks the upstream which SASL mechanisms it takes, until it has answered
-// once or ctx ends. What later logins are told keeps that up to date. Until it
-// has been learnt no mechanism is offered that depends on it.
-func (b *Backend) Learn(ctx context.Context) {
-	for b.told.Load() == nil {
-		if _, err := b.Probe(ctx); err == nil {
-			return
-		} else if ctx.Err() == nil {
-			proxy.Logger(ctx).WarnContext(ctx, "upstream does not tell its mechanisms",
-				"upstream", b.opts.Name, "error", err, "retry", learnInterval)
+// Learn keeps known, until ctx ends, whether the upstream takes these SASL
+// mechanisms, in upper case. Each login tells that anew, so the upstream is
+// asked at once, and later only while it is not known to take all of them: a
+// mechanism that is not offered brings no logins.
+func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
+	missing := func(mechanism string) bool { return !b.Offers(mechanism) }
+	tick := time.NewTicker(learnInterval)
+	defer tick.Stop()
+	for {
+		if slices.ContainsFunc(mechanisms, missing) {
+			if _, err := b.Probe(ctx); err != nil && ctx.Err() == nil {
+				b.told.Store(nil)
+				proxy.Logger(ctx).WarnContext(ctx, "upstream does not tell its mechanisms",
+					"upstream", b.opts.Name, "error", err, "retry", learnInterval)
+			}
 		}
-		timer := time.NewTimer(learnInterval)
 		select {
-		case <-timer.C:
+		case <-tick.C:
 		case <-ctx.Done():
-			timer.Stop()
 			return
 		}
 	}

@@ -211,11 +211,10 @@ func TestOffers(t *testing.T) {
 			if got := offered(s.b); got != "" {
 				s.Errorf("offered before the upstream was asked: %s", got)
 			}
-			s.b.Learn(s.ctx)
+			defer s.learn("CRAM-MD5")()
 			if got := offered(s.b); got != want {
 				s.Errorf("offered: %q, want %q", got, want)
 			}
-			s.b.Learn(s.ctx) // knows
 			if !s.b.Offers(mechXOAuth2) || !s.b.Offers(mechOAuthBearer) {
 				s.Error("tokens are passed to any upstream")
 			}
@@ -233,41 +232,54 @@ func offered(b *Backend) string {
 	return strings.Join(names, " ")
 }
 
-// P-CAPA-4: an upstream that does not answer is asked again after a while; what
-// each login is told replaces what was known.
-func TestLearn(t *testing.T) {
-	script := "X:\n-- connection 2 --\n" + offering(" AUTH=CRAM-MD5") + bye +
-		"-- connection 3 --\n" + strings.Replace(loggedIn, "AUTH=PLAIN", "AUTH=PLAIN AUTH=SCRAM-SHA-1", 1) + bye
-	play(t, "P-CAPA-4", script, Options{}, func(s *session) {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			s.b.Learn(s.ctx)
-		}()
-		s.after(learnInterval - time.Second)
-		if got := offered(s.b); got != "" {
-			s.Errorf("after a failure offered: %s", got)
-		}
-		s.after(2 * time.Second)
-		<-done
-		if got := offered(s.b); got != "CRAM-MD5" {
-			s.Errorf("offered: %s", got)
-		}
-		s.login().Close()
-		if got := offered(s.b); got != "SCRAM-SHA-1" {
-			s.Errorf("after a login offered: %s", got)
-		}
-	})
-	play(t, "ends with its context", "X:\n", Options{}, func(s *session) {
-		ctx, cancel := context.WithCancel(s.ctx)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			s.b.Learn(ctx)
-		}()
-		synctest.Wait()
+// learn has the backend learn until the function returned is called.
+func (s *session) learn(mechanisms ...string) (stop func()) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.b.Learn(ctx, mechanisms...)
+	}()
+	synctest.Wait()
+	return func() {
 		cancel()
 		<-done
+	}
+}
+
+// P-CAPA-4: an upstream that does not answer, or takes less than is configured,
+// is asked again after a while; what each login is told replaces what was known.
+func TestLearn(t *testing.T) {
+	script := "X:\n-- connection 2 --\n" + offering(" AUTH=CRAM-MD5") + bye +
+		"-- connection 3 --\n" + strings.Replace(loggedIn, "AUTH=PLAIN", "AUTH=PLAIN AUTH=SCRAM-SHA-1", 1) + bye +
+		"-- connection 4 --\n" + offering(" AUTH=CRAM-MD5 AUTH=SCRAM-SHA-1") + bye
+	play(t, "P-CAPA-4", script, Options{}, func(s *session) {
+		defer s.learn("CRAM-MD5")()
+		s.after(learnInterval - time.Second)
+		for i, step := range []struct {
+			next func()
+			want string
+		}{
+			{func() {}, ""},
+			{func() { s.after(2 * time.Second) }, "CRAM-MD5"},
+			{func() { s.after(10 * learnInterval) }, "CRAM-MD5"}, // without a connection
+			{func() { s.login().Close() }, "SCRAM-SHA-1"},
+			{func() { s.after(learnInterval) }, "CRAM-MD5 SCRAM-SHA-1"},
+		} {
+			if step.next(); offered(s.b) != step.want {
+				s.Errorf("step %d: offered %q, want %q", i, offered(s.b), step.want)
+			}
+		}
+	})
+	play(t, "P-CAPA-4 a failed probe lists none", offering(" AUTH=CRAM-MD5")+bye+"-- connection 2 --\nX:\n", Options{}, func(s *session) {
+		defer s.learn("CRAM-MD5", "SCRAM-SHA-1")()
+		if got := offered(s.b); got != "CRAM-MD5" {
+			s.Errorf("offered %q", got)
+		}
+		s.after(learnInterval)
+		if got := offered(s.b); got != "" {
+			s.Errorf("after a failure offered %q", got)
+		}
 	})
 }
 

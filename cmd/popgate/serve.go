@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -64,20 +65,28 @@ func serve(c *config, stderr io.Writer) error {
 	}
 	log.Info("popgate starts", "version", version(), "upstream", c.upstream.Name)
 	warn(log, c)
-	if slices.ContainsFunc(c.upstream.Auth, func(m string) bool { return slices.Contains(relayed, m) }) {
-		defer learn(backend, log)()
-	}
+	defer learn(backend, c.upstream.Auth, log)()
 	return runServer(srv, bound, c.session.ShutdownGrace, signals, log)
 }
 
-// learn has the backend learn, in the background, which mechanisms the upstream
-// lets clients use. The function returned ends that.
-func learn(backend *imapbackend.Backend, log *slog.Logger) (stop func()) {
+// learn has the backend keep known, in the background, which of the mechanisms
+// that are relayed the upstream takes. The function returned ends that. Without
+// such a mechanism the upstream is not contacted before a client needs it.
+func learn(backend *imapbackend.Backend, auth []string, log *slog.Logger) (stop func()) {
+	var mechanisms []string
+	for _, m := range auth {
+		if slices.Contains(relayed, m) {
+			mechanisms = append(mechanisms, strings.ToUpper(m))
+		}
+	}
+	if len(mechanisms) == 0 {
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(proxy.WithLogger(context.Background(), log))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		backend.Learn(ctx)
+		backend.Learn(ctx, mechanisms...)
 	}()
 	return func() {
 		cancel()
