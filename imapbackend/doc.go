@@ -7,8 +7,10 @@
 // From then on messages are known by UID only.
 //
 //	POP3    upstream
-//	PASS    ID, AUTHENTICATE PLAIN or LOGIN, STATUS (MAILBOXID), SELECT,
-//	        UID SEARCH DELETED, UID FETCH 1:* (UID RFC822.SIZE)
+//	PASS    ID, AUTHENTICATE PLAIN or LOGIN, ENABLE UTF8=ACCEPT,
+//	        STATUS (MAILBOXID), SELECT, UID SEARCH DELETED,
+//	        UID FETCH 1:* (UID RFC822.SIZE)
+//	AUTH    the same, with AUTHENTICATE of the client's mechanism
 //	RETR    UID FETCH u (UID BODY.PEEK[])
 //	TOP     UID FETCH u (UID BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.c>)
 //	QUIT    UID STORE set +FLAGS.SILENT (\Deleted), UID EXPUNGE set,
