@@ -2,6 +2,7 @@ package imapbackend
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Backend struct {
 	opts      Options
 	objectID  atomic.Bool              // the upstream had OBJECTID at the last login
 	told      atomic.Pointer[[]string] // its capabilities before the last login; nil: not known
+	tls       *tls.Config              // shared, never changed
 	listings  *store.Memory
 	readAhead *budget
 	waiting   chan struct{}                           // full of one for each connection that is prepared
@@ -79,6 +81,7 @@ func New(opts Options) (*Backend, error) {
 	}
 	b := &Backend{
 		opts:      opts,
+		tls:       opts.tlsConfig(),
 		listings:  store.NewMemory(cacheSize),
 		readAhead: &budget{left: opts.ReadAheadTotal},
 		waiting:   make(chan struct{}, maxPrepared),

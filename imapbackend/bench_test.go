@@ -59,10 +59,15 @@ func serveBench(conn net.Conn, messages int, body string) {
 				fmt.Fprintf(w, "* %d FETCH (UID %d RFC822.SIZE %d)\r\n", i, i, len(body))
 			}
 		case strings.HasPrefix(cmd, "UID FETCH"):
-			fmt.Sscanf(cmd, "UID FETCH %d", &uid)
-			fmt.Fprintf(w, "* %d FETCH (UID %d BODY[] {%d}\r\n", uid, uid, len(body))
-			io.WriteString(w, body)
-			fmt.Fprint(w, ")\r\n")
+			last := 0
+			if n, _ := fmt.Sscanf(cmd, "UID FETCH %d:%d", &uid, &last); n == 1 {
+				last = uid
+			}
+			for ; uid <= last; uid++ {
+				fmt.Fprintf(w, "* %d FETCH (UID %d BODY[] {%d}\r\n", uid, uid, len(body))
+				io.WriteString(w, body)
+				fmt.Fprint(w, ")\r\n")
+			}
 		}
 		fmt.Fprintf(w, "%s OK [CAPABILITY IMAP4rev1 UIDPLUS] done\r\n", tag)
 	}
@@ -105,6 +110,44 @@ func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
 	return c
 }
 
+// BenchmarkWalk is RETR of each message of a large maildrop in turn, one at a
+// time and with 64 in flight.
+func BenchmarkWalk(b *testing.B) {
+	const messages, octets = 10000, 4 << 10
+	for _, inFlight := range []int{1, 64} {
+		b.Run(fmt.Sprintf("%d in flight", inFlight), func(b *testing.B) {
+			c := benchClient(b, benchUpstream(b, messages, octets))
+			b.SetBytes(octets)
+			b.ReportAllocs()
+			sent, got := 0, 0
+			for b.Loop() {
+				if sent == got {
+					for range inFlight {
+						fmt.Fprintf(c, "RETR %d\r\n", sent%messages+1)
+						sent++
+					}
+					c.Flush()
+				}
+				readMessage(b, c)
+				got++
+			}
+		})
+	}
+}
+
+// readMessage reads the answer to RETR.
+func readMessage(b *testing.B, c *bufio.ReadWriter) {
+	for {
+		line, err := c.ReadSlice('\n')
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(line) == 3 && line[0] == '.' {
+			return
+		}
+	}
+}
+
 // BenchmarkRetr is a message on its whole way: upstream in memory, gateway and
 // client over loopback.
 func BenchmarkRetr(b *testing.B) {
@@ -116,15 +159,7 @@ func BenchmarkRetr(b *testing.B) {
 			for b.Loop() {
 				fmt.Fprint(c, "RETR 1\r\n")
 				c.Flush()
-				for {
-					line, err := c.ReadSlice('\n')
-					if err != nil {
-						b.Fatal(err)
-					}
-					if len(line) == 3 && line[0] == '.' {
-						break
-					}
-				}
+				readMessage(b, c)
 			}
 		})
 	}

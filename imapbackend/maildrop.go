@@ -31,12 +31,19 @@ type maildrop struct {
 
 	// held is full while the upstream connection is in use: by the session's
 	// goroutine, for as long as a call or an open Body lasts, or by the
-	// keep-alive timer. It guards timer and closed, and what u points to.
+	// keep-alive timer. It guards used, timer and closed, and what u points
+	// to.
 	held   chan struct{}
 	u      *upstream
 	ahead  *ahead
+	used   time.Time // when the connection was last given back
 	timer  *time.Timer
 	closed bool
+
+	// ctx is that of Open, most often of all calls. It is watched from then
+	// on, and stop ends that.
+	ctx  context.Context
+	stop func() bool
 }
 
 var (
@@ -72,6 +79,9 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable,
 		u:        u,
 		held:     make(chan struct{}, 1),
+		ctx:      ctx,
+		stop:     u.watch(ctx),
+		used:     time.Now(),
 	}
 	m.ahead = newAhead(m)
 	l.u = nil
@@ -126,12 +136,14 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 	case <-ctx.Done():
 		return nil, tempError(context.Cause(ctx))
 	}
-	m.timer.Stop()
 	if err = m.usable(ph); err != nil {
 		<-m.held
 		return nil, err
 	}
-	stop := m.u.watch(ctx)
+	stop := func() bool { return true }
+	if ctx != m.ctx { // which is watched all the time
+		stop = m.u.watch(ctx)
+	}
 	if ph == atUpdate {
 		if err := m.ahead.settle(ctx); err != nil {
 			stop()
@@ -141,9 +153,7 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 	}
 	return func() {
 		stop()
-		if m.u.conn.Err() == nil {
-			m.timer.Reset(keepAlive)
-		}
+		m.used = time.Now()
 		<-m.held
 	}, nil
 }
@@ -165,11 +175,16 @@ func (m *maildrop) usable(ph phase) error {
 func (m *maildrop) keepAlive() {
 	select {
 	case m.held <- struct{}{}:
-	default:
-		return // in use, hence not idle
+	default: // in use, hence not idle
+		m.timer.Reset(keepAlive)
+		return
 	}
 	defer func() { <-m.held }()
 	if m.closed || m.u.conn.Err() != nil {
+		return
+	}
+	if left := keepAlive - time.Since(m.used); left > 0 {
+		m.timer.Reset(left)
 		return
 	}
 	if m.ahead.settle(context.Background()) != nil {
@@ -177,6 +192,7 @@ func (m *maildrop) keepAlive() {
 	}
 	status, err := m.u.execute(context.Background(), "NOOP", m.u.client.Noop)
 	if err == nil && status.Type != "BAD" {
+		m.used = time.Now()
 		m.timer.Reset(keepAlive)
 	}
 }
@@ -226,6 +242,7 @@ func (m *maildrop) Close() error {
 	if !m.closed {
 		m.closed = true
 		m.timer.Stop()
+		m.stop()
 		m.ahead.close()
 		m.u.logout(context.Background())
 	}

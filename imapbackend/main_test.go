@@ -74,6 +74,32 @@ type session struct {
 var forbidden = regexp.MustCompile(`(?i)^(CLOSE|EXPUNGE|EXAMINE|FETCH|STORE|IDLE|CREATE|DELETE|RENAME|APPEND)\b|` +
 	`BODY\[|RFC822\b[^.]|FETCH.*FLAGS|STATUS.*(MESSAGES|SIZE)|STORE.* FLAGS|STORE .*\*|EXPUNGE .*\*`)
 
+// I-DEL-6, I-SNAP-6, I-FETCH-3: what play looks for in all that a script's
+// upstream gets is found.
+func TestForbidden(t *testing.T) {
+	for _, cmd := range []string{"CLOSE", "EXPUNGE", "EXAMINE INBOX", "FETCH 1 (UID)", "STORE 1 +FLAGS (\\Deleted)",
+		"UID FETCH 7 (UID BODY[])", "UID FETCH 7 (RFC822)", "UID FETCH 1:* (UID FLAGS)", "STATUS INBOX (SIZE)", "UID EXPUNGE 1:*"} {
+		if !forbidden.MatchString(cmd) {
+			t.Errorf("%q passes", cmd)
+		}
+	}
+	for _, cmd := range []string{"UID EXPUNGE 1:3", "UID FETCH 1:* (UID RFC822.SIZE)", "UID FETCH 7 (UID BODY.PEEK[])",
+		"UID STORE 7 +FLAGS.SILENT (\\Deleted)", "STATUS INBOX (MAILBOXID)", "LOGOUT"} {
+		if forbidden.MatchString(cmd) {
+			t.Errorf("%q does not pass", cmd)
+		}
+	}
+}
+
+// O-DISC-1: what a client says has no part in where the gateway connects.
+func TestUpstreamFixed(t *testing.T) {
+	b := backend(t, Options{Address: "127.0.0.1:1"})
+	_, err := b.Login(t.Context(), proxy.Credential{Username: "joe@other.example:993", Password: "x"})
+	if e := proxy.AsError(err); e.Code != proxy.CodeSysTemp || !strings.Contains(e.Error(), "127.0.0.1:1") {
+		t.Errorf("%v, want a refused connection to the configured address", err)
+	}
+}
+
 // play runs f against script in a bubble of fake time. The options default to
 // a plain connection.
 func play(t *testing.T, name, script string, opts Options, f func(*session), serverOptions ...imapscript.Option) {
@@ -96,7 +122,7 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 			})
 			up = imapscript.New(t, script, serverOptions...)
 			s := &session{T: t, up: up, b: backend(t, opts)}
-			s.ctx = proxy.WithLogger(t.Context(), slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+			s.ctx = proxy.WithLogger(context.WithoutCancel(t.Context()), slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 			s.b.dial = up.Dial
 			f(s)
 		})

@@ -35,7 +35,7 @@ const (
 	uidNext = "S: * OK [UIDNEXT 10] x\n"
 )
 
-// Requirements I-SNAP-1 to 4, I-CONN-3: what the listing can look like.
+// Requirements I-SNAP-1 to 4, I-CONN-3, Q9: what the listing can look like.
 func TestSnapshot(t *testing.T) {
 	for _, tt := range []struct{ name, script, want string }{
 		{"I-SNAP-1 EXISTS 0", selecting + "S: * 0 EXISTS\nS: <s> OK x\nS: <d> OK x\nS: <f> BAD x\n", ""},
@@ -123,7 +123,7 @@ func TestSnapshotRefused(t *testing.T) {
 	}
 }
 
-// I-SNAP-9, I-CONC-2, I-CONC-3: nothing that the upstream tells later changes
+// I-SNAP-9, I-CONC-1, I-CONC-2, I-CONC-3: nothing that the upstream tells later changes
 // the snapshot.
 func TestSnapshotFixed(t *testing.T) {
 	script := listingOf3(uidNext) + found + three + "S: <f> OK x\n" +

@@ -49,6 +49,25 @@ func TestTLS(t *testing.T) {
 		Options{Address: "10.0.0.1:993", ServerName: hostName, RootCAs: cert.CA, TLS: TLSImplicit}, func(s *session) { s.open() }, imapscript.WithTLS(cert))
 }
 
+// A second connection takes up the TLS session of the first.
+func TestTLSResumed(t *testing.T) {
+	cert := imapscript.NewTLS(t, hostName)
+	opts := Options{Address: hostName + ":993", RootCAs: cert.CA, TLS: TLSImplicit}
+	once := "TLS:\n" + greeted + bye
+	play(t, "tickets", once+"-- connection 2 --\n"+once, opts, func(s *session) {
+		for _, want := range []bool{false, true} {
+			u, err := s.b.connect(s.ctx)
+			if err != nil {
+				s.Fatal(err)
+			}
+			if u.tls.DidResume != want {
+				s.Errorf("resumed: %v", u.tls.DidResume)
+			}
+			u.logout(s.ctx)
+		}
+	}, imapscript.WithTLS(cert))
+}
+
 func withTLS(o Options, mode TLSMode) Options {
 	o.TLS = mode
 	return o

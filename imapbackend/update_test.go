@@ -178,7 +178,7 @@ func TestUpdateLost(t *testing.T) {
 	})
 }
 
-// I-FLAG-1: \Seen by policy, and nothing else; failure is logged only.
+// I-FLAG-1, Q4: \Seen by policy, and nothing else; failure is logged only.
 func TestSeen(t *testing.T) {
 	seen := func(set string) string {
 		return "C: <y> UID STORE " + set + " +FLAGS.SILENT (\\Seen)\nS: <y> OK x\n"

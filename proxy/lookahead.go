@@ -18,7 +18,7 @@ func (s *session) foresee(verb string, lines uint64) {
 	if !ok || !s.r.pending() {
 		return
 	}
-	if s.foreseen--; s.foreseen > maxForeseen/2 {
+	if s.foreseen.left--; s.foreseen.left > s.foreseen.told/2 {
 		return // most of what was told is still to come
 	}
 	var uids []uint32
@@ -36,7 +36,7 @@ func (s *session) foresee(verb string, lines uint64) {
 			uids = append(uids, uid)
 		}
 	}
-	s.foreseen = len(uids)
+	s.foreseen.told, s.foreseen.left = len(uids), len(uids)
 	if len(uids) > 0 {
 		expecter.Expect(uids)
 	}

@@ -63,8 +63,8 @@ type session struct {
 	maildrop Maildrop
 
 	snap     snapshot
-	foreseen int      // messages asked for behind the command at hand, told to the maildrop
-	sent     []uint32 // retrieved messages whose end has not been flushed yet
+	foreseen struct{ told, left int } // messages asked for behind the command at hand
+	sent     []uint32                 // retrieved messages whose end has not been flushed yet
 }
 
 // pendingUser is the name of a USER that the next command, PASS, may use.

@@ -226,7 +226,7 @@ func TestRetrievedBeforeUpdate(t *testing.T) {
 	})
 }
 
-// TestSessionRecord shows O-LOG-2.
+// TestSessionRecord shows O-LOG-2, and the mismatches of I-SIZE-2.
 func TestSessionRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory(generated(3, 10)...)

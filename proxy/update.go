@@ -90,7 +90,7 @@ type update struct {
 // startUpdate begins to remove the marked messages. It goes on when the client
 // has gone: its QUIT has been received.
 func (s *session) startUpdate(marked []uint32) *update {
-	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout+updateGrace)
 	u := &update{cancel: cancel, done: make(chan error, 1)}
 	maildrop := s.maildrop
 	go func() {

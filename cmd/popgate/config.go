@@ -59,6 +59,7 @@ type upstream struct {
 	Auth            []string
 	WithoutUIDPLUS  string
 	Seen            string
+	ReadAhead       int64 // octets
 	DeletedMessages string
 	SendClientID    bool
 
@@ -91,6 +92,7 @@ func defaultUpstream() upstream {
 		Auth:            []string{"plain", "login"},
 		WithoutUIDPLUS:  "flag",
 		Seen:            "never",
+		ReadAhead:       1 << 20,
 		DeletedMessages: "hide",
 	}
 }

@@ -135,6 +135,7 @@ auth = ["LOGIN", "scram-sha-256", "oauthbearer"]
 send_client_id = true
 without_uidplus = "refuse"
 seen = "on-quit"
+read_ahead = "64KiB"
 deleted_messages = "show"
 [log]
 level = "debug"
@@ -162,6 +163,7 @@ format = "json"
 		Mailbox:        "Eingänge",
 		WithoutUIDPLUS: imapbackend.Refuse,
 		Seen:           imapbackend.SeenOnQuit,
+		ReadAhead:      64 << 10,
 		ShowDeleted:    true,
 		SendClientID:   true,
 		Version:        version(),

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -61,6 +62,7 @@ var upstreamKeys = keyTable[upstream]{
 	"auth":             anyOf(func(u *upstream) *[]string { return &u.Auth }, append([]string{"plain", "login", "xoauth2", "oauthbearer"}, relayed...)...),
 	"without_uidplus":  oneOf(func(u *upstream) *string { return &u.WithoutUIDPLUS }, "flag", "refuse"),
 	"seen":             oneOf(func(u *upstream) *string { return &u.Seen }, "never", "on-retr", "on-quit"),
+	"read_ahead":       size(func(u *upstream) *int64 { return &u.ReadAhead }, 0, 1<<30, "1MiB"),
 	"send_client_id":   boolean(func(u *upstream) *bool { return &u.SendClientID }),
 	"deleted_messages": oneOf(func(u *upstream) *string { return &u.DeletedMessages }, "hide", "show"),
 }
@@ -77,7 +79,7 @@ var planned = map[string][]string{
 	"listener": {"legacy_ciphers", "proxy_protocol_from", "certificate"},
 	"session":  {"hostname"},
 	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "compress",
-		"max_connections", "keep_open", "read_ahead"},
+		"max_connections", "keep_open"},
 }
 
 var plannedTables = []string{"limits", "throttle", "route", "account", "store", "cluster", "admin"}
@@ -242,6 +244,60 @@ func duration[T any](field func(*T) *time.Duration, least, most time.Duration, e
 		*field(dst) = d
 		return nil
 	}
+}
+
+// size accepts a string such as "64KiB" from least to most octets.
+func size[T any](field func(*T) *int64, least, most int64, example string) setter[T] {
+	return func(dst *T, v any) *fault {
+		want := fmt.Sprintf("a string such as %q", example)
+		s, ok := v.(string)
+		if !ok {
+			return wrongType(v, want)
+		}
+		n, ok := parseSize(s)
+		switch {
+		case !ok:
+			return &fault{what: fmt.Sprintf("%q is not a size", s), mend: "write " + want}
+		case n < least:
+			return &fault{what: fmt.Sprintf("%q is too small", s), mend: fmt.Sprintf("write %q or more", sizeText(least))}
+		case n > most:
+			return &fault{what: fmt.Sprintf("%q is too large", s), mend: fmt.Sprintf("write %q or less", sizeText(most))}
+		}
+		*field(dst) = n
+		return nil
+	}
+}
+
+// sizeUnits are the units of sizes, the largest first.
+var sizeUnits = []struct {
+	name   string
+	octets int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"", 1}}
+
+// parseSize reads a number of octets such as "64KiB" or "0".
+func parseSize(s string) (int64, bool) {
+	for _, unit := range sizeUnits {
+		digits, ok := strings.CutSuffix(s, unit.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(digits, 10, 32)
+		if err != nil {
+			return 0, false
+		}
+		return int64(n) * unit.octets, true
+	}
+	return 0, false
+}
+
+// sizeText writes a size as one would in the file.
+func sizeText(n int64) string {
+	for _, unit := range sizeUnits {
+		if n%unit.octets == 0 && n >= unit.octets {
+			return strconv.FormatInt(n/unit.octets, 10) + unit.name
+		}
+	}
+	return "0"
 }
 
 // short writes a duration as one would in the file: "10m", not "10m0s".

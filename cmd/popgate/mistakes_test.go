@@ -108,6 +108,9 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"server name with port", "L\n[[upstream]]\naddress = \"a:993\"\nserver_name = \"a:993\"", `7: upstream[0].server_name: "a:993" is not a host name; write the name in the certificate, such as "imap.example.com"`},
 	{"CA missing", "L\n[[upstream]]\naddress = \"a:993\"\nca_file = \"none.pem\"", `7: upstream[0].ca_file: cannot be read: open none.pem: no such file or directory; name a file that popgate can read; relative names start at the directory of this file`},
 	{"CA without certificate", "L\n[[upstream]]\naddress = \"a:993\"\nca_file = \"junk.pem\"", `7: upstream[0].ca_file: has no certificate in it; name a PEM file with the CA's certificate`},
+	{"size without unit", "L\nU\nread_ahead = 5", `8: upstream[0].read_ahead: is an integer; write a string such as "1MiB"`},
+	{"size of no kind", "L\nU\nread_ahead = \"1MB\"", `8: upstream[0].read_ahead: "1MB" is not a size; write a string such as "1MiB"`},
+	{"size too large", "L\nU\nread_ahead = \"2GiB\"", `8: upstream[0].read_ahead: "2GiB" is too large; write "1GiB" or less`},
 	{"I-SNAP-3 show with flag", "L\nU\ndeleted_messages = \"show\"", `8: upstream[0].deleted_messages: "show" would bring back what without_uidplus = "flag" has removed; set without_uidplus = "refuse", or deleted_messages = "hide"`},
 }
 

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -48,6 +49,7 @@ func serve(c *config, stderr io.Writer) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
+	tuneMemory()
 	log := newLogger(stderr, c.log)
 	backend, err := imapbackend.New(c.upstream.options)
 	if err != nil {
@@ -91,6 +93,17 @@ func learn(backend *imapbackend.Backend, auth []string, log *slog.Logger) (stop 
 	return func() {
 		cancel()
 		<-done
+	}
+}
+
+// gcPercent trades processor time, of which sessions that mostly wait need
+// little, for memory, of which thousands of them need much.
+const gcPercent = 50
+
+// tuneMemory sets the garbage collector to gcPercent; an operator's GOGC wins.
+func tuneMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -206,6 +207,7 @@ func (l *loader) upstream(path string, u *upstream) {
 		Mailbox:        u.Mailbox,
 		WithoutUIDPLUS: imapbackend.WithoutUIDPLUS(u.WithoutUIDPLUS),
 		Seen:           imapbackend.Seen(u.Seen),
+		ReadAhead:      cmp.Or(u.ReadAhead, -1), // 0 stands for none in the file
 		ShowDeleted:    u.DeletedMessages == "show",
 		SendClientID:   u.SendClientID,
 		Version:        version(),
