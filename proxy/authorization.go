@@ -196,7 +196,7 @@ func (s *session) acquire(key string) (release func(), err error) {
 func (s *session) mechanisms() []string {
 	var names []string
 	for _, name := range s.srv.opts.Mechanisms {
-		if m := findMechanism(name); s.offers(m) && (m.secret || s.plaintextAllowed()) {
+		if m := findMechanism(name); s.offers(m) && (m.safe || s.plaintextAllowed()) {
 			names = append(names, name)
 		}
 	}

@@ -16,10 +16,8 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 			return err
 		}
 		ex.Initial = message
-		if err := m.begin(ex, message); isBad(err) {
-			return err
-		} else {
-			refusal = err
+		if refusal = m.begin(ex, message); isBad(refusal) {
+			return refusal
 		}
 	}
 	ex.Challenge = func(_ context.Context, data string) (string, error) {

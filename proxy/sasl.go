@@ -16,7 +16,7 @@ const (
 // begin is set.
 type mechanism struct {
 	name        string
-	secret      bool // reveals no password or token, so it needs no TLS
+	safe        bool // reveals no password or token, so it needs no TLS
 	asked       bool // offered only while the Backend says that it would work
 	serverFirst bool
 
@@ -34,9 +34,9 @@ var mechanisms = [...]mechanism{
 	{name: mechLogin, serverFirst: true, credential: (*session).askLogin},
 	{name: "XOAUTH2", begin: beginXOAuth2},
 	{name: "OAUTHBEARER", begin: beginOAuthBearer},
-	{name: "CRAM-MD5", secret: true, asked: true, serverFirst: true, begin: beginCRAM},
-	{name: "SCRAM-SHA-1", secret: true, asked: true, begin: beginSCRAM},
-	{name: "SCRAM-SHA-256", secret: true, asked: true, begin: beginSCRAM},
+	{name: "CRAM-MD5", safe: true, asked: true, serverFirst: true, begin: beginCRAM},
+	{name: "SCRAM-SHA-1", safe: true, asked: true, begin: beginSCRAM},
+	{name: "SCRAM-SHA-256", safe: true, asked: true, begin: beginSCRAM},
 }
 
 // findMechanism returns the mechanism of that name, in upper case, or nil.
@@ -71,7 +71,7 @@ func (s *session) auth(args []string) error {
 	switch initial := args[1:]; {
 	case m == nil || !s.offers(m):
 		return errMechanism
-	case !m.secret && !s.plaintextAllowed():
+	case !m.safe && !s.plaintextAllowed():
 		return s.refusePlaintext()
 	case m.serverFirst && len(initial) > 0:
 		return errInitial
