@@ -60,7 +60,8 @@ bench-peer: build
 # Debian package that has it.
 TOOLS = /usr/lib/dovecot/imap:dovecot-imapd /usr/lib/dovecot/pop3:dovecot-pop3d \
 	curl:curl fetchmail:fetchmail mpop:mpop getmail:getmail6 python3:python3 \
-	openssl:openssl gcc:gcc /usr/include/stdlib.h:libc6-dev
+	openssl:openssl gcc:gcc /usr/include/stdlib.h:libc6-dev \
+	/usr/sbin/haproxy:haproxy fail2ban-regex:fail2ban testssl:testssl.sh
 
 # policy-rc.d keeps the packages from starting services.
 deps:

@@ -14,7 +14,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/emersion/go-imap"
 	"github.com/emersion/go-sasl"
 	"golang.org/x/text/secure/precis"
 
@@ -145,7 +144,6 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 
 // identify learns, after the login, which mailbox is user's.
 func (u *upstream) identify(ctx context.Context, user, mailboxID string) (_ *login, err error) {
-	u.client.SetState(imap.AuthenticatedState, nil)
 	if u.conn.Capabilities() == nil {
 		if err := u.askCapabilities(ctx); err != nil {
 			return nil, err

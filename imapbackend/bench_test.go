@@ -73,8 +73,8 @@ func serveBench(conn net.Conn, messages int, body string) {
 	}
 }
 
-// benchClient logs in through a gateway before the upstream.
-func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
+// benchGateway starts a gateway before the upstream and returns its address.
+func benchGateway(b *testing.B, upstream string) string {
 	backend, err := imapbackend.New(imapbackend.Options{Address: upstream, TLS: imapbackend.TLSNone})
 	if err != nil {
 		b.Fatal(err)
@@ -92,7 +92,12 @@ func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
 		InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	b.Cleanup(func() { srv.Close() })
-	conn, err := net.Dial("tcp", l.Addr().String())
+	return l.Addr().String()
+}
+
+// benchClient logs in through a gateway before the upstream.
+func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
+	conn, err := net.Dial("tcp", benchGateway(b, upstream))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -132,6 +137,28 @@ func BenchmarkWalk(b *testing.B) {
 				got++
 			}
 		})
+	}
+}
+
+// BenchmarkLogin is a session without mail to fetch: USER, PASS, STAT, QUIT.
+func BenchmarkLogin(b *testing.B) {
+	addr := benchGateway(b, benchUpstream(b, 10, 4<<10))
+	b.ReportAllocs()
+	for b.Loop() {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		for _, line := range []string{"", "USER u", "PASS p", "STAT", "QUIT"} {
+			if line != "" {
+				fmt.Fprint(conn, line+"\r\n")
+			}
+			if reply, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(reply, "+OK") {
+				b.Fatalf("%q: %q, %v", line, reply, err)
+			}
+		}
+		conn.Close()
 	}
 }
 

@@ -144,12 +144,6 @@ func (u *upstream) greet(ctx context.Context) error {
 	}
 	told := u.conn.Capabilities()
 	u.backend.told.Store(&told)
-	u.conn.Offer()
-	u.client, err = client.New(u.conn)
-	if err != nil {
-		return u.lost(atConnect, u.conn.Fail(err))
-	}
-	u.client.ErrorLog = log.New(io.Discard, "", 0) // the cause of a loss is in conn.Err
 	return nil
 }
 
@@ -213,15 +207,44 @@ func (u *upstream) answers(ctx context.Context, ops []string, each func(wire.Eve
 	return results, nil
 }
 
+// library returns go-imap's client, which is made when there is something for
+// it to do: it costs a goroutine and buffers, that sessions which wait need not
+// have.
+func (u *upstream) library() (*client.Client, error) {
+	if u.client == nil {
+		u.conn.Attach()
+		cl, err := client.New(u.conn)
+		if err != nil {
+			return nil, u.conn.Fail(err)
+		}
+		cl.ErrorLog = log.New(io.Discard, "", 0) // the cause of a loss is in conn.Err
+		u.client = cl
+	}
+	return u.client, nil
+}
+
+// retire ends go-imap's client and its goroutine. The connection stands.
+func (u *upstream) retire() {
+	if u.client != nil {
+		u.conn.Detach()
+		<-u.client.LoggedOut()
+		u.client = nil
+	}
+}
+
 // execute runs one command of go-imap's. f is to return the library's error,
 // which is replaced by the status or the cause of the loss.
 // The commands of ours in behind go with it; their answers remain to be read.
-func (u *upstream) execute(ctx context.Context, cmd string, f func() error, behind ...string) (wire.Status, error) {
+func (u *upstream) execute(ctx context.Context, cmd string, f func(*client.Client) error, behind ...string) (wire.Status, error) {
 	if err := u.conn.Err(); err != nil {
 		return wire.Status{}, err
 	}
+	cl, err := u.library()
+	if err != nil {
+		return wire.Status{}, err
+	}
 	u.conn.Begin(behind...)
-	err := f()
+	err = f(cl)
 	var status wire.Status
 	if cause := u.conn.Err(); cause != nil {
 		// go-imap's goroutine may be reading still: no result is looked at.
@@ -271,7 +294,7 @@ func (u *upstream) logout(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)
 		defer cancel()
 		defer u.watch(ctx)()
-		u.execute(ctx, "LOGOUT", u.client.Logout)
+		u.run(ctx, "LOGOUT")
 	}
 	u.close()
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap"
+	"github.com/emersion/go-imap/client"
 	"github.com/emersion/go-imap/utf7"
 
 	"popgate/imapbackend/store"
@@ -84,6 +85,7 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 		used:     time.Now(),
 	}
 	m.ahead = newAhead(m)
+	u.retire()
 	l.u = nil
 	m.held <- struct{}{}
 	m.timer = time.AfterFunc(keepAlive, m.keepAlive)
@@ -98,8 +100,8 @@ func (u *upstream) selectMailbox(ctx context.Context, f flight) (wire.Status, er
 	defer u.conn.SetProgress(u.conn.SetProgress(selectTimeout))
 	name := u.mailboxName()
 	cmd := &imap.Command{Name: "SELECT", Arguments: []any{imap.RawString(name)}}
-	return u.execute(ctx, "SELECT "+name, func() error {
-		_, err := u.client.Execute(cmd, nil)
+	return u.execute(ctx, "SELECT "+name, func(cl *client.Client) error {
+		_, err := cl.Execute(cmd, nil)
 		return err
 	}, f.search, f.fetch)
 }
@@ -190,7 +192,8 @@ func (m *maildrop) keepAlive() {
 	if m.ahead.settle(context.Background()) != nil {
 		return
 	}
-	status, err := m.u.execute(context.Background(), "NOOP", m.u.client.Noop)
+	status, err := m.u.execute(context.Background(), "NOOP", (*client.Client).Noop)
+	m.u.retire()
 	if err == nil && status.Type != "BAD" {
 		m.used = time.Now()
 		m.timer.Reset(keepAlive)

@@ -23,7 +23,9 @@ type racer struct {
 
 // newRacer returns a racer on the system's resolver and sockets.
 func newRacer() racer {
-	var d net.Dialer
+	// An upstream that is gone is found by the keep-alive NOOP and by its
+	// silence; that of TCP would cost each login four system calls.
+	d := net.Dialer{KeepAlive: -1}
 	return racer{
 		lookup: net.DefaultResolver.LookupNetIP,
 		dial: func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {

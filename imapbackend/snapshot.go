@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/emersion/go-imap/client"
+
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -279,7 +281,7 @@ func (u *upstream) collect(ctx context.Context, cmd string, each func(wire.Event
 }
 
 func (u *upstream) noop(ctx context.Context) error {
-	_, err := u.execute(ctx, "NOOP", u.client.Noop)
+	_, err := u.execute(ctx, "NOOP", (*client.Client).Noop)
 	return err
 }
 

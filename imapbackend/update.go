@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap"
+	"github.com/emersion/go-imap/client"
 	"github.com/emersion/go-imap/commands"
 
 	"popgate/imapbackend/wire"
@@ -154,8 +155,8 @@ func (u *upstream) expunge(ctx context.Context, set string) (wire.Status, error)
 
 func (u *upstream) uidCommand(ctx context.Context, name, args string) (wire.Status, error) {
 	cmd := &commands.Uid{Cmd: &imap.Command{Name: name, Arguments: []any{imap.RawString(args)}}}
-	return u.execute(ctx, "UID "+name+" "+args, func() error {
-		_, err := u.client.Execute(cmd, nil)
+	return u.execute(ctx, "UID "+name+" "+args, func(cl *client.Client) error {
+		_, err := cl.Execute(cmd, nil)
 		return err
 	})
 }

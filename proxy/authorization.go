@@ -52,12 +52,16 @@ func (s *session) capability(tag, params string) {
 }
 
 // plaintextAllowed reports whether passwords may be sent on this connection.
-func (s *session) plaintextAllowed() bool { return s.tls != nil || s.insecureLogin }
+func (s *session) plaintextAllowed() bool { return s.secure() || s.insecureLogin }
+
+// secure reports whether the client has TLS, to us or to the proxy that it
+// comes by.
+func (s *session) secure() bool { return s.tls != nil || s.tlsByProxy }
 
 // canSTLS reports whether STLS would be accepted in AUTHORIZATION.
 // UTF8 mode rules it out (RFC 6856 §2.1).
 func (s *session) canSTLS() bool {
-	return s.tls == nil && !s.utf8 && s.lis.opts.Mode == TLSStartTLS
+	return !s.secure() && !s.utf8 && s.lis.opts.Mode == TLSStartTLS
 }
 
 // refusePlaintext is the error of a login that plaintextAllowed forbids.
@@ -72,7 +76,7 @@ func (s *session) refusePlaintext() error {
 // been forgotten when this command came.
 func (s *session) stls([]string) error {
 	switch {
-	case s.tls != nil:
+	case s.secure():
 		return errTLSActive
 	case !s.canSTLS():
 		return errNoSTLS
@@ -134,26 +138,36 @@ func (s *session) logInWith(cred Credential, refusal error) error {
 	if refusal == nil && cred.Password == "" {
 		refusal = ErrAuth
 	}
-	return s.logIn(cred.Username, refusal, func() (Login, error) { return s.verify(cred) })
+	return s.logIn(func() string { return cred.Username }, refusal, func() (Login, error) { return s.verify(cred) })
 }
 
 // logIn opens the maildrop of the user whom verify has checked, and enters
 // TRANSACTION. The verdict comes before the lock, so that [IN-USE] says nothing
 // to those without the password (RFC 2449 §8.1.2). refusal, where not nil, is a
-// verdict that does not need the upstream.
-func (s *session) logIn(user string, refusal error, verify func() (Login, error)) error {
-	s.record.user = user
-	if refusal != nil {
-		return refusal
-	}
+// verdict that does not need the upstream; it is given at the same pace. user
+// is asked again after verify, as in some exchanges the name comes late.
+func (s *session) logIn(user func() string, refusal error, verify func() (Login, error)) error {
+	s.record.user = loggedName(user())
 	// The replies to what was pipelined before, USER above all, do not wait
 	// for the upstream.
 	if err := s.flush(); err != nil {
 		return err
 	}
-	if err := s.openMaildrop(verify); err != nil {
-		s.leave()
+	err := s.throttled(user, func() error {
+		if refusal != nil {
+			return refusal
+		}
+		err := s.openMaildrop(verify)
+		if err != nil {
+			s.leave()
+		}
 		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !s.srv.loggedIn(s) {
+		return &endError{reason: endLimit}
 	}
 	s.snap = newSnapshot(s.maildrop.Messages())
 	s.state = stateTransaction

@@ -194,8 +194,7 @@ func (s *session) answer(verb string, sc scope, err error) {
 	case !known:
 		level = slog.LevelError // nobody has thought of it: a bug
 	case e.Code == CodeAuth:
-		s.failures++
-		level = slog.LevelInfo
+		s.failures++ // logFailure has told of it
 	case e.Code == CodeInUse:
 		level = slog.LevelInfo
 	case e.Code != CodeNone:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,13 +26,26 @@ const (
 	keepAlive = 60 * time.Second
 )
 
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
+
 // clientConn is the transport to one client, below TLS. Its Write fails only
-// when the client has accepted nothing for the time of stall: TLS could not
-// go on after a write that timed out with some octets sent.
+// when the client has accepted nothing for the time of stall, or after
+// interrupt: TLS could not go on after a write that timed out with some octets
+// sent.
 type clientConn struct {
 	net.Conn
-	stall  time.Duration // set by the session that writes
-	unread []byte        // input to be read before that of Conn
+	stall   time.Duration // set by the session that writes
+	closing bool          // set by it too: the last octets, written also after interrupt
+	unread  []byte        // input to be read before that of Conn
+	cut     atomic.Bool
+}
+
+// interrupt ends reading and writing, so that the session closes the
+// connection. Any goroutine may call it.
+func (c *clientConn) interrupt() {
+	c.cut.Store(true)
+	_ = c.SetDeadline(past) // fails where the connection is closed already
 }
 
 // Read implements net.Conn.
@@ -52,6 +66,9 @@ func (c *clientConn) Write(p []byte) (int, error) {
 	for step := 1; ; step++ {
 		if err := c.SetWriteDeadline(time.Now().Add(c.stall / stallSteps)); err != nil {
 			return done, err
+		}
+		if c.cut.Load() && !c.closing { // interrupt may have come before our deadline
+			return done, os.ErrDeadlineExceeded
 		}
 		n, err := c.Conn.Write(p[done:])
 		done += n

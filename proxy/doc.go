@@ -33,6 +33,14 @@
 // to read, further commands stay in a line buffer of 64 KiB at most and in the
 // kernel's, so a client may pipeline and memory stays bounded.
 //
+// # Who gets in
+//
+// Limits keep connections out, or have the oldest silent ones make room, before
+// their session has said a word. Behind a proxy a PROXY protocol header comes
+// first; the address in it is the client's from then on, for limits, logs,
+// InsecureLoginFrom and the Throttler. The session's goroutine itself waits
+// when the Throttler holds a login up.
+//
 // # Standards
 //
 // RFC 1939 (POP3), RFC 2449 (CAPA, response codes, pipelining), RFC 2595 (STLS),

@@ -22,15 +22,21 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 	}
 	ex.Challenge = func(_ context.Context, data string) (string, error) {
 		s.w.challenge(data)
+		if err := s.flush(); err != nil { // the answer may be there, and what follows takes its time
+			return "", err
+		}
 		response, err := s.response()
 		if err == nil && !begun {
 			begun = true
 			err = m.begin(ex, response)
-			s.record.user = ex.Username
+			s.record.user = loggedName(ex.Username)
+			if err == nil {
+				_, err = s.pace(ex.Username)
+			}
 		}
 		return response, err
 	}
-	return s.logIn(ex.Username, refusal, func() (Login, error) { return s.verifyExchange(ex) })
+	return s.logIn(func() string { return ex.Username }, refusal, func() (Login, error) { return s.verifyExchange(ex) })
 }
 
 // verifyExchange has the backend carry out ex, by the prepared connection where

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"io"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -46,6 +47,46 @@ func FuzzSession(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, input string, loggedIn bool) {
 		fuzzSession(t, input, loggedIn)
+	})
+}
+
+// FuzzBehindProxy sends an input where a PROXY header has to come first: O-PP-1,
+// nothing is answered without one.
+func FuzzBehindProxy(f *testing.F) {
+	for _, input := range []string{
+		"CAPA\r\n",
+		"PROXY TCP4 203.0.113.9 192.0.2.1 40000 110\r\nCAPA\r\nUSER alice\r\nPASS secret\r\n",
+		"PROXY UNKNOWN\r\nQUIT\r\n",
+		"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00NOOP\r\n",
+		"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x09\xc0\x00\x02\x01\x9c\x40\x00\x6eSTLS\r\n",
+	} {
+		f.Add(input)
+	}
+	opts := insecure
+	opts.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	f.Fuzz(func(t *testing.T, input string) {
+		l := proxytest.Listen()
+		log, buf := logger()
+		serve(t, l, proxy.Options{Backend: memory(), Logger: log}, opts)
+		conn, err := l.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, input) // the session may end before it has all
+		_ = conn.CloseWrite()
+		output, err := io.ReadAll(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkOutput(t, string(output))
+		header := strings.HasPrefix(input, "PROXY ") || strings.HasPrefix(input, "\r\n\r\n\x00\r\nQUIT\n")
+		if len(output) > 0 && !header {
+			t.Errorf("%q is answered by %q", input, output)
+		}
+		if got := buf.String(); strings.Contains(got, "level=ERROR") {
+			t.Errorf("log: %s", got)
+		}
 	})
 }
 

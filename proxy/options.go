@@ -49,6 +49,12 @@ type Options struct {
 	// Locker locks the maildrops, each by the Key of its Identity. nil: a
 	// lock of this Server's own.
 	Locker lock.Locker
+
+	// Limits bound the connections; the zero value sets none.
+	Limits Limits
+
+	// Throttler slows down logins after failed ones. nil: none is slowed.
+	Throttler Throttler
 }
 
 // resolve returns o with its defaults, or what is wrong with it.
@@ -73,6 +79,9 @@ func (o Options) resolve() (Options, error) {
 	}
 	if o.LoginAttempts < 0 {
 		return o, fmt.Errorf("proxy: %d login attempts", o.LoginAttempts)
+	}
+	if l := o.Limits; l.Connections < 0 || l.PerAddress < 0 || l.Unauthenticated < 0 {
+		return o, fmt.Errorf("proxy: negative limit in %+v", l)
 	}
 	if o.Mechanisms == nil {
 		o.Mechanisms = []string{mechPlain, mechLogin}
@@ -112,4 +121,10 @@ type ListenerOptions struct {
 	// InsecureLoginFrom are the networks whose clients may log in without
 	// TLS.
 	InsecureLoginFrom []netip.Prefix
+
+	// ProxyProtocolFrom, where not empty, are the networks of the proxies
+	// before this listener. Each connection then begins with a PROXY protocol
+	// header, version 1 or 2, which names the client; connections from
+	// elsewhere are closed.
+	ProxyProtocolFrom []netip.Prefix
 }

@@ -11,6 +11,7 @@ import (
 type record struct {
 	began      time.Time
 	tls        *tls.ConnectionState
+	proxyTLS   *proxyTLS
 	user       string // as the client gave it, then as the upstream knows it
 	upstream   string
 	retr       int // messages sent whole by RETR
@@ -22,6 +23,18 @@ type record struct {
 	reason     string
 }
 
+// loggedNameLimit is how many octets of a name the log has at most. Mechanisms
+// of SASL bring far longer ones than any upstream has.
+const loggedNameLimit = 255
+
+// loggedName returns name as the log has it; the handler escapes it.
+func loggedName(name string) string {
+	if len(name) <= loggedNameLimit {
+		return name
+	}
+	return name[:loggedNameLimit] + "..."
+}
+
 // logRecord writes the one record of the session.
 func (s *session) logRecord() {
 	r := &s.record
@@ -31,6 +44,12 @@ func (s *session) logRecord() {
 			slog.String("tls", tls.VersionName(r.tls.Version)),
 			slog.String("suite", tls.CipherSuiteName(r.tls.CipherSuite)),
 			slog.String("sni", r.tls.ServerName))
+	}
+	if p := r.proxyTLS; p != nil {
+		attrs = append(attrs,
+			slog.String("proxy_tls", p.version),
+			slog.String("proxy_suite", p.suite),
+			slog.String("proxy_sni", p.sni))
 	}
 	attrs = append(attrs,
 		slog.String("user", r.user),

@@ -37,8 +37,10 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners map[*listener]struct{}
-	sessions  map[*session]struct{}
+	door      door          // the sessions
 	empty     chan struct{} // closed when draining and no session is left
+
+	refusals struct{ connections, perAddress, evictions, proxies ration }
 }
 
 // listener is one listener of a Server.
@@ -60,7 +62,7 @@ func NewServer(opts Options) (*Server, error) {
 		noCapa:    make(map[string]bool),
 		stopped:   make(chan struct{}),
 		listeners: make(map[*listener]struct{}),
-		sessions:  make(map[*session]struct{}),
+		door:      newDoor(opts.Limits),
 		empty:     make(chan struct{}),
 	}
 	for _, tag := range opts.HiddenCapabilities {
@@ -125,6 +127,9 @@ func newListener(l net.Listener, opts ListenerOptions) (*listener, error) {
 	return lis, nil
 }
 
+// behindProxy reports whether a PROXY header begins each connection.
+func (l *listener) behindProxy() bool { return len(l.opts.ProxyProtocolFrom) > 0 }
+
 // temporary reports whether accepting may succeed later.
 func temporary(err error) bool {
 	var t interface{ Temporary() bool }
@@ -145,44 +150,46 @@ func (srv *Server) pause(d time.Duration) bool {
 
 // start begins a session on conn.
 func (srv *Server) start(lis *listener, conn net.Conn) {
+	peer := clientAddr(conn.RemoteAddr())
+	if lis.behindProxy() && !contains(lis.opts.ProxyProtocolFrom, peer.Addr()) {
+		srv.refuse(&srv.refusals.proxies, "connection closed, not from proxy_protocol_from",
+			"listener", lis.addr, "client", conn.RemoteAddr().String())
+		_ = conn.Close()
+		return
+	}
 	setKeepAlive(conn)
-	client := clientAddr(conn.RemoteAddr())
 	s := &session{
-		srv:           srv,
-		lis:           lis,
-		raw:           &clientConn{Conn: conn, stall: writeStall},
-		state:         stateAuthorization,
-		insecureLogin: contains(lis.opts.InsecureLoginFrom, client.Addr()),
-		record:        record{began: time.Now()},
+		srv:    srv,
+		lis:    lis,
+		raw:    &clientConn{Conn: conn, stall: writeStall},
+		id:     fmt.Sprintf("%016x", rand.Uint64()),
+		state:  stateAuthorization,
+		record: record{began: time.Now()},
 	}
 	s.r.src = s.raw
 	s.r.release()
 	s.w.setDst(s.raw, plainBuffers)
-	name := conn.RemoteAddr().String()
-	if client.IsValid() {
-		name = client.String()
-	}
-	id := fmt.Sprintf("%016x", rand.Uint64())
-	s.log = srv.opts.Logger.With(slog.String("session", id), slog.String("client", name))
-	ctx, cancel := context.WithCancel(srv.ctx)
-	ctx = WithClient(ctx, Client{Addr: client, Local: clientAddr(conn.LocalAddr()), Session: id})
-	s.ctx, s.cancel = WithLogger(ctx, s.log), cancel
+	s.base, s.cancel = context.WithCancelCause(srv.ctx)
+	s.identify(peer)
 	if !srv.remember(s) {
-		cancel()
+		s.cancel(nil)
 		_ = conn.Close()
 		return
 	}
 	go s.serve()
 }
 
-// clientAddr returns addr with an IPv4 address as such, also where the socket
-// has it mapped into IPv6; the zero AddrPort if it is no IP address.
-func clientAddr(addr net.Addr) netip.AddrPort {
-	ap, err := netip.ParseAddrPort(addr.String())
-	if err != nil {
-		return netip.AddrPort{}
+// identify takes client for the address of the session's client.
+func (s *session) identify(client netip.AddrPort) {
+	s.client = client
+	s.insecureLogin = contains(s.lis.opts.InsecureLoginFrom, client.Addr())
+	name := s.raw.RemoteAddr().String()
+	if client.IsValid() {
+		name = client.String()
 	}
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	s.log = s.srv.opts.Logger.With(slog.String("session", s.id), slog.String("client", name))
+	ctx := WithClient(s.base, Client{Addr: client, Local: clientAddr(s.raw.LocalAddr()), Session: s.id})
+	s.ctx = WithLogger(ctx, s.log)
 }
 
 // contains reports whether addr is in one of the networks.
@@ -221,7 +228,7 @@ func (srv *Server) Close() error {
 	srv.drain()
 	srv.cancel()
 	srv.mu.Lock()
-	for s := range srv.sessions {
+	for s := range srv.door.inside {
 		_ = s.raw.Close()
 	}
 	srv.mu.Unlock()
@@ -233,7 +240,7 @@ func (srv *Server) Close() error {
 func (srv *Server) Sessions() int {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	return len(srv.sessions)
+	return len(srv.door.inside)
 }
 
 // drain stops accepting and wakes the sessions that wait for input.
@@ -247,10 +254,10 @@ func (srv *Server) drain() {
 	for l := range srv.listeners {
 		_ = l.Close()
 	}
-	for s := range srv.sessions {
-		_ = s.raw.SetReadDeadline(time.Unix(1, 0))
+	for s := range srv.door.inside {
+		_ = s.raw.SetReadDeadline(past)
 	}
-	if len(srv.sessions) == 0 {
+	if len(srv.door.inside) == 0 {
 		close(srv.empty)
 	}
 }
@@ -271,22 +278,71 @@ func (srv *Server) removeListener(l *listener) {
 	delete(srv.listeners, l)
 }
 
+// remember adds a session, unless the server drains or a limit keeps it out.
 func (srv *Server) remember(s *session) bool {
 	srv.mu.Lock()
-	defer srv.mu.Unlock()
 	if srv.draining.Load() {
+		srv.mu.Unlock()
 		return false
 	}
-	srv.sessions[s] = struct{}{}
-	return true
+	victim, limit := srv.door.enter(s, s.client.Addr(), !s.lis.behindProxy())
+	var from netip.Addr
+	if victim != nil {
+		from = srv.door.inside[victim].addr
+		victim.evict()
+	}
+	srv.mu.Unlock()
+	if victim != nil {
+		srv.refuse(&srv.refusals.evictions, "limit reached, oldest connection without login closed",
+			"limit", limitUnauthenticated, "max", srv.opts.Limits.Unauthenticated, "client", from.String())
+	}
+	srv.tellLimit(s, limit)
+	return limit == ""
+}
+
+// move gives s the address of its client, unless a limit keeps it out.
+func (srv *Server) move(s *session) bool {
+	srv.mu.Lock()
+	limit := srv.door.move(s, s.client.Addr())
+	srv.mu.Unlock()
+	srv.tellLimit(s, limit)
+	return limit == ""
+}
+
+// loggedIn notes that s has logged in. It returns false if s has been evicted
+// meanwhile.
+func (srv *Server) loggedIn(s *session) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.door.loggedIn(s)
 }
 
 func (srv *Server) forget(s *session) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	delete(srv.sessions, s)
-	if srv.draining.Load() && len(srv.sessions) == 0 {
+	srv.door.leave(s)
+	if srv.draining.Load() && len(srv.door.inside) == 0 {
 		close(srv.empty)
+	}
+}
+
+// tellLimit logs that limit, unless it is "", keeps s out.
+func (srv *Server) tellLimit(s *session, limit string) {
+	const message = "limit reached, connection closed"
+	switch limit {
+	case limitConnections:
+		srv.refuse(&srv.refusals.connections, message,
+			"limit", limit, "max", srv.opts.Limits.Connections, "client", s.client.String())
+	case limitPerAddress:
+		srv.refuse(&srv.refusals.perAddress, message,
+			"limit", limit, "max", srv.opts.Limits.PerAddress, "client", s.client.String())
+	}
+}
+
+// refuse logs why a connection has been closed, as often as r allows.
+func (srv *Server) refuse(r *ration, message string, attrs ...any) {
+	if withheld, ok := r.take(time.Now()); ok {
+		srv.opts.Logger.Warn(message, append(attrs, "more", withheld)...)
 	}
 }
 

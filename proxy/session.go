@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"time"
@@ -40,13 +41,17 @@ type session struct {
 	w   replyWriter
 	dot dotWriter
 
+	id     string
+	base   context.Context // of ctx, without the logger
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	log    *slog.Logger
 	record record
 	closed bool
 
-	insecureLogin bool // the client may log in without TLS
+	client        netip.AddrPort // the zero AddrPort where it has none
+	insecureLogin bool           // the client may log in without TLS
+	tlsByProxy    bool           // the client's TLS ends at the proxy
 
 	state     state
 	user      pendingUser
@@ -96,6 +101,8 @@ const (
 	endIdle      = "autologout"
 	endShutdown  = "shutdown"
 	endHandshake = "handshake"
+	endProxy     = "PROXY header"
+	endLimit     = "limit"
 	endUpstream  = "upstream"
 	endLogins    = "failed logins"
 	endBad       = "bad commands"
@@ -117,12 +124,20 @@ func (s *session) serve() {
 	if end, ok := errors.AsType[*endError](err); ok {
 		s.record.reason = end.reason
 	}
+	if context.Cause(s.ctx) == errLimit {
+		s.record.reason = endLimit
+	}
 	s.log.Debug("session ends", "error", err)
 }
 
 // run answers commands in the order in which they come. Its error tells why
 // the session ended.
 func (s *session) run() error {
+	if s.lis.behindProxy() {
+		if err := s.meetProxy(); err != nil {
+			return err
+		}
+	}
 	if s.lis.opts.Mode == TLSImplicit {
 		if err := s.startTLS(); err != nil {
 			return err
@@ -138,6 +153,27 @@ func (s *session) run() error {
 			return err
 		}
 	}
+}
+
+// meetProxy reads the header of a proxy, which says who the client is.
+func (s *session) meetProxy() error {
+	h, err := s.readProxyHeader()
+	switch {
+	case isEnd(err):
+		return err
+	case err != nil && s.srv.draining.Load():
+		return &endError{endShutdown, err}
+	case err != nil:
+		return &endError{endProxy, err}
+	}
+	if h.client.IsValid() {
+		s.identify(h.client)
+	}
+	s.tlsByProxy, s.record.proxyTLS = h.tls != nil, h.tls
+	if !s.srv.move(s) {
+		return &endError{reason: endLimit}
+	}
+	return nil
 }
 
 // readLine returns the client's next line. Replies are flushed before it waits
@@ -170,16 +206,22 @@ func (s *session) readLine(kind lineKind) (string, error) {
 }
 
 // await prepares for waiting d at most for input. The server first starts to
-// drain and then moves the deadlines of all its sessions, so looking after
+// drain, or cuts the session, and then moves the deadline, so looking after
 // setting ours misses nothing.
 func (s *session) await(d time.Duration) error {
 	if err := s.raw.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return &endError{endDropped, err}
 	}
-	if s.srv.draining.Load() {
+	if s.srv.draining.Load() || s.raw.cut.Load() {
 		return &endError{reason: endShutdown}
 	}
 	return nil
+}
+
+// evict ends the session for the sake of another. The Server calls it.
+func (s *session) evict() {
+	s.cancel(errLimit)
+	s.raw.interrupt()
 }
 
 // flush sends the replies so far, and tells the maildrop which messages the
@@ -209,7 +251,7 @@ func (s *session) writeError(err error) error {
 
 // startTLS does the handshake, to which input already read belongs (P-STLS-3).
 func (s *session) startTLS() error {
-	s.raw.unread = s.r.takeOver()
+	s.raw.unread = append(s.r.takeOver(), s.raw.unread...) // that behind a PROXY header
 	if err := s.await(handshakeTimeout); err != nil {
 		return err
 	}
@@ -240,7 +282,7 @@ func (s *session) teardown() {
 		s.prepared.Close()
 	}
 	s.logRecord()
-	s.cancel()
+	s.cancel(nil)
 	s.srv.forget(s)
 }
 
@@ -251,7 +293,7 @@ func (s *session) closeConn() {
 		return
 	}
 	s.closed = true
-	s.raw.stall = closeTimeout
+	s.raw.closing, s.raw.stall = true, closeTimeout
 	_ = s.w.flush() // the client is gone, or it has got its replies
 	if s.tls != nil {
 		_ = s.tls.Close()

@@ -44,6 +44,9 @@ func checkCommand() *cobra.Command {
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		fmt.Fprintf(cmd.OutOrStdout(), "configuration: good, %d listener(s)\n", len(c.listeners))
+		for _, w := range c.warnings(time.Now()) {
+			fmt.Fprintf(cmd.OutOrStdout(), "configuration: warning: %s\n", w)
+		}
 		return checkUpstream(ctx, &c.upstream, cred, cmd.OutOrStdout())
 	}
 	return cmd

@@ -22,6 +22,8 @@ import (
 type config struct {
 	listeners []listener
 	session   session
+	limits    limits
+	throttle  throttle
 	upstream  upstream
 	log       logging
 }
@@ -31,10 +33,19 @@ type listener struct {
 	Address           string
 	TLS               string
 	MinTLS            string
+	LegacyCiphers     bool
 	CertFile, KeyFile string
+	Certificates      []certificate // further ones
 	InsecureLoginFrom []netip.Prefix
+	ProxyProtocolFrom []netip.Prefix
 
-	options proxy.ListenerOptions // what the above come to
+	certificates *certificates         // those of the files, nil without TLS
+	options      proxy.ListenerOptions // what the above come to
+}
+
+// certificate is one [[listener.certificate]].
+type certificate struct {
+	CertFile, KeyFile string
 }
 
 // session is [session].
@@ -45,6 +56,20 @@ type session struct {
 	UTF8               bool
 	CapabilitiesHidden []string
 	ShutdownGrace      time.Duration
+}
+
+// limits is [limits].
+type limits struct {
+	Connections           int // 0: no limit, as for the others
+	ConnectionsPerAddress int
+	Unauthenticated       int
+}
+
+// throttle is [throttle].
+type throttle struct {
+	Delay    time.Duration // 0: off
+	MaxDelay time.Duration
+	Window   time.Duration
 }
 
 // upstream is one [[upstream]].
@@ -72,7 +97,12 @@ type logging struct {
 }
 
 func defaultListener() listener {
-	return listener{TLS: "starttls", MinTLS: "1.2", InsecureLoginFrom: []netip.Prefix{}}
+	return listener{
+		TLS:               "starttls",
+		MinTLS:            "1.2",
+		InsecureLoginFrom: []netip.Prefix{},
+		ProxyProtocolFrom: []netip.Prefix{},
+	}
 }
 
 func defaultSession() session {
@@ -83,6 +113,12 @@ func defaultSession() session {
 		CapabilitiesHidden: []string{},
 		ShutdownGrace:      60 * time.Second,
 	}
+}
+
+func defaultLimits() limits { return limits{Connections: 10000, Unauthenticated: 1000} }
+
+func defaultThrottle() throttle {
+	return throttle{Delay: 2 * time.Second, MaxDelay: 15 * time.Second, Window: 10 * time.Minute}
 }
 
 func defaultUpstream() upstream {
@@ -167,7 +203,7 @@ func (l *loader) lineOf(path string) int {
 
 // decode puts the values of the file over the defaults.
 func (l *loader) decode(top map[string]any) *config {
-	c := &config{session: defaultSession(), log: defaultLogging()}
+	c := &config{session: defaultSession(), limits: defaultLimits(), throttle: defaultThrottle(), log: defaultLogging()}
 	for _, name := range slices.Sorted(maps.Keys(top)) {
 		v := top[name]
 		switch name {
@@ -190,6 +226,10 @@ func (l *loader) decode(top map[string]any) *config {
 			}
 		case "session":
 			fill(l, name, name, sessionKeys, &c.session, l.table(name, v))
+		case "limits":
+			fill(l, name, name, limitsKeys, &c.limits, l.table(name, v))
+		case "throttle":
+			fill(l, name, name, throttleKeys, &c.throttle, l.table(name, v))
 		case "log":
 			fill(l, name, name, logKeys, &c.log, l.table(name, v))
 		default:
@@ -252,7 +292,10 @@ var tableKeys = []struct {
 	keys  []string
 }{
 	{"[[listener]]", listenerKeys.names()},
+	{"[[listener.certificate]]", certificateKeys.names()},
 	{"[session]", sessionKeys.names()},
+	{"[limits]", limitsKeys.names()},
+	{"[throttle]", throttleKeys.names()},
 	{"[[upstream]]", upstreamKeys.names()},
 	{"[log]", logKeys.names()},
 }
@@ -277,7 +320,7 @@ func (l *loader) unknownTable(name string, v any) {
 	case map[string]any, []map[string]any:
 		what = "unknown table"
 	}
-	l.fail(childPath("", name), what, misplaced(name, []string{"listener", "session", "upstream", "log"}))
+	l.fail(childPath("", name), what, misplaced(name, []string{"listener", "session", "limits", "throttle", "upstream", "log"}))
 }
 
 // misplaced says what to do about an unknown key where names are known.
@@ -290,10 +333,14 @@ func misplaced(name string, names []string) string {
 			return "it belongs in " + t.table
 		}
 	}
-	return "remove it; config.toml.example shows all keys"
+	return removeKey
 }
 
-// proxyOptions are the options of the server, without its Backend and Logger.
+// removeKey is what to do about a key that nothing is known like.
+const removeKey = "remove it; config.toml.example shows all keys"
+
+// proxyOptions are the options of the server, without its Backend, Logger and
+// Throttler.
 func (c *config) proxyOptions() proxy.Options {
 	mechanisms := []string{}
 	for _, m := range c.upstream.Auth {
@@ -306,5 +353,22 @@ func (c *config) proxyOptions() proxy.Options {
 		UTF8:               c.session.UTF8,
 		Mechanisms:         mechanisms,
 		HiddenCapabilities: c.session.CapabilitiesHidden,
+		Limits: proxy.Limits{
+			Connections:     c.limits.Connections,
+			PerAddress:      c.limits.ConnectionsPerAddress,
+			Unauthenticated: c.limits.Unauthenticated,
+		},
 	}
+}
+
+// throttler returns what slows down failed logins, nil if nothing does.
+func (c *config) throttler() (proxy.Throttler, error) {
+	if c.throttle.Delay == 0 {
+		return nil, nil
+	}
+	return proxy.NewThrottle(proxy.ThrottleOptions{
+		Delay:    c.throttle.Delay,
+		MaxDelay: c.throttle.MaxDelay,
+		Window:   c.throttle.Window,
+	})
 }

@@ -45,6 +45,8 @@ func defaultsOf() *config {
 	c := &config{
 		listeners: []listener{defaultListener()},
 		session:   defaultSession(),
+		limits:    defaultLimits(),
+		throttle:  defaultThrottle(),
 		upstream:  defaultUpstream(),
 		log:       defaultLogging(),
 	}
@@ -93,8 +95,8 @@ func TestExampleComplete(t *testing.T) {
 	var got []string
 	table := ""
 	for _, line := range strings.Split(string(src), "\n") {
-		if m := regexp.MustCompile(`^(\[+\w+\]+)$`).FindString(line); m != "" {
-			table = m
+		if m := regexp.MustCompile(`^#?(\[+[\w.]+\]+)$`).FindStringSubmatch(line); m != nil {
+			table = m[1]
 		}
 		if m := regexp.MustCompile(`^#?(\w+) = `).FindStringSubmatch(line); m != nil {
 			got = append(got, table+" "+m[1])
@@ -103,6 +105,9 @@ func TestExampleComplete(t *testing.T) {
 	var want []string
 	for _, tk := range tableKeys {
 		for _, k := range tk.keys {
+			if k == "certificate" {
+				continue // a table of its own
+			}
 			want = append(want, tk.table+" "+k)
 		}
 	}
@@ -119,12 +124,21 @@ func TestOptions(t *testing.T) {
 address = ":110"
 tls = "none"
 insecure_login_from = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"]
+proxy_protocol_from = ["192.0.2.1"]
 [session]
 autologout = "15m"
 login_attempts = 5
 auth_list = false
 utf8 = true
 capabilities_hidden = ["top", "STLS"]
+[limits]
+connections = 100
+connections_per_address = 5
+unauthenticated = 20
+[throttle]
+delay = "1s"
+max_delay = "4s"
+window = "1h"
 [[upstream]]
 name = "mail"
 address = "imap.example.com:143"
@@ -151,6 +165,7 @@ format = "json"
 		Mechanisms:         []string{"LOGIN", "SCRAM-SHA-256", "OAUTHBEARER"},
 		UTF8:               true,
 		HiddenCapabilities: []string{"TOP", "STLS"},
+		Limits:             proxy.Limits{Connections: 100, PerAddress: 5, Unauthenticated: 20},
 	}
 	if diff := cmp.Diff(wantProxy, c.proxyOptions()); diff != "" {
 		t.Errorf("proxy options (-want +got):\n%s", diff)
@@ -178,6 +193,10 @@ format = "json"
 			netip.MustParsePrefix("192.0.2.7/32"),
 			netip.MustParsePrefix("2001:db8::/32"),
 		},
+		ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")},
+	}
+	if want := (throttle{time.Second, 4 * time.Second, time.Hour}); c.throttle != want {
+		t.Errorf("throttle %+v, want %+v", c.throttle, want)
 	}
 	diff := cmp.Diff(wantListener, c.listeners[0].options,
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }))

@@ -124,7 +124,7 @@ func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
 		Mode:              proxy.TLSNone,
 		InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 	}}}
-	return runServer(srv, bound, time.Second, signals, log)
+	return runServer(srv, bound, time.Second, signals, log, func() {}) // SIGHUP is not among the signals
 }
 
 // startMail runs an IMAP server with messages on a free port of loopback, and

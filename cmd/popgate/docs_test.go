@@ -53,7 +53,10 @@ func readmeCommands(t *testing.T) []string {
 func TestDocumentedConfigurations(t *testing.T) {
 	dir := t.TempDir()
 	writePair(t, dir)
-	for from, names := range map[string][]string{"cert.pem": {"fullchain.pem", "ca.pem"}, "key.pem": {"privkey.pem"}} {
+	for from, names := range map[string][]string{
+		"cert.pem": {"fullchain.pem", "example.org.pem", "ca.pem"},
+		"key.pem":  {"privkey.pem", "example.org.key"},
+	} {
 		for _, to := range names {
 			if err := os.Link(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
 				t.Fatal(err)

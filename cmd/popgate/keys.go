@@ -29,10 +29,18 @@ func (t keyTable[T]) names() []string { return slices.Sorted(maps.Keys(t)) }
 var listenerKeys = keyTable[listener]{
 	"address":             text(func(l *listener) *string { return &l.Address }, "127.0.0.1:110"),
 	"tls":                 oneOf(func(l *listener) *string { return &l.TLS }, "none", "starttls", "implicit"),
-	"min_tls":             oneOf(func(l *listener) *string { return &l.MinTLS }, "1.2", "1.3"),
+	"min_tls":             oneOf(func(l *listener) *string { return &l.MinTLS }, "1.0", "1.1", "1.2", "1.3"),
+	"legacy_ciphers":      boolean(func(l *listener) *bool { return &l.LegacyCiphers }),
 	"cert_file":           text(func(l *listener) *string { return &l.CertFile }, "fullchain.pem"),
 	"key_file":            text(func(l *listener) *string { return &l.KeyFile }, "privkey.pem"),
+	"certificate":         tables(func(l *listener) *[]certificate { return &l.Certificates }, certificateKeys, "[[listener.certificate]]"),
 	"insecure_login_from": networks(func(l *listener) *[]netip.Prefix { return &l.InsecureLoginFrom }),
+	"proxy_protocol_from": networks(func(l *listener) *[]netip.Prefix { return &l.ProxyProtocolFrom }),
+}
+
+var certificateKeys = keyTable[certificate]{
+	"cert_file": text(func(c *certificate) *string { return &c.CertFile }, "fullchain.pem"),
+	"key_file":  text(func(c *certificate) *string { return &c.KeyFile }, "privkey.pem"),
 }
 
 var sessionKeys = keyTable[session]{
@@ -42,6 +50,20 @@ var sessionKeys = keyTable[session]{
 	"utf8":                boolean(func(s *session) *bool { return &s.UTF8 }),
 	"capabilities_hidden": anyOf(func(s *session) *[]string { return &s.CapabilitiesHidden }, capabilities...),
 	"shutdown_grace":      duration(func(s *session) *time.Duration { return &s.ShutdownGrace }, 0, time.Hour, "60s"),
+}
+
+const mostConnections = 1_000_000 // more ports and descriptors no machine has
+
+var limitsKeys = keyTable[limits]{
+	"connections":             integer(func(l *limits) *int { return &l.Connections }, 0, mostConnections),
+	"connections_per_address": integer(func(l *limits) *int { return &l.ConnectionsPerAddress }, 0, mostConnections),
+	"unauthenticated":         integer(func(l *limits) *int { return &l.Unauthenticated }, 0, mostConnections),
+}
+
+var throttleKeys = keyTable[throttle]{
+	"delay":     duration(func(t *throttle) *time.Duration { return &t.Delay }, 0, time.Minute, "2s"),
+	"max_delay": duration(func(t *throttle) *time.Duration { return &t.MaxDelay }, 0, 5*time.Minute, "15s"),
+	"window":    duration(func(t *throttle) *time.Duration { return &t.Window }, time.Second, 24*time.Hour, "10m"),
 }
 
 // capabilities are the tags that CAPA may list (RFC 2449 §6, RFC 2595 §4,
@@ -76,16 +98,16 @@ var logKeys = keyTable[logging]{
 // plannedTables the tables. They are refused like unknown ones; only the
 // message differs.
 var planned = map[string][]string{
-	"listener": {"legacy_ciphers", "proxy_protocol_from", "certificate"},
-	"session":  {"hostname"},
+	"session": {"hostname"},
+	"limits":  {"read_ahead_total"},
 	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "compress",
 		"max_connections", "keep_open"},
 }
 
-var plannedTables = []string{"limits", "throttle", "route", "account", "store", "cluster", "admin"}
+var plannedTables = []string{"route", "account", "store", "cluster", "admin"}
 
 // plannedValues are values that later versions are going to know.
-var plannedValues = []string{"1.0", "1.1", "move", "expunge-if-alone"}
+var plannedValues = []string{"move", "expunge-if-alone"}
 
 // text accepts a string that is neither empty nor has control characters.
 func text[T any](field func(*T) *string, example string) setter[T] {
@@ -202,6 +224,34 @@ func network(s string) (netip.Prefix, *fault) {
 		return p, &fault{what: fmt.Sprintf("%q has bits outside its mask", s), mend: fmt.Sprintf("write %q", p.Masked())}
 	}
 	return p, nil
+}
+
+// tables accepts an array of tables with the given keys; header begins each.
+func tables[T, E any](field func(*T) *[]E, keys keyTable[E], header string) setter[T] {
+	return func(dst *T, v any) *fault {
+		list, ok := v.([]map[string]any)
+		if !ok {
+			return &fault{what: "is " + kind(v), mend: "begin each with " + header}
+		}
+		for i, m := range list {
+			var one E
+			for _, name := range slices.Sorted(maps.Keys(m)) {
+				f := &fault{what: "unknown key", mend: removeKey}
+				if near := nearest(name, keys.names()); near != "" {
+					f.mend = fmt.Sprintf("did you mean %q?", near)
+				}
+				if set, ok := keys[name]; ok {
+					f = set(&one, m[name])
+				}
+				if f != nil {
+					f.element = childPath(elementPath("", i), name) + f.element
+					return f
+				}
+			}
+			*field(dst) = append(*field(dst), one)
+		}
+		return nil
+	}
 }
 
 // elements returns v as an array of strings.

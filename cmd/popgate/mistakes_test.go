@@ -28,7 +28,7 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"several sessions", "L\nU\n[[session]]\n", `8: session: is an array of tables; begin it with [session]`},
 	{"log as string", "log = \"info\"\nL\nU", `1: log: is a string; begin it with [log]`},
 	{"second upstream", "L\nU\nU", `8: upstream[1]: a second upstream is not supported in this version; run one popgate for each upstream`},
-	{"later table", "L\nU\n[limits]\nconnections = 1", `8: limits: not supported in this version; remove it`},
+	{"later table", "L\nU\n[store]\nmax_size = 1", `8: store: not supported in this version; remove it`},
 	{"unknown table", "L\nU\n[sesion]\nautologout = \"10m\"", `8: sesion: unknown table; did you mean "session"?`},
 	{"key at the top", "autologout = \"10m\"\nL\nU", `1: autologout: unknown key; it belongs in [session]`},
 	{"odd key", "\"a b\\n\" = 1\nL\nU", `1: "a b\n": unknown key; remove it; config.toml.example shows all keys`},
@@ -39,12 +39,12 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"misplaced key", "L\nmailbox = \"INBOX\"\nU", `5: listener[0].mailbox: unknown key; it belongs in [[upstream]]`},
 	{"foreign key", "L\nU\n[log]\nfile = \"x\"", `9: log.file: unknown key; remove it; config.toml.example shows all keys`},
 	{"later key", "L\nU\ndelete = \"trash\"", `8: upstream[0].delete: not supported in this version; remove it`},
-	{"later listener key", "L\n[[listener.certificate]]\nfile = 1\nU", `5: listener[0].certificate: not supported in this version; remove it`},
+	{"later limit", "L\nU\n[limits]\nread_ahead_total = \"1MiB\"", `9: limits.read_ahead_total: not supported in this version; remove it`},
 	{"dotted key", "session.hostname = \"x\"\nL\nU", `1: session.hostname: not supported in this version; remove it`},
 
 	// Types.
 	{"number for string", "[[listener]]\naddress = 110\ntls = \"none\"\ninsecure_login_from = [\"::/0\"]\nU", `2: listener[0].address: is an integer; write a string such as "127.0.0.1:110"`},
-	{"float for version", "L\nmin_tls = 1.2\nU", `5: listener[0].min_tls: is a floating-point number; write "1.2" or "1.3"`},
+	{"float for version", "L\nmin_tls = 1.2\nU", `5: listener[0].min_tls: is a floating-point number; write "1.0", "1.1", "1.2" or "1.3"`},
 	{"string for boolean", "L\nU\ninsecure = \"yes\"", `8: upstream[0].insecure: is a string; write true or false`},
 	{"string for number", "L\nU\n[session]\nlogin_attempts = \"3\"", `9: session.login_attempts: is a string; write a number from 1 to 100`},
 	{"number for duration", "L\nU\n[session]\nautologout = 600", `9: session.autologout: is an integer; write a string such as "10m"`},
@@ -69,7 +69,10 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"mechanism misspelt", "L\nU\nauth = [\"xoauth\"]", `8: upstream[0].auth[0]: unknown value "xoauth"; did you mean "xoauth2"?`},
 	{"no boolean for utf8", "L\nU\n[session]\nutf8 = \"user\"", `9: session.utf8: is a string; write true or false`},
 	{"later policy", "L\nU\nwithout_uidplus = \"move\"", `8: upstream[0].without_uidplus: "move" is not supported in this version; write "flag" or "refuse"`},
-	{"later TLS version", "L\nmin_tls = \"1.0\"\nU", `5: listener[0].min_tls: "1.0" is not supported in this version; write "1.2" or "1.3"`},
+	{"TLS version", "L\nmin_tls = \"1.4\"\nU", `5: listener[0].min_tls: unknown value "1.4"; did you mean "1.0"?`},
+	{"negative limit", "L\nU\n[limits]\nconnections = -1", `9: limits.connections: -1 is out of range; write a number from 0 to 1000000`},
+	{"throttle upside down", "L\nU\n[throttle]\ndelay = \"20s\"", `8: throttle.max_delay: "15s" is below delay; write "20s" or more`},
+	{"throttle as number", "L\nU\n[throttle]\ndelay = 2", `9: throttle.delay: is an integer; write a string such as "2s"`},
 	{"policy", "L\nU\nseen = \"always\"", `8: upstream[0].seen: unknown value "always"; write "never", "on-retr" or "on-quit"`},
 
 	// Networks.
@@ -99,6 +102,13 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"pointless certificate", "L\ncert_file = \"cert.pem\"\nU", `5: listener[0].cert_file: has no effect with tls = "none"; remove it or change tls`},
 	{"certificate missing", "[[listener]]\naddress = \":995\"\ncert_file = \"none.pem\"\nkey_file = \"key.pem\"\nU", `3: listener[0].cert_file: cannot be read: open none.pem: no such file or directory; name a file that popgate can read; relative names start at the directory of this file`},
 	{"no PEM", "[[listener]]\naddress = \":995\"\ncert_file = \"junk.pem\"\nkey_file = \"key.pem\"\nU", `3: listener[0].cert_file: no usable pair with key_file: failed to find any PEM data in certificate input; name PEM files: the certificate first, then its intermediates; the key by itself, not encrypted`},
+	{"one certificate", "[[listener]]\naddress = \":995\"\ncertificate = \"cert.pem\"\nU", `3: listener[0].certificate: is a string; begin each with [[listener.certificate]]`},
+	{"certificate key", "[[listener]]\naddress = \":995\"\n[[listener.certificate]]\ncert = \"cert.pem\"\nU", `4: listener[0].certificate[0].cert: unknown key; remove it; config.toml.example shows all keys`},
+	{"certificate type", "[[listener]]\naddress = \":995\"\n[[listener.certificate]]\ncert_file = 1\nU", `4: listener[0].certificate[0].cert_file: is an integer; write a string such as "fullchain.pem"`},
+	{"second certificate", "[[listener]]\naddress = \":995\"\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n[[listener.certificate]]\ncert_file = \"cert.pem\"\nU", `6: listener[0].certificate[0].cert_file: has no key; set key_file too`},
+	{"empty certificate", "[[listener]]\naddress = \":995\"\n[[listener.certificate]]\nU", `3: listener[0].certificate[0]: has no certificate; set cert_file and key_file`},
+	{"certificate junk", "[[listener]]\naddress = \":995\"\n[[listener.certificate]]\ncert_file = \"junk.pem\"\nkey_file = \"key.pem\"\nU", `4: listener[0].certificate[0].cert_file: no usable pair with key_file: failed to find any PEM data in certificate input; name PEM files: the certificate first, then its intermediates; the key by itself, not encrypted`},
+	{"pointless ciphers", "L\nlegacy_ciphers = true\nU", `5: listener[0].legacy_ciphers: has no effect with tls = "none"; remove it or change tls`},
 	{"pointless network", "[[listener]]\naddress = \":995\"\ntls = \"implicit\"\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\ninsecure_login_from = [\"10.0.0.0/8\"]\nU", `6: listener[0].insecure_login_from: has no effect with tls = "implicit"; remove it, as every login has TLS there`},
 
 	// TLS of the upstream.

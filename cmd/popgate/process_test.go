@@ -272,11 +272,12 @@ func TestServeGrace(t *testing.T) {
 	p.exit(t, exitOK)
 }
 
-// SIGHUP is answered by a log line, and the gateway goes on.
+// SIGHUP is answered by a log line that says what it does not do, and the
+// gateway goes on.
 func TestServeHangup(t *testing.T) {
 	p, addr := gateway(t, "127.0.0.1:1", "[log]\nlevel = \"info\"\n")
 	p.signal(t, syscall.SIGHUP)
-	p.stderr.expect(t, `level=WARN msg="reload is not supported`)
+	p.stderr.expect(t, `level=INFO msg="reading certificates again; other changes of the configuration need a restart"`)
 	dial(t, addr).ok(t, "QUIT")
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, exitOK)

@@ -27,7 +27,8 @@ func serveCommand() *cobra.Command {
 		Use:   "serve --config FILE",
 		Short: "Run the gateway until SIGTERM",
 		Long: "Run the gateway. SIGTERM and SIGINT end it: waiting sessions at once, commands in\n" +
-			"progress within session.shutdown_grace; a second one stops it at once.",
+			"progress within session.shutdown_grace; a second one stops it at once. SIGHUP reads\n" +
+			"the certificates again, which also happens when their files change.",
 		Example: "  popgate serve --config /etc/popgate/config.toml",
 		Args:    noArgs,
 	}
@@ -57,6 +58,9 @@ func serve(c *config, stderr io.Writer) error {
 	}
 	opts := c.proxyOptions()
 	opts.Backend, opts.Logger = backend, log
+	if opts.Throttler, err = c.throttler(); err != nil {
+		return &failure{code: exitUsage, err: err}
+	}
 	srv, err := proxy.NewServer(opts)
 	if err != nil {
 		return &failure{code: exitUsage, err: err}
@@ -68,7 +72,9 @@ func serve(c *config, stderr io.Writer) error {
 	log.Info("popgate starts", "version", version(), "upstream", c.upstream.Name)
 	warn(log, c)
 	defer learn(backend, c.upstream.Auth, log)()
-	return runServer(srv, bound, c.session.ShutdownGrace, signals, log)
+	reloader := newReloader(c.listeners, log)
+	defer reloader.start()()
+	return runServer(srv, bound, c.session.ShutdownGrace, signals, log, reloader.reload)
 }
 
 // learn has the backend keep known, in the background, which of the mechanisms
@@ -125,11 +131,14 @@ type boundListener struct {
 	options proxy.ListenerOptions
 }
 
+// listenConfig leaves keep-alive to the server, which sets its own.
+var listenConfig = net.ListenConfig{KeepAlive: -1}
+
 // bind takes the address of every listener, or none of them.
 func bind(listeners []listener) ([]boundListener, error) {
 	var bound []boundListener
 	for _, l := range listeners {
-		nl, err := net.Listen("tcp", l.Address)
+		nl, err := listenConfig.Listen(context.Background(), "tcp", l.Address)
 		if err != nil {
 			for _, b := range bound {
 				b.Close()
@@ -158,18 +167,18 @@ func addressInUse(err error) bool {
 	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, wsaEADDRINUSE)
 }
 
-// connections is the number of client connections that one machine is expected
-// to carry.
-const connections = 10000
-
-// warn logs what an operator should know about a configuration that is valid.
-// The server itself warns of each listener with InsecureLoginFrom (P-USER-3).
+// warn logs what an operator should know about a configuration that is valid
+// and about the process.
 func warn(log *slog.Logger, c *config) {
-	if c.upstream.TLS == "none" && c.upstream.Insecure {
-		log.Warn("passwords go to the upstream without TLS", "upstream", c.upstream.Name)
+	for _, w := range c.warnings(time.Now()) {
+		log.LogAttrs(context.Background(), slog.LevelWarn, w.text, w.attrs...)
+	}
+	connections := c.limits.Connections
+	if connections == 0 {
+		connections = defaultLimits().Connections
 	}
 	// Two descriptors a session, and some for all else.
-	const want = 2*connections + 100
+	want := uint64(2*connections + 100)
 	if limit, ok := openFilesLimit(); ok && limit < want {
 		log.Warn("the limit on open files is low", "limit", limit, "sensible", want)
 	}
@@ -178,8 +187,10 @@ func warn(log *slog.Logger, c *config) {
 }
 
 // runServer accepts on all listeners and returns once the server has ended:
-// with nil after a signal, also when the grace time cut sessions.
-func runServer(srv *proxy.Server, bound []boundListener, grace time.Duration, signals <-chan os.Signal, log *slog.Logger) error {
+// with nil after a signal, also when the grace time cut sessions. SIGHUP has it
+// call reload.
+func runServer(srv *proxy.Server, bound []boundListener, grace time.Duration, signals <-chan os.Signal,
+	log *slog.Logger, reload func()) error {
 	served := make(chan error, len(bound))
 	for _, b := range bound {
 		log.Info("listening", "address", b.Addr().String(), "tls", string(b.options.Mode))
@@ -192,7 +203,8 @@ func runServer(srv *proxy.Server, bound []boundListener, grace time.Duration, si
 			return &failure{code: exitFailure, err: err}
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				log.Warn("reload is not supported, restart popgate instead", "signal", sig.String())
+				log.Info("reading certificates again; other changes of the configuration need a restart", "signal", sig.String())
+				reload()
 				continue
 			}
 			log.Info("shutting down", "signal", sig.String(), "grace", grace)

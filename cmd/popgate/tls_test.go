@@ -56,6 +56,18 @@ func writePair(t *testing.T, dir string) tls.Certificate {
 	return pair
 }
 
+// listenerWith returns a listener with certificates.
+func listenerWith(minimum string, legacy bool, certs ...tls.Certificate) *listener {
+	l := &listener{MinTLS: minimum, LegacyCiphers: legacy, certificates: new(certificates)}
+	l.certificates.lenient = l.lowered()
+	for _, cert := range certs {
+		p := new(keyPair)
+		p.current.Store(&cert)
+		l.certificates.pairs = append(l.certificates.pairs, p)
+	}
+	return l
+}
+
 // O-TLS-2, O-TLS-3: what a listener agrees to.
 func TestListenerTLS(t *testing.T) {
 	cert := writePair(t, t.TempDir())
@@ -93,7 +105,7 @@ func TestListenerTLS(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				_ = tls.Server(server, listenerTLS(cert, test.minimum)).Handshake()
+				_ = tls.Server(server, listenerTLS(listenerWith(test.minimum, false, cert))).Handshake()
 			}()
 			test.client.RootCAs, test.client.ServerName = roots, "localhost"
 			conn := tls.Client(client, test.client)
@@ -147,7 +159,7 @@ ca_file = "cert.pem"
 		t.Fatal(err)
 	}
 	for i, want := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
-		if cfg := c.listeners[i].options.TLS; cfg == nil || cfg.MinVersion != want || len(cfg.Certificates) != 1 {
+		if cfg := c.listeners[i].options.TLS; cfg == nil || cfg.MinVersion != want || len(c.listeners[i].certificates.pairs) != 1 {
 			t.Errorf("listener %d: TLS %+v, want one certificate and minimum %x", i, cfg, want)
 		}
 	}

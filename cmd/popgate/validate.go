@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +26,10 @@ func (l *loader) validate(c *config) {
 		path := elementPath("listener", i)
 		l.listenerAddress(path, c.listeners[i].Address, bound)
 		l.listener(path, &c.listeners[i])
+	}
+	if t := c.throttle; t.MaxDelay < t.Delay && !l.wrong("throttle.delay") && !l.wrong("throttle.max_delay") {
+		l.fail("throttle.max_delay", fmt.Sprintf("%s is below delay", short(t.MaxDelay)),
+			fmt.Sprintf("write %s or more", short(t.Delay)))
 	}
 	if path := elementPath("upstream", 0); l.given(path) {
 		l.upstream(path, &c.upstream)
@@ -99,25 +103,28 @@ func (l *loader) listener(path string, one *listener) {
 	one.options = proxy.ListenerOptions{
 		Mode:              proxy.TLSMode(one.TLS),
 		InsecureLoginFrom: one.InsecureLoginFrom,
+		ProxyProtocolFrom: one.ProxyProtocolFrom,
 	}
 	if l.wrong(path + ".tls") {
 		return
 	}
 	nets := path + ".insecure_login_from"
 	if one.TLS == "none" {
-		if len(one.InsecureLoginFrom) == 0 && !l.wrong(nets) {
+		proxies := path + ".proxy_protocol_from" // their clients may have TLS (O-PP-6)
+		if len(one.InsecureLoginFrom)+len(one.ProxyProtocolFrom) == 0 && !l.wrong(nets) && !l.wrong(proxies) {
 			l.fail(path+".tls", `"none" without insecure_login_from lets nobody log in`,
 				`name the networks that may, such as insecure_login_from = ["127.0.0.0/8"], or use TLS`)
 		}
-		l.noEffect(path, one.TLS, "cert_file", "key_file")
+		l.noEffect(path, one.TLS, "cert_file", "key_file", "certificate")
+		if one.LegacyCiphers {
+			l.noEffect(path, one.TLS, "legacy_ciphers")
+		}
 		return
 	}
 	if one.TLS == "implicit" && len(one.InsecureLoginFrom) > 0 {
 		l.fail(nets, `has no effect with tls = "implicit"`, "remove it, as every login has TLS there")
 	}
-	if !l.wrong(path+".cert_file") && !l.wrong(path+".key_file") {
-		l.certificate(path, one)
-	}
+	l.certificates(path, one)
 }
 
 // noEffect refuses keys that the TLS mode makes pointless: whoever wrote them
@@ -130,39 +137,72 @@ func (l *loader) noEffect(path, mode string, keys ...string) {
 	}
 }
 
-// certificate reads the certificate of a listener with TLS.
-func (l *loader) certificate(path string, one *listener) {
-	switch {
-	case one.CertFile == "" && one.KeyFile == "":
+// certificates reads the certificates of a listener with TLS: that of cert_file
+// and key_file first, then those of its certificate tables.
+func (l *loader) certificates(path string, one *listener) {
+	all := one.Certificates
+	paths := make([]string, len(all))
+	for i := range all {
+		paths[i] = elementPath(path+".certificate", i)
+	}
+	if one.CertFile != "" || one.KeyFile != "" || l.wrong(path+".cert_file") || l.wrong(path+".key_file") {
+		all = slices.Insert(slices.Clone(all), 0, certificate{one.CertFile, one.KeyFile})
+		paths = slices.Insert(paths, 0, path)
+	}
+	if len(all) == 0 && !l.wrong(path+".certificate") {
 		l.fail(path+".tls", fmt.Sprintf("%q needs a certificate", one.TLS),
 			`set cert_file and key_file, or tls = "none" with insecure_login_from`)
-		return
-	case one.CertFile == "":
+	}
+	one.certificates = &certificates{lenient: one.lowered()}
+	for i, c := range all {
+		if p := l.keyPair(paths[i], c); p != nil {
+			one.certificates.pairs = append(one.certificates.pairs, p)
+		}
+	}
+	one.options.TLS = listenerTLS(one)
+}
+
+// keyPair reads the certificate and key that the table at path names.
+func (l *loader) keyPair(path string, c certificate) *keyPair {
+	if l.wrong(path+".cert_file") || l.wrong(path+".key_file") {
+		return nil
+	}
+	switch {
+	case c.CertFile == "" && c.KeyFile == "":
+		l.fail(path, "has no certificate", "set cert_file and key_file")
+		return nil
+	case c.CertFile == "":
 		l.fail(path+".key_file", "has no certificate", "set cert_file too")
-		return
-	case one.KeyFile == "":
+		return nil
+	case c.KeyFile == "":
 		l.fail(path+".cert_file", "has no key", "set key_file too")
-		return
+		return nil
 	}
-	certPEM, ok := l.read(path+".cert_file", one.CertFile)
-	keyPEM, okKey := l.read(path+".key_file", one.KeyFile)
+	_, ok := l.read(path+".cert_file", c.CertFile)
+	_, okKey := l.read(path+".key_file", c.KeyFile)
 	if !ok || !okKey {
-		return
+		return nil
 	}
-	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	p, err := readKeyPair(l.absolute(c.CertFile), l.absolute(c.KeyFile))
 	if err != nil {
 		l.fail(path+".cert_file", fmt.Sprintf("no usable pair with key_file: %v", strings.TrimPrefix(err.Error(), "tls: ")),
 			"name PEM files: the certificate first, then its intermediates; the key by itself, not encrypted")
-		return
+		return nil
 	}
-	one.options.TLS = listenerTLS(cert, one.MinTLS)
+	return p
+}
+
+// absolute returns the file that name stands for.
+func (l *loader) absolute(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(l.dir, name)
 }
 
 // read reads a file that the key at path names.
 func (l *loader) read(path, name string) ([]byte, bool) {
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(l.dir, name)
-	}
+	name = l.absolute(name)
 	b, err := os.ReadFile(name)
 	if err == nil {
 		return b, true

@@ -39,6 +39,7 @@ type Conn struct {
 	scratch []byte // the word at hand
 
 	begin         chan struct{} // wakes the goroutine in Read
+	detach        chan struct{} // closed when go-imap is to leave
 	control       bool          // a command of go-imap's is in flight
 	continuations int           // continuation requests that may still come
 	out           []byte        // rewritten responses for go-imap
@@ -258,11 +259,17 @@ func (c *Conn) Begin(behind ...string) {
 	c.begin <- struct{}{}
 }
 
-// Offer puts a greeting before go-imap that tells the capabilities known, so
-// that client.New asks nothing.
-func (c *Conn) Offer() {
-	c.out = append(c.out, "* OK [CAPABILITY "+strings.Join(c.caps, " ")+"] ready\r\n"...)
+// Attach prepares for a client of go-imap's: client.New finds a greeting that
+// tells the capabilities known, and asks nothing.
+func (c *Conn) Attach() {
+	c.detach = make(chan struct{})
+	c.out = append(c.out[:0], "* OK [CAPABILITY "+strings.Join(c.caps, " ")+"] ready\r\n"...)
 }
+
+// Detach ends the client that is attached, whose command has its answer: its
+// goroutine sees the end of the stream. The connection stands, for commands of
+// ours and for another client.
+func (c *Conn) Detach() { close(c.detach) }
 
 // Read gives go-imap the responses to its command.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -271,6 +278,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 			select {
 			case <-c.begin:
 				c.control = true
+			case <-c.detach:
+				return 0, io.EOF
 			case <-c.done:
 				return 0, io.EOF
 			}

@@ -2,11 +2,13 @@
 // go-imap's client.
 //
 // go-imap buffers each literal whole, parses a listing at many times the cost
-// of reading it, and one malformed line panics in its own goroutine and takes
-// the process down. So it runs the dialogue only (SELECT, STORE, EXPUNGE, NOOP,
-// LOGOUT), and what it reads is not the server's octets but the few responses
-// it needs, written anew by this package from what it has parsed itself.
-// Credentials, message data, listings and search results never reach it.
+// of reading it, waits for ever where a login goes wrong in certain ways, and
+// one malformed line panics in its own goroutine and takes the process down. So
+// it has the commands on the selected mailbox (SELECT, STORE, EXPUNGE, NOOP),
+// and what it reads is not the server's octets but the few responses it needs,
+// written anew by this package from what it has parsed itself. Message data,
+// listings and search results never reach it, nor do greeting and login. While
+// a session waits there is no client of go-imap's at all (Attach, Detach).
 //
 // # Who reads the socket
 //

@@ -244,7 +244,7 @@ func noop(t testing.TB, reply string) error {
 	}()
 	c := New(near, time.Minute)
 	c.caps = []string{"IMAP4REV1"}
-	c.Offer()
+	c.Attach()
 	cl, err := client.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -324,7 +324,7 @@ func TestFlight(t *testing.T) {
 	}()
 	c := New(near, time.Minute)
 	c.caps = []string{"IMAP4REV1"}
-	c.Offer()
+	c.Attach()
 	cl, err := client.New(c)
 	if err != nil {
 		t.Fatal(err)

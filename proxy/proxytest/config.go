@@ -173,12 +173,32 @@ func (sc *scenario) config(key, value string) (err error) {
 		sc.backend.AddAccount(name, password, false)
 	case "hidden":
 		o.HiddenCapabilities = strings.Fields(value)
+	case "throttle": // delay, maximum and window
+		o.Throttler, err = throttle(strings.Fields(value))
+	case "proxy_protocol_from": // networks; the proxy is 198.51.100.7
+		for word := range strings.FieldsSeq(value) {
+			l.ProxyProtocolFrom = append(l.ProxyProtocolFrom, netip.MustParsePrefix(word))
+		}
 	case "read_only":
 		sc.readOnly = value == "true"
 	default:
 		err = errors.New("unknown key")
 	}
 	return err
+}
+
+func throttle(words []string) (proxy.Throttler, error) {
+	var d [3]time.Duration
+	if len(words) != len(d) {
+		return nil, errors.New("want delay, maximum and window")
+	}
+	for i, word := range words {
+		var err error
+		if d[i], err = time.ParseDuration(word); err != nil {
+			return nil, err
+		}
+	}
+	return proxy.NewThrottle(proxy.ThrottleOptions{Delay: d[0], MaxDelay: d[1], Window: d[2]})
 }
 
 // namedErrors are what the faults section may have a call return.

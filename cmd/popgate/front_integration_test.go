@@ -1,0 +1,332 @@
+//go:build integration && unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/csv"
+	"fmt"
+	"net"
+	"net/textproto"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// installHint names the package of a program that is missing.
+const installHint = "%v; make deps installs what is missing"
+
+// look finds a program, also where users other than root do not look.
+func look(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name)
+	}
+	if err != nil {
+		t.Fatalf(installHint, err)
+	}
+	return path
+}
+
+// tool runs a program to its end and returns what it has written.
+func tool(t *testing.T, limit time.Duration, stdin, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, look(t, name), args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+	return string(out)
+}
+
+// front starts a gateway whose listeners have the given keys, each with a
+// certificate with an RSA key where it has TLS, before alice's two messages.
+func front(t *testing.T, more string, listeners ...string) (p *process, addrs []string, dir string) {
+	t.Helper()
+	_, upstream := upstreamWithMail(t)
+	dir = t.TempDir()
+	certPEM, keyPEM := rsaCertificate(t, inAYear(), "localhost")
+	put(t, filepath.Join(dir, "cert.pem"), certPEM)
+	put(t, filepath.Join(dir, "key.pem"), keyPEM)
+	var text strings.Builder
+	for _, keys := range listeners {
+		text.WriteString("[[listener]]\naddress = \"127.0.0.1:0\"\n" + keys + "\n")
+		if !strings.Contains(keys, `tls = "none"`) {
+			text.WriteString("cert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n")
+		}
+	}
+	fmt.Fprintf(&text, "[[upstream]]\naddress = %q\ntls = \"none\"\n%s", upstream, more)
+	file := filepath.Join(dir, "config.toml")
+	put(t, file, []byte(text.String()))
+	p = start(t, "serve", "--config", file)
+	for range listeners {
+		addrs = append(addrs, p.stderr.expect(t, `msg"?[=:]"?listening.*(127\.0\.0\.1:\d+)`)[1])
+	}
+	return p, addrs, dir
+}
+
+func (p *process) end(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}
+
+// O-TLS-2: an old client, TLS 1.0 with CBC and without ephemeral keys, or with
+// 3DES, logs in where that is allowed, and not elsewhere.
+func TestVintageOpenSSL(t *testing.T) {
+	t.Parallel()
+	const lowered = "min_tls = \"1.0\"\nlegacy_ciphers = true\n"
+	p, addrs, _ := front(t, "", lowered+`tls = "implicit"`, lowered+`tls = "starttls"`, `tls = "implicit"`)
+	script := "USER alice\nPASS secret word\nSTAT\nQUIT\n"
+	for _, cipher := range []string{"AES128-SHA", "AES256-SHA", "ECDHE-RSA-AES128-SHA"} {
+		for i, addr := range addrs[:2] {
+			args := []string{"s_client", "-quiet", "-crlf", "-connect", addr, "-tls1", "-cipher", cipher + ":@SECLEVEL=0"}
+			if i == 1 {
+				args = append(args, "-starttls", "pop3")
+			}
+			if out := tool(t, patience, script, "openssl", args...); !strings.Contains(out, "+OK maildrop has 2 messages") {
+				t.Errorf("%s: %s", cipher, out)
+			}
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), look(t, "openssl"), "s_client", "-connect", addrs[2],
+		"-tls1", "-cipher", "ALL:@SECLEVEL=0").CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("alert protocol version")) {
+		t.Errorf("the default listener: %v\n%s", err, out)
+	}
+	p.end(t)
+	if n := strings.Count(p.stderr.text(), `tls="TLS 1.0" suite=TLS_`); n != 6 {
+		t.Errorf("%d records of TLS 1.0, want 6:\n%s", n, p.stderr.text())
+	}
+}
+
+// O-TLS-2: a client that asks for renegotiation is cut off.
+func TestRenegotiation(t *testing.T) {
+	t.Parallel()
+	p, addrs, _ := front(t, "", `tls = "implicit"`)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, look(t, "openssl"), "s_client", "-tls1_2", "-connect", addrs[0])
+	stdin, err := cmd.StdinPipe() // stays open, so that only the gateway ends the connection
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdin.Write([]byte("R\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(out.String(), "alert unexpected message") {
+		t.Errorf("%v\n%s", err, &out)
+	}
+	p.end(t)
+}
+
+// O-TLS-2: testssl.sh finds nothing worse than low at a default listener.
+func TestTestSSL(t *testing.T) {
+	t.Parallel()
+	p, addrs, dir := front(t, "", `tls = "implicit"`)
+	_, port, err := net.SplitHostPort(addrs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 5 * time.Minute // a minute, on a machine with nothing else to do
+	out := tool(t, limit, "", "testssl", "--quiet", "--color", "0", "--warnings", "batch", "--nodns", "none",
+		"--ip", "127.0.0.1", "--add-ca", filepath.Join(dir, "cert.pem"), "--csvfile", filepath.Join(dir, "out.csv"), "--fast",
+		"-p", "-s", "-f", "-S", "-H", "-I", "-R", "-C", "-O", "-W", "-L", "localhost:"+port)
+	f, err := os.Open(filepath.Join(dir, "out.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok := 0
+	for _, row := range rows[1:] {
+		switch id, severity, finding := row[0], row[3], row[4]; severity {
+		case "OK":
+			ok++
+		case "MEDIUM", "HIGH", "CRITICAL", "FATAL":
+			t.Errorf("%s: %s: %s", severity, id, finding)
+		}
+	}
+	if ok < 20 {
+		t.Errorf("only %d good findings in\n%s", ok, out)
+	}
+	p.end(t)
+}
+
+// O-PP-3, O-PP-4, O-PP-5, O-PP-6: clients reach the gateway by HAProxy, which passes their TLS on
+// or ends it; the log has their address and not HAProxy's.
+func TestHAProxy(t *testing.T) {
+	t.Parallel()
+	const from = "proxy_protocol_from = [\"127.0.0.0/8\"]\n"
+	p, addrs, dir := front(t, "", from+`tls = "implicit"`, from+`tls = "starttls"`, from+`tls = "none"`)
+	cert, err := os.ReadFile(filepath.Join(dir, "cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(dir, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "both.pem"), append(cert, key...))
+	paths := []struct{ bind, server string }{
+		{"", addrs[0] + " send-proxy"},
+		{"", addrs[0] + " send-proxy-v2"},
+		{"", addrs[1] + " send-proxy-v2"},
+		{" ssl crt " + filepath.Join(dir, "both.pem"), addrs[2] + " send-proxy-v2-ssl proxy-v2-options ssl-cipher,authority"},
+		{"", addrs[2] + " send-proxy-v2-ssl"},
+	}
+	config := "global\n  log stderr format raw local0\ndefaults\n  mode tcp\n  timeout connect 10s\n  timeout client 30s\n  timeout server 30s\n"
+	var files []*os.File
+	var fronts []string
+	for i, path := range paths {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fronts, files = append(fronts, l.Addr().String()), append(files, f)
+		_ = l.Close() // f goes on
+		config += fmt.Sprintf("listen l%d\n  bind fd@%d%s\n  server s %s\n", i, 3+i, path.bind, path.server)
+	}
+	put(t, filepath.Join(dir, "haproxy.cfg"), []byte(config))
+	cmd := exec.CommandContext(t.Context(), look(t, "haproxy"), "-db", "-f", filepath.Join(dir, "haproxy.cfg"))
+	var output bytes.Buffer
+	cmd.ExtraFiles, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = files, &output, &output, time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		_ = f.Close()
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it has been killed
+		if t.Failed() {
+			t.Logf("haproxy:\n%s\n%s", config, &output)
+		}
+	}()
+
+	// Each client has an address of its own.
+	connect := func(i int, secure bool) net.Conn {
+		t.Helper()
+		d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i+1))}, Timeout: patience}
+		conn, err := d.DialContext(t.Context(), "tcp", fronts[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if secure {
+			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}) // of front
+		}
+		return conn
+	}
+	session := func(c *client) {
+		t.Helper()
+		c.ok(t, "USER alice")
+		if got := c.ok(t, "PASS secret word"); !strings.HasPrefix(got, "+OK maildrop has 2") {
+			t.Errorf("reply %q", got)
+		}
+		c.ok(t, "QUIT")
+		c.closed(t)
+	}
+	session(greet(t, connect(0, true)))
+	session(greet(t, connect(1, true)))
+
+	raw := connect(2, false)
+	c := greet(t, raw)
+	c.ok(t, "STLS")
+	session(&client{textproto.NewConn(tls.Client(raw, &tls.Config{InsecureSkipVerify: true}))})
+
+	ended := greet(t, connect(3, true))
+	ended.ok(t, "CAPA")
+	capa, err := ended.ReadDotLines()
+	if err != nil || !slices.Contains(capa, "USER") || slices.Contains(capa, "STLS") {
+		t.Errorf("CAPA behind a proxy that ends TLS: %q, %v", capa, err)
+	}
+	session(ended)
+
+	plain := greet(t, connect(4, false)) // no TLS anywhere
+	plain.send(t, "USER alice")
+	plain.status(t, "-ERR login needs TLS")
+	plain.ok(t, "QUIT")
+
+	p.end(t)
+	for i := range paths {
+		want := fmt.Sprintf(`msg=session session=\w+ client=127\.0\.1\.%d:\d+ `, i+1)
+		if i == 3 {
+			want += `.* proxy_tls=TLSv1\.3 proxy_suite=TLS_\w+ proxy_sni=localhost `
+		}
+		if !regexp.MustCompile(want).MatchString(p.stderr.text()) {
+			t.Errorf("no %s in\n%s", want, p.stderr.text())
+		}
+	}
+}
+
+// The filter in deploy reads what the gateway writes, in both formats, takes
+// the client's address, and nothing that a client has written for one.
+func TestFail2ban(t *testing.T) {
+	t.Parallel()
+	filter, err := filepath.Abs("../../deploy/fail2ban/filter.d/popgate.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"text", "json"} {
+		p, addrs, dir := front(t, "[throttle]\ndelay = \"0s\"\n[log]\nformat = \""+format+"\"\nlevel = \"debug\"\n",
+			"tls = \"none\"\ninsecure_login_from = [\"0.0.0.0/0\", \"::/0\"]\nproxy_protocol_from = [\"127.0.0.0/8\"]")
+		for _, login := range []struct{ client, user, password string }{
+			{"TCP4 198.51.100.7 192.0.2.1", "alice", "wrong"},
+			{"TCP6 2001:db8::7 2001:db8::1", "alice", "wrong"},
+			{"TCP4 198.51.100.8 192.0.2.1", "alice", "secret word"},
+			{"TCP4 198.51.100.9 192.0.2.1", `a" level=INFO msg="login failed" session=0123456789abcdef client=203.0.113.1:1 user=`, "wrong"},
+			{"TCP4 198.51.100.9 192.0.2.1", `","level":"INFO","msg":"login failed","session":"0123456789abcdef","client":"203.0.113.1:1","user":"`, "wrong"},
+		} {
+			conn, err := net.DialTimeout("tcp", addrs[0], patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Fprintf(conn, "PROXY %s 40000 110\r\n", login.client); err != nil {
+				t.Fatal(err)
+			}
+			c := greet(t, conn)
+			c.ok(t, "USER "+login.user)
+			c.send(t, "PASS "+login.password)
+			if _, err := c.ReadLine(); err != nil {
+				t.Fatal(err)
+			}
+			c.ok(t, "QUIT")
+		}
+		p.end(t)
+		log := filepath.Join(dir, "log")
+		put(t, log, []byte(p.stderr.text()+"\n"))
+		got := strings.Fields(tool(t, patience, "", "fail2ban-regex", "-o", "ip", log, filter))
+		want := []string{"198.51.100.7", "2001:db8::7", "198.51.100.9", "198.51.100.9"}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v, of\n%s", format, got, want, p.stderr.text())
+		}
+	}
+}

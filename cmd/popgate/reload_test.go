@@ -1,0 +1,232 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var regexpReloaded = regexp.MustCompile(`msg="certificate reloaded"`)
+
+// directories follows each link on the way, once.
+func TestDirectories(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(root, name) }
+	for _, dir := range []string{"etc", "live", "archive", "secret/..2026"} {
+		if err := os.MkdirAll(at(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, at("archive/cert1.pem"), nil)
+	put(t, at("secret/..2026/tls.crt"), nil)
+	for link, target := range map[string]string{
+		"live/cert.pem":  "../archive/cert1.pem",
+		"etc/cert.pem":   at("live/cert.pem"),
+		"secret/..data":  "..2026",
+		"secret/tls.crt": "..data/tls.crt",
+		"certs":          "secret",
+		"loop":           "loop",
+	} {
+		if err := os.Symlink(target, at(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, want := range map[string][]string{
+		"archive/cert1.pem": {"archive"},
+		"archive/none.pem":  {"archive"},
+		"etc/cert.pem":      {"etc", "live", "archive"},
+		"secret/tls.crt":    {"secret", "secret", "secret/..2026"},
+		"certs/tls.crt":     {"", "secret", "secret", "secret/..2026"},
+	} {
+		for i := range want {
+			want[i] = at(want[i])
+		}
+		if diff := cmp.Diff(want, directories(at(file))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", file, diff)
+		}
+	}
+	if got := directories(at("loop")); len(got) > 41 || !slices.Contains(got, root) {
+		t.Errorf("a loop: %v", got)
+	}
+}
+
+// withCertificate starts a gateway with implicit TLS, its files in dir.
+func withCertificate(t *testing.T, dir string) (p *process, addr string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.toml")
+	put(t, file, []byte(`[[listener]]
+address = "127.0.0.1:0"
+tls = "implicit"
+cert_file = "`+filepath.Join(dir, "tls.crt")+`"
+key_file = "`+filepath.Join(dir, "tls.key")+`"
+[[upstream]]
+address = "127.0.0.1:1"
+tls = "none"
+`))
+	p = start(t, "serve", "--config", file)
+	return p, p.stderr.expect(t, `msg=listening address=(\S+)`)[1]
+}
+
+// putPair puts a new certificate for name into dir.
+func putPair(t *testing.T, dir, name string) {
+	t.Helper()
+	certPEM, keyPEM := rsaCertificate(t, inAYear(), name)
+	put(t, filepath.Join(dir, "tls.crt"), certPEM)
+	put(t, filepath.Join(dir, "tls.key"), keyPEM)
+}
+
+// served returns the name in the certificate that a gateway serves.
+func served(t *testing.T, addr string) string {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}) // any name is looked at
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := conn.ConnectionState().PeerCertificates[0].Subject.CommonName
+	greet(t, conn).ok(t, "QUIT")
+	return name
+}
+
+// O-TLS-5: new files are served without restart, a bad pair is not and says so
+// once, and a session that is open goes on.
+func TestReloadFiles(t *testing.T) {
+	dir := t.TempDir()
+	putPair(t, dir, "one.example")
+	p, addr := withCertificate(t, dir)
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}) // any name is looked at
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := greet(t, conn)
+
+	putPair(t, dir, "two.example")
+	p.stderr.expect(t, `level=INFO msg="certificate reloaded" cert_file=\S+tls.crt`)
+	if got := served(t, addr); got != "two.example" {
+		t.Errorf("%s is served", got)
+	}
+	put(t, filepath.Join(dir, "tls.key"), []byte("junk"))
+	p.stderr.expect(t, `level=ERROR msg="certificate not reloaded, the old pair stays in use"`)
+	if got := served(t, addr); got != "two.example" {
+		t.Errorf("%s is served", got)
+	}
+	putPair(t, dir, "three.example")
+	p.stderr.expect(t, `msg="certificate reloaded"`)
+	if got := served(t, addr); got != "three.example" {
+		t.Errorf("%s is served", got)
+	}
+	open.ok(t, "QUIT")
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}
+
+// O-TLS-5: files that are replaced by a link to another directory, as
+// Kubernetes does, twice, so that the second is seen from the new one.
+func TestReloadLinks(t *testing.T) {
+	dir := t.TempDir()
+	swap := func(name string) {
+		t.Helper()
+		version := filepath.Join(dir, ".."+name)
+		if err := os.Mkdir(version, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		putPair(t, version, name)
+		if err := os.Symlink(".."+name, filepath.Join(dir, "..tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swap("one.example")
+	for _, file := range []string{"tls.crt", "tls.key"} {
+		if err := os.Symlink(filepath.Join("..data", file), filepath.Join(dir, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, addr := withCertificate(t, dir)
+	for _, name := range []string{"two.example", "three.example"} {
+		swap(name)
+		p.stderr.expect(t, `msg="certificate reloaded"`)
+		if got := served(t, addr); got != name {
+			t.Errorf("%s is served, want %s", got, name)
+		}
+	}
+	put(t, filepath.Join(dir, "..three.example", "tls.key"), []byte("junk"))
+	p.stderr.expect(t, `level=ERROR msg="certificate not reloaded`)
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}
+
+// O-TLS-5: SIGHUP reads the files too; what is as it was says nothing.
+func TestReloadSignal(t *testing.T) {
+	dir := t.TempDir()
+	putPair(t, dir, "one.example")
+	p, addr := withCertificate(t, dir)
+	putPair(t, dir, "two.example")
+	p.signal(t, syscall.SIGHUP)
+	p.stderr.expect(t, `msg="reading certificates again`)
+	p.stderr.expect(t, `msg="certificate reloaded"`)
+	if got := served(t, addr); got != "two.example" {
+		t.Errorf("%s is served", got)
+	}
+	p.signal(t, syscall.SIGHUP)
+	p.stderr.expect(t, `msg="reading certificates again`)
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+	if n := len(regexpReloaded.FindAllString(p.stderr.text(), -1)); n != 1 {
+		t.Errorf("reloaded %d times:\n%s", n, p.stderr.text())
+	}
+}
+
+// O-TLS-2: what check warns of, the log does too.
+func TestServeVintageWarnings(t *testing.T) {
+	p := start(t, "serve", "--config", vintageConfig(t, "127.0.0.1:1"))
+	p.stderr.expect(t, `level=WARN msg="listener accepts outdated TLS, for vintage clients only" listener=127.0.0.1:0 min_tls=1.0 legacy_ciphers=true`)
+	p.stderr.expect(t, `level=WARN msg="certificate has expired"`)
+	p.stderr.expect(t, `msg=listening`)
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}
+
+// O-TLS-5: other files that change all the time do not put the reading off for
+// ever.
+func TestReloadBusy(t *testing.T) {
+	dir := t.TempDir()
+	putPair(t, dir, "one.example")
+	p, addr := withCertificate(t, dir)
+	putPair(t, dir, "two.example")
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		pace := time.NewTicker(50 * time.Millisecond)
+		defer pace.Stop()
+		for ctx.Err() == nil {
+			if err := os.WriteFile(filepath.Join(dir, "log"), nil, 0o600); err != nil {
+				t.Error(err)
+			}
+			<-pace.C
+		}
+	})
+	p.stderr.expect(t, `msg="certificate reloaded"`)
+	cancel()
+	wg.Wait()
+	if got := served(t, addr); got != "two.example" {
+		t.Errorf("%s is served", got)
+	}
+	p.signal(t, syscall.SIGTERM)
+	p.exit(t, exitOK)
+}

@@ -1,0 +1,155 @@
+package proxy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestDoor shows O-LIM-1: who stays out and who has to go. Sessions are called
+// by the order in which they come.
+func TestDoor(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		limits Limits
+		visits []string // address, "in N" or "out N"
+		want   []string // of the visits by address: "", the limit, or the victim
+	}{
+		{"none", Limits{}, []string{"192.0.2.1", "192.0.2.1", "192.0.2.1"}, []string{"", "", ""}},
+		{"in all", Limits{Connections: 2}, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "out 0", "192.0.2.3"},
+			[]string{"", "", "connections", ""}},
+		{"by address", Limits{PerAddress: 1}, []string{"192.0.2.1", "192.0.2.1", "192.0.2.2", "out 0", "192.0.2.1"},
+			[]string{"", "connections_per_address", "", ""}},
+		{"the oldest of the largest", Limits{Unauthenticated: 3}, []string{"192.0.2.1", "192.0.2.2", "192.0.2.2", "192.0.2.3"},
+			[]string{"", "", "", "1"}},
+		{"equally large", Limits{Unauthenticated: 3}, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.4"},
+			[]string{"", "", "", "0", "1"}},
+		{"logged in", Limits{Unauthenticated: 2}, []string{"192.0.2.1", "in 0", "192.0.2.1", "192.0.2.1", "192.0.2.1"},
+			[]string{"", "", "", "1"}},
+		{"IPv6 by /64", Limits{Unauthenticated: 3}, []string{"192.0.2.1", "2001:db8::1", "2001:db8::2", "2001:db8:1::1"},
+			[]string{"", "", "", "1"}},
+		{"IPv6 by address", Limits{PerAddress: 1}, []string{"2001:db8::1", "2001:db8::2"}, []string{"", ""}},
+		{"left", Limits{Unauthenticated: 2}, []string{"192.0.2.1", "192.0.2.1", "out 0", "192.0.2.2"},
+			[]string{"", "", ""}},
+	} {
+		d := newDoor(c.limits)
+		var sessions []*session
+		var got []string
+		for _, v := range c.visits {
+			var n int
+			if _, err := fmt.Sscanf(v, "in %d", &n); err == nil {
+				d.loggedIn(sessions[n])
+			} else if _, err := fmt.Sscanf(v, "out %d", &n); err == nil {
+				d.leave(sessions[n])
+			} else {
+				s := new(session)
+				victim, outcome := d.enter(s, netip.MustParseAddr(v), true)
+				if victim != nil {
+					outcome = fmt.Sprint(slices.Index(sessions, victim))
+				}
+				sessions = append(sessions, s)
+				got = append(got, outcome)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestDoorBooks holds the door's books against a plain count, whatever comes
+// and goes.
+func TestDoorBooks(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	d := newDoor(Limits{Connections: 60, PerAddress: 9, Unauthenticated: 30})
+	waiting := map[*session]netip.Addr{}
+	var all []*session
+	address := func() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(rnd.IntN(12))}) }
+	for range 4000 {
+		switch k := rnd.IntN(10); {
+		case k < 6 || len(all) == 0:
+			s, addr := new(session), address()
+			most := largest(waiting)
+			victim, limit := d.enter(s, addr, true)
+			if victim != nil {
+				if count(waiting, waiting[victim]) != most {
+					t.Fatal("the victim is not of the largest group")
+				}
+				if d.loggedIn(victim) {
+					t.Fatal("a victim has logged in")
+				}
+				delete(waiting, victim)
+			}
+			if limit == "" {
+				all, waiting[s] = append(all, s), addr
+			}
+		default:
+			i := rnd.IntN(len(all))
+			s := all[i]
+			switch k {
+			case 6:
+				if d.loggedIn(s) {
+					delete(waiting, s)
+				}
+			case 7:
+				addr := address()
+				if _, w := waiting[s]; d.move(s, addr) == "" && w {
+					waiting[s] = addr
+				}
+			default:
+				d.leave(s)
+				delete(waiting, s)
+				all = slices.Delete(all, i, i+1)
+			}
+		}
+		if d.waiting != len(waiting) || len(d.inside) != len(all) || d.waiting > 30 || len(all) > 60 {
+			t.Fatalf("%d of %d wait, want %d of %d", d.waiting, len(d.inside), len(waiting), len(all))
+		}
+		if len(d.largest) > 0 && d.largest[0].sessions.Len() != largest(waiting) {
+			t.Fatalf("the largest group has %d, want %d", d.largest[0].sessions.Len(), largest(waiting))
+		}
+	}
+	for _, s := range all {
+		d.leave(s)
+	}
+	if len(d.inside)+len(d.perAddress)+len(d.groups)+len(d.largest)+d.waiting != 0 {
+		t.Errorf("something is left of %+v", d)
+	}
+}
+
+func count(waiting map[*session]netip.Addr, addr netip.Addr) (n int) {
+	for _, a := range waiting {
+		if a == addr {
+			n++
+		}
+	}
+	return n
+}
+
+func largest(waiting map[*session]netip.Addr) (n int) {
+	for _, a := range waiting {
+		n = max(n, count(waiting, a))
+	}
+	return n
+}
+
+// TestRation shows that a flood of refusals is one record in a second, which
+// tells how many it stands for.
+func TestRation(t *testing.T) {
+	var r ration
+	now := time.Unix(1000, 0)
+	if n, ok := r.take(now); n != 0 || !ok {
+		t.Errorf("first: %d, %v", n, ok)
+	}
+	for range 5 {
+		if _, ok := r.take(now.Add(rationInterval - 1)); ok {
+			t.Error("too early")
+		}
+	}
+	if n, ok := r.take(now.Add(rationInterval)); n != 5 || !ok {
+		t.Errorf("next: %d, %v", n, ok)
+	}
+}

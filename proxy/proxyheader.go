@@ -1,0 +1,201 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
+)
+
+const (
+	// proxyHeaderTimeout is how long a proxy may take to send its header.
+	proxyHeaderTimeout = 5 * time.Second
+
+	proxyV1Limit = 107  // octets, CRLF included (PROXY protocol §2.1)
+	proxyV2Limit = 4096 // octets, against 64 KiB that the format allows
+	proxyV2Start = 16   // octets before addresses and TLVs (§2.2)
+)
+
+// proxyHeader is what a proxy tells of its client.
+type proxyHeader struct {
+	client netip.AddrPort // the zero AddrPort stands for the socket's own
+	tls    *proxyTLS      // nil where the client did not use TLS
+}
+
+// proxyTLS is the TLS that a proxy has ended. Each part may be unknown, "".
+type proxyTLS struct {
+	version, suite, sni string
+}
+
+// proxyV1Start is how version 1 begins; the library does not look at the SP.
+var proxyV1Start = append(slices.Clone(proxyproto.SIGV1), ' ')
+
+var (
+	errProxyHeader = errors.New("no PROXY protocol header")
+	errProxyLong   = errors.New("PROXY protocol header too long")
+)
+
+// readProxyHeader reads the header that a trusted proxy sends first. What came
+// behind it is read again by whoever reads next.
+func (s *session) readProxyHeader() (proxyHeader, error) {
+	if err := s.await(proxyHeaderTimeout); err != nil {
+		return proxyHeader{}, err
+	}
+	buf := make([]byte, 0, 512)
+	for {
+		n, err := proxyHeaderLen(buf)
+		if err != nil {
+			return proxyHeader{}, err
+		}
+		if n > 0 && len(buf) >= n {
+			s.raw.unread = bytes.Clone(buf[n:])
+			return parseProxyHeader(buf[:n])
+		}
+		if len(buf) == cap(buf) {
+			buf = append(make([]byte, 0, proxyV2Limit), buf...)
+		}
+		got, err := s.raw.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+got]
+		if err != nil && got == 0 {
+			return proxyHeader{}, err
+		}
+	}
+}
+
+// proxyHeaderLen returns the length of the header at the start of buf, which
+// may be more than is there yet; 0 if that cannot be told yet.
+func proxyHeaderLen(buf []byte) (int, error) {
+	switch {
+	case hasStart(buf, proxyV1Start):
+		if i := bytes.IndexByte(buf, '\n'); i >= 0 && i < proxyV1Limit {
+			return i + 1, nil
+		}
+		if len(buf) >= proxyV1Limit {
+			return 0, errProxyLong
+		}
+		return 0, nil
+	case hasStart(buf, proxyproto.SIGV2):
+		if len(buf) < proxyV2Start {
+			return 0, nil
+		}
+		n := proxyV2Start + int(binary.BigEndian.Uint16(buf[14:]))
+		if n > proxyV2Limit {
+			return 0, errProxyLong
+		}
+		return n, nil
+	}
+	return 0, errProxyHeader
+}
+
+// hasStart reports whether buf begins with start, as far as buf goes.
+func hasStart(buf, start []byte) bool {
+	n := min(len(buf), len(start))
+	return bytes.Equal(buf[:n], start[:n])
+}
+
+// parseProxyHeader parses a whole header.
+func parseProxyHeader(header []byte) (proxyHeader, error) {
+	if header[0] == proxyproto.SIGV1[0] {
+		return parseProxyV1(header)
+	}
+	return parseProxyV2(header)
+}
+
+// parseProxyV1 parses a line of version 1: PROXY protocol §2.1. The library
+// takes forms that the protocol does not have; these are refused before.
+func parseProxyV1(header []byte) (proxyHeader, error) {
+	line, ok := strings.CutSuffix(string(header), "\r\n")
+	if !ok {
+		return proxyHeader{}, errProxyHeader
+	}
+	words := strings.Split(line, " ")
+	if words[1] == "UNKNOWN" {
+		return proxyHeader{}, nil
+	}
+	if len(words) != 6 {
+		return proxyHeader{}, errProxyHeader
+	}
+	for _, addr := range words[2:4] {
+		a, err := netip.ParseAddr(addr)
+		if err != nil || a.Zone() != "" || a.Is4() != (words[1] == "TCP4") {
+			return proxyHeader{}, errProxyHeader
+		}
+	}
+	for _, port := range words[4:] {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+			return proxyHeader{}, errProxyHeader
+		}
+	}
+	h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(header)))
+	if err != nil {
+		return proxyHeader{}, fmt.Errorf("%w: %w", errProxyHeader, err)
+	}
+	return proxyHeader{client: clientAddr(h.SourceAddr)}, nil
+}
+
+// parseProxyV2 parses a header of version 2: PROXY protocol §2.2. Of LOCAL,
+// and of families other than TCP, the socket's addresses are taken, which the
+// library does not do for all of them.
+func parseProxyV2(header []byte) (proxyHeader, error) {
+	switch proxyproto.ProtocolVersionAndCommand(header[12]) {
+	case proxyproto.LOCAL:
+		return proxyHeader{}, nil
+	case proxyproto.PROXY:
+	default:
+		return proxyHeader{}, fmt.Errorf("%w: unknown version or command %#x", errProxyHeader, header[12])
+	}
+	switch proxyproto.AddressFamilyAndProtocol(header[13]) {
+	case proxyproto.TCPv4, proxyproto.TCPv6:
+	case proxyproto.UNSPEC, proxyproto.UDPv4, proxyproto.UDPv6, proxyproto.UnixStream, proxyproto.UnixDatagram:
+		return proxyHeader{}, nil
+	default:
+		return proxyHeader{}, fmt.Errorf("%w: unknown family %#x", errProxyHeader, header[13])
+	}
+	h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(header)))
+	if err != nil {
+		return proxyHeader{}, fmt.Errorf("%w: %w", errProxyHeader, err)
+	}
+	tlvs, err := h.TLVs()
+	if err != nil {
+		return proxyHeader{}, fmt.Errorf("%w: %w", errProxyHeader, err)
+	}
+	return proxyHeader{client: clientAddr(h.SourceAddr), tls: tlsOf(tlvs)}, nil
+}
+
+// tlsOf returns what a PP2_TYPE_SSL says (§2.2.6): that the client used TLS is
+// its client field, not that it is there.
+func tlsOf(tlvs []proxyproto.TLV) *proxyTLS {
+	ssl, ok := tlvparse.FindSSL(tlvs)
+	if !ok || !ssl.ClientSSL() {
+		return nil
+	}
+	t := new(proxyTLS)
+	t.version, _ = ssl.SSLVersion()
+	t.suite, _ = ssl.SSLCipher()
+	for _, tlv := range tlvs {
+		if tlv.Type == proxyproto.PP2_TYPE_AUTHORITY {
+			t.sni = string(tlv.Value)
+		}
+	}
+	return t
+}
+
+// clientAddr returns addr with an IPv4 address as such, also where the socket
+// has it mapped into IPv6; the zero AddrPort if it is no IP address.
+func clientAddr(addr net.Addr) netip.AddrPort {
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

@@ -1,0 +1,178 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var office = ThrottleOptions{Delay: 2 * time.Second, MaxDelay: 15 * time.Second, Window: 10 * time.Minute}
+
+func newThrottle(t *testing.T) *Throttle {
+	t.Helper()
+	th, err := NewThrottle(office)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return th
+}
+
+// before returns what a login waits before the Backend is asked.
+func before(t *testing.T, th *Throttle, client, name string) time.Duration {
+	t.Helper()
+	b, failure, err := th.Delay(t.Context(), netip.MustParseAddr(client), name)
+	if err != nil || failure != office.Delay {
+		t.Errorf("failure delay %v, %v", failure, err)
+	}
+	return b
+}
+
+// TestThrottleOptions shows what NewThrottle refuses.
+func TestThrottleOptions(t *testing.T) {
+	for _, o := range []ThrottleOptions{
+		{0, time.Second, time.Second},
+		{2 * time.Second, time.Second, time.Second},
+		{time.Second, time.Second, 0},
+	} {
+		if _, err := NewThrottle(o); err == nil {
+			t.Errorf("%+v is accepted", o)
+		}
+	}
+}
+
+// TestThrottleGrowth shows P-PASS-6: delays double up to the maximum, and no
+// number of failures makes them overflow.
+func TestThrottleGrowth(t *testing.T) {
+	for n, want := range []time.Duration{2, 4, 8, 15, 15} {
+		if got := office.after(n); got != want*time.Second {
+			t.Errorf("after %d failures: %v, want %vs", n, got, int(want))
+		}
+	}
+	if got := office.after(1 << 40); got != office.MaxDelay {
+		t.Errorf("after very many failures: %v", got)
+	}
+}
+
+// TestThrottleKeys shows what P-PASS-6 and O-LIM-1 count together.
+func TestThrottleKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			client, name string
+			want         time.Duration // of another login after one failure of alice from 192.0.2.1, and one from 2001:db8::1
+		}{
+			{"192.0.2.1", "bob", 2 * time.Second},
+			{"::ffff:192.0.2.1", "bob", 2 * time.Second},
+			{"192.0.2.2", "bob", 0},
+			{"192.0.2.2", "ALICE", 6 * time.Second},
+			{"192.0.2.2", "", 0},
+			{"2001:db8::ffff:1", "bob", 2 * time.Second},
+			{"2001:db8:0:1::1", "bob", 0},
+		} {
+			th := newThrottle(t)
+			th.Failed(t.Context(), netip.MustParseAddr("192.0.2.1"), "alice")
+			th.Failed(t.Context(), netip.MustParseAddr("2001:db8::1"), "alice")
+			if got := before(t, th, c.client, c.name); got != c.want {
+				t.Errorf("%s from %s waits %v, want %v", c.name, c.client, got, c.want)
+			}
+		}
+	})
+}
+
+// TestThrottleCap shows P-PASS-6: whatever others try, a right password waits
+// for less than the maximum.
+func TestThrottleCap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newThrottle(t)
+		for i := range 10000 {
+			addr := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+			th.Failed(t.Context(), addr, "alice")
+		}
+		if got, want := before(t, th, "192.0.2.1", "alice"), 13*time.Second; got != want {
+			t.Errorf("alice waits %v, want %v", got, want)
+		}
+		if got := before(t, th, "192.0.2.1", "bob"); got != 0 {
+			t.Errorf("bob waits %v", got)
+		}
+	})
+}
+
+// TestThrottleKnown shows that one who has logged in from an address is not
+// held up by the failures of others there, but is by those for the own name.
+func TestThrottleKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newThrottle(t)
+		client := netip.MustParseAddr("192.0.2.1")
+		th.Succeeded(t.Context(), client, "alice")
+		for range 10 {
+			th.Failed(t.Context(), client, "printer")
+		}
+		if got := before(t, th, "192.0.2.1", "alice"); got != 0 {
+			t.Errorf("alice waits %v", got)
+		}
+		if got := before(t, th, "192.0.2.1", "bob"); got != 13*time.Second {
+			t.Errorf("bob waits %v", got)
+		}
+		th.Failed(t.Context(), client, "alice")
+		if got := before(t, th, "192.0.2.1", "alice"); got != 2*time.Second {
+			t.Errorf("alice waits %v after an own failure", got)
+		}
+		<-time.After(knownFor)
+		th.Failed(t.Context(), client, "printer")
+		th.Failed(t.Context(), client, "printer")
+		if got := before(t, th, "192.0.2.1", "alice"); got != 6*time.Second {
+			t.Errorf("alice waits %v when she is known no more", got)
+		}
+	})
+}
+
+// TestThrottleWindow shows that failures are forgotten, and their memory given
+// back.
+func TestThrottleWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newThrottle(t)
+		client := netip.MustParseAddr("192.0.2.1")
+		th.Failed(t.Context(), client, "alice")
+		<-time.After(office.Window - 1)
+		if got := before(t, th, "192.0.2.1", "alice"); got != 2*time.Second {
+			t.Errorf("at the end of the window alice waits %v", got)
+		}
+		<-time.After(1)
+		if got := before(t, th, "192.0.2.1", "alice"); got != 0 {
+			t.Errorf("after the window alice waits %v", got)
+		}
+		if n := len(th.addresses.entries) + len(th.names.entries); n != 0 {
+			t.Errorf("%d entries are left", n)
+		}
+	})
+}
+
+// TestThrottleMemory shows that memory is bounded, that the oldest goes first,
+// and that a flood of names does not clear an address.
+func TestThrottleMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newThrottle(t)
+		client := netip.MustParseAddr("192.0.2.1")
+		th.Failed(t.Context(), client, "first")
+		th.Failed(t.Context(), client, "second")
+		th.Failed(t.Context(), client, "first") // is now the younger one
+		for i := range throttleEntries - 1 {
+			th.Failed(t.Context(), client, fmt.Sprint("name ", i))
+		}
+		for _, m := range []*memory{&th.names, &th.addresses} {
+			if len(m.entries) > throttleEntries || m.order.Len() != len(m.entries) {
+				t.Errorf("%d entries, %d in order", len(m.entries), m.order.Len())
+			}
+		}
+		if got := before(t, th, "192.0.2.2", "first"); got != 6*time.Second {
+			t.Errorf("first waits %v", got)
+		}
+		if got := before(t, th, "192.0.2.2", "second"); got != 0 {
+			t.Errorf("second, the oldest, waits %v", got)
+		}
+		if got := before(t, th, "192.0.2.1", "other"); got != 13*time.Second {
+			t.Errorf("the address waits %v", got)
+		}
+	})
+}
