@@ -25,8 +25,9 @@ import (
 // Backend logs users in on one upstream. It is safe for concurrent use.
 type Backend struct {
 	opts      Options
-	objectID  atomic.Bool // the upstream had OBJECTID at the last login
-	tls       *tls.Config // shared, never changed
+	objectID  atomic.Bool              // the upstream had OBJECTID at the last login
+	told      atomic.Pointer[[]string] // its capabilities before the last login; nil: not known
+	tls       *tls.Config              // shared, never changed
 	listings  *store.Memory
 	readAhead *budget
 	keeper    *keeper
@@ -34,7 +35,10 @@ type Backend struct {
 	dial      func(context.Context) (net.Conn, error) // replaced by tests
 }
 
-var _ proxy.Backend = (*Backend)(nil)
+var (
+	_ proxy.Backend   = (*Backend)(nil)
+	_ proxy.Exchanger = (*Backend)(nil)
+)
 
 // New checks opts and returns a Backend. It does not contact the upstream.
 func New(opts Options) (*Backend, error) {
@@ -160,6 +164,17 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 	if err != nil {
 		return nil, err
 	}
+	u.clientUTF8 = cred.UTF8
+	l, err := u.identify(ctx, canonical(cred.Authzid, cred.Username), mailboxID)
+	if err != nil {
+		return nil, err
+	}
+	u.ticket = u.backend.keeper.admit(cred, l.id)
+	return l, nil
+}
+
+// identify learns, after the login, which mailbox is user's.
+func (u *upstream) identify(ctx context.Context, user, mailboxID string) (_ *login, err error) {
 	if u.conn.Capabilities() == nil {
 		if err := u.askCapabilities(ctx); err != nil {
 			return nil, err
@@ -180,20 +195,19 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 	}
 	id := proxy.Identity{
 		Upstream:  u.opts.Name,
-		User:      canonical(cred),
+		User:      user,
 		Mailbox:   u.opts.Mailbox,
 		MailboxID: mailboxID,
 	}
-	u.ticket = u.backend.keeper.admit(cred, id)
 	return &login{u: u, id: id}, nil
 }
 
 // canonical returns the name by which two spellings of one user meet. What the
 // upstream gets is the client's octets (requirement P-AUTH-6).
-func canonical(cred proxy.Credential) string {
-	name := cred.Username
-	if cred.Authzid != "" {
-		name = cred.Authzid
+func canonical(authzid, username string) string {
+	name := username
+	if authzid != "" {
+		name = authzid
 	}
 	if prepared, err := precis.UsernameCaseMapped.CompareKey(name); err == nil {
 		return prepared
@@ -218,8 +232,8 @@ func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (mailboxID 
 	}
 	var ops []string
 	if u.conn.Has("ID") {
-		ops = append(ops, u.idCommand())
-		err = u.conn.Start(u.idCommand())
+		ops = append(ops, u.idCommand(ctx))
+		err = u.conn.Start(ops[0])
 	}
 	login := len(ops)
 	initial := u.conn.Has("SASL-IR")
@@ -265,15 +279,6 @@ func (u *upstream) literals() wire.Literals {
 
 func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
-}
-
-// idCommand tells the upstream who we are (RFC 2971). What it answers changes
-// nothing, not even a NO.
-func (u *upstream) idCommand() string {
-	if v := u.opts.Version; v != "" && wire.Quotable(v) {
-		return `ID ("name" "popgate" "version" ` + wire.Quote(v) + `)`
-	}
-	return `ID ("name" "popgate")`
 }
 
 // Identity implements proxy.Login.

@@ -34,7 +34,7 @@ func (u *upstream) planFlight(id proxy.Identity) flight {
 		fetch:  fetchAll,
 		// The user as the upstream knows him: two that differ in the case
 		// of letters may be two.
-		key: store.Key{Upstream: id.Upstream, User: u.user, Mailbox: id.Mailbox},
+		key: store.Key{Upstream: id.Upstream, User: u.user, Mailbox: id.Mailbox, UTF8: u.utf8},
 	}
 	if u.conn.Has("ESEARCH") || u.conn.Has("IMAP4REV2") {
 		f.search = esearchDeleted

@@ -35,10 +35,13 @@ type upstream struct {
 	client   *client.Client
 	tls      *tls.ConnectionState // nil without TLS
 	greeting string
-	utf8     bool     // UTF8=ACCEPT is enabled
 	user     string   // who has logged in: authzid, NUL, name, as the client spelt them
 	secrets  []string // never to be logged
 	ticket   *ticket  // to be kept after QUIT with; nil: not to be kept
+
+	challenged bool // the client has been sent a challenge of this connection
+	utf8       bool // UTF8=ACCEPT is enabled
+	clientUTF8 bool // the client takes headers beyond ASCII
 }
 
 // connect dials, makes TLS, and reads greeting and capabilities. Errors are
@@ -141,6 +144,8 @@ func (u *upstream) greet(ctx context.Context) error {
 	if !u.conn.Has("IMAP4REV1") && !u.conn.Has("IMAP4REV2") {
 		return setupError(errors.New("imap: the upstream speaks neither IMAP4rev1 nor IMAP4rev2"))
 	}
+	told := u.conn.Capabilities()
+	u.backend.told.Store(&told)
 	return nil
 }
 

@@ -12,6 +12,7 @@
 //	PASS    ID, AUTHENTICATE PLAIN or LOGIN
 //
 //	        SELECT, UID SEARCH DELETED, UID FETCH n:* (UID RFC822.SIZE)
+//	AUTH    the same, with AUTHENTICATE of the client's mechanism
 //	RETR    UID FETCH u (UID BODY.PEEK[]), and what the client will want next
 //	TOP     UID FETCH u (UID BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.c>)
 //	QUIT    UID STORE set +FLAGS.SILENT (\Deleted)

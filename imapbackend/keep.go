@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,7 +84,7 @@ func newKeeper(keepOpen time.Duration) *keeper {
 // their lengths.
 func (k *keeper) digest(cred proxy.Credential) (sum [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, k.key[:])
-	for _, field := range []string{cred.Authzid, cred.Username, cred.Password} {
+	for _, field := range []string{cred.Authzid, cred.Username, cred.Password, strconv.FormatBool(cred.UTF8)} {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(field)))
 		mac.Write(length[:])

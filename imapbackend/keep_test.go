@@ -403,13 +403,13 @@ func TestKeptValidity(t *testing.T) {
 // O-LOG-1: nothing that is kept holds the password, and each field of a
 // credential counts, marked off from the next.
 func TestKeptDigest(t *testing.T) {
-	if n := reflect.TypeFor[proxy.Credential]().NumField(); n != 3 {
-		t.Errorf("a credential has %d fields, and the digest is of 3", n)
+	if n := reflect.TypeFor[proxy.Credential]().NumField(); n != 4 {
+		t.Errorf("a credential has %d fields, and the digest is of 4", n)
 	}
 	k, other := newKeeper(keepOpen), newKeeper(keepOpen)
 	seen := make(map[[32]byte]bool)
 	for _, c := range []proxy.Credential{
-		{}, joe, {Authzid: "", Username: "joes", Password: "ecret"}, {Authzid: "joe", Username: "", Password: "secret"}, {Authzid: "j", Username: "oe", Password: "secret"}, {Authzid: "", Username: "joe", Password: "Secret"}, {Authzid: "", Username: "Joe", Password: "secret"},
+		{}, joe, {Username: "joe", Password: "secret", UTF8: true}, {Authzid: "", Username: "joes", Password: "ecret"}, {Authzid: "joe", Username: "", Password: "secret"}, {Authzid: "j", Username: "oe", Password: "secret"}, {Authzid: "", Username: "joe", Password: "Secret"}, {Authzid: "", Username: "Joe", Password: "secret"},
 	} {
 		digest := k.digest(c)
 		if seen[digest] {

@@ -171,7 +171,7 @@ func TestCanonical(t *testing.T) {
 		{"joe", "joe"}, {"JOE", "joe"}, {"Joe@Example.ORG", "joe@example.org"},
 		{"jo\u0308e", "j\u00f6e"}, {"\xff", "\xff"}, {"with space", "with space"}, {"", ""},
 	} {
-		if got := canonical(proxy.Credential{Username: tt.cred}); got != tt.want {
+		if got := canonical("", tt.cred); got != tt.want {
 			t.Errorf("canonical(%q) = %q, want %q", tt.cred, got, tt.want)
 		}
 	}

@@ -72,7 +72,7 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 	status, err := u.selectMailbox(ctx, f)
 	if err == nil && status.Type == "NO" && u.conn.Has("ID") {
 		// Some providers refuse SELECT until ID has been sent after the login.
-		if _, err := u.run(ctx, u.idCommand()); err != nil {
+		if _, err := u.run(ctx, u.idCommand(ctx)); err != nil {
 			return nil, u.lost(atConnect, err)
 		}
 		status, err = u.selectMailbox(ctx, f)

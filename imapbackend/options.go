@@ -87,6 +87,10 @@ type Options struct {
 	// offers that, which costs a round trip at login.
 	Compress bool
 
+	// SendClientID tells the upstream by ID where the client comes from. It
+	// is personal data, for an upstream that trusts the gateway and logs it.
+	SendClientID bool
+
 	// Version is told to the upstream by ID (RFC 2971).
 	Version string
 }

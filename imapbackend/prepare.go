@@ -17,7 +17,10 @@ const (
 	preparedPatience = 30 * time.Second
 )
 
-var _ proxy.Preparer = (*Backend)(nil)
+var (
+	_ proxy.Preparer          = (*Backend)(nil)
+	_ proxy.PreparedExchanger = (*prepared)(nil)
+)
 
 // prepared is a connection that greets while the client still sends its
 // password.
@@ -70,15 +73,30 @@ func (p *prepared) take() (ok bool) {
 	return true
 }
 
-// Login implements proxy.Prepared. A connection that the upstream has given up
-// meanwhile is replaced.
+// Login implements proxy.Prepared.
 func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
 	if l := p.b.resume(ctx, cred); l != nil {
 		p.Close()
 		return l, nil
 	}
+	return p.use(ctx,
+		func(u *upstream) (*login, error) { return u.authenticate(ctx, cred) },
+		func() (proxy.Login, error) { return p.b.Login(ctx, cred) })
+}
+
+// Exchange implements proxy.PreparedExchanger.
+func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
+	return p.use(ctx,
+		func(u *upstream) (*login, error) { return u.exchange(ctx, ex) },
+		func() (proxy.Login, error) { return p.b.Exchange(ctx, ex) })
+}
+
+// use logs in on the connection by first. One that the upstream has given up
+// meanwhile is replaced by anew, unless the client has been sent a challenge:
+// its answer is right on that connection only.
+func (p *prepared) use(ctx context.Context, first func(*upstream) (*login, error), anew func() (proxy.Login, error)) (proxy.Login, error) {
 	if !p.take() {
-		return p.b.Login(ctx, cred)
+		return anew()
 	}
 	stop := context.AfterFunc(ctx, p.cancel)
 	<-p.done
@@ -86,14 +104,14 @@ func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Logi
 	if p.err != nil {
 		return nil, p.err
 	}
-	l, err := p.u.authenticate(ctx, cred)
+	l, err := first(p.u)
 	if err == nil {
 		return l, nil
 	}
-	lost := p.u.conn.Err() != nil
+	lost := p.u.conn.Err() != nil && !p.u.challenged
 	p.u.logout(ctx)
 	if lost && ctx.Err() == nil {
-		return p.b.Login(ctx, cred)
+		return anew()
 	}
 	return nil, err
 }

@@ -13,27 +13,33 @@ import (
 // that has not asked for such (RFC 6856 §2.1).
 var errNeedsUTF8 = &proxy.Error{Code: proxy.CodeUTF8, Text: "message needs UTF8 mode"}
 
-// enableUTF8 enables UTF8=ACCEPT on an upstream that serves nobody without it
-// (RFC 6855 §6). From then on the upstream delivers headers as they are, and
-// it is ours to keep those beyond ASCII from the client.
+// enableUTF8 enables UTF8=ACCEPT for a client in UTF8 mode, and for everyone on
+// an upstream that serves nobody without it (RFC 6855 §3, §6). From then on the
+// upstream delivers headers as they are, and it is ours to keep those beyond
+// ASCII from a client without UTF8 mode.
 func (u *upstream) enableUTF8(ctx context.Context) error {
-	if !u.conn.Has("UTF8=ONLY") {
+	only := u.conn.Has("UTF8=ONLY")
+	if !only && !(u.clientUTF8 && u.conn.Has("UTF8=ACCEPT")) {
 		return nil
 	}
 	const cmd = "ENABLE UTF8=ACCEPT"
 	status, err := u.run(ctx, cmd)
-	if err != nil || !status.OK() {
+	switch {
+	case err != nil || !status.OK() && only:
 		return u.failed(atConnect, cmd, status, err)
+	case !status.OK():
+		return nil // it goes on delivering ASCII
 	}
 	u.utf8 = true
 	return nil
 }
 
 // checkHeader returns errNeedsUTF8 if the header of the message has an octet
-// above 0x7F (requirements I-UTF8-1, P-EXT-5). It looks where the upstream
-// does not vouch for ASCII only, and holds no more than one buffer.
+// above 0x7F (requirements I-UTF8-1, P-EXT-5) and the client cannot take it. It
+// looks where the upstream does not vouch for ASCII only, and holds no more
+// than one buffer.
 func (m *maildrop) checkHeader(ctx context.Context, uid uint32) error {
-	if !m.u.utf8 {
+	if !m.u.utf8 || m.u.clientUTF8 {
 		return nil
 	}
 	f, err := m.startFetch(ctx, uid, "BODY.PEEK[HEADER]")

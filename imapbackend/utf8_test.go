@@ -80,3 +80,65 @@ func TestUTF8NotEnabled(t *testing.T) {
 		}
 	})
 }
+
+// I-LOGIN-3, P-UTF8-1, P-EXT-5: in UTF8 mode UTF8=ACCEPT is enabled where it is
+// offered, and messages pass as they are; one that refuses goes on in ASCII.
+func TestUTF8Mode(t *testing.T) {
+	const enabled = "C: <e> ENABLE UTF8=ACCEPT\nS: * ENABLED UTF8=ACCEPT\nS: <e> OK x\n"
+	with := func(capability, enable string) string {
+		return strings.Replace(strings.Replace(opened, "IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS "+capability, 1), "C: <s> SELECT", enable+"C: <s> SELECT", 1)
+	}
+	const message = retr + "S: * 1 FETCH (UID 7 BODY[] \"A: \u00e4\")\nS: <r> OK x\n" + bye
+	for name, script := range map[string]string{
+		"I-LOGIN-3 ACCEPT":         with("ENABLE UTF8=ACCEPT", enabled),
+		"I-LOGIN-3 ONLY":           with("ENABLE UTF8=ONLY", enabled),
+		"I-LOGIN-3 not offered":    opened,
+		"I-LOGIN-3 ACCEPT refused": with("UTF8=ACCEPT", "C: <e> ENABLE UTF8=ACCEPT\nS: <e> NO zebra\n"),
+	} {
+		play(t, name, script+message, Options{}, func(s *session) {
+			l, err := s.b.Login(s.ctx, proxy.Credential{Username: "joe", Password: "secret", UTF8: true})
+			if err != nil {
+				s.Fatal(err)
+			}
+			d, err := l.Open(s.ctx)
+			if err != nil {
+				l.Close()
+				s.Fatal(err)
+			}
+			defer d.Close()
+			if got := s.text(d.Read(s.ctx, 7)); got != "A: \u00e4" {
+				s.Errorf("message %q", got)
+			}
+		})
+	}
+}
+
+// P-EXT-6: sizes that differ by mode are not remembered for the other; numbers
+// and unique-ids are the same.
+func TestUTF8Sizes(t *testing.T) {
+	in := strings.Replace(opened, "IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS ENABLE UTF8=ACCEPT", 1)
+	utf8 := strings.Replace(strings.Replace(in, "SIZE 100", "SIZE 90", 1), "C: <s> SELECT", "C: <e> ENABLE UTF8=ACCEPT\nS: <e> OK x\nC: <s> SELECT", 1)
+	play(t, "P-EXT-6", in+bye+"-- connection 2 --\n"+utf8+bye, Options{}, func(s *session) {
+		for _, tt := range []struct {
+			utf8   bool
+			octets int64
+		}{{false, 100}, {true, 90}} {
+			l, err := s.b.Login(s.ctx, proxy.Credential{Username: "joe", Password: "secret", UTF8: tt.utf8})
+			if err != nil {
+				s.Fatal(err)
+			}
+			d, err := l.Open(s.ctx)
+			if err != nil {
+				s.Fatal(err)
+			}
+			uniqueID, err := d.UniqueIDs()
+			if err != nil {
+				s.Fatal(err)
+			}
+			if m := d.Messages(); len(m) != 1 || m[0].Octets != tt.octets || string(uniqueID(nil, m[0].UID)) != "9.7" {
+				s.Errorf("UTF8 %v: %v", tt.utf8, m)
+			}
+			d.Close()
+		}
+	})
+}

@@ -37,6 +37,9 @@ func (s *session) capa([]string) error {
 	if s.state == stateAuthorization && s.canSTLS() {
 		s.capability("STLS", "")
 	}
+	if s.srv.opts.UTF8 {
+		s.capability("UTF8", s.utf8Argument())
+	}
 	s.w.end()
 	return nil
 }
@@ -56,7 +59,10 @@ func (s *session) plaintextAllowed() bool { return s.secure() || s.insecureLogin
 func (s *session) secure() bool { return s.tls != nil || s.tlsByProxy }
 
 // canSTLS reports whether STLS would be accepted in AUTHORIZATION.
-func (s *session) canSTLS() bool { return !s.secure() && s.lis.opts.Mode == TLSStartTLS }
+// UTF8 mode rules it out (RFC 6856 §2.1).
+func (s *session) canSTLS() bool {
+	return !s.secure() && !s.utf8 && s.lis.opts.Mode == TLSStartTLS
+}
 
 // refusePlaintext is the error of a login that plaintextAllowed forbids.
 func (s *session) refusePlaintext() error {
@@ -87,7 +93,7 @@ func (s *session) userName(args []string) error {
 	switch {
 	case !s.plaintextAllowed():
 		return s.refusePlaintext()
-	case args[0] == "":
+	case args[0] == "", s.refusesOctets(args[0]):
 		return errSyntax
 	}
 	s.user = pendingUser{args[0], true}
@@ -120,28 +126,38 @@ func (s *session) pass(args []string) error {
 	case !s.user.given:
 		return errUserFirst
 	}
-	return s.logIn(Credential{Username: s.user.name, Password: args[0]}, nil)
+	if s.refusesOctets(args[0]) {
+		return errSyntax
+	}
+	return s.logInWith(Credential{Username: s.user.name, Password: args[0]}, nil)
 }
 
-// logIn opens the maildrop of cred and enters TRANSACTION. The upstream's
-// verdict comes before the lock, so that [IN-USE] says nothing to those
-// without the password (RFC 2449 §8.1.2). refusal, where not nil, is a verdict
-// that does not need the upstream; it is given at the same pace.
-func (s *session) logIn(cred Credential, refusal error) error {
-	s.record.user = loggedName(cred.Username)
+// logInWith logs in with a name and a password.
+func (s *session) logInWith(cred Credential, refusal error) error {
+	cred.UTF8 = s.utf8
 	if refusal == nil && cred.Password == "" {
 		refusal = ErrAuth
 	}
+	return s.logIn(func() string { return cred.Username }, refusal, func() (Login, error) { return s.verify(cred) })
+}
+
+// logIn opens the maildrop of the user whom verify has checked, and enters
+// TRANSACTION. The verdict comes before the lock, so that [IN-USE] says nothing
+// to those without the password (RFC 2449 §8.1.2). refusal, where not nil, is a
+// verdict that does not need the upstream; it is given at the same pace. user
+// is asked again after verify, as in some exchanges the name comes late.
+func (s *session) logIn(user func() string, refusal error, verify func() (Login, error)) error {
+	s.record.user = loggedName(user())
 	// The replies to what was pipelined before, USER above all, do not wait
 	// for the upstream.
 	if err := s.flush(); err != nil {
 		return err
 	}
-	err := s.throttled(cred.Username, func() error {
+	err := s.throttled(user, func() error {
 		if refusal != nil {
 			return refusal
 		}
-		err := s.openMaildrop(cred)
+		err := s.openMaildrop(verify)
 		if err != nil {
 			s.leave()
 		}
@@ -161,9 +177,9 @@ func (s *session) logIn(cred Credential, refusal error) error {
 
 // openMaildrop does the steps of a login. What it has gained when one fails
 // is given back by leave.
-func (s *session) openMaildrop(cred Credential) error {
+func (s *session) openMaildrop(verify func() (Login, error)) error {
 	var err error
-	if s.login, err = s.verify(cred); err != nil {
+	if s.login, err = verify(); err != nil {
 		s.login = nil
 		return err
 	}
@@ -190,15 +206,21 @@ func (s *session) acquire(key string) (release func(), err error) {
 	return release, err
 }
 
-// mechanisms returns the SASL mechanisms that AUTH accepts now.
+// mechanisms returns the names of the SASL mechanisms that AUTH accepts now.
 func (s *session) mechanisms() []string {
-	if !s.plaintextAllowed() {
-		return nil
+	var names []string
+	for _, name := range s.srv.opts.Mechanisms {
+		if m := findMechanism(name); s.offers(m) && (m.safe || s.plaintextAllowed()) {
+			names = append(names, name)
+		}
 	}
-	return s.srv.opts.Mechanisms
+	return names
 }
 
-// offers reports whether the operator offers the SASL mechanism.
-func (s *session) offers(mechanism string) bool {
-	return slices.Contains(s.srv.opts.Mechanisms, mechanism)
+// offers reports whether the mechanism is offered, under TLS at least.
+func (s *session) offers(m *mechanism) bool {
+	if !slices.Contains(s.srv.opts.Mechanisms, m.name) {
+		return false
+	}
+	return !m.asked || s.srv.opts.Backend.(Exchanger).Offers(m.name)
 }

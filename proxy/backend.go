@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/netip"
 )
 
 // Backend logs users in on the upstream. It is safe for concurrent use.
@@ -40,6 +41,58 @@ type Credential struct {
 	Authzid  string // authorization identity, "" for that of Username
 	Username string
 	Password string
+
+	// UTF8 tells that the client has asked for UTF8 mode (RFC 6856 §2.1).
+	UTF8 bool
+}
+
+// Exchanger is a Backend that verifies users by SASL mechanisms which are more
+// than a name and a password. It is all that such a mechanism asks: whether the
+// upstream decides, or somebody who keeps secrets of his own, is the Backend's
+// affair.
+type Exchanger interface {
+	// Offers reports whether an exchange of this mechanism, in upper case,
+	// can succeed now. It answers from memory, without asking the upstream.
+	Offers(mechanism string) bool
+
+	// Exchange is Login for a SASL exchange (RFC 4422 §3). It returns errors
+	// of ex.Challenge as they are.
+	Exchange(ctx context.Context, ex *Exchange) (Login, error)
+}
+
+// Exchange is the client's side of a SASL exchange. It belongs to the session,
+// which fills in what the client tells; a Backend uses it for one call.
+type Exchange struct {
+	// Mechanism is its registered name, in upper case.
+	Mechanism string
+
+	// Initial is the client's first message, decoded; "" where the server
+	// begins, as in CRAM-MD5.
+	Initial string
+
+	// Authzid and Username are valid UTF-8 without NUL. They are what the
+	// client has told so far: Username is "" until the first response of
+	// CRAM-MD5, and never in another mechanism.
+	Authzid, Username string
+
+	// Authorization is the value of "auth" in XOAUTH2 and OAUTHBEARER, such
+	// as "Bearer abc"; "" in other mechanisms.
+	Authorization string
+
+	// UTF8 is as in Credential.
+	UTF8 bool
+
+	// Challenge sends data to the client and returns its response, both not
+	// in base64. Of its errors ErrCancelled leaves the client waiting for the
+	// reply to AUTH, as do all others that are an *Error; the rest end the
+	// session.
+	Challenge func(ctx context.Context, data string) (response string, err error)
+}
+
+// PreparedExchanger is a Prepared that may serve an exchange instead of a Login.
+type PreparedExchanger interface {
+	// Exchange is as that of Exchanger; it counts as the call of Login.
+	Exchange(ctx context.Context, ex *Exchange) (Login, error)
 }
 
 // Login is a user who has been verified but whose maildrop is not open yet.
@@ -149,6 +202,27 @@ type Body interface {
 	// Close gives up what has not been read and frees the Maildrop for the
 	// next call.
 	Close() error
+}
+
+// Client is the connection that a session serves.
+type Client struct {
+	Addr    netip.AddrPort // where it comes from
+	Local   netip.AddrPort // where it has come to
+	Session string         // as the log names it
+}
+
+type clientKey struct{}
+
+// WithClient returns a context that tells whom the session serves.
+func WithClient(ctx context.Context, c Client) context.Context {
+	return context.WithValue(ctx, clientKey{}, c)
+}
+
+// ClientOf returns the client of the session that ctx belongs to; ok is false
+// if there is none, or its addresses are not of IP.
+func ClientOf(ctx context.Context) (c Client, ok bool) {
+	c, ok = ctx.Value(clientKey{}).(Client)
+	return c, ok && c.Addr.IsValid() && c.Local.IsValid()
 }
 
 type loggerKey struct{}

@@ -52,13 +52,14 @@ const (
 )
 
 // commands is every command there is: RFC 1939 §9, RFC 2449 §5, RFC 2595 §4,
-// RFC 5034 §4.
+// RFC 5034 §4, RFC 6856 §2.
 var commands = [...]command{
 	{"CAPA", inBoth, 0, 0, scopeSys, (*session).capa},
 	{"STLS", inAuth, 0, 0, scopeSys, (*session).stls},
 	{"USER", inAuth, 1, wholeLine, scopeSys, (*session).userName},
 	{"PASS", inAuth, 1, wholeLine, scopeLogin, (*session).pass},
 	{"AUTH", inAuth, 0, 2, scopeLogin, (*session).auth},
+	{"UTF8", inAuth, 0, 0, scopeSys, (*session).enterUTF8},
 	{"STAT", inTran, 0, 0, scopeSys, (*session).stat},
 	{"LIST", inTran, 0, 1, scopeMessage, (*session).list},
 	{"UIDL", inTran, 0, 1, scopeSys, (*session).uidl},

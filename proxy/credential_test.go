@@ -47,7 +47,7 @@ func TestCredential(t *testing.T) {
 			p.send(c.input)
 			synctest.Wait()
 			if len(r.got) != 1 || r.got[0] != c.want {
-				t.Errorf("%q: got %q, want %q", c.input, r.got, c.want)
+				t.Errorf("%q: got %+v, want %+v", c.input, r.got, c.want)
 			}
 		})
 	}

@@ -11,8 +11,8 @@
 //
 //	command               valid in        what it asks of the Backend
 //	CAPA                  both            nothing
-//	STLS, USER            AUTHORIZATION   nothing
-//	PASS, AUTH            AUTHORIZATION   Login, then Open under the lock
+//	STLS, USER, UTF8      AUTHORIZATION   nothing
+//	PASS, AUTH            AUTHORIZATION   Login or Exchange, then Open under the lock
 //	STAT LIST NOOP RSET   TRANSACTION     nothing: the snapshot answers
 //	UIDL                  TRANSACTION     UniqueIDs
 //	DELE                  TRANSACTION     ReadOnly; the mark is in memory
@@ -44,8 +44,10 @@
 // # Standards
 //
 // RFC 1939 (POP3), RFC 2449 (CAPA, response codes, pipelining), RFC 2595 (STLS),
-// RFC 3206 (SYS and AUTH codes), RFC 5034 (AUTH), RFC 4616 (PLAIN) and RFC 8314
-// (implicit TLS). Where the code departs from them:
+// RFC 3206 (SYS and AUTH codes), RFC 5034 (AUTH), RFC 4616 (PLAIN), RFC 7628
+// (OAUTHBEARER), RFC 2195 (CRAM-MD5), RFC 5802 and RFC 7677 (SCRAM), RFC 6856
+// (UTF8, without LANG) and RFC 8314 (implicit TLS). Where the code departs from
+// them:
 //
 //   - A bare LF ends a command line. RFC 1939 §3 knows CRLF only.
 //   - PASS and AUTH lines may have 16384 octets, not 255 (RFC 2449 §4), as
@@ -53,5 +55,7 @@
 //   - AUTH without argument lists the mechanisms, unless NoAuthList is set, as
 //     clients older than RFC 5034 expect.
 //   - The lock of the maildrop is freed before QUIT's reply, as in RFC 1725 §6.
-//   - LOGIN, which no RFC defines, is offered for clients that know nothing else.
+//   - LOGIN, which no RFC defines, is offered for clients that know nothing else,
+//     and so is XOAUTH2.
+//   - OAUTHBEARER needs a name, which RFC 7628 §3.1 leaves to the profile.
 package proxy

@@ -19,7 +19,7 @@ var replyLine = regexp.MustCompile(`^(?:` +
 	`\+OK(?: [ -Z\\-~]+)?` +
 	`|-ERR (?:\[(?:AUTH|IN-USE|SYS/TEMP|SYS/PERM)\] )?[ -Z\\-~]+` +
 	`|\+ [A-Za-z0-9+/]*=*` +
-	`|TOP|UIDL|RESP-CODES|AUTH-RESP-CODE|PIPELINING|USER|SASL PLAIN LOGIN|STLS|PLAIN|LOGIN` +
+	`|TOP|UIDL|RESP-CODES|AUTH-RESP-CODE|PIPELINING|USER|SASL [A-Z0-9 -]+|STLS|UTF8 USER|PLAIN|LOGIN|XOAUTH2|OAUTHBEARER|CRAM-MD5|SCRAM-SHA-1|SCRAM-SHA-256` +
 	`|[123] (?:1\.)?[0-9]+` +
 	`|\.|body: [123]||\.\.dots|text` +
 	`)$`)
@@ -36,6 +36,9 @@ func FuzzSession(f *testing.F) {
 		"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\nRETR 2\r\n",
 		"AUTH LOGIN\r\nYWxpY2U=\r\nc2VjcmV0\r\nLIST 1\nTOP 1 0\nQUIT",
 		"AUTH PLAIN\r\n*\r\nAUTH PLAIN =\r\n\x00\r\n\r\r\n",
+		"AUTH XOAUTH2 dXNlcj1hbGljZQFhdXRoPUJlYXJlciB4AQE=\r\n\r\nAUTH OAUTHBEARER\r\nbixhPWFsaWNlLAFhdXRoPUJlYXJlciBzZWNyZXQBAQ==\r\n",
+		"AUTH CRAM-MD5\r\nYWxpY2UgMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDA=\r\nAUTH SCRAM-SHA-1 biwsbj1hbGljZSxyPXg=\r\nYz1iaXdz\r\n",
+		"UTF8\r\nSTLS\r\nUSER \u00e4\r\nPASS \xff\r\nCAPA\r\n",
 		"STLS\r\nUSER alice\r\n\x16\x03\x01\x00\x05",
 		strings.Repeat("x", 300) + "\r\nretr 18446744073709551617\r\n",
 	} {
@@ -96,7 +99,7 @@ func fuzzSession(t *testing.T, input string, loggedIn bool) {
 	l := proxytest.Listen()
 	opts := insecure
 	opts.Mode, opts.TLS = proxy.TLSStartTLS, serverTLS(t)
-	serve(t, l, proxy.Options{Backend: b, Logger: log}, opts)
+	serve(t, l, proxy.Options{Backend: b, Logger: log, UTF8: true, Mechanisms: allMechanisms}, opts)
 	conn, err := l.Dial()
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"time"
 
 	"popgate/proxy/lock"
@@ -33,9 +32,15 @@ type Options struct {
 	// mechanisms that clients from before RFC 5034 expect.
 	NoAuthList bool
 
-	// Mechanisms are the SASL mechanisms offered, of "PLAIN" and "LOGIN", in
-	// the order in which they are listed. nil: both. Empty but not nil: none.
+	// Mechanisms are the SASL mechanisms offered, in the order in which they
+	// are listed: of "PLAIN", "LOGIN", and with a Backend that is an Exchanger
+	// "XOAUTH2" and "OAUTHBEARER", and "CRAM-MD5", "SCRAM-SHA-1" and
+	// "SCRAM-SHA-256", which are offered as long as the Exchanger does. nil:
+	// the first two. Empty but not nil: none.
 	Mechanisms []string
+
+	// UTF8 offers UTF8 mode and names in UTF-8 (RFC 6856 §2).
+	UTF8 bool
 
 	// HiddenCapabilities are left out of CAPA. Hiding "TOP" also switches
 	// the command off.
@@ -78,13 +83,17 @@ func (o Options) resolve() (Options, error) {
 	if l := o.Limits; l.Connections < 0 || l.PerAddress < 0 || l.Unauthenticated < 0 {
 		return o, fmt.Errorf("proxy: negative limit in %+v", l)
 	}
-	known := []string{mechPlain, mechLogin}
 	if o.Mechanisms == nil {
-		o.Mechanisms = known
+		o.Mechanisms = []string{mechPlain, mechLogin}
 	}
-	for _, m := range o.Mechanisms {
-		if !slices.Contains(known, m) {
-			return o, fmt.Errorf("proxy: unknown SASL mechanism %q", m)
+	_, exchanger := o.Backend.(Exchanger)
+	for _, name := range o.Mechanisms {
+		m := findMechanism(name)
+		if m == nil {
+			return o, fmt.Errorf("proxy: unknown SASL mechanism %q", name)
+		}
+		if m.begin != nil && !exchanger {
+			return o, fmt.Errorf("proxy: the Backend has no exchanges, as %s is", name)
 		}
 	}
 	return o, nil

@@ -58,12 +58,13 @@ func (w *replyWriter) fail(e *Error) {
 	w.body = len(w.buf)
 }
 
-// challenge adds a SASL challenge (RFC 5034 §4). It is short.
+// challenge adds a SASL challenge (RFC 5034 §4), which may have any length.
 func (w *replyWriter) challenge(data string) {
-	w.reserve(statusLimit)
-	w.buf = append(w.buf, "+ "...)
-	w.buf = base64.StdEncoding.AppendEncode(w.buf, []byte(data))
-	w.buf = append(w.buf, "\r\n"...)
+	line := append([]byte("+ "), make([]byte, base64.StdEncoding.EncodedLen(len(data)))...)
+	base64.StdEncoding.Encode(line[2:], []byte(data))
+	w.reserve(min(len(line)+2, statusLimit))
+	w.body = len(w.buf)
+	_, _ = w.Write(append(line, "\r\n"...)) // kept in w.err
 	w.body = len(w.buf)
 }
 

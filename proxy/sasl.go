@@ -6,16 +6,56 @@ import (
 	"unicode/utf8"
 )
 
-// The SASL mechanisms there are.
+// The SASL mechanisms that are there unasked.
 const (
 	mechPlain = "PLAIN"
 	mechLogin = "LOGIN"
 )
 
+// mechanism is a row of the table of SASL mechanisms. One of credential and
+// begin is set.
+type mechanism struct {
+	name        string
+	safe        bool // reveals no password or token, so it needs no TLS
+	asked       bool // offered only while the Backend says that it would work
+	serverFirst bool
+
+	// credential has the client send a name and a password.
+	credential func(s *session, initial []string) (Credential, error)
+
+	// begin takes from the client's first message what ex is to tell of it.
+	begin func(ex *Exchange, message string) error
+}
+
+// mechanisms is every SASL mechanism there is: RFC 4616, RFC 7628, RFC 2195,
+// RFC 5802, RFC 7677, and LOGIN and XOAUTH2, which have none.
+var mechanisms = [...]mechanism{
+	{name: mechPlain, credential: (*session).askPlain},
+	{name: mechLogin, serverFirst: true, credential: (*session).askLogin},
+	{name: "XOAUTH2", begin: beginXOAuth2},
+	{name: "OAUTHBEARER", begin: beginOAuthBearer},
+	{name: "CRAM-MD5", safe: true, asked: true, serverFirst: true, begin: beginCRAM},
+	{name: "SCRAM-SHA-1", safe: true, asked: true, begin: beginSCRAM},
+	{name: "SCRAM-SHA-256", safe: true, asked: true, begin: beginSCRAM},
+}
+
+// findMechanism returns the mechanism of that name, in upper case, or nil.
+func findMechanism(name string) *mechanism {
+	for i := range mechanisms {
+		if mechanisms[i].name == name {
+			return &mechanisms[i]
+		}
+	}
+	return nil
+}
+
+// ErrCancelled is a SASL exchange that the client has given up by "*"
+// (RFC 5034 §4).
+var ErrCancelled = &Error{Text: "authentication cancelled", Err: errBadCommand}
+
 // Errors of AUTH. Those of the exchange are bad commands, not failed logins.
 var (
 	errMechanism   = &Error{Text: "unknown authentication mechanism"}
-	errCancelled   = &Error{Text: "authentication cancelled", Err: errBadCommand}
 	errBase64      = &Error{Text: "invalid base64", Err: errBadCommand}
 	errSASLMessage = &Error{Text: "invalid authentication message", Err: errBadCommand}
 	errInitial     = &Error{Text: "mechanism takes no initial response", Err: errBadCommand}
@@ -26,18 +66,24 @@ func (s *session) auth(args []string) error {
 	if len(args) == 0 {
 		return s.authList()
 	}
-	mechanism := strings.ToUpper(args[0])
-	switch {
-	case !s.offers(mechanism):
+	name := strings.ToUpper(args[0])
+	m := findMechanism(name)
+	switch initial := args[1:]; {
+	case m == nil || !s.offers(m):
 		return errMechanism
-	case !s.plaintextAllowed():
+	case !m.safe && !s.plaintextAllowed():
 		return s.refusePlaintext()
+	case m.serverFirst && len(initial) > 0:
+		return errInitial
+	case m.begin != nil:
+		return s.exchange(m, initial)
+	default:
+		cred, err := m.credential(s, initial)
+		if err != nil {
+			return err
+		}
+		return s.logInWith(cred, checkCredential(cred))
 	}
-	cred, err := s.exchange(mechanism, args[1:])
-	if err != nil {
-		return err
-	}
-	return s.logIn(cred, checkNames(cred))
 }
 
 // authList answers AUTH without argument as servers did before RFC 2449.
@@ -54,33 +100,29 @@ func (s *session) authList() error {
 	return nil
 }
 
-// exchange has the client send its credential. initial holds the initial
-// response, if there is one.
-func (s *session) exchange(mechanism string, initial []string) (Credential, error) {
-	if mechanism == mechLogin {
-		return s.exchangeLogin(initial)
-	}
-	var message string
-	var err error
+// initialResponse returns the client's first message in a mechanism that it
+// begins. initial holds what came with the command, if anything did.
+func (s *session) initialResponse(initial []string) (string, error) {
 	switch {
 	case len(initial) == 0:
-		message, err = s.challenge("")
+		return s.challenge("")
 	case initial[0] == "=": // an empty response
-	default:
-		message, err = decodeSASL(initial[0])
+		return "", nil
 	}
+	return decodeSASL(initial[0])
+}
+
+// askPlain is the PLAIN mechanism.
+func (s *session) askPlain(initial []string) (Credential, error) {
+	message, err := s.initialResponse(initial)
 	if err != nil {
 		return Credential{}, err
 	}
 	return parsePlain(message)
 }
 
-// exchangeLogin is the LOGIN mechanism (draft-murchison-sasl-login), in which
-// the server speaks first.
-func (s *session) exchangeLogin(initial []string) (cred Credential, err error) {
-	if len(initial) > 0 {
-		return cred, errInitial
-	}
+// askLogin is the LOGIN mechanism (draft-murchison-sasl-login).
+func (s *session) askLogin([]string) (cred Credential, err error) {
 	if cred.Username, err = s.challenge("Username:"); err != nil {
 		return cred, err
 	}
@@ -93,12 +135,17 @@ func (s *session) exchangeLogin(initial []string) (cred Credential, err error) {
 func (s *session) challenge(data string) (string, error) {
 	s.w.challenge(data)
 	s.prepare()
+	return s.response()
+}
+
+// response reads the client's response to a challenge.
+func (s *session) response() (string, error) {
 	line, err := s.readLine(saslLine)
 	switch {
 	case err != nil:
 		return "", err
 	case line == "*":
-		return "", errCancelled
+		return "", ErrCancelled
 	}
 	return decodeSASL(line)
 }
@@ -123,13 +170,19 @@ func parsePlain(message string) (Credential, error) {
 	return Credential{Authzid: parts[0], Username: parts[1], Password: parts[2]}, nil
 }
 
-// checkNames refuses what RFC 5034 §4 does not allow in a name, without asking
-// the upstream.
-func checkNames(cred Credential) error {
-	if cred.Username == "" || !utf8.ValidString(cred.Username) || !utf8.ValidString(cred.Authzid) {
+// checkCredential refuses what RFC 5034 §4 does not allow in a name, and a NUL
+// anywhere, without asking the upstream.
+func checkCredential(cred Credential) error {
+	if strings.ContainsRune(cred.Password, 0) {
 		return ErrAuth
 	}
-	if strings.ContainsRune(cred.Username+cred.Password, 0) {
+	return checkNames(cred.Authzid, cred.Username)
+}
+
+// checkNames is checkCredential for the names alone.
+func checkNames(authzid, username string) error {
+	names := authzid + username
+	if username == "" || !utf8.ValidString(username) || !utf8.ValidString(authzid) || strings.ContainsRune(names, 0) {
 		return ErrAuth
 	}
 	return nil

@@ -39,6 +39,8 @@ const marker = "s3cr3t-Marker"
 func TestNoSecretInLog(t *testing.T) {
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	plain := b64("\x00alice\x00" + marker)
+	xoauth2 := b64("user=alice\x01auth=Bearer " + marker + "\x01\x01")
+	bearer := b64("n,a=alice,\x01auth=Bearer " + marker + "\x01\x01")
 	for _, c := range []struct {
 		name  string
 		fault error
@@ -58,6 +60,11 @@ func TestNoSecretInLog(t *testing.T) {
 		{"AUTH refused", nil, "AUTH CRAM-MD5\r\n" + plain + "\r\n" + marker + "\r\nAUTH XOAUTH2 " + plain + "\r\n"},
 		{"AUTH cancelled", nil, "AUTH LOGIN\r\n" + b64("alice") + "\r\n*\r\n" + b64(marker) + "\r\n"},
 		{"AUTH LOGIN", nil, "AUTH LOGIN\r\n" + b64("alice") + "\r\n" + b64(marker) + "\r\nAUTH LOGIN\r\n" + marker + "\r\n"},
+		{"XOAUTH2", nil, "AUTH XOAUTH2 " + xoauth2 + "\r\n\r\nAUTH XOAUTH2\r\n" + xoauth2 + "\r\n*\r\nAUTH XOAUTH2 " + b64(marker) + "\r\n"},
+		{"OAUTHBEARER", nil, "AUTH OAUTHBEARER " + bearer + "\r\n" + bearer + "\r\nAUTH OAUTHBEARER " + b64("n,a="+marker) + "\r\n"},
+		{"OAUTHBEARER, upstream down", proxytestError, "AUTH OAUTHBEARER " + bearer + "\r\nAUTH XOAUTH2 " + xoauth2 + "\r\n"},
+		{"CRAM-MD5", nil, "AUTH CRAM-MD5\r\n" + b64("alice "+marker) + "\r\nAUTH CRAM-MD5 " + plain + "\r\n" + marker + "\r\n"},
+		{"SCRAM", nil, "AUTH SCRAM-SHA-1 " + b64("n,,n=alice,r="+marker) + "\r\n" + b64(marker) + "\r\n"},
 		{"no base64", nil, "AUTH PLAIN\r\n" + marker + "!\r\nAUTH PLAIN\r\n" + marker + "\x00\r\n"},
 		{"no message", nil, "AUTH PLAIN " + b64(marker) + "\r\nAUTH PLAIN " + b64("\x00\x00"+marker) + "\r\n"},
 		{"upstream down", proxytestError, "USER alice\r\nPASS " + marker + "\r\nAUTH PLAIN " + plain + "\r\n"},
@@ -69,7 +76,7 @@ func TestNoSecretInLog(t *testing.T) {
 			b.SetFaults(proxytest.Faults{Login: c.fault})
 			l := proxytest.Listen()
 			log, buf := logger()
-			serve(t, l, proxy.Options{Backend: b, Logger: log, LoginAttempts: 100}, insecure)
+			serve(t, l, proxy.Options{Backend: b, Logger: log, LoginAttempts: 100, Mechanisms: allMechanisms}, insecure)
 			conn, err := l.Dial()
 			p := newPop(t, conn, err)
 			p.send(c.input)
@@ -77,7 +84,7 @@ func TestNoSecretInLog(t *testing.T) {
 			_ = conn.Close()
 			synctest.Wait()
 			got := buf.String()
-			for _, secret := range []string{marker, b64(marker), strings.TrimRight(b64(marker), "="), plain, plain[8:]} {
+			for _, secret := range []string{marker, b64(marker), strings.TrimRight(b64(marker), "="), plain, plain[8:], xoauth2[:20], bearer[:20]} {
 				if strings.Contains(got, secret) {
 					t.Errorf("%s: %q is in the log:\n%s", c.name, secret, got)
 				}

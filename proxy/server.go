@@ -188,7 +188,8 @@ func (s *session) identify(client netip.AddrPort) {
 		name = client.String()
 	}
 	s.log = s.srv.opts.Logger.With(slog.String("session", s.id), slog.String("client", name))
-	s.ctx = WithLogger(s.base, s.log)
+	ctx := WithClient(s.base, Client{Addr: client, Local: clientAddr(s.raw.LocalAddr()), Session: s.id})
+	s.ctx = WithLogger(ctx, s.log)
 }
 
 // contains reports whether addr is in one of the networks.

@@ -36,7 +36,10 @@ func TestOptions(t *testing.T) {
 		{proxy.Options{Backend: b, Autologout: 10*time.Minute - 1}, "below the 10m0s"},
 		{proxy.Options{Backend: b, Autologout: -1}, "below the 10m0s"},
 		{proxy.Options{Backend: b, LoginAttempts: -1}, "-1 login attempts"},
-		{proxy.Options{Backend: b, Mechanisms: []string{"CRAM-MD5"}}, `"CRAM-MD5"`},
+		{proxy.Options{Backend: b, Mechanisms: []string{"CRAM-MD5", "SCRAM-SHA-1"}, UTF8: true}, ""},
+		{proxy.Options{Backend: b, Mechanisms: []string{"DIGEST-MD5"}}, `"DIGEST-MD5"`},
+		{proxy.Options{Backend: new(recorder), Mechanisms: []string{"LOGIN"}}, ""},
+		{proxy.Options{Backend: new(recorder), Mechanisms: []string{"SCRAM-SHA-1"}}, "has no exchanges, as SCRAM-SHA-1 is"},
 	} {
 		srv, err := proxy.NewServer(c.opts)
 		if c.want == "" {

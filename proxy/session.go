@@ -55,6 +55,7 @@ type session struct {
 
 	state     state
 	user      pendingUser
+	utf8      bool // UTF8 mode (RFC 6856 §2.1)
 	afterAuth bool // an AUTH has failed: what follows may be its secrets
 	failures  int  // failed logins
 	bad       int  // lines that were no valid command

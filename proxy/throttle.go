@@ -223,35 +223,47 @@ func (m *memory) drop(e *list.Element) {
 
 // throttled runs login, which asks the Backend, at the pace that the Throttler
 // allows. Only [AUTH] counts as a failure (M-3). The Server's shutdown ends the
-// waits, and the session with them.
-func (s *session) throttled(name string, login func() error) error {
+// waits, and the session with them. name is "" before login where an exchange
+// has yet to tell it, which paces itself then.
+func (s *session) throttled(name func() string, login func() error) error {
 	t := s.srv.opts.Throttler
 	if t == nil {
 		err := login()
-		s.logFailure(name, err)
+		s.logFailure(name(), err)
 		return err
 	}
 	client := s.client.Addr()
-	before, failure, err := t.Delay(s.ctx, client, name)
+	failure, err := s.pace(name())
 	if err != nil {
-		return err
-	}
-	if err := s.sleep(before); err != nil {
 		return err
 	}
 	asked := time.Now()
 	err = login()
-	s.logFailure(name, err)
+	s.logFailure(name(), err)
 	switch {
 	case err == nil:
-		t.Succeeded(s.ctx, client, name)
+		t.Succeeded(s.ctx, client, name())
 	case isAuthFailure(err):
-		t.Failed(s.ctx, client, name)
+		t.Failed(s.ctx, client, name())
 		if err := s.sleep(failure - time.Since(asked)); err != nil {
 			return err
 		}
 	}
 	return err
+}
+
+// pace waits as long as the Throttler has a login of that name wait, not at all
+// while the name is not known. It returns how long a failure takes.
+func (s *session) pace(name string) (failure time.Duration, err error) {
+	t := s.srv.opts.Throttler
+	if t == nil {
+		return 0, nil
+	}
+	before, failure, err := t.Delay(s.ctx, s.client.Addr(), name)
+	if err == nil && name != "" {
+		err = s.sleep(before)
+	}
+	return failure, err
 }
 
 // sleep waits d.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -121,7 +122,7 @@ func checkUpstream(ctx context.Context, u *upstream, cred *proxy.Credential, out
 	}
 	defer backend.Close()
 	k := &checker{name: fmt.Sprintf("upstream %q", u.Name), out: out, now: time.Now}
-	if err := k.probe(ctx, backend); err != nil {
+	if err := k.probe(ctx, backend, u.Auth); err != nil {
 		return err
 	}
 	if cred != nil {
@@ -133,8 +134,8 @@ func checkUpstream(ctx context.Context, u *upstream, cred *proxy.Credential, out
 	return nil
 }
 
-// probe connects without logging in.
-func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend) error {
+// probe connects without logging in. auth is what clients are to be offered.
+func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, auth []string) error {
 	var r imapbackend.Report
 	took, err := k.step("connect", func() (err error) {
 		r, err = backend.Probe(ctx)
@@ -152,7 +153,21 @@ func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend) error
 	for _, w := range r.Warnings {
 		k.say("warning: %s", printable(w))
 	}
+	for _, m := range auth {
+		switch {
+		case slices.Contains(relayed, m) && !imapbackend.Relays(r.Capabilities, strings.ToUpper(m)):
+			k.say("warning: does not offer %s, or binds SCRAM to TLS: clients are not offered it either", m)
+		case (m == "xoauth2" || m == "oauthbearer") && !takesTokens(r.Capabilities):
+			k.say("warning: takes no tokens: %s fails", m)
+		}
+	}
 	return nil
+}
+
+// takesTokens reports whether an upstream with these capabilities knows a
+// mechanism for tokens; from one to the other they are rewritten.
+func takesTokens(capabilities []string) bool {
+	return slices.Contains(capabilities, "AUTH=XOAUTH2") || slices.Contains(capabilities, "AUTH=OAUTHBEARER")
 }
 
 // session walks through a POP3 session without its UPDATE.

@@ -70,6 +70,26 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// What is configured for clients and would not work upstream is told.
+func TestCheckMechanisms(t *testing.T) {
+	_, addr := upstreamWithMail(t)
+	file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", addr, 1)+"auth = [\"plain\", \"xoauth2\", \"scram-sha-256\"]\n")
+	var out, errs bytes.Buffer
+	run([]string{"check", "--config", file}, strings.NewReader(""), &out, &errs)
+	stdout := out.String()
+	for _, want := range []string{
+		"warning: takes no tokens: xoauth2 fails\n",
+		"warning: does not offer scram-sha-256, or binds SCRAM to TLS: clients are not offered it either\n",
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	if strings.Count(stdout, "warning: ") != 2 {
+		t.Errorf("other warnings in\n%s", stdout)
+	}
+}
+
 // With --login a session is walked through, and nothing upstream changes.
 func TestCheckLogin(t *testing.T) {
 	mail, addr := upstreamWithMail(t)

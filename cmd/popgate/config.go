@@ -53,6 +53,7 @@ type session struct {
 	Autologout         time.Duration
 	LoginAttempts      int
 	AuthList           bool
+	UTF8               bool
 	CapabilitiesHidden []string
 	ShutdownGrace      time.Duration
 }
@@ -87,6 +88,7 @@ type upstream struct {
 	DeletedMessages string
 	Compress        bool
 	KeepOpen        time.Duration
+	SendClientID    bool
 
 	options imapbackend.Options // what the above come to
 }
@@ -350,6 +352,7 @@ func (c *config) proxyOptions() proxy.Options {
 		Autologout:         c.session.Autologout,
 		LoginAttempts:      c.session.LoginAttempts,
 		NoAuthList:         !c.session.AuthList,
+		UTF8:               c.session.UTF8,
 		Mechanisms:         mechanisms,
 		HiddenCapabilities: c.session.CapabilitiesHidden,
 		Limits: proxy.Limits{

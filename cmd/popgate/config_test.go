@@ -129,6 +129,7 @@ proxy_protocol_from = ["192.0.2.1"]
 autologout = "15m"
 login_attempts = 5
 auth_list = false
+utf8 = true
 capabilities_hidden = ["top", "STLS"]
 [limits]
 connections = 100
@@ -144,7 +145,8 @@ address = "imap.example.com:143"
 tls = "starttls"
 server_name = "mail.example.com"
 mailbox = "Eingänge"
-auth = ["LOGIN"]
+auth = ["LOGIN", "scram-sha-256", "oauthbearer"]
+send_client_id = true
 without_uidplus = "refuse"
 seen = "on-quit"
 read_ahead = "64KiB"
@@ -160,7 +162,8 @@ format = "json"
 		Autologout:         15 * time.Minute,
 		LoginAttempts:      5,
 		NoAuthList:         true,
-		Mechanisms:         []string{"LOGIN"},
+		Mechanisms:         []string{"LOGIN", "SCRAM-SHA-256", "OAUTHBEARER"},
+		UTF8:               true,
 		HiddenCapabilities: []string{"TOP", "STLS"},
 		Limits:             proxy.Limits{Connections: 100, PerAddress: 5, Unauthenticated: 20},
 	}
@@ -177,6 +180,7 @@ format = "json"
 		Seen:           imapbackend.SeenOnQuit,
 		ReadAhead:      64 << 10,
 		ShowDeleted:    true,
+		SendClientID:   true,
 		Version:        version(),
 	}
 	if diff := cmp.Diff(wantUpstream, c.upstream.options); diff != "" {

@@ -47,6 +47,7 @@ var sessionKeys = keyTable[session]{
 	"autologout":          duration(func(s *session) *time.Duration { return &s.Autologout }, 10*time.Minute, 24*time.Hour, "10m"),
 	"login_attempts":      integer(func(s *session) *int { return &s.LoginAttempts }, 1, 100),
 	"auth_list":           boolean(func(s *session) *bool { return &s.AuthList }),
+	"utf8":                boolean(func(s *session) *bool { return &s.UTF8 }),
 	"capabilities_hidden": anyOf(func(s *session) *[]string { return &s.CapabilitiesHidden }, capabilities...),
 	"shutdown_grace":      duration(func(s *session) *time.Duration { return &s.ShutdownGrace }, 0, time.Hour, "60s"),
 }
@@ -66,8 +67,11 @@ var throttleKeys = keyTable[throttle]{
 }
 
 // capabilities are the tags that CAPA may list (RFC 2449 §6, RFC 2595 §4,
-// RFC 3206 §5, RFC 5034 §3).
-var capabilities = []string{"TOP", "UIDL", "USER", "SASL", "STLS", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING"}
+// RFC 3206 §5, RFC 5034 §3, RFC 6856 §2).
+var capabilities = []string{"TOP", "UIDL", "USER", "SASL", "STLS", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8"}
+
+// relayed are the SASL mechanisms of which the gateway sees no secret.
+var relayed = []string{"cram-md5", "scram-sha-1", "scram-sha-256"}
 
 var upstreamKeys = keyTable[upstream]{
 	"name":             text(func(u *upstream) *string { return &u.Name }, "mail"),
@@ -77,10 +81,11 @@ var upstreamKeys = keyTable[upstream]{
 	"server_name":      text(func(u *upstream) *string { return &u.ServerName }, "imap.example.com"),
 	"ca_file":          text(func(u *upstream) *string { return &u.CAFile }, "ca.pem"),
 	"mailbox":          text(func(u *upstream) *string { return &u.Mailbox }, "INBOX"),
-	"auth":             anyOf(func(u *upstream) *[]string { return &u.Auth }, "plain", "login"),
+	"auth":             anyOf(func(u *upstream) *[]string { return &u.Auth }, append([]string{"plain", "login", "xoauth2", "oauthbearer"}, relayed...)...),
 	"without_uidplus":  oneOf(func(u *upstream) *string { return &u.WithoutUIDPLUS }, "flag", "refuse"),
 	"seen":             oneOf(func(u *upstream) *string { return &u.Seen }, "never", "on-retr", "on-quit"),
 	"read_ahead":       size(func(u *upstream) *int64 { return &u.ReadAhead }, 0, 1<<30, "1MiB"),
+	"send_client_id":   boolean(func(u *upstream) *bool { return &u.SendClientID }),
 	"deleted_messages": oneOf(func(u *upstream) *string { return &u.DeletedMessages }, "hide", "show"),
 	"compress":         boolean(func(u *upstream) *bool { return &u.Compress }),
 	"keep_open":        duration(func(u *upstream) *time.Duration { return &u.KeepOpen }, 0, 10*time.Minute, "60s"),
@@ -95,10 +100,9 @@ var logKeys = keyTable[logging]{
 // plannedTables the tables. They are refused like unknown ones; only the
 // message differs.
 var planned = map[string][]string{
-	"session": {"hostname", "utf8"},
-	"limits":  {"read_ahead_total"},
-	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "send_client_id",
-		"max_connections"},
+	"session":  {"hostname"},
+	"limits":   {"read_ahead_total"},
+	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "max_connections"},
 }
 
 var plannedTables = []string{"route", "account", "store", "cluster", "admin"}

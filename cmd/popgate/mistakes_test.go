@@ -68,7 +68,10 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"string for compress", "L\nU\ncompress = \"yes\"", `8: upstream[0].compress: is a string; write true or false`},
 	{"unknown capability", "L\nU\n[session]\ncapabilities_hidden = [\"TOP\", \"UILD\"]", `9: session.capabilities_hidden[1]: unknown value "UILD"; did you mean "UIDL"?`},
 	{"capability twice", "L\nU\n[session]\ncapabilities_hidden = [\"TOP\", \"top\"]", `9: session.capabilities_hidden[1]: "top" is there twice; remove one`},
-	{"later mechanism", "L\nU\nauth = [\"cram-md5\"]", `8: upstream[0].auth[0]: unknown value "cram-md5"; write "plain" or "login"`},
+	{"unknown mechanism", "L\nU\nauth = [\"plain\", \"gssapi\"]", `8: upstream[0].auth[1]: unknown value "gssapi"; write "plain", "login", "xoauth2", "oauthbearer", "cram-md5", "scram-sha-1" or "scram-sha-256"`},
+	{"P-SASL-5 mechanism that is not relayed", "L\nU\nauth = [\"scram-sha-256-plus\"]", `8: upstream[0].auth[0]: unknown value "scram-sha-256-plus"; write "plain", "login", "xoauth2", "oauthbearer", "cram-md5", "scram-sha-1" or "scram-sha-256"`},
+	{"mechanism misspelt", "L\nU\nauth = [\"xoauth\"]", `8: upstream[0].auth[0]: unknown value "xoauth"; did you mean "xoauth2"?`},
+	{"no boolean for utf8", "L\nU\n[session]\nutf8 = \"user\"", `9: session.utf8: is a string; write true or false`},
 	{"later policy", "L\nU\nwithout_uidplus = \"move\"", `8: upstream[0].without_uidplus: "move" is not supported in this version; write "flag" or "refuse"`},
 	{"TLS version", "L\nmin_tls = \"1.4\"\nU", `5: listener[0].min_tls: unknown value "1.4"; did you mean "1.0"?`},
 	{"negative limit", "L\nU\n[limits]\nconnections = -1", `9: limits.connections: -1 is out of range; write a number from 0 to 1000000`},
@@ -122,6 +125,7 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"size without unit", "L\nU\nread_ahead = 5", `8: upstream[0].read_ahead: is an integer; write a string such as "1MiB"`},
 	{"size of no kind", "L\nU\nread_ahead = \"1MB\"", `8: upstream[0].read_ahead: "1MB" is not a size; write a string such as "1MiB"`},
 	{"size too large", "L\nU\nread_ahead = \"2GiB\"", `8: upstream[0].read_ahead: "2GiB" is too large; write "1GiB" or less`},
+	{"O-ID-2 kept for another client", "L\nU\nsend_client_id = true\nkeep_open = \"60s\"", `9: upstream[0].keep_open: keeps connections whose client the upstream was told of for another login; set keep_open = "0s" or send_client_id = false`},
 	{"I-SNAP-3 show with flag", "L\nU\ndeleted_messages = \"show\"", `8: upstream[0].deleted_messages: "show" would bring back what without_uidplus = "flag" has removed; set without_uidplus = "refuse", or deleted_messages = "hide"`},
 }
 

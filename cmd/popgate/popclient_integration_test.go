@@ -25,7 +25,12 @@ type popClient struct {
 
 // dialPOP connects to a gateway and reads its greeting.
 func dialPOP(addr string) (*popClient, error) {
-	conn, err := net.Dial("tcp", addr)
+	return dialPOPFrom(nil, addr)
+}
+
+// dialPOPFrom is dialPOP from an address of the client's own.
+func dialPOPFrom(local net.Addr, addr string) (*popClient, error) {
+	conn, err := (&net.Dialer{LocalAddr: local}).Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -70,9 +72,35 @@ func serve(c *config, stderr io.Writer) error {
 	}
 	log.Info("popgate starts", "version", version(), "upstream", c.upstream.Name)
 	warn(log, c)
+	defer learn(backend, c.upstream.Auth, log)()
 	reloader := newReloader(c.listeners, log)
 	defer reloader.start()()
 	return runServer(srv, bound, c.session.ShutdownGrace, signals, log, reloader.reload)
+}
+
+// learn has the backend keep known, in the background, which of the mechanisms
+// that are relayed the upstream takes. The function returned ends that. Without
+// such a mechanism the upstream is not contacted before a client needs it.
+func learn(backend *imapbackend.Backend, auth []string, log *slog.Logger) (stop func()) {
+	var mechanisms []string
+	for _, m := range auth {
+		if slices.Contains(relayed, m) {
+			mechanisms = append(mechanisms, strings.ToUpper(m))
+		}
+	}
+	if len(mechanisms) == 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(proxy.WithLogger(context.Background(), log))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		backend.Learn(ctx, mechanisms...)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // gcPercent trades processor time, of which sessions that mostly wait need

@@ -237,6 +237,10 @@ func (l *loader) upstream(path string, u *upstream) {
 		l.fail(path+".deleted_messages", `"show" would bring back what without_uidplus = "flag" has removed`,
 			`set without_uidplus = "refuse", or deleted_messages = "hide"`)
 	}
+	if u.KeepOpen > 0 && u.SendClientID {
+		l.fail(path+".keep_open", "keeps connections whose client the upstream was told of for another login",
+			"set keep_open = \"0s\" or send_client_id = false")
+	}
 	u.options = imapbackend.Options{
 		Name:           u.Name,
 		Address:        u.Address,
@@ -251,6 +255,7 @@ func (l *loader) upstream(path string, u *upstream) {
 		ShowDeleted:    u.DeletedMessages == "show",
 		KeepOpen:       u.KeepOpen,
 		Compress:       u.Compress,
+		SendClientID:   u.SendClientID,
 		Version:        version(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -24,9 +25,14 @@ type options struct {
 	capability string
 	perProcess int
 	compress   bool
+	mechanisms string
+	extra      string // settings beside those of configuration
+	tokens     bool
 }
 
-func defaults() options { return options{store: "maildir", perProcess: 1} }
+func defaults() options {
+	return options{store: "maildir", perProcess: 1, mechanisms: "plain login"}
+}
 
 // WithStore sets the mailbox format: "maildir" (default), "sdbox" or "mdbox".
 func WithStore(format string) Option {
@@ -43,6 +49,21 @@ func WithCapability(list string) Option {
 // WithCompression has the server offer COMPRESS=DEFLATE (RFC 4978).
 func WithCompression() Option {
 	return func(o *options) { o.compress = true }
+}
+
+// WithMechanisms turns on SASL mechanisms, by default plain and login. With
+// xoauth2 or oauthbearer among them the server takes what Token returns.
+func WithMechanisms(names ...string) Option {
+	return func(o *options) {
+		o.mechanisms = strings.Join(names, " ")
+		o.tokens = slices.Contains(names, "xoauth2") || slices.Contains(names, "oauthbearer")
+	}
+}
+
+// WithTrustedClients lets clients on this machine tell by ID on whose behalf
+// they come.
+func WithTrustedClients() Option {
+	return func(o *options) { o.extra += "login_trusted_networks = 127.0.0.0/8\n" }
 }
 
 // WithSessionsPerProcess lets n sessions share one process, for tests with a
@@ -64,8 +85,10 @@ func (s *Server) config() string {
 		"IMAP_PORT", port(s.Addr),
 		"IMAPS_PORT", port(s.TLSAddr),
 		"MAIL_IDS", mailIDs(),
+		"MECHANISMS", s.options.mechanisms,
+		"TOKEN_PASSDB", s.tokenPassdb(),
 	)
-	text := replace.Replace(configuration) + userSettings()
+	text := replace.Replace(configuration) + s.options.extra + userSettings()
 	if s.options.compress {
 		text += "protocol imap {\n  mail_plugins = imap_zlib\n}\n"
 	}
@@ -128,9 +151,10 @@ ssl = yes
 ssl_cert = <DIR/cert.pem
 ssl_key = <DIR/key.pem
 disable_plaintext_auth = no
-auth_mechanisms = plain login
+auth_mechanisms = MECHANISMS
 auth_failure_delay = 0
 first_valid_uid = 1
+TOKEN_PASSDB
 passdb {
   driver = static
   args = password={PLAIN}PASSWORD

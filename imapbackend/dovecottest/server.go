@@ -109,6 +109,9 @@ func (s *Server) prepare() {
 	check(err)
 	s.RootCAs, s.CAFile = pool, s.path("ca.pem")
 	s.CertFile, s.KeyFile = s.path("cert.pem"), s.path("key.pem")
+	if s.options.tokens {
+		check(s.writeTokenKey())
+	}
 }
 
 func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
@@ -145,7 +148,7 @@ func (s *Server) launch() error {
 		return nil
 	}
 	s.Kill()
-	report := output.String() + s.log()
+	report := output.String() + s.Log()
 	if strings.Contains(report, "Address already in use") {
 		return errInUse
 	}
@@ -243,15 +246,15 @@ func (s *Server) KillSessions() int {
 func (s *Server) cleanup() {
 	s.Kill()
 	if s.t.Failed() {
-		s.t.Logf("dovecot's log:\n%s", s.log())
+		s.t.Logf("dovecot's log:\n%s", s.Log())
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		s.t.Errorf("dovecottest: %v", err)
 	}
 }
 
-// log returns the end of dovecot's log.
-func (s *Server) log() string {
+// Log returns the end of dovecot's log.
+func (s *Server) Log() string {
 	b, err := os.ReadFile(s.path("dovecot.log"))
 	if err != nil {
 		return err.Error()

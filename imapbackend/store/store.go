@@ -10,8 +10,12 @@ import (
 	"popgate/proxy"
 )
 
-// Key names one mailbox of one user.
-type Key struct{ Upstream, User, Mailbox string }
+// Key names one mailbox of one user, as it looks in or out of UTF8 mode: sizes
+// may differ (RFC 6855 §3).
+type Key struct {
+	Upstream, User, Mailbox string
+	UTF8                    bool
+}
 
 // Listing is all messages of a mailbox with a UID below UIDNext, also those
 // that no maildrop shows.

@@ -17,7 +17,7 @@ func listing(n int) Listing {
 	return l
 }
 
-func key(user string) Key { return Key{"up", user, "INBOX"} }
+func key(user string) Key { return Key{Upstream: "up", User: user, Mailbox: "INBOX"} }
 
 func TestMemory(t *testing.T) {
 	m := NewMemory(1 << 20)
@@ -31,8 +31,11 @@ func TestMemory(t *testing.T) {
 	if diff := cmp.Diff(listing(4), got); !ok || diff != "" {
 		t.Errorf("%v: %s", ok, diff)
 	}
-	if _, ok := m.Get(Key{"up", "a", "Other"}); ok {
+	if _, ok := m.Get(Key{Upstream: "up", User: "a", Mailbox: "Other"}); ok {
 		t.Error("another mailbox of the user is known")
+	}
+	if _, ok := m.Get(Key{Upstream: "up", User: "a", Mailbox: "INBOX", UTF8: true}); ok {
+		t.Error("P-EXT-6: sizes of UTF8 mode are those of the other")
 	}
 	m.Drop(key("a"))
 	if _, ok := m.Get(key("a")); ok {

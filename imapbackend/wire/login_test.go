@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -70,5 +71,82 @@ func TestByeBeforeStatus(t *testing.T) {
 	}
 	if r := c.Result().String(); r != "NO [AUTHENTICATIONFAILED] no" {
 		t.Errorf("result %q", r)
+	}
+}
+
+// P-SASL-5, P-SASL-6: AUTHENTICATE in several steps, before servers that talk
+// in between, refuse, break off, or send what is no challenge.
+func TestChallenge(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		start         func(c *Conn) error
+		in            string
+		wrote, result string
+	}{
+		{"the server begins", func(c *Conn) error { return c.Start("AUTHENTICATE CRAM-MD5") },
+			"+ Yw==\nP1 OK in\n", "P1 AUTHENTICATE CRAM-MD5\ncg==\n", "[c] OK in"},
+		{"the client begins", func(c *Conn) error { return c.StartAuthenticate("X", "aQ==", true) },
+			"+ Yw==\n+ \nP1 OK in\n", "P1 AUTHENTICATE X aQ==\ncg==\ncg==\n", "[c][] OK in"},
+		{"after a word", func(c *Conn) error { return c.StartAuthenticate("X", "aQ==", false) },
+			"+ go ahead\n+ Yw==\nP1 OK in\n", "P1 AUTHENTICATE X\naQ==\ncg==\n", "[c] OK in"},
+		{"refused before the word", func(c *Conn) error { return c.StartAuthenticate("X", "aQ==", false) },
+			"P1 NO x\n", "P1 AUTHENTICATE X\n", " NO x"},
+		{"behind another command", func(c *Conn) error {
+			return errors.Join(c.Start("ID NIL"), c.StartAuthenticate("X", "aQ==", true))
+		}, "* ID NIL\nP1 OK x\n* OK [ALERT] y\n+ Yw==\n* BAD y\nP2 NO z\n", "P1 ID NIL\nP2 AUTHENTICATE X aQ==\ncg==\n", "[c] NO z"},
+		{"no base64", func(c *Conn) error { return c.Start("AUTHENTICATE X") },
+			"+ Yw\n", "P1 AUTHENTICATE X\n", " lost: imap: protocol violation: a challenge that is no base64"},
+		{"lost", func(c *Conn) error { return c.Start("AUTHENTICATE X") },
+			"+ Yw==\n* BYE x\n", "P1 AUTHENTICATE X\ncg==\n", "[c] lost: imap: upstream closed: BYE x"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &stream{in: crlf(tt.in), step: 3}
+			c := New(s, time.Minute)
+			defer c.Close()
+			err := tt.start(c)
+			result := ""
+			for err == nil {
+				data, more, failed := c.Challenge()
+				if err = failed; !more {
+					break
+				}
+				result += "[" + data + "]"
+				err = c.Respond("r")
+			}
+			var status Status
+			if err == nil {
+				status, err = c.Drain()
+			}
+			if result += " " + status.String(); err != nil {
+				result += fmt.Sprint("lost: ", err)
+			}
+			if result != tt.result {
+				t.Errorf("result %q, want %q", result, tt.result)
+			}
+			if got := strings.ReplaceAll(s.wrote.String(), "\r\n", "\n"); got != tt.wrote {
+				t.Errorf("wrote %q, want %q", got, tt.wrote)
+			}
+		})
+	}
+}
+
+// P-AUTH-4: a client's "*" is the gateway's.
+func TestCancel(t *testing.T) {
+	s := &stream{in: crlf("+ Yw==\nP1 BAD cancelled\n"), step: 7}
+	c := New(s, time.Minute)
+	defer c.Close()
+	_, more, err := "", false, c.Start("AUTHENTICATE X")
+	if err == nil {
+		_, more, err = c.Challenge()
+	}
+	if !more || err != nil {
+		t.Fatalf("challenge: %v, %v", more, err)
+	}
+	if err := c.Cancel(); err != nil {
+		t.Fatal(err)
+	}
+	status, err := c.Drain()
+	if status.Type != "BAD" || err != nil || s.wrote.String() != "P1 AUTHENTICATE X\r\n*\r\n" {
+		t.Errorf("%v, %v, wrote %q", status, err, s.wrote.String())
 	}
 }

@@ -22,11 +22,14 @@ type Backend struct {
 	open     int
 }
 
-var _ proxy.Backend = (*Backend)(nil)
+var (
+	_ proxy.Backend   = (*Backend)(nil)
+	_ proxy.Exchanger = (*Backend)(nil)
+)
 
 // Counts are the calls that a Backend has had.
 type Counts struct {
-	Logins  int // Login
+	Logins  int // Login and Exchange
 	Reads   int // Read and Top
 	Updates int // Update
 	Closes  int // Close of a Maildrop
@@ -46,6 +49,7 @@ type Faults struct {
 	UpdateDelay  time.Duration // before removing
 	UpdateLate   time.Duration // the same, whatever the context says
 	Keep         []uint32      // UIDs that cannot be removed
+	NoExchanges  bool          // Offers says no
 	Panic        string        // method that panics, in lower case
 	OnWrite      func()        // called before each write of a body
 	OnUpdate     func()        // called when Update begins
@@ -170,15 +174,30 @@ func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login
 	if f.Login != nil {
 		return nil, f.Login
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	user := strings.ToLower(cred.Username)
-	a := b.accounts[user]
-	if a == nil || a.password != cred.Password || cred.Authzid != "" && strings.ToLower(cred.Authzid) != user {
+	password, ok := b.password(cred.Authzid, cred.Username)
+	if !ok || password != cred.Password {
 		return nil, proxy.ErrAuth
 	}
+	return b.admit(cred.Username), nil
+}
+
+// password returns the secret of the account; ok is false if there is none, or
+// authzid names another.
+func (b *Backend) password(authzid, user string) (password string, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.accounts[strings.ToLower(user)]
+	if a == nil || authzid != "" && !strings.EqualFold(authzid, user) {
+		return "", false
+	}
+	return a.password, true
+}
+
+func (b *Backend) admit(user string) *login {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.open++
-	return &login{b: b, user: user}, nil
+	return &login{b: b, user: strings.ToLower(user)}
 }
 
 type login struct {

@@ -166,6 +166,11 @@ func (sc *scenario) config(key, value string) (err error) {
 		o.NoAuthList = value == "false"
 	case "mechanisms":
 		o.Mechanisms = append([]string{}, strings.Fields(value)...)
+	case "utf8":
+		o.UTF8 = value == "true"
+	case "account": // name and password of one more
+		name, password, _ := strings.Cut(value, " ")
+		sc.backend.AddAccount(name, password, false)
 	case "hidden":
 		o.HiddenCapabilities = strings.Fields(value)
 	case "throttle": // delay, maximum and window
@@ -239,6 +244,8 @@ func (sc *scenario) fault(key, value string) error {
 		f.Chunk = number
 	case key == "keep" && numErr == nil:
 		f.Keep = append(f.Keep, uint32(number))
+	case key == "no_exchanges":
+		f.NoExchanges = value == "true"
 	case key == "panic":
 		f.Panic = value
 	default:

@@ -1,0 +1,262 @@
+package imapbackend
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// The mechanisms that pass a token.
+const (
+	mechXOAuth2     = "XOAUTH2"
+	mechOAuthBearer = "OAUTHBEARER"
+)
+
+// learnInterval lies between two looks at the upstream's mechanisms.
+const learnInterval = 5 * time.Minute
+
+// Learn keeps known, until ctx ends, whether the upstream takes these SASL
+// mechanisms, in upper case. Each login tells that anew, so the upstream is
+// asked at once, and later only while it is not known to take all of them: a
+// mechanism that is not offered brings no logins.
+func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
+	missing := func(mechanism string) bool { return !b.Offers(mechanism) }
+	tick := time.NewTicker(learnInterval)
+	defer tick.Stop()
+	for {
+		if slices.ContainsFunc(mechanisms, missing) {
+			if _, err := b.Probe(ctx); err != nil && ctx.Err() == nil {
+				b.told.Store(nil)
+				proxy.Logger(ctx).WarnContext(ctx, "upstream does not tell its mechanisms",
+					"upstream", b.opts.Name, "error", err, "retry", learnInterval)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Offers implements proxy.Exchanger. Tokens are passed to any upstream; the
+// mechanisms that are relayed are those it has last been seen to offer.
+func (b *Backend) Offers(mechanism string) bool {
+	if isToken(mechanism) {
+		return true
+	}
+	told := b.told.Load()
+	return told != nil && Relays(*told, mechanism)
+}
+
+// Relays reports whether an upstream with these capabilities, in upper case,
+// lets a client use the mechanism through the gateway (requirement P-SASL-5).
+// An upstream that can bind SCRAM to the TLS channel must refuse clients that
+// can too and have been shown that it cannot (RFC 5802 §6); and we cannot show
+// that it can, as there are two channels.
+func Relays(capabilities []string, mechanism string) bool {
+	if isToken(mechanism) || !slices.Contains(capabilities, "AUTH="+mechanism) {
+		return false
+	}
+	return !strings.HasPrefix(mechanism, "SCRAM-") || !slices.ContainsFunc(capabilities, func(c string) bool {
+		return strings.HasPrefix(c, "AUTH=SCRAM-") && strings.HasSuffix(c, "-PLUS")
+	})
+}
+
+func isToken(mechanism string) bool { return mechanism == mechXOAuth2 || mechanism == mechOAuthBearer }
+
+// Exchange implements proxy.Exchanger.
+func (b *Backend) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
+	u, err := b.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := u.exchange(ctx, ex)
+	if err != nil {
+		u.logout(ctx)
+		return nil, err
+	}
+	return l, nil
+}
+
+// exchange is authenticate for a SASL exchange.
+func (u *upstream) exchange(ctx context.Context, ex *proxy.Exchange) (*login, error) {
+	defer u.watch(ctx)()
+	carry := u.relay
+	if isToken(ex.Mechanism) {
+		carry = u.passToken
+	}
+	if err := carry(ctx, ex); err != nil {
+		return nil, err
+	}
+	u.clientUTF8 = ex.UTF8
+	u.user = ex.Authzid + "\x00" + ex.Username
+	return u.identify(ctx, canonical(ex.Authzid, ex.Username), "")
+}
+
+// relay passes challenges and responses on unchanged (requirement P-SASL-5).
+func (u *upstream) relay(ctx context.Context, ex *proxy.Exchange) error {
+	if !Relays(u.conn.Capabilities(), ex.Mechanism) {
+		return setupError(fmt.Errorf("imap: the upstream does not offer %s to be relayed", ex.Mechanism))
+	}
+	u.keepSecret(ex.Initial)
+	answer := func(challenge string) (string, error) {
+		u.challenged = true
+		response, err := ex.Challenge(ctx, challenge)
+		u.keepSecret(response)
+		return response, err
+	}
+	status, err := u.converse(ctx, ex.Mechanism, ex.Initial, answer)
+	if err == nil && !status.OK() {
+		err = u.failed(atLogin, "AUTHENTICATE "+ex.Mechanism, status, nil)
+	}
+	return err
+}
+
+// passToken sends a token in the form that the upstream has, the client's own
+// if it can be (requirements P-SASL-2, P-SASL-3).
+func (u *upstream) passToken(ctx context.Context, ex *proxy.Exchange) error {
+	mechanism := ex.Mechanism
+	if !u.conn.Has("AUTH=" + mechanism) {
+		if mechanism = mechXOAuth2; ex.Mechanism == mechanism {
+			mechanism = mechOAuthBearer
+		}
+	}
+	if !u.conn.Has("AUTH=" + mechanism) {
+		return setupError(errors.New("imap: the upstream offers neither AUTH=XOAUTH2 nor AUTH=OAUTHBEARER"))
+	}
+	message, dummy := tokenMessage(mechanism, ex.Username, ex.Authorization)
+	_, token, _ := strings.Cut(ex.Authorization, " ")
+	u.keepSecret(token)
+	u.keepSecret(message)
+
+	var refusal *tokenRefusal
+	answer := func(challenge string) (string, error) {
+		if refusal != nil {
+			return "", setupError(fmt.Errorf("imap: AUTHENTICATE %s: a second error challenge", mechanism))
+		}
+		u.challenged = true
+		refusal = parseRefusal(challenge)
+		_, err := ex.Challenge(ctx, challenge)
+		return dummy, err
+	}
+	status, err := u.converse(ctx, mechanism, message, answer)
+	switch op := "AUTHENTICATE " + mechanism; {
+	case errors.Is(err, proxy.ErrCancelled):
+		return u.refused(op, refusal)
+	case err != nil || status.OK():
+		return err
+	case refusal != nil && (refusal.passes() || status.Type == "BAD"): // to the dummy, as some answer
+		return u.refused(op, refusal)
+	default:
+		return u.failed(atLogin, op, status, nil)
+	}
+}
+
+// tokenMessage returns the client's message of XOAUTH2 or OAUTHBEARER, and the
+// response that ends an exchange in which the token has been refused. Host and
+// port, which an upstream would compare with its own, are left out
+// (RFC 7628 §3.1).
+func tokenMessage(mechanism, user, authorization string) (message, dummy string) {
+	if mechanism == mechXOAuth2 {
+		return "user=" + user + "\x01auth=" + authorization + "\x01\x01", ""
+	}
+	escaped := strings.NewReplacer("=", "=3D", ",", "=2C").Replace(user)
+	return "n,a=" + escaped + ",\x01auth=" + authorization + "\x01\x01", "\x01"
+}
+
+// tokenRefusal is the error challenge of RFC 7628 §3.2.2; XOAUTH2 has the same.
+type tokenRefusal struct{ status string }
+
+func parseRefusal(challenge string) *tokenRefusal {
+	var result struct{ Status json.RawMessage }
+	_ = json.Unmarshal([]byte(challenge), &result) // what says nothing is a refusal like any other
+	return &tokenRefusal{strings.Trim(string(result.Status), `"`)}
+}
+
+// passes reports whether the fault is not the token's and may pass.
+func (r *tokenRefusal) passes() bool {
+	switch r.status {
+	case "temporarily_unavailable", "server_error":
+		return true
+	}
+	return len(r.status) == 3 && r.status[0] == '5' && strings.Trim(r.status, "0123456789") == ""
+}
+
+// refused returns what the client is told of a refusal.
+func (u *upstream) refused(op string, r *tokenRefusal) error {
+	cause := fmt.Errorf("imap: %s: token refused, status %q", op, u.clean(r.status))
+	if r.passes() {
+		return tempError(cause)
+	}
+	return withCause(proxy.ErrAuth, cause)
+}
+
+// converse runs AUTHENTICATE, in one flight with ID. first is the client's first
+// message, "" where the server begins; answer is asked for the response to each
+// challenge. Its errors end the exchange and are returned as they are; the
+// others are *proxy.Error.
+func (u *upstream) converse(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
+	op := "AUTHENTICATE " + mechanism
+	ops := []string{op}
+	var err error
+	if u.conn.Has("ID") {
+		ops = []string{u.idCommand(ctx), op}
+		err = u.conn.Start(ops[0])
+	}
+	if first == "" {
+		err = errors.Join(err, u.conn.Start(op))
+	} else {
+		encoded := base64.StdEncoding.EncodeToString([]byte(first))
+		err = errors.Join(err, u.conn.StartAuthenticate(mechanism, encoded, u.conn.Has("SASL-IR")))
+	}
+	u.conn.ForgetCapabilities() // as for logIn: success has not been read yet
+	var gaveUp error
+	for err == nil && gaveUp == nil {
+		challenge, more, lost := u.conn.Challenge()
+		if err = lost; !more {
+			break
+		}
+		var response string
+		if response, gaveUp = answer(challenge); gaveUp == nil {
+			err = u.conn.Respond(response)
+		}
+	}
+	if gaveUp != nil {
+		u.giveUp(ctx, ops)
+		return wire.Status{}, gaveUp
+	}
+	var status []wire.Status
+	if err == nil {
+		status, err = u.answers(ctx, ops, nil)
+	}
+	if err != nil {
+		return wire.Status{}, u.failed(atLogin, op, wire.Status{}, err)
+	}
+	return status[len(status)-1], nil
+}
+
+// giveUp cancels an exchange, for which it waits a short time only, as the
+// client may be gone.
+func (u *upstream) giveUp(ctx context.Context, ops []string) {
+	defer u.conn.SetProgress(u.conn.SetProgress(logoutTimeout))
+	if u.conn.Cancel() == nil {
+		_, _ = u.answers(ctx, ops, nil) // the verdict is in; a loss shows at LOGOUT
+	}
+}
+
+// keepSecret keeps a message of an exchange out of the log.
+func (u *upstream) keepSecret(message string) {
+	if message != "" {
+		u.secrets = append(u.secrets, message,
+			strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(message)), "="))
+	}
+}

@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"context"
+	"strings"
+)
+
+// exchange carries an exchange between the client and the Backend.
+func (s *session) exchange(m *mechanism, initial []string) error {
+	ex := &Exchange{Mechanism: m.name, UTF8: s.utf8}
+	begun := !m.serverFirst
+	var refusal error
+	if begun {
+		message, err := s.initialResponse(initial)
+		if err != nil {
+			return err
+		}
+		ex.Initial = message
+		if refusal = m.begin(ex, message); isBad(refusal) {
+			return refusal
+		}
+	}
+	ex.Challenge = func(_ context.Context, data string) (string, error) {
+		s.w.challenge(data)
+		if err := s.flush(); err != nil { // the answer may be there, and what follows takes its time
+			return "", err
+		}
+		response, err := s.response()
+		if err == nil && !begun {
+			begun = true
+			err = m.begin(ex, response)
+			s.record.user = loggedName(ex.Username)
+			if err == nil {
+				_, err = s.pace(ex.Username)
+			}
+		}
+		return response, err
+	}
+	return s.logIn(func() string { return ex.Username }, refusal, func() (Login, error) { return s.verifyExchange(ex) })
+}
+
+// verifyExchange has the backend carry out ex, by the prepared connection where
+// there is one.
+func (s *session) verifyExchange(ex *Exchange) (Login, error) {
+	p := s.prepared
+	s.prepared = nil
+	if exchanger, ok := p.(PreparedExchanger); ok {
+		return exchanger.Exchange(s.ctx, ex)
+	}
+	if p != nil {
+		p.Close()
+	}
+	return s.srv.opts.Backend.(Exchanger).Exchange(s.ctx, ex)
+}
+
+// kvSep ends each key and value of a token message.
+const kvSep = "\x01"
+
+// beginXOAuth2 takes apart the one message of XOAUTH2, which has no RFC:
+// user=NAME ^A auth=VALUE ^A ^A.
+func beginXOAuth2(ex *Exchange, message string) error {
+	parts := strings.Split(message, kvSep)
+	if len(parts) != 4 || parts[2] != "" || parts[3] != "" {
+		return errSASLMessage
+	}
+	user, okUser := strings.CutPrefix(parts[0], "user=")
+	auth, okAuth := strings.CutPrefix(parts[1], "auth=")
+	if !okUser || !okAuth {
+		return errSASLMessage
+	}
+	return ex.bearer(user, auth)
+}
+
+// beginOAuthBearer takes apart the message of OAUTHBEARER (RFC 7628 §3.1).
+// Which host the client has connected to, and keys that are not known, are of
+// no concern to the upstream. The name, which RFC 7628 leaves to the profile,
+// is required: the maildrop is locked by it.
+func beginOAuthBearer(ex *Exchange, message string) error {
+	user, rest, ok := cutGS2Header(message)
+	rest, framed := strings.CutPrefix(rest, kvSep)
+	rest, ended := strings.CutSuffix(rest, kvSep)
+	if !ok || !framed || !ended {
+		return errSASLMessage
+	}
+	auth, found := "", false
+	for pair := range strings.SplitAfterSeq(rest, kvSep) {
+		if pair == "" {
+			continue // behind the last
+		}
+		key, value, ok := strings.Cut(strings.TrimSuffix(pair, kvSep), "=")
+		if !ok || !strings.HasSuffix(pair, kvSep) || !isKey(key) || !isValue(value) || key == "auth" && found {
+			return errSASLMessage
+		}
+		if key == "auth" {
+			auth, found = value, true
+		}
+	}
+	if !found {
+		return errSASLMessage
+	}
+	return ex.bearer(user, auth)
+}
+
+// bearer takes a name and the value of "auth". The token is opaque; an empty
+// one, or none at all, is refused as an empty password is.
+func (ex *Exchange) bearer(user, auth string) error {
+	ex.Username, ex.Authorization = user, auth
+	scheme, token, _ := strings.Cut(auth, " ")
+	if auth != "" && !strings.EqualFold(scheme, "Bearer") {
+		return errSASLMessage
+	}
+	if strings.IndexFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
+		return errSASLMessage
+	}
+	if token == "" {
+		return ErrAuth
+	}
+	return checkNames("", user)
+}
+
+// beginSCRAM takes the names out of the client's first message (RFC 5802 §7).
+// Channel binding needs a -PLUS mechanism, which cannot be relayed.
+func beginSCRAM(ex *Exchange, message string) error {
+	authzid, bare, ok := cutGS2Header(message)
+	name, rest, _ := strings.Cut(bare, ",")
+	name, okName := strings.CutPrefix(name, "n=")
+	name, okEscapes := unescapeName(name)
+	nonce, okNonce := strings.CutPrefix(rest, "r=")
+	if !ok || !okName || !okEscapes || !okNonce || nonce == "" {
+		return errSASLMessage
+	}
+	ex.Authzid, ex.Username = authzid, name
+	return checkNames(authzid, name)
+}
+
+// beginCRAM takes the name out of the client's response, which is name and
+// digest (RFC 2195 §2).
+func beginCRAM(ex *Exchange, message string) error {
+	i := strings.LastIndexByte(message, ' ')
+	if i < 0 || !isDigest(message[i+1:]) {
+		return errSASLMessage
+	}
+	ex.Username = message[:i]
+	return checkNames("", ex.Username)
+}
+
+// cutGS2Header takes a gs2-header (RFC 5801 §4) without channel binding off a
+// message and returns its authorization identity.
+func cutGS2Header(message string) (authzid, rest string, ok bool) {
+	flag, rest, okFlag := strings.Cut(message, ",")
+	authzid, rest, okName := strings.Cut(rest, ",")
+	if !okFlag || !okName || flag != "n" && flag != "y" {
+		return "", "", false
+	}
+	if authzid == "" {
+		return "", rest, true
+	}
+	authzid, ok = strings.CutPrefix(authzid, "a=")
+	if !ok || authzid == "" {
+		return "", "", false
+	}
+	authzid, ok = unescapeName(authzid)
+	return authzid, rest, ok
+}
+
+var nameEscapes = strings.NewReplacer("=2C", ",", "=3D", "=")
+
+// unescapeName decodes a saslname (RFC 5802 §5.1).
+func unescapeName(s string) (name string, ok bool) {
+	if strings.Count(s, "=") != strings.Count(s, "=2C")+strings.Count(s, "=3D") {
+		return "", false
+	}
+	return nameEscapes.Replace(s), true
+}
+
+func isKey(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(r rune) bool { return (r|0x20) < 'a' || (r|0x20) > 'z' }) < 0
+}
+
+func isValue(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool {
+		return (r < ' ' || r > '~') && r != '\t' && r != '\r' && r != '\n'
+	}) < 0
+}
+
+func isDigest(s string) bool {
+	return len(s) == 32 && strings.Trim(s, "0123456789abcdefABCDEF") == ""
+}
