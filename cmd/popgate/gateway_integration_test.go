@@ -182,6 +182,9 @@ func (g *gateway) goroutines() []string {
 	return creators
 }
 
+// records returns how many sessions have ended: each leaves one line in the log.
+func (g *gateway) records() int { return strings.Count(g.output.String(), " msg=session ") }
+
 // descriptors returns what the gateway's open file descriptors are.
 func (g *gateway) descriptors() []string {
 	g.t.Helper()

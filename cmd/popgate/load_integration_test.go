@@ -50,8 +50,9 @@ func TestThousandSessions(t *testing.T) {
 		}
 	}
 	g.await("its descriptors to be closed", func() bool { return len(g.descriptors()) <= idleDescriptors })
+	// A session ends with its record, behind its descriptors.
+	g.await("the record of each session", func() bool { return g.records() == 1+sessions })
 	one(t, g, user(0))
-	g.await("its descriptors to be closed", func() bool { return len(g.descriptors()) <= idleDescriptors })
 	if after := g.goroutines(); len(idleGoroutines) == 0 || len(after) > len(idleGoroutines) {
 		t.Errorf("goroutines after %d sessions were created by %v, after one by %v", sessions, after, idleGoroutines)
 	}
@@ -60,9 +61,9 @@ func TestThousandSessions(t *testing.T) {
 // one has one session and awaits its end.
 func one(t *testing.T, g *gateway, user string) {
 	t.Helper()
-	before := len(g.descriptors())
+	before, records := len(g.descriptors()), g.records()
 	loginPOP(t, g.addr, user).mustOK(t, "STAT", "QUIT")
-	g.await("the end of a session", func() bool { return len(g.descriptors()) <= before })
+	g.await("the end of a session", func() bool { return len(g.descriptors()) <= before && g.records() > records })
 }
 
 // session logs in, waits until all have, and reads its message.
