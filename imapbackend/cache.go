@@ -57,6 +57,12 @@ func (f flight) expect(mb wire.Mailbox) int {
 // remembered and what the flight has told, or by a listing of everything, and
 // remembers them.
 func (u *upstream) current(ctx context.Context, f flight, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
+	if f.warm && mb.UIDValidity != f.cached.UIDValidity {
+		// Requirement I-UIDV-3: an operator should hear of it before the
+		// users do.
+		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: clients will download all mail again",
+			"upstream", f.key.Upstream, "mailbox", f.key.Mailbox, "before", f.cached.UIDValidity, "now", mb.UIDValidity)
+	}
 	var all []proxy.Message
 	var err error
 	if f.warm {

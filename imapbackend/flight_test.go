@@ -183,6 +183,31 @@ func TestWarmLogin(t *testing.T) {
 	})
 }
 
+// I-UIDV-3: a mailbox that was rebuilt between two sessions is listed anew, has
+// other unique-ids, and leaves a line in the log.
+func TestRebuiltBetween(t *testing.T) {
+	rebuilt := strings.Replace(strings.Replace(opened, "UIDVALIDITY 9", "UIDVALIDITY 10", 1), "1:*", "8:*", 1) +
+		"C: <g> UID FETCH 1:* (UID RFC822.SIZE)\nS: * 1 FETCH (UID 7 RFC822.SIZE 120)\nS: <g> OK x\n"
+	play(t, "UIDVALIDITY", opened+bye+"-- connection 2 --\n"+rebuilt+bye, Options{Name: "main"}, func(s *session) {
+		s.open().Close()
+		if strings.Contains(s.log.String(), "UIDVALIDITY has changed") {
+			s.Error("a change is logged before there is one")
+		}
+		d := s.open()
+		uniqueID, err := d.UniqueIDs()
+		if err != nil {
+			s.Fatal(err)
+		}
+		if got := string(uniqueID(nil, 7)); got != "10.7" || d.Messages()[0].Octets != 120 {
+			s.Errorf("unique-id %s, messages %v", got, d.Messages())
+		}
+		d.Close()
+		if want := `level=WARN msg="UIDVALIDITY has changed: clients will download all mail again" upstream=main mailbox=INBOX before=9 now=10`; !strings.Contains(s.log.String(), want) {
+			s.Errorf("no %q in\n%s", want, s.log.String())
+		}
+	})
+}
+
 // I-SNAP-7: two users whose names differ in the case of letters only share a
 // lock, for they may be one, and no listing, for they may be two.
 func TestListingOfTwo(t *testing.T) {
