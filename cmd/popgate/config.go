@@ -63,6 +63,7 @@ type limits struct {
 	Connections           int // 0: no limit, as for the others
 	ConnectionsPerAddress int
 	Unauthenticated       int
+	ReadAheadTotal        int64 // octets
 }
 
 // throttle is [throttle].
@@ -117,7 +118,9 @@ func defaultSession() session {
 	}
 }
 
-func defaultLimits() limits { return limits{Connections: 10000, Unauthenticated: 1000} }
+func defaultLimits() limits {
+	return limits{Connections: 10000, Unauthenticated: 1000, ReadAheadTotal: 256 << 20}
+}
 
 func defaultThrottle() throttle {
 	return throttle{Delay: 2 * time.Second, MaxDelay: 15 * time.Second, Window: 10 * time.Minute}

@@ -135,6 +135,7 @@ capabilities_hidden = ["top", "STLS"]
 connections = 100
 connections_per_address = 5
 unauthenticated = 20
+read_ahead_total = "1GiB"
 [throttle]
 delay = "1s"
 max_delay = "4s"
@@ -179,6 +180,7 @@ format = "json"
 		WithoutUIDPLUS: imapbackend.Refuse,
 		Seen:           imapbackend.SeenOnQuit,
 		ReadAhead:      64 << 10,
+		ReadAheadTotal: 1 << 30,
 		ShowDeleted:    true,
 		SendClientID:   true,
 		Version:        version(),

@@ -58,6 +58,7 @@ var limitsKeys = keyTable[limits]{
 	"connections":             integer(func(l *limits) *int { return &l.Connections }, 0, mostConnections),
 	"connections_per_address": integer(func(l *limits) *int { return &l.ConnectionsPerAddress }, 0, mostConnections),
 	"unauthenticated":         integer(func(l *limits) *int { return &l.Unauthenticated }, 0, mostConnections),
+	"read_ahead_total":        size(func(l *limits) *int64 { return &l.ReadAheadTotal }, 0, 1<<40, "256MiB"),
 }
 
 var throttleKeys = keyTable[throttle]{
@@ -101,7 +102,6 @@ var logKeys = keyTable[logging]{
 // message differs.
 var planned = map[string][]string{
 	"session":  {"hostname"},
-	"limits":   {"read_ahead_total"},
 	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "max_connections"},
 }
 

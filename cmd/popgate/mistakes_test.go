@@ -39,7 +39,6 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"misplaced key", "L\nmailbox = \"INBOX\"\nU", `5: listener[0].mailbox: unknown key; it belongs in [[upstream]]`},
 	{"foreign key", "L\nU\n[log]\nfile = \"x\"", `9: log.file: unknown key; remove it; config.toml.example shows all keys`},
 	{"later key", "L\nU\ndelete = \"trash\"", `8: upstream[0].delete: not supported in this version; remove it`},
-	{"later limit", "L\nU\n[limits]\nread_ahead_total = \"1MiB\"", `9: limits.read_ahead_total: not supported in this version; remove it`},
 	{"dotted key", "session.hostname = \"x\"\nL\nU", `1: session.hostname: not supported in this version; remove it`},
 
 	// Types.

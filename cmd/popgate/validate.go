@@ -33,6 +33,7 @@ func (l *loader) validate(c *config) {
 	}
 	if path := elementPath("upstream", 0); l.given(path) {
 		l.upstream(path, &c.upstream)
+		c.upstream.options.ReadAheadTotal = cmp.Or(c.limits.ReadAheadTotal, -1)
 	}
 }
 
