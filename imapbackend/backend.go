@@ -28,7 +28,7 @@ type Backend struct {
 	objectID  atomic.Bool              // the upstream had OBJECTID at the last login
 	told      atomic.Pointer[[]string] // its capabilities before the last login; nil: not known
 	tls       *tls.Config              // shared, never changed
-	listings  *store.Memory
+	store     *store.Store
 	readAhead *budget
 	keeper    *keeper
 	waiting   chan struct{}                           // full of one for each connection that is prepared
@@ -81,10 +81,13 @@ func New(opts Options) (*Backend, error) {
 	if opts.ReadAheadTotal == 0 {
 		opts.ReadAheadTotal = defaultReadAheadTotal
 	}
+	if opts.Store == nil {
+		opts.Store = store.NewMemory(DefaultStoreMemory)
+	}
 	b := &Backend{
 		opts:      opts,
 		tls:       opts.tlsConfig(),
-		listings:  store.NewMemory(cacheSize),
+		store:     opts.Store,
 		readAhead: &budget{left: opts.ReadAheadTotal},
 		keeper:    newKeeper(opts.KeepOpen),
 		waiting:   make(chan struct{}, maxPrepared),

@@ -10,8 +10,9 @@ import (
 	"popgate/proxy"
 )
 
-// cacheSize bounds the listings that are kept in memory, in octets.
-const cacheSize = 64 << 20
+// DefaultStoreMemory bounds what a store keeps in memory, in octets, where
+// nothing else is asked for.
+const DefaultStoreMemory = 64 << 20
 
 const (
 	searchDeleted  = "UID SEARCH DELETED"
@@ -39,7 +40,7 @@ func (u *upstream) planFlight(id proxy.Identity) flight {
 	if u.conn.Has("ESEARCH") || u.conn.Has("IMAP4REV2") {
 		f.search = esearchDeleted
 	}
-	if f.cached, f.warm = u.backend.listings.Get(f.key); f.warm {
+	if f.cached, f.warm = u.backend.store.Listing(f.key); f.warm {
 		f.fetch = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", f.cached.UIDNext)
 	}
 	return f
@@ -81,9 +82,9 @@ func (u *upstream) current(ctx context.Context, f flight, mb wire.Mailbox, l *li
 		return nil, err
 	}
 	if mb.UIDNext == 0 || mb.UIDValidity == 0 || mb.UIDNotSticky || len(l.vanished) > 0 {
-		u.backend.listings.Drop(f.key)
+		u.backend.store.DropListing(f.key)
 	} else {
-		u.backend.listings.Put(f.key, store.Listing{UIDValidity: mb.UIDValidity, UIDNext: mb.UIDNext, Messages: all})
+		u.backend.store.PutListing(f.key, store.Listing{UIDValidity: mb.UIDValidity, UIDNext: mb.UIDNext, Messages: all})
 	}
 	return all, nil
 }
@@ -154,7 +155,7 @@ func (u *upstream) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.
 // forget takes removed messages, ascending, out of what is remembered, so that
 // the next login finds the numbers to add up.
 func (b *Backend) forget(key store.Key, removed []uint32) {
-	l, ok := b.listings.Get(key)
+	l, ok := b.store.Listing(key)
 	if !ok {
 		return
 	}
@@ -165,5 +166,5 @@ func (b *Backend) forget(key store.Key, removed []uint32) {
 		}
 	}
 	l.Messages = kept
-	b.listings.Put(key, l)
+	b.store.PutListing(key, l)
 }

@@ -3,6 +3,8 @@ package imapbackend
 import (
 	"crypto/x509"
 	"time"
+
+	"popgate/imapbackend/store"
 )
 
 // TLSMode says how the connection to the upstream is protected.
@@ -82,6 +84,11 @@ type Options struct {
 	// connection may serve further logins with the same credential, which
 	// the upstream is not asked about: 0 to 10 minutes, 0 for not at all.
 	KeepOpen time.Duration
+
+	// Store remembers mailboxes between sessions. Several Backends may share
+	// it, if their Names differ; it is closed by who opened it, after them.
+	// nil: one of its own, of DefaultStoreMemory, that ends with the process.
+	Store *store.Store
 
 	// Compress asks the upstream for COMPRESS=DEFLATE (RFC 4978) where it
 	// offers that, which costs a round trip at login.
