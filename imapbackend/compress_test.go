@@ -26,8 +26,8 @@ func TestCompress(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newModel()
-				m.rtt = rtt
-				m.caps += " UNSELECT" + tt.caps
+				m.RTT = rtt
+				m.Caps += " UNSELECT" + tt.caps
 				for i := range 20 {
 					m.add(mail(i, 5000))
 				}
@@ -39,13 +39,13 @@ func TestCompress(t *testing.T) {
 						t.Errorf("round %d: %.2f round trips", round, n)
 					}
 					for i, msg := range d.Messages() {
-						if got := read(t, d, msg.UID); got != m.messages[i].body {
+						if got := read(t, d, msg.UID); got != m.messages()[i].Body {
 							t.Errorf("round %d: UID %d is %q", round, msg.UID, got)
 						}
 					}
 					quit(t, d)
 				}
-				commands := m.received()
+				commands := m.Commands()
 				at := slices.Index(commands, "COMPRESS DEFLATE")
 				asked := len(slices.DeleteFunc(slices.Clone(commands), func(c string) bool { return !strings.HasPrefix(c, "COMPRESS") }))
 				if asked != tt.asked || asked > 0 && at > slices.Index(commands, "SELECT INBOX") {

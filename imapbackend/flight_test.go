@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"popgate/imapbackend/imapmodel"
 	"popgate/proxy"
 )
 
@@ -68,7 +69,7 @@ func text(t *testing.T) func(proxy.Body, error) string {
 func TestLoginFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
-		m.rtt = rtt
+		m.RTT = rtt
 		for i := range 50 {
 			m.add(mail(i, 100))
 		}
@@ -159,10 +160,10 @@ func TestWarmLogin(t *testing.T) {
 		}
 		b := m.backend(t, Options{})
 		cost := func() int64 {
-			before := m.octets
+			before := m.Octets()
 			openModel(t, b).Close()
 			synctest.Wait()
-			return m.octets - before
+			return m.Octets() - before
 		}
 		cold, unchanged := cost(), cost()
 		for i := range 10 {
@@ -237,25 +238,20 @@ func TestSnapshotProperty(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			m := newModel()
 			if seed%2 == 1 {
-				m.caps = strings.ReplaceAll(m.caps, " ESEARCH", "")
+				m.Caps = strings.ReplaceAll(m.Caps, " ESEARCH", "")
 			}
 			b := m.backend(t, Options{})
 			change := func() {
 				switch k := r.IntN(20); {
 				case k < 9:
 					m.add(mail(r.IntN(1000), r.IntN(200)))
-				case k < 16 && len(m.messages) > 0:
-					m.remove(r.IntN(len(m.messages)))
-				case k < 18 && len(m.messages) > 0:
-					m.mu.Lock()
-					i := r.IntN(len(m.messages))
-					m.messages = slices.Clone(m.messages)
-					m.messages[i].deleted = !m.messages[i].deleted
-					m.mu.Unlock()
+				case k < 16 && len(m.messages()) > 0:
+					m.remove(r.IntN(len(m.messages())))
+				case k < 18 && len(m.messages()) > 0:
+					msg := m.messages()[r.IntN(len(m.messages()))]
+					m.Inbox().SetFlag(msg.UID, `\Deleted`, !msg.Deleted())
 				case k == 19 && r.IntN(4) == 0:
-					m.mu.Lock()
-					m.uidValidity, m.uidNext, m.messages = m.uidValidity+1, 1, nil
-					m.mu.Unlock()
+					m.Inbox().Clear()
 				}
 			}
 			for range 30 {
@@ -263,22 +259,22 @@ func TestSnapshotProperty(t *testing.T) {
 					change()
 				}
 				// What stands at SELECT, and what others do behind it.
-				var atSelect []modelMessage
+				var atSelect []imapmodel.Message
 				raced := r.IntN(3) == 0
-				m.before = func(cmd string) {
+				m.Before = func(cmd string) {
 					if strings.HasPrefix(cmd, "SELECT") {
-						atSelect = m.messages
-					} else if raced && strings.HasPrefix(cmd, "UID") && r.IntN(2) == 0 && len(m.messages) > 0 {
+						atSelect = m.messages()
+					} else if raced && strings.HasPrefix(cmd, "UID") && r.IntN(2) == 0 && len(m.messages()) > 0 {
 						if r.IntN(2) == 0 {
-							m.remove(r.IntN(len(m.messages)))
+							m.remove(r.IntN(len(m.messages())))
 						} else {
 							m.add("late")
 						}
 					}
 				}
 				d := openModel(t, b)
-				m.before = nil
-				checkSnapshot(t, d.Messages(), atSelect, m.messages)
+				m.Before = nil
+				checkSnapshot(t, d.Messages(), atSelect, m.messages())
 				d.Close()
 				synctest.Wait()
 			}
@@ -291,7 +287,7 @@ func TestSnapshotProperty(t *testing.T) {
 
 // checkSnapshot wants the messages of before that are there after, and none
 // that are not in before; those removed in between may be either way.
-func checkSnapshot(t *testing.T, got []proxy.Message, before, after []modelMessage) {
+func checkSnapshot(t *testing.T, got []proxy.Message, before, after []imapmodel.Message) {
 	t.Helper()
 	if !slices.IsSortedFunc(got, func(a, b proxy.Message) int { return int(a.UID) - int(b.UID) }) {
 		t.Errorf("not ascending: %v", got)
@@ -301,16 +297,16 @@ func checkSnapshot(t *testing.T, got []proxy.Message, before, after []modelMessa
 		shown[msg.UID] = msg.Octets
 	}
 	for _, msg := range before {
-		octets, isShown := shown[msg.uid]
-		delete(shown, msg.uid)
-		still := slices.ContainsFunc(after, func(a modelMessage) bool { return a.uid == msg.uid })
+		octets, isShown := shown[msg.UID]
+		delete(shown, msg.UID)
+		still := slices.ContainsFunc(after, func(a imapmodel.Message) bool { return a.UID == msg.UID })
 		switch {
-		case isShown && octets != int64(len(msg.body)):
-			t.Errorf("UID %d: %d octets, has %d", msg.uid, octets, len(msg.body))
-		case isShown && msg.deleted:
-			t.Errorf("UID %d is shown and flagged \\Deleted", msg.uid)
-		case !isShown && still && !msg.deleted:
-			t.Errorf("UID %d is not shown", msg.uid)
+		case isShown && octets != int64(len(msg.Body)):
+			t.Errorf("UID %d: %d octets, has %d", msg.UID, octets, len(msg.Body))
+		case isShown && msg.Deleted():
+			t.Errorf("UID %d is shown and flagged \\Deleted", msg.UID)
+		case !isShown && still && !msg.Deleted():
+			t.Errorf("UID %d is not shown", msg.UID)
 		}
 	}
 	for uid := range shown {
@@ -371,7 +367,7 @@ func TestReadAheadFlights(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newModel()
-				m.rtt = rtt
+				m.RTT = rtt
 				for i := range 2000 {
 					m.add(mail(i, 1000))
 				}
@@ -380,7 +376,7 @@ func TestReadAheadFlights(t *testing.T) {
 				defer d.Close()
 				start := time.Now()
 				tt.walk(t, d, func(uid uint32, got string) {
-					want := m.messages[uid-1].body
+					want := m.messages()[uid-1].Body
 					if got, ok := strings.CutSuffix(got, "*"); ok {
 						want, _, _ = strings.Cut(want, "\r\n\r\n")
 						if got != want+"\r\n\r\n" {
@@ -409,11 +405,11 @@ func TestReadAheadWaits(t *testing.T) {
 		}
 		d := openModel(t, m.backend(t, Options{}))
 		defer d.Close()
-		before := m.octets
+		before := m.Octets()
 		read(t, d, 1)
 		read(t, d, 50)
 		read(t, d, 20)
-		if got := m.octets - before; got > 3*1200+300 {
+		if got := m.Octets() - before; got > 3*1200+300 {
 			t.Errorf("%d octets for three messages of 1,000", got)
 		}
 	})
@@ -433,7 +429,7 @@ func TestReadAheadProperty(t *testing.T) {
 				}
 				m.add(mail(i, n))
 			}
-			originals := slices.Clone(m.messages)
+			originals := m.messages()
 			const limit, total = 100_000, 400_000
 			b := m.backend(t, Options{ReadAhead: limit, ReadAheadTotal: total})
 			d := openModel(t, b)
@@ -448,7 +444,7 @@ func TestReadAheadProperty(t *testing.T) {
 				case 2:
 					pos = min(pos+2, 199)
 				case 3:
-					if i := r.IntN(len(m.messages)); r.IntN(3) == 0 && len(m.messages) > 100 {
+					if i := r.IntN(len(m.messages())); r.IntN(3) == 0 && len(m.messages()) > 100 {
 						m.remove(i)
 					}
 				case 4:
@@ -459,7 +455,7 @@ func TestReadAheadProperty(t *testing.T) {
 					pos = min(pos+1, 199)
 				}
 				uid := uint32(pos + 1)
-				want := originals[pos].body
+				want := originals[pos].Body
 				var body proxy.Body
 				var err error
 				if top := r.IntN(5); top == 0 {
@@ -477,7 +473,7 @@ func TestReadAheadProperty(t *testing.T) {
 						t.Fatalf("seed %d: UID %d: %s", seed, uid, cmp.Diff(want, got))
 					}
 				case proxy.AsError(err).Is(proxy.ErrGone):
-					if slices.ContainsFunc(m.messages, func(msg modelMessage) bool { return msg.uid == uid }) {
+					if slices.ContainsFunc(m.messages(), func(msg imapmodel.Message) bool { return msg.UID == uid }) {
 						t.Fatalf("seed %d: UID %d is there: %v", seed, uid, err)
 					}
 				default:

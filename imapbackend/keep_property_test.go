@@ -48,9 +48,7 @@ func upstreamUser(c proxy.Credential) string { return c.Authzid + "\x00" + c.Use
 func (w *keepWorld) setPassword(i int) {
 	w.passwords++
 	w.users[i].Password = fmt.Sprint("password ", w.passwords)
-	w.m.mu.Lock()
-	w.m.passwords[upstreamUser(w.users[i])] = w.users[i].Password
-	w.m.mu.Unlock()
+	w.m.SetPassword(upstreamUser(w.users[i]), w.users[i].Password)
 }
 
 // login logs user i in with password, and checks the verdict and whose maildrop
@@ -60,7 +58,7 @@ func (w *keepWorld) login(i int, password string) {
 	right := password == cred.Password
 	cred.Password = password
 	lately := time.Since(w.accepted[cred]) < keepOpen
-	dials := w.m.dials
+	dials := w.m.Dials()
 	l, err := w.b.Login(w.Context(), cred)
 	var d proxy.Maildrop
 	if err == nil {
@@ -68,7 +66,7 @@ func (w *keepWorld) login(i int, password string) {
 			l.Close()
 		}
 	}
-	asked := w.m.dials > dials
+	asked := w.m.Dials() > dials
 	switch {
 	case err == nil && !right && (asked || !lately):
 		w.Fatalf("%+v is let in", cred)
@@ -142,7 +140,7 @@ func (w *keepWorld) step() {
 		if len(w.open) > 0 {
 			lines = lines[:2] // for a mailbox in use the last one is an event
 		}
-		w.m.push(lines[w.r.IntN(len(lines))], w.r.IntN(2) == 0)
+		w.m.Push(lines[w.r.IntN(len(lines))], w.r.IntN(2) == 0)
 	}
 }
 
@@ -156,13 +154,12 @@ func TestKeepProperty(t *testing.T) {
 	for seed := range uint64(8) {
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel()
-			m.passwords = make(map[string]string)
 			opts := keeping
 			if seed%2 == 0 {
-				m.caps += " UNSELECT"
+				m.Caps += " UNSELECT"
 			}
 			if seed%3 == 0 {
-				m.caps += " COMPRESS=DEFLATE"
+				m.Caps += " COMPRESS=DEFLATE"
 				opts.Compress = true
 			}
 			w := &keepWorld{
@@ -172,8 +169,7 @@ func TestKeepProperty(t *testing.T) {
 				accepted: make(map[proxy.Credential]time.Time),
 			}
 			for i, owner := range mailboxes {
-				m.add(mail(i, 100))
-				m.messages[i].owner = owner
+				m.Mailbox(owner, "INBOX").Add(mail(i, 100))
 			}
 			for i := range w.users {
 				w.setPassword(i)
@@ -184,12 +180,12 @@ func TestKeepProperty(t *testing.T) {
 			for len(w.open) > 0 {
 				w.end(0)
 			}
-			if n := m.open(); n > len(w.b.keeper.kept) {
+			if n := m.Open(); n > len(w.b.keeper.kept) {
 				t.Errorf("seed %d: %d connections open, %d of them kept", seed, n, len(w.b.keeper.kept))
 			}
 			w.b.Close()
 			synctest.Wait()
-			if n := m.open(); n != 0 {
+			if n := m.Open(); n != 0 {
 				t.Errorf("seed %d: %d connections open in the end", seed, n)
 			}
 			hits, refused = hits+w.hits, refused+w.refused

@@ -235,8 +235,8 @@ func TestKeptMailboxID(t *testing.T) {
 func TestKeptFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
-		m.caps += " UNSELECT"
-		m.rtt = rtt
+		m.Caps += " UNSELECT"
+		m.RTT = rtt
 		for i := range 50 {
 			m.add(mail(i, 100))
 		}
@@ -247,7 +247,7 @@ func TestKeptFlights(t *testing.T) {
 			if p := b.Prepare(t.Context()); p != nil {
 				p.Close()
 			}
-			before := len(m.received())
+			before := len(m.Commands())
 			start := time.Now()
 			d := openModel(t, b)
 			if n := trips(start); n > 1.01 {
@@ -256,7 +256,7 @@ func TestKeptFlights(t *testing.T) {
 			if n := len(d.Messages()); n != 50 {
 				t.Errorf("%d messages", n)
 			}
-			if got := m.received()[before:]; len(got) > 5 {
+			if got := m.Commands()[before:]; len(got) > 5 {
 				t.Errorf("commands %q", got)
 			}
 			read(t, d, 3)
@@ -282,8 +282,8 @@ func TestKeptPrepared(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if m.open() != 1 || len(b.waiting) != 0 {
-			t.Errorf("%d connections, %d prepared", m.open(), len(b.waiting))
+		if m.Open() != 1 || len(b.waiting) != 0 {
+			t.Errorf("%d connections, %d prepared", m.Open(), len(b.waiting))
 		}
 		l.Close()
 	})
@@ -311,12 +311,12 @@ func TestKeptReadAhead(t *testing.T) {
 			}
 			quit(t, d)
 			d = openModel(t, b)
-			if got := read(t, d, 100); got != m.messages[99].body {
+			if got := read(t, d, 100); got != m.messages()[99].Body {
 				t.Errorf("UID 100 is %q", got)
 			}
 			d.Close()
-			if m.dials != tt.dials {
-				t.Errorf("messages of %d octets: %d connections, want %d", tt.size, m.dials, tt.dials)
+			if m.Dials() != tt.dials {
+				t.Errorf("messages of %d octets: %d connections, want %d", tt.size, m.Dials(), tt.dials)
 			}
 		})
 	}
@@ -326,10 +326,9 @@ func TestKeptReadAhead(t *testing.T) {
 func TestKeptLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
-		m.passwords = make(map[string]string)
 		b := m.backend(t, keeping)
 		open := func(name string) proxy.Maildrop {
-			m.passwords["\x00"+name] = "x"
+			m.SetPassword("\x00"+name, "x")
 			l, err := b.Login(t.Context(), proxy.Credential{Username: name, Password: "x"})
 			if err != nil {
 				t.Fatal(err)
@@ -344,8 +343,8 @@ func TestKeptLimits(t *testing.T) {
 		quit(t, one)
 		quit(t, two)
 		synctest.Wait()
-		if len(b.keeper.kept) != 1 || m.open() != 1 {
-			t.Errorf("%d connections kept, %d open", len(b.keeper.kept), m.open())
+		if len(b.keeper.kept) != 1 || m.Open() != 1 {
+			t.Errorf("%d connections kept, %d open", len(b.keeper.kept), m.Open())
 		}
 		b.keeper.limit = 5
 		for i := range 12 {
@@ -353,16 +352,16 @@ func TestKeptLimits(t *testing.T) {
 			quit(t, open("user"+strconv.Itoa(i)))
 		}
 		synctest.Wait()
-		if len(b.keeper.kept) != 5 || m.open() != 5 {
-			t.Errorf("%d connections kept, %d open", len(b.keeper.kept), m.open())
+		if len(b.keeper.kept) != 5 || m.Open() != 5 {
+			t.Errorf("%d connections kept, %d open", len(b.keeper.kept), m.Open())
 		}
 		if b.keeper.kept[account{"", "joe"}] != nil || b.keeper.kept[account{"", "user11"}] == nil {
 			t.Error("it is not the oldest that gave way")
 		}
 		b.Close()
 		synctest.Wait()
-		if m.open() != 0 {
-			t.Errorf("%d connections open", m.open())
+		if m.Open() != 0 {
+			t.Errorf("%d connections open", m.Open())
 		}
 	})
 }
@@ -373,10 +372,10 @@ func TestKeptLimits(t *testing.T) {
 func TestKeptValidity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
-		m.passwords = map[string]string{"\x00joe": "secret"}
+		m.SetPassword("\x00joe", "secret")
 		b := m.backend(t, keeping)
 		quit(t, openModel(t, b))
-		m.passwords["\x00joe"] = "new"
+		m.SetPassword("\x00joe", "new")
 		for range 5 {
 			<-time.After(keepOpen / 6)
 			quit(t, openModel(t, b))
@@ -386,9 +385,9 @@ func TestKeptValidity(t *testing.T) {
 			t.Errorf("the password of long ago: %v", err)
 		}
 
-		m.passwords["\x00joe"] = "secret"
+		m.SetPassword("\x00joe", "secret")
 		quit(t, openModel(t, b))
-		m.passwords["\x00joe"] = "new"
+		m.SetPassword("\x00joe", "new")
 		l, err := b.Login(t.Context(), proxy.Credential{Username: "joe", Password: "new"})
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,303 @@
+package imapmodel
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"compress/flate"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// conn is one connection. Fields below net belong to whoever holds the model's
+// lock.
+type conn struct {
+	m   *Model
+	net net.Conn
+	r   *bufio.Reader
+
+	writing sync.Mutex // one writer at a time, of w
+	w       io.Writer
+
+	out      bytes.Buffer // answers, not written
+	owner    string       // whose mailboxes are seen
+	box      *Mailbox     // selected
+	readOnly bool
+	view     []uint32           // UIDs by sequence number
+	ghosts   map[uint32]Message // in view, expunged by others
+	news     []uint32           // messages whose flags others have changed
+	stale    bool               // the view is void
+}
+
+// ServeConn serves one connection to its end.
+func (m *Model) ServeConn(nc net.Conn) {
+	defer nc.Close()
+	c := &conn{m: m, net: nc, r: bufio.NewReader(nc), w: nc, ghosts: make(map[uint32]Message)}
+	m.mu.Lock()
+	m.conns[c] = struct{}{}
+	c.say("* OK [CAPABILITY %s] ready", m.Caps)
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		delete(m.conns, c)
+		m.mu.Unlock()
+	}()
+	for {
+		if c.r.Buffered() == 0 && c.flush() != nil {
+			return
+		}
+		line, err := c.command()
+		if err != nil {
+			return
+		}
+		tag, cmd, _ := strings.Cut(line, " ")
+		if m.Before != nil {
+			m.Before(cmd)
+		}
+		more := c.execute(tag, cmd)
+		if m.After != nil || !more || c.out.Len() > 1<<20 {
+			if c.flush() != nil {
+				return
+			}
+		}
+		if m.After != nil {
+			m.After(cmd)
+		}
+		if !more {
+			return
+		}
+		if cmd == "COMPRESS DEFLATE" && c.flush() == nil {
+			c.r = bufio.NewReader(flate.NewReader(c.r))
+			c.w = newFlushing(nc)
+		}
+	}
+}
+
+var literalEnd = regexp.MustCompile(`\{(\d+)(\+?)\}$`)
+
+// command reads a command; literals become quoted strings.
+func (c *conn) command() (string, error) {
+	var cmd strings.Builder
+	for {
+		line, err := c.r.ReadString('\n')
+		if err != nil {
+			return "", err
+		}
+		line = strings.TrimRight(line, "\r\n")
+		m := literalEnd.FindStringSubmatch(line)
+		if m == nil {
+			cmd.WriteString(line)
+			return cmd.String(), nil
+		}
+		cmd.WriteString(strings.TrimSuffix(line, m[0]))
+		n, err := strconv.ParseUint(m[1], 10, 16)
+		if err != nil {
+			return "", err
+		}
+		literal := make([]byte, n)
+		if m[2] == "" && c.prompt() != nil {
+			return "", io.ErrClosedPipe
+		}
+		if _, err := io.ReadFull(c.r, literal); err != nil {
+			return "", err
+		}
+		cmd.WriteString(quote(string(literal)))
+	}
+}
+
+// prompt asks the client to go on.
+func (c *conn) prompt() error {
+	c.m.mu.Lock()
+	c.say("+ ")
+	c.m.mu.Unlock()
+	return c.flush()
+}
+
+func (c *conn) say(format string, args ...any) {
+	n, _ := fmt.Fprintf(&c.out, format+"\r\n", args...) // a bytes.Buffer takes all
+	c.m.octets += int64(n)
+}
+
+// flush writes the answers so far. A client that does not read holds up its own
+// connection, not the model.
+func (c *conn) flush() error {
+	c.m.mu.Lock()
+	p := bytes.Clone(c.out.Bytes())
+	c.out.Reset()
+	c.m.mu.Unlock()
+	if len(p) == 0 {
+		return nil
+	}
+	return c.write(p)
+}
+
+func (c *conn) write(p []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	_, err := c.w.Write(p)
+	return err
+}
+
+// execute carries out a command and reports whether the connection goes on.
+func (c *conn) execute(tag, cmd string) bool {
+	verb, args := split(cmd)
+	if verb == "AUTHENTICATE" && !strings.Contains(args, " ") { // without an initial response
+		if c.prompt() != nil {
+			return false
+		}
+		line, err := c.r.ReadString('\n')
+		if err != nil {
+			return false
+		}
+		args += " " + strings.TrimRight(line, "\r\n")
+	}
+	m := c.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.commands = append(m.commands, cmd)
+	if c.stale && !m.TellRebuilt && verb != "LOGOUT" {
+		c.say("* BYE the mailbox has been rebuilt or removed")
+		return false
+	}
+	c.say("%s %s", tag, c.result(tag, verb, args))
+	return verb != "LOGOUT"
+}
+
+// split returns the verb of a command, in upper case, with UID where it is of
+// UIDs, and what follows.
+func split(cmd string) (verb, args string) {
+	verb, args, _ = strings.Cut(cmd, " ")
+	if verb = strings.ToUpper(verb); verb == "UID" {
+		verb, args, _ = strings.Cut(args, " ")
+		verb = "UID " + strings.ToUpper(verb)
+	}
+	return verb, args
+}
+
+// result says what the command brings and returns its status.
+func (c *conn) result(tag, verb, args string) string {
+	m := c.m
+	switch verb {
+	case "CAPABILITY":
+		c.say("* CAPABILITY %s", m.Caps)
+	case "AUTHENTICATE", "LOGIN":
+		if !c.admits(verb, args) {
+			return "NO [AUTHENTICATIONFAILED] no"
+		}
+		return "OK [CAPABILITY " + m.Caps + "] in"
+	case "ID":
+		c.say(`* ID ("name" "model")`)
+	case "ENABLE":
+		c.say("* ENABLED %s", args)
+	case "COMPRESS":
+	case "LOGOUT":
+		c.say("* BYE x")
+	case "NOOP", "CHECK":
+		c.announce(true)
+	case "STATUS", "LIST", "CREATE", "SELECT", "EXAMINE":
+		return c.aboutMailboxes(verb, args)
+	default:
+		if c.box == nil {
+			return "BAD no mailbox is selected"
+		}
+		return c.aboutMessages(tag, verb, args)
+	}
+	return "OK done"
+}
+
+// admits takes the arguments of LOGIN, or those of AUTHENTICATE PLAIN.
+func (c *conn) admits(verb, args string) bool {
+	user := ""
+	password := ""
+	if verb == "LOGIN" {
+		words := unquote(args)
+		if len(words) != 2 {
+			return false
+		}
+		user, password = "\x00"+words[0], words[1]
+	} else {
+		response, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(args, "PLAIN "))
+		i := strings.LastIndexByte(string(response), 0)
+		if err != nil || i < 0 {
+			return false
+		}
+		user, password = string(response[:i]), string(response[i+1:])
+	}
+	if c.m.passwords == nil {
+		return true
+	}
+	want, known := c.m.passwords[user]
+	if !known || password != want {
+		return false
+	}
+	authzid, name, _ := strings.Cut(user, "\x00")
+	c.owner = strings.ToLower(cmp.Or(authzid, name))
+	return true
+}
+
+// announce tells what others have done to the mailbox; expunges too where that
+// is allowed, or is done at any command.
+func (c *conn) announce(expunges bool) {
+	if c.box == nil {
+		return
+	}
+	for _, uid := range c.news {
+		if i, ok := slices.BinarySearch(c.view, uid); ok {
+			if msg, ok := c.box.get(uid); ok {
+				c.say("* %d FETCH (UID %d FLAGS (%s))", i+1, uid, strings.Join(msg.Flags, " "))
+			}
+		}
+	}
+	c.news = nil
+	if c.stale {
+		c.say("* OK [UIDVALIDITY %d] rebuilt", c.box.uidValidity)
+		return
+	}
+	if expunges || c.m.Style == Omitted {
+		for i := len(c.view) - 1; i >= 0; i-- {
+			if _, ok := c.box.get(c.view[i]); !ok {
+				c.view = slices.Delete(c.view, i, i+1)
+				c.say("* %d EXPUNGE", i+1)
+			}
+		}
+		clear(c.ghosts)
+	}
+	for _, msg := range c.box.messages {
+		if len(c.view) == 0 || msg.UID > c.view[len(c.view)-1] {
+			c.view = append(c.view, msg.UID)
+		}
+	}
+	c.say("* %d EXISTS", len(c.view))
+}
+
+// get returns a message by its UID.
+func (b *Mailbox) get(uid uint32) (Message, bool) {
+	i, ok := slices.BinarySearchFunc(b.messages, uid, func(msg Message, uid uint32) int { return cmp.Compare(msg.UID, uid) })
+	if !ok {
+		return Message{}, false
+	}
+	return b.messages[i], true
+}
+
+// flushing compresses, and sends at once.
+type flushing struct{ *flate.Writer }
+
+func newFlushing(w io.Writer) flushing {
+	f, _ := flate.NewWriter(w, flate.BestSpeed) // a level that exists
+	return flushing{f}
+}
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err == nil {
+		err = f.Flush()
+	}
+	return n, err
+}

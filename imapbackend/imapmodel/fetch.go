@@ -1,0 +1,139 @@
+package imapmodel
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// fetch answers UID FETCH.
+func (c *conn) fetch(uids set, items string) string {
+	list := splitItems(strings.TrimSuffix(strings.TrimPrefix(items, "("), ")"))
+	for _, item := range list {
+		if !c.knows(item) {
+			return "BAD what is " + item
+		}
+	}
+	result := "OK done"
+	for i, uid := range c.view {
+		if !uids.has(uid) {
+			continue
+		}
+		msg, ok := c.box.get(uid)
+		if !ok {
+			if msg, ok = c.ghosts[uid]; !ok || c.m.Style == Omitted {
+				continue
+			}
+			if c.m.Style == Refused {
+				result = "NO some of the messages have been expunged"
+				continue
+			}
+		}
+		_, there := c.box.get(uid)
+		c.fetchOne(i+1, msg, list, !there && c.m.Style == Nil)
+	}
+	return result
+}
+
+func (c *conn) fetchOne(seq int, msg Message, items []string, isNil bool) {
+	parts := []string{fmt.Sprintf("UID %d", msg.UID)}
+	for _, item := range items {
+		if strings.HasPrefix(item, "BODY[") {
+			c.box.setFlags(func(uid uint32) bool { return uid == msg.UID }, func(old []string) []string { return changed(old, []string{`\Seen`}, true) })
+		}
+		switch {
+		case item == "UID":
+		case item == "FLAGS":
+			parts = append(parts, "FLAGS ("+strings.Join(msg.Flags, " ")+")")
+		case item == "RFC822.SIZE":
+			parts = append(parts, "RFC822.SIZE "+strconv.FormatInt(msg.octets(), 10))
+		case item == "EMAILID":
+			parts = append(parts, "EMAILID ("+msg.Email+")")
+		case item == "X-GM-MSGID":
+			parts = append(parts, "X-GM-MSGID "+msg.Email)
+		default:
+			parts = append(parts, body(msg.Body, item, isNil))
+		}
+	}
+	c.say("* %d FETCH (%s)", seq, strings.Join(parts, " "))
+}
+
+func (c *conn) knows(item string) bool {
+	switch item {
+	case "UID", "FLAGS", "RFC822.SIZE":
+		return true
+	case "EMAILID":
+		return c.m.has("OBJECTID")
+	case "X-GM-MSGID":
+		return c.m.has("X-GM-EXT-1")
+	}
+	return strings.HasPrefix(item, "BODY.PEEK[") || strings.HasPrefix(item, "BODY[")
+}
+
+// splitItems splits at spaces outside of brackets.
+func splitItems(items string) []string {
+	var list []string
+	depth, start := 0, 0
+	for i, r := range items + " " {
+		switch {
+		case r == '[':
+			depth++
+		case r == ']':
+			depth--
+		case r == ' ' && depth == 0:
+			list = append(list, items[start:i])
+			start = i + 1
+		}
+	}
+	return list
+}
+
+// body answers BODY[section]<offset.count>.
+func body(text, item string, isNil bool) string {
+	_, section, _ := strings.Cut(item, "[")
+	section, partial, _ := strings.Cut(section, "]")
+	text = sectionOf(text, section)
+	label := "BODY[" + section + "]"
+	if partial != "" {
+		var offset, count int
+		if _, err := fmt.Sscanf(partial, "<%d.%d>", &offset, &count); err == nil {
+			text = text[min(offset, len(text)):]
+			text = text[:min(count, len(text))]
+		}
+		label += fmt.Sprintf("<%d>", offset)
+	}
+	if isNil {
+		return label + " NIL"
+	}
+	return fmt.Sprintf("%s {%d}\r\n%s", label, len(text), text)
+}
+
+func sectionOf(body, section string) string {
+	header, text, found := strings.Cut(body, "\r\n\r\n")
+	if found {
+		header += "\r\n\r\n"
+	}
+	name, fields, _ := strings.Cut(section, " ")
+	switch strings.ToUpper(name) {
+	case "":
+		return body
+	case "HEADER":
+		return header
+	case "TEXT":
+		return text
+	}
+	wanted := strings.Fields(strings.ToUpper(strings.Trim(fields, "()"))) // HEADER.FIELDS
+	var out strings.Builder
+	taking := false
+	for line := range strings.Lines(header) {
+		if line[0] != ' ' && line[0] != '\t' {
+			field, _, _ := strings.Cut(line, ":")
+			taking = slices.Contains(wanted, strings.ToUpper(field))
+		}
+		if taking {
+			out.WriteString(line)
+		}
+	}
+	return out.String() + "\r\n"
+}

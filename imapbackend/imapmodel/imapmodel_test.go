@@ -1,0 +1,176 @@
+package imapmodel
+
+import (
+	"bufio"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// client is a connection that shows what a command brings.
+type client struct {
+	t *testing.T
+	w io.Writer
+	r *bufio.Reader
+}
+
+// login connects and logs in.
+func login(t *testing.T, m *Model) *client {
+	t.Helper()
+	conn, err := m.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	c := &client{t, conn, bufio.NewReader(conn)}
+	if line := c.line(); !strings.HasPrefix(line, "* OK [CAPABILITY ") {
+		t.Fatalf("greeting %q", line)
+	}
+	c.do(`LOGIN joe "x"`)
+	return c
+}
+
+func (c *client) line() string {
+	c.t.Helper()
+	line, err := c.r.ReadString('\n')
+	if err != nil {
+		c.t.Fatalf("%q, %v", line, err)
+	}
+	return strings.TrimRight(line, "\r\n")
+}
+
+// do returns the lines of the answer, the last without its tag.
+func (c *client) do(cmd string) string {
+	c.t.Helper()
+	if _, err := io.WriteString(c.w, "a "+cmd+"\r\n"); err != nil {
+		c.t.Fatal(err)
+	}
+	var lines []string
+	for {
+		line := c.line()
+		status, last := strings.CutPrefix(line, "a ")
+		lines = append(lines, status)
+		if last {
+			return strings.Join(lines, "\n")
+		}
+	}
+}
+
+// want compares what a command brings, word by word; "..." stands for the rest
+// of the last line.
+func (c *client) want(cmd, want string) {
+	c.t.Helper()
+	got := c.do(cmd)
+	if start, open := strings.CutSuffix(want, "..."); got != want && (!open || !strings.HasPrefix(got, start)) {
+		c.t.Errorf("%s brings\n%s\nwant\n%s", cmd, got, want)
+	}
+}
+
+func TestFetch(t *testing.T) {
+	m := New()
+	m.Inbox().Add("Subject: a\r\n b\r\nTo: c\r\n\r\ntext\r\n")
+	c := login(t, m)
+	c.do("SELECT INBOX")
+	c.want("UID FETCH 1:* (UID RFC822.SIZE)", "* 1 FETCH (UID 1 RFC822.SIZE 31)\n* 1 EXISTS\nOK done")
+	c.want("UID FETCH 1 (UID BODY.PEEK[]<3.5>)", "* 1 FETCH (UID 1 BODY[]<3> {5}\nject:)\n* 1 EXISTS\nOK done")
+	c.want("UID FETCH 1 (BODY.PEEK[TEXT] BODY.PEEK[HEADER.FIELDS (Subject X)])",
+		"* 1 FETCH (UID 1 BODY[TEXT] {6}\ntext\n BODY[HEADER.FIELDS (Subject X)] {18}\nSubject: a\n b\n\n)\n* 1 EXISTS\nOK done")
+	c.want("UID FETCH 1 (ENVELOPE)", "* 1 EXISTS\nBAD ...")
+	c.want("UID FETCH 1 (EMAILID)", "* 1 EXISTS\nBAD ...")
+	if flags := m.Inbox().Messages()[0].Flags; len(flags) > 0 {
+		t.Errorf("flags %q after PEEK", flags)
+	}
+	c.do("UID FETCH 1 (BODY[])")
+	if flags := m.Inbox().Messages()[0].Flags; !slices.Equal(flags, []string{`\Seen`}) {
+		t.Errorf("flags %q after BODY[]", flags)
+	}
+}
+
+func TestChanges(t *testing.T) {
+	m := New()
+	m.Caps += " MOVE"
+	m.Mailbox("", "Bin").SetTrash()
+	for range 6 {
+		m.Inbox().Add("x")
+	}
+	m.Inbox().SetFlag(6, `\Deleted`, true)
+	c := login(t, m)
+	c.want("UID EXPUNGE 1:9", "BAD ...")
+	c.do("SELECT INBOX")
+	c.want(`UID STORE 1,3 +FLAGS.SILENT (\Deleted)`, "OK done")
+	c.want("UID SEARCH RETURN (ALL) DELETED", "* ESEARCH (TAG \"a\") UID ALL 1,3,6\n* 6 EXISTS\nOK done")
+	c.want("UID SEARCH UID 1:4 UNDELETED", "* SEARCH 2 4\n* 6 EXISTS\nOK done")
+	c.want("UID EXPUNGE 1:2", "* 1 EXPUNGE\n* 5 EXISTS\nOK done")
+	c.want("UID MOVE 4 Nowhere", "NO [TRYCREATE] ...")
+	c.want("UID MOVE 4 Bin", "* 3 EXPUNGE\n* 4 EXISTS\nOK done")
+	c.want("UID COPY 5 Bin", "* 4 EXISTS\nOK done")
+	c.want("LIST \"\" *", "* LIST (\\HasNoChildren) \"/\" \"INBOX\"\n* LIST (\\HasNoChildren \\Trash) \"/\" \"Bin\"\nOK done")
+	if n := len(m.Mailbox("", "Bin").Messages()); n != 2 {
+		t.Errorf("%d messages in the trash", n)
+	}
+	c.do("CLOSE")
+	var left []uint32
+	for _, msg := range m.Inbox().Messages() {
+		left = append(left, msg.UID)
+	}
+	if !slices.Equal(left, []uint32{2, 5}) { // CLOSE expunges what anybody has flagged
+		t.Errorf("left %d", left)
+	}
+}
+
+// RFC 2180 §4.1.
+func TestStyles(t *testing.T) {
+	for style, want := range map[Style]string{
+		Omitted: "* 1 EXPUNGE\n* 1 EXISTS\nOK done",
+		Served:  "* 1 FETCH (UID 1 BODY[] {3}\none)\n* 2 EXISTS\nOK done",
+		Refused: "* 2 EXISTS\nNO ...",
+		Nil:     "* 1 FETCH (UID 1 BODY[] NIL)\n* 2 EXISTS\nOK done",
+		Kept:    "* 1 FETCH (UID 1 BODY[] {3}\none)\n* 2 EXISTS\nOK done",
+	} {
+		m := New()
+		m.Style = style
+		m.Inbox().Add("one")
+		m.Inbox().Add("two")
+		c := login(t, m)
+		c.do("SELECT INBOX")
+		if removed := m.Inbox().Remove(1); removed == (style == Kept) {
+			t.Errorf("style %d: removed: %v", style, removed)
+		}
+		c.want("UID FETCH 1 (UID BODY.PEEK[])", want)
+	}
+}
+
+func TestRebuilt(t *testing.T) {
+	for _, tell := range []bool{false, true} {
+		m := New()
+		m.TellRebuilt = tell
+		m.Inbox().Add("one")
+		m.Inbox().Add("two")
+		c := login(t, m)
+		c.do("SELECT INBOX")
+		before := m.Inbox().UIDValidity()
+		m.Inbox().Rebuild()
+		if all := m.Inbox().Messages(); all[0].Body != "two" || m.Inbox().UIDValidity() == before {
+			t.Errorf("UIDVALIDITY %d, messages %v", m.Inbox().UIDValidity(), all)
+		}
+		if tell {
+			c.want("UID FETCH 1 (UID)", "* OK [UIDVALIDITY 107] rebuilt\nNO ...")
+			continue
+		}
+		if _, err := io.WriteString(c.w, "a UID FETCH 1 (UID)\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if line := c.line(); !strings.HasPrefix(line, "* BYE") {
+			t.Errorf("%q after another UIDVALIDITY", line)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package imapmodel
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// DefaultCaps are the capabilities of a new Model.
+const DefaultCaps = "IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS ID ESEARCH"
+
+// Style is how a connection sees a message that another client has expunged
+// and that it has not been told of (RFC 2180 §4.1).
+type Style int
+
+// The styles. With all but Omitted the EXPUNGE is told at NOOP, and at
+// commands that expunge or move.
+const (
+	Omitted Style = iota // FETCH passes over it, and any UID command tells of it
+	Served               // FETCH still delivers it (§4.1.1)
+	Refused              // FETCH of it is answered NO (§4.1.2)
+	Nil                  // FETCH delivers NIL in its place (§4.1.3)
+	Kept                 // it cannot be expunged while a connection sees it (§4.1.4)
+)
+
+// Model is the server. The fields are set before a connection uses them; the
+// methods are safe for concurrent use.
+type Model struct {
+	// Caps are the capabilities, before and after the login.
+	Caps string
+
+	// RTT is the round trip of connections made by Dial.
+	RTT time.Duration
+
+	// Style is how expunges by others are seen.
+	Style Style
+
+	// TellRebuilt makes a connection whose mailbox gets another UIDVALIDITY
+	// go on with an OK [UIDVALIDITY] and a NO to each command that touches
+	// messages. Otherwise it ends with BYE.
+	TellRebuilt bool
+
+	// Before runs before each command is carried out, After when its answer
+	// has been written. The command is without its tag.
+	Before, After func(cmd string)
+
+	mu        sync.Mutex
+	mailboxes []*Mailbox
+	made      int               // mailboxes, ever
+	passwords map[string]string // nil: everybody is let in and sees the mailboxes of ""
+	commands  []string
+	octets    int64
+	dials     int
+	conns     map[*conn]struct{}
+}
+
+// New returns a Model with DefaultCaps and an empty INBOX that everybody sees.
+func New() *Model {
+	m := &Model{Caps: DefaultCaps, conns: make(map[*conn]struct{})}
+	m.create("", "INBOX")
+	return m
+}
+
+// SetPassword gives a user a password. A user is an authorization identity, ""
+// for none, NUL, and a name; he sees the mailboxes of whom he acts as, in lower
+// case. From the first call on nobody else is let in.
+func (m *Model) SetPassword(user, password string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.passwords == nil {
+		m.passwords = make(map[string]string)
+	}
+	m.passwords[user] = password
+}
+
+// Inbox returns the INBOX that everybody sees.
+func (m *Model) Inbox() *Mailbox { return m.Mailbox("", "INBOX") }
+
+// Mailbox returns the owner's mailbox with that name, which is made if there
+// is none.
+func (m *Model) Mailbox(owner, name string) *Mailbox {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b := m.find(owner, name); b != nil {
+		return b
+	}
+	return m.create(owner, name)
+}
+
+func (m *Model) find(owner, name string) *Mailbox {
+	if strings.EqualFold(name, "INBOX") {
+		name = "INBOX"
+	}
+	i := slices.IndexFunc(m.mailboxes, func(b *Mailbox) bool { return b.owner == owner && b.name == name })
+	if i < 0 {
+		return nil
+	}
+	return m.mailboxes[i]
+}
+
+func (m *Model) create(owner, name string) *Mailbox {
+	m.made++
+	b := &Mailbox{m: m, owner: owner, name: name, uidValidity: uint32(6 + m.made), uidNext: 1, id: fmt.Sprintf("F%d", m.made)}
+	m.mailboxes = append(m.mailboxes, b)
+	return b
+}
+
+// has reports whether the capability is announced.
+func (m *Model) has(capability string) bool {
+	return slices.Contains(strings.Fields(strings.ToUpper(m.Caps)), capability)
+}
+
+// Commands returns the commands so far, without their tags.
+func (m *Model) Commands() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.commands)
+}
+
+// Octets returns how many octets of answers there have been.
+func (m *Model) Octets() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.octets
+}
+
+// Dials returns how many calls of Dial there have been.
+func (m *Model) Dials() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dials
+}
+
+// Open returns the number of open connections.
+func (m *Model) Open() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.conns)
+}
+
+// Push sends a line unasked on every connection, with end as the last words.
+func (m *Model) Push(line string, end bool) {
+	m.mu.Lock()
+	all := make([]*conn, 0, len(m.conns))
+	for c := range m.conns {
+		all = append(all, c)
+	}
+	m.octets += int64(len(all) * (len(line) + 2))
+	m.mu.Unlock()
+	for _, c := range all {
+		_ = c.write([]byte(line + "\r\n")) // a connection that is lost has heard enough
+		if end {
+			c.net.Close()
+		}
+	}
+}
+
+// Serve serves the connections of l until it is closed, and returns its error.
+func (m *Model) Serve(l net.Listener) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go m.ServeConn(conn)
+	}
+}
