@@ -25,6 +25,7 @@ import (
 // Backend logs users in on one upstream. It is safe for concurrent use.
 type Backend struct {
 	opts      Options
+	form      *Template                // of unique-ids
 	objectID  atomic.Bool              // the upstream had OBJECTID at the last login
 	told      atomic.Pointer[[]string] // its capabilities before the last login; nil: not known
 	tls       *tls.Config              // shared, never changed
@@ -75,6 +76,10 @@ func New(opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	form, err := opts.template()
+	if err != nil {
+		return nil, err
+	}
 	if opts.ReadAhead == 0 {
 		opts.ReadAhead = defaultReadAhead
 	}
@@ -86,6 +91,7 @@ func New(opts Options) (*Backend, error) {
 	}
 	b := &Backend{
 		opts:      opts,
+		form:      form,
 		tls:       opts.tlsConfig(),
 		store:     opts.Store,
 		readAhead: &budget{left: opts.ReadAheadTotal},

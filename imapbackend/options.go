@@ -69,6 +69,10 @@ type Options struct {
 	WithoutUIDPLUS WithoutUIDPLUS
 	Seen           Seen
 
+	// UIDL is a template of unique-ids as ParseTemplate takes them. Default:
+	// DefaultUIDL.
+	UIDL string
+
 	// ShowDeleted puts messages into the snapshot that were flagged \Deleted
 	// before the session. It is refused together with Flag.
 	ShowDeleted bool

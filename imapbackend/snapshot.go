@@ -21,8 +21,8 @@ type snapshot struct {
 	uidValidity uint32
 	hashes      map[uint32]string // unique-ids where UIDs do not last, else nil
 	noUniqueIDs error
-	mailbox     string
-	maxLine     int // octets of a command line
+	form        *Template // of unique-ids
+	maxLine     int       // octets of a command line
 }
 
 // entry is what a listing has told of one message.
@@ -35,7 +35,7 @@ type entry struct {
 // I-SNAP-1 to 4, 7).
 func (u *upstream) takeSnapshot(ctx context.Context, f flight) (*snapshot, error) {
 	mb := u.conn.Mailbox()
-	s := &snapshot{uidValidity: mb.UIDValidity, mailbox: u.opts.Mailbox, maxLine: u.maxLine()}
+	s := &snapshot{uidValidity: mb.UIDValidity, form: u.backend.form, maxLine: u.maxLine()}
 	l := listing{entries: make([]entry, 0, f.expect(mb))}
 	if err := u.read(ctx, &l, f.search, f.fetch); err != nil {
 		return nil, err

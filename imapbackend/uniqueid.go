@@ -4,21 +4,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
-// UniqueIDs implements proxy.Maildrop. The unique-id is UIDVALIDITY, a dot and
-// the UID, both decimal, at most 21 characters; for a mailbox other than INBOX
-// eight hexadecimal digits of a hash of its name and a dot stand before it,
-// because two mailboxes may share UIDVALIDITY (requirement I-UIDL-1). Where
-// the upstream's UIDs do not last it is a hash of the header (I-UIDL-4).
+// UniqueIDs implements proxy.Maildrop. The unique-id follows the configured form
+// (requirements I-UIDL-1, I-UIDL-2). Where the upstream's UIDs do not last it is
+// a hash of the header (I-UIDL-4).
 func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 	if s.noUniqueIDs != nil {
 		return nil, s.noUniqueIDs
@@ -26,14 +22,7 @@ func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 	if s.hashes != nil {
 		return func(dst []byte, uid uint32) []byte { return append(dst, s.hashes[uid]...) }, nil
 	}
-	prefix := strconv.FormatUint(uint64(s.uidValidity), 10) + "."
-	if !strings.EqualFold(s.mailbox, "INBOX") {
-		sum := sha256.Sum256([]byte(s.mailbox))
-		prefix = hex.EncodeToString(sum[:4]) + "." + prefix
-	}
-	return func(dst []byte, uid uint32) []byte {
-		return strconv.AppendUint(append(dst, prefix...), uint64(uid), 10)
-	}, nil
+	return s.form.bind(s.uidValidity), nil
 }
 
 // hashUniqueIDs makes the unique-ids of a mailbox without lasting UIDs:

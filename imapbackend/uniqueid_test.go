@@ -40,7 +40,7 @@ func TestUniqueID(t *testing.T) {
 		{"Archive", 7, 8, "66f4804e.7.8"},
 		{"Entw\u00fcrfe", math.MaxUint32, math.MaxUint32, "ab5ee809.4294967295.4294967295"},
 	} {
-		s := &snapshot{mailbox: tt.mailbox, uidValidity: tt.uidValidity}
+		s := &snapshot{form: backend(t, Options{Mailbox: tt.mailbox}).form, uidValidity: tt.uidValidity}
 		f, err := s.UniqueIDs()
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +59,11 @@ func FuzzUniqueID(f *testing.F) {
 	f.Add("INBOX", uint32(1), uint32(2), uint32(3))
 	f.Add("Entw\u00fcrfe/\x00\xff", uint32(math.MaxUint32), uint32(0), uint32(math.MaxUint32))
 	f.Fuzz(func(t *testing.T, mailbox string, uidValidity, a, b uint32) {
-		s := &snapshot{mailbox: mailbox, uidValidity: uidValidity}
+		form, err := (&Options{Mailbox: mailbox}).template()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &snapshot{form: form, uidValidity: uidValidity}
 		id, err := s.UniqueIDs()
 		if err != nil {
 			t.Fatal(err)

@@ -85,6 +85,7 @@ type upstream struct {
 	Auth            []string
 	WithoutUIDPLUS  string
 	Seen            string
+	UIDL            string
 	ReadAhead       int64 // octets
 	DeletedMessages string
 	Compress        bool
@@ -133,6 +134,7 @@ func defaultUpstream() upstream {
 		Auth:            []string{"plain", "login"},
 		WithoutUIDPLUS:  "flag",
 		Seen:            "never",
+		UIDL:            imapbackend.DefaultUIDL,
 		ReadAhead:       1 << 20,
 		DeletedMessages: "hide",
 	}

@@ -150,6 +150,7 @@ auth = ["LOGIN", "scram-sha-256", "oauthbearer"]
 send_client_id = true
 without_uidplus = "refuse"
 seen = "on-quit"
+uidl = "{uid:08x}{uidvalidity:08x}"
 read_ahead = "64KiB"
 deleted_messages = "show"
 [log]
@@ -179,6 +180,7 @@ format = "json"
 		Mailbox:        "Eingänge",
 		WithoutUIDPLUS: imapbackend.Refuse,
 		Seen:           imapbackend.SeenOnQuit,
+		UIDL:           "{uid:08x}{uidvalidity:08x}",
 		ReadAhead:      64 << 10,
 		ReadAheadTotal: 1 << 30,
 		ShowDeleted:    true,
@@ -294,4 +296,20 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 	})
+}
+
+// I-UIDL-2: a template without UIDVALIDITY is warned of at start.
+func TestTemplateWarning(t *testing.T) {
+	for template, want := range map[string]bool{"{uid:08x}": true, "{uid}{uidvalidity}": false} {
+		c, err := loadConfig(writeConfig(t, smallest+"uidl = \""+template+"\"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := slices.ContainsFunc(c.warnings(time.Now()), func(w warning) bool {
+			return strings.HasPrefix(w.String(), "unique-ids without {uidvalidity}") && strings.Contains(w.String(), template)
+		})
+		if got != want {
+			t.Errorf("%s: warned %v", template, got)
+		}
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"popgate/imapbackend"
 )
 
 // A setter stores v, as the TOML decoder yields it, in dst. It returns nil, or
@@ -85,6 +87,7 @@ var upstreamKeys = keyTable[upstream]{
 	"auth":             anyOf(func(u *upstream) *[]string { return &u.Auth }, append([]string{"plain", "login", "xoauth2", "oauthbearer"}, relayed...)...),
 	"without_uidplus":  oneOf(func(u *upstream) *string { return &u.WithoutUIDPLUS }, "flag", "refuse"),
 	"seen":             oneOf(func(u *upstream) *string { return &u.Seen }, "never", "on-retr", "on-quit"),
+	"uidl":             uidl(func(u *upstream) *string { return &u.UIDL }),
 	"read_ahead":       size(func(u *upstream) *int64 { return &u.ReadAhead }, 0, 1<<30, "1MiB"),
 	"send_client_id":   boolean(func(u *upstream) *bool { return &u.SendClientID }),
 	"deleted_messages": oneOf(func(u *upstream) *string { return &u.DeletedMessages }, "hide", "show"),
@@ -102,7 +105,7 @@ var logKeys = keyTable[logging]{
 // message differs.
 var planned = map[string][]string{
 	"session":  {"hostname"},
-	"upstream": {"profile", "delete", "sizes", "uidl", "uidl_memory", "uidl_import", "trash", "max_connections"},
+	"upstream": {"profile", "delete", "sizes", "uidl_memory", "uidl_import", "trash", "max_connections"},
 }
 
 var plannedTables = []string{"route", "account", "store", "cluster", "admin"}
@@ -122,6 +125,22 @@ func text[T any](field func(*T) *string, example string) setter[T] {
 		}
 		if strings.ContainsFunc(s, unicode.IsControl) {
 			return &fault{what: "has control characters", mend: "remove them"}
+		}
+		*field(dst) = s
+		return nil
+	}
+}
+
+// uidl accepts a form of unique-ids.
+func uidl[T any](field func(*T) *string) setter[T] {
+	return func(dst *T, v any) *fault {
+		want := fmt.Sprintf("a template such as %q", imapbackend.DefaultUIDL)
+		s, ok := v.(string)
+		if !ok {
+			return wrongType(v, want)
+		}
+		if _, err := imapbackend.ParseTemplate(s); err != nil {
+			return &fault{what: fmt.Sprintf("%q %v", s, err), mend: "write " + want}
 		}
 		*field(dst) = s
 		return nil

@@ -78,6 +78,14 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"throttle as number", "L\nU\n[throttle]\ndelay = 2", `9: throttle.delay: is an integer; write a string such as "2s"`},
 	{"policy", "L\nU\nseen = \"always\"", `8: upstream[0].seen: unknown value "always"; write "never", "on-retr" or "on-quit"`},
 
+	// I-UIDL-2: unique-ids.
+	{"template without UID", "L\nU\nuidl = \"{uidvalidity}\"", `8: upstream[0].uidl: "{uidvalidity}" has no {uid}: all messages would have the same unique-id; write a template such as "{uidvalidity}.{uid}"`},
+	{"template with a field of another server", "L\nU\nuidl = \"{uid:08x}{guid}\"", `8: upstream[0].uidl: "{uid:08x}{guid}" has {guid} in it: the fields are {uid} and {uidvalidity}; write a template such as "{uidvalidity}.{uid}"`},
+	{"template with a format of no kind", "L\nU\nuidl = \"{uid:8x}\"", `8: upstream[0].uidl: "{uid:8x}" has {uid:8x} in it: behind the colon stand a zero and a width, and x or X, as in {uid:08x}; write a template such as "{uidvalidity}.{uid}"`},
+	{"template too long", "L\nU\nuidl = \"{uid:066}.....\"", `8: upstream[0].uidl: "{uid:066}....." can become 71 characters long, and a unique-id has at most 70; write a template such as "{uidvalidity}.{uid}"`},
+	{"template with a blank", "L\nU\nuidl = \"{uid} x\"", `8: upstream[0].uidl: "{uid} x" has ' ' in it, which no unique-id may have; write a template such as "{uidvalidity}.{uid}"`},
+	{"number for uidl", "L\nU\nuidl = 1", `8: upstream[0].uidl: is an integer; write a template such as "{uidvalidity}.{uid}"`},
+
 	// Networks.
 	{"no network", lax("office"), `4: listener[0].insecure_login_from[0]: "office" is not a network; write one such as "10.0.0.0/8" or "2001:db8::/32"`},
 	{"mask", lax("10.0.0.1/8"), `4: listener[0].insecure_login_from[0]: "10.0.0.1/8" has bits outside its mask; write "10.0.0.0/8"`},

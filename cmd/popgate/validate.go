@@ -252,6 +252,7 @@ func (l *loader) upstream(path string, u *upstream) {
 		Mailbox:        u.Mailbox,
 		WithoutUIDPLUS: imapbackend.WithoutUIDPLUS(u.WithoutUIDPLUS),
 		Seen:           imapbackend.Seen(u.Seen),
+		UIDL:           u.UIDL,
 		ReadAhead:      cmp.Or(u.ReadAhead, -1), // 0 stands for none in the file
 		ShowDeleted:    u.DeletedMessages == "show",
 		KeepOpen:       u.KeepOpen,

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"popgate/imapbackend"
 )
 
 // A warning is what an operator should know about a configuration that is
@@ -31,6 +33,12 @@ func (c *config) warnings(now time.Time) []warning {
 	if c.upstream.TLS == "none" && c.upstream.Insecure {
 		ws = append(ws, warning{"passwords go to the upstream without TLS",
 			[]slog.Attr{slog.String("upstream", c.upstream.Name)}})
+	}
+	if t, err := imapbackend.ParseTemplate(c.upstream.UIDL); err == nil && !t.HasUIDValidity() {
+		ws = append(ws, warning{"unique-ids without {uidvalidity} come back for other messages when the mailbox is rebuilt", // I-UIDL-2
+			[]slog.Attr{
+				slog.String("upstream", c.upstream.Name),
+				slog.String("uidl", c.upstream.UIDL)}})
 	}
 	if c.limits.Connections > 0 && (c.limits.Unauthenticated == 0 || c.limits.Unauthenticated >= c.limits.Connections) {
 		ws = append(ws, warning{"silent connections may use up all: set limits.unauthenticated below limits.connections",

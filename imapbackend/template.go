@@ -1,0 +1,213 @@
+package imapbackend
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// DefaultUIDL is the form of unique-ids where none is configured. For a mailbox
+// other than INBOX eight hexadecimal digits of a hash of its name and a dot
+// stand before it, because two mailboxes may share UIDVALIDITY (requirement
+// I-UIDL-1).
+const DefaultUIDL = "{uidvalidity}.{uid}"
+
+// maxUniqueID is the longest unique-id in characters (RFC 1939 §7).
+const maxUniqueID = 70
+
+// Template is a form of unique-ids: fixed text with the UID and, most often,
+// UIDVALIDITY in it (requirement I-UIDL-2). It never changes, and is safe for
+// concurrent use.
+type Template struct{ parts []piece }
+
+// piece is fixed text, or a number where field is not 0.
+type piece struct {
+	text  string
+	field field
+	base  int // 10 or 16
+	upper bool
+	width int // least number of digits, filled up with zeros
+}
+
+// field is a number in a Template.
+type field int
+
+const (
+	fieldUID field = iota + 1
+	fieldUIDValidity
+)
+
+// ParseTemplate reads a template: characters of 0x21 to 0x7E that stand for
+// themselves, with {uid} at least once and {uidvalidity}, in decimal, or as in
+// {uid:x} and {uid:X} in hexadecimal; a zero and a width as in {uid:08x} or
+// {uid:010} fill up with zeros. What can exceed 70 characters is refused.
+func ParseTemplate(text string) (*Template, error) {
+	t := new(Template)
+	for rest := text; rest != ""; {
+		fixed, tail, found := strings.Cut(rest, "{")
+		if i := strings.IndexFunc(fixed, func(r rune) bool { return r < '!' || r > '~' || r == '}' }); i >= 0 {
+			if fixed[i] == '}' {
+				return nil, errors.New(`has a "}" that closes nothing`)
+			}
+			return nil, fmt.Errorf("has %q in it, which no unique-id may have", []rune(fixed[i:])[0])
+		}
+		if fixed != "" {
+			t.parts = append(t.parts, piece{text: fixed})
+		}
+		if !found {
+			break
+		}
+		inner, after, closed := strings.Cut(tail, "}")
+		if !closed {
+			return nil, errors.New(`has a "{" without its "}"`)
+		}
+		p, err := parseField(inner)
+		if err != nil {
+			return nil, err
+		}
+		t.parts = append(t.parts, p)
+		rest = after
+	}
+	if !t.has(fieldUID) {
+		return nil, errors.New("has no {uid}: all messages would have the same unique-id")
+	}
+	if n := t.longest(); n > maxUniqueID {
+		return nil, fmt.Errorf("can become %d characters long, and a unique-id has at most %d", n, maxUniqueID)
+	}
+	return t, nil
+}
+
+// parseField reads what stands between braces.
+func parseField(inner string) (piece, error) {
+	name, format, formatted := strings.Cut(inner, ":")
+	p := piece{base: 10}
+	switch name {
+	case "uid":
+		p.field = fieldUID
+	case "uidvalidity":
+		p.field = fieldUIDValidity
+	default:
+		return p, fmt.Errorf("has {%s} in it: the fields are {uid} and {uidvalidity}", inner)
+	}
+	digits := strings.TrimRight(format, "xX")
+	switch format[len(digits):] {
+	case "":
+	case "x":
+		p.base = 16
+	case "X":
+		p.base, p.upper = 16, true
+	default:
+		digits = "?"
+	}
+	if digits != "" {
+		width, err := strconv.ParseUint(digits, 10, 8)
+		if err != nil || digits[0] != '0' || width == 0 || width > maxUniqueID {
+			return p, badFormat(inner)
+		}
+		p.width = int(width)
+	}
+	if formatted && format == "" {
+		return p, badFormat(inner)
+	}
+	return p, nil
+}
+
+func badFormat(inner string) error {
+	return fmt.Errorf("has {%s} in it: behind the colon stand a zero and a width, and x or X, as in {uid:08x}", inner)
+}
+
+func (t *Template) has(f field) bool {
+	for _, p := range t.parts {
+		if p.field == f {
+			return true
+		}
+	}
+	return false
+}
+
+// HasUIDValidity reports whether unique-ids tell UIDVALIDITY. Those that do not
+// come back, for other messages, when the mailbox has been rebuilt.
+func (t *Template) HasUIDValidity() bool { return t.has(fieldUIDValidity) }
+
+// longest is the greatest length of a unique-id in characters.
+func (t *Template) longest() int {
+	n := 0
+	for _, p := range t.parts {
+		switch {
+		case p.field == 0:
+			n += len(p.text)
+		case p.base == 16:
+			n += max(p.width, 8)
+		default:
+			n += max(p.width, 10)
+		}
+	}
+	return n
+}
+
+// bind returns the function that appends the unique-id of a UID under
+// uidValidity. Calling it allocates nothing.
+func (t *Template) bind(uidValidity uint32) func(dst []byte, uid uint32) []byte {
+	var parts []piece // with fixed text joined
+	for _, p := range t.parts {
+		if p.field == fieldUIDValidity {
+			p = piece{text: string(p.append(nil, uidValidity))}
+		}
+		if n := len(parts); n > 0 && p.field == 0 && parts[n-1].field == 0 {
+			parts[n-1].text += p.text
+			continue
+		}
+		parts = append(parts, p)
+	}
+	return func(dst []byte, uid uint32) []byte {
+		for i := range parts {
+			dst = parts[i].append(dst, uid)
+		}
+		return dst
+	}
+}
+
+// append appends the text, or n as the format has it.
+func (p *piece) append(dst []byte, n uint32) []byte {
+	if p.field == 0 {
+		return append(dst, p.text...)
+	}
+	var buf [10]byte
+	digits := strconv.AppendUint(buf[:0], uint64(n), p.base)
+	for i := len(digits); i < p.width; i++ {
+		dst = append(dst, '0')
+	}
+	if p.upper {
+		for i, c := range digits {
+			if c >= 'a' {
+				digits[i] = c - ('a' - 'A')
+			}
+		}
+	}
+	return append(dst, digits...)
+}
+
+// template returns the form of unique-ids. A configured one is taken as it is
+// written, for whatever mailbox.
+func (o *Options) template() (*Template, error) {
+	if o.UIDL != "" && o.UIDL != DefaultUIDL {
+		t, err := ParseTemplate(o.UIDL)
+		if err != nil {
+			return nil, fmt.Errorf("template of unique-ids %q %w", o.UIDL, err)
+		}
+		return t, nil
+	}
+	parts := []piece{
+		{field: fieldUIDValidity, base: 10},
+		{text: "."},
+		{field: fieldUID, base: 10},
+	}
+	if !strings.EqualFold(o.Mailbox, "INBOX") {
+		sum := sha256.Sum256([]byte(o.Mailbox))
+		parts = append([]piece{{text: hex.EncodeToString(sum[:4]) + "."}}, parts...)
+	}
+	return &Template{parts}, nil
+}
