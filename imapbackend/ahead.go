@@ -18,6 +18,8 @@ const (
 	maxFlight      = 16 << 20 // octets of a session on their way
 	maxFlightCount = 512      // messages of a session on their way
 	minFlight      = 64 << 10 // octets asked for in a walk, however short it is
+	sureFlight     = 1 << 20  // the same in a walk of more than sureSteps
+	sureSteps      = 2        // that is, of three messages in a row
 	walkGap        = 16       // messages that a walk may leave out at a time
 	headerGuess    = 2 << 10  // octets of a header
 	maxRefusals    = 3        // commands that brought nothing, until it is given up
@@ -34,9 +36,10 @@ type part struct {
 // kernel's buffers and the network, until the client wants it or something
 // behind it: only then it is kept in memory, within limit, or given up.
 //
-// How much it asks for follows what the client has taken in its walk upward,
-// so that a client which turns away has cost the upstream at most twice the
-// octets it wanted.
+// How much it asks for follows what the client has taken in its walk upward. A
+// client that turns away has cost the upstream at most three times the octets
+// it wanted and, after three messages in a row, sureFlight: with less to begin
+// with, a walk over a link with a long delay would be over before it is fast.
 type ahead struct {
 	m      *maildrop
 	limit  int64 // octets kept in memory at most, 0: nothing is asked for
@@ -119,17 +122,22 @@ func (a *ahead) size(p part) int64 {
 }
 
 // wanted returns what the client is known to want next, as far as it is not on
-// its way and fits.
+// its way and fits: in memory, unless it comes in the order in which it is
+// wanted.
 func (a *ahead) wanted(header bool) []uint32 {
 	var uids []uint32
 	var octets int64
+	limit := a.limit
+	if slices.IsSorted(a.expected) && a.m.opts.Seen != SeenOnRetr {
+		limit = maxFlight
+	}
 	for _, uid := range a.expected {
 		p := part{uid, header}
 		if a.has(p) {
 			continue
 		}
 		octets += a.size(p)
-		if len(uids) >= maxFlightCount || a.coming+a.held+octets > a.limit {
+		if len(uids) >= maxFlightCount || a.coming+a.held+octets > limit {
 			break
 		}
 		uids = append(uids, uid)
@@ -142,11 +150,7 @@ func (a *ahead) wanted(header bool) []uint32 {
 // stride asks for the next messages of a walk, when half of those asked for
 // before have been taken.
 func (a *ahead) stride(w *walk, header bool) {
-	count := maxFlightCount
-	if w.steps < 9 {
-		count = 1 << w.steps
-	}
-	octets := min(max(w.octets, minFlight), maxFlight)
+	count, octets := w.window()
 	if a.m.opts.Seen == SeenOnRetr {
 		octets = min(octets, a.limit) // each message is followed by a STORE
 	}
@@ -167,6 +171,14 @@ func (a *ahead) stride(w *walk, header bool) {
 		w.next = i + 1
 	}
 	a.ask(uids, header)
+}
+
+// window is how many messages and octets of the walk may be on their way.
+func (w *walk) window() (count int, octets int64) {
+	if w.steps < sureSteps {
+		return 1 << w.steps, max(w.octets, minFlight)
+	}
+	return maxFlightCount, min(sureFlight+2*w.octets, maxFlight)
 }
 
 func (a *ahead) has(p part) bool {

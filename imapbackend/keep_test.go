@@ -295,7 +295,7 @@ func TestKeptReadAhead(t *testing.T) {
 	for _, tt := range []struct {
 		size  int
 		dials int
-	}{{1000, 1}, {30_000, 2}} {
+	}{{1000, 1}, {40_000, 2}} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel()
 			for i := range 200 {
@@ -303,7 +303,7 @@ func TestKeptReadAhead(t *testing.T) {
 			}
 			b := m.backend(t, keeping)
 			d := openModel(t, b)
-			for uid := range uint32(6) {
+			for uid := range uint32(2) {
 				read(t, d, uid+1)
 			}
 			if d.(*maildrop).ahead.coming == 0 {

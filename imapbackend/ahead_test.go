@@ -1,0 +1,73 @@
+package imapbackend
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"popgate/proxy"
+)
+
+// What a client that turns away has cost is bounded by what it has taken, and
+// by a constant once it has taken three messages in a row.
+func TestReadAheadCost(t *testing.T) {
+	const size = 10_000
+	for _, tt := range []struct{ taken, most int64 }{
+		{1, 1 * size},
+		{2, 2*size + minFlight},
+		{3, 3*3*size + sureFlight},
+		{60, 3*60*size + sureFlight},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel()
+			for i := range 400 {
+				m.add(mail(i, size))
+			}
+			d := openModel(t, m.backend(t, Options{}))
+			defer d.Close()
+			before := m.Octets()
+			for uid := range uint32(tt.taken) {
+				read(t, d, uid+1)
+			}
+			most := tt.most + tt.most/20 + 500 // what frames the messages
+			if got := m.Octets() - before; got > most {
+				t.Errorf("%d octets for %d messages of %d, want %d at most", got, tt.taken, size, most)
+			}
+		})
+	}
+}
+
+// Large messages at a distance: the window is open after a few round trips
+// (RETR of all at 20 ms is to reach half of what it is at 0 ms).
+func TestReadAheadOpens(t *testing.T) {
+	for _, tt := range []struct {
+		inFlight int
+		most     float64
+	}{{1, 8}, {64, 5}} {
+		inFlight := tt.inFlight
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel()
+			m.RTT = rtt
+			for i := range 1000 {
+				m.add(mail(i, 32_000))
+			}
+			d := openModel(t, m.backend(t, Options{}))
+			defer func() { <-time.After(rtt) }() // for what is on its way
+			defer d.Close()
+			start := time.Now()
+			for i, msg := range d.Messages() {
+				if i%inFlight == 0 && inFlight > 1 {
+					var behind []uint32
+					for _, msg := range d.Messages()[i+1 : min(i+inFlight, 1000)] {
+						behind = append(behind, msg.UID)
+					}
+					d.(proxy.Expecter).Expect(behind)
+				}
+				read(t, d, msg.UID)
+			}
+			if n := trips(start); n > tt.most {
+				t.Errorf("%d in flight: %.1f round trips for 32 MB", inFlight, n)
+			}
+		})
+	}
+}
