@@ -55,6 +55,7 @@ func New(opts Options) (*Backend, error) {
 	setDefault(&opts.ServerName, host)
 	setDefault(&opts.TLS, TLSImplicit)
 	setDefault(&opts.Mailbox, "INBOX")
+	setDefault(&opts.Delete, DeleteExpunge)
 	setDefault(&opts.WithoutUIDPLUS, Flag)
 	setDefault(&opts.Seen, SeenNever)
 	switch {
@@ -62,15 +63,21 @@ func New(opts Options) (*Backend, error) {
 		err = fmt.Errorf("unknown TLS mode %q", opts.TLS)
 	case opts.TLS == TLSNone && !opts.Insecure && !isLoopback(host):
 		err = errors.New("an upstream without TLS must be on a loopback address, or insecure must be set")
-	case !slices.Contains([]WithoutUIDPLUS{Flag, Refuse}, opts.WithoutUIDPLUS):
+	case !slices.Contains([]Delete{DeleteExpunge, DeleteTrash, DeleteFlag, DeleteKeep}, opts.Delete):
+		err = fmt.Errorf("unknown policy %q for marked messages", opts.Delete)
+	case !slices.Contains([]WithoutUIDPLUS{Flag, Move, ExpungeIfAlone, Refuse}, opts.WithoutUIDPLUS):
 		err = fmt.Errorf("unknown policy %q without UIDPLUS", opts.WithoutUIDPLUS)
 	case !slices.Contains([]Seen{SeenNever, SeenOnRetr, SeenOnQuit}, opts.Seen):
 		err = fmt.Errorf("unknown policy %q for \\Seen", opts.Seen)
-	case !utf8.ValidString(opts.Mailbox) || strings.ContainsFunc(opts.Mailbox, unicode.IsControl):
+	case !isMailboxName(opts.Mailbox):
 		err = fmt.Errorf("mailbox %q is not printable UTF-8", opts.Mailbox)
+	case !isMailboxName(opts.Trash):
+		err = fmt.Errorf("trash %q is not printable UTF-8", opts.Trash)
+	case SameMailbox(opts.Trash, opts.Mailbox):
+		err = fmt.Errorf("trash %q is the mailbox served", opts.Trash)
 	case opts.KeepOpen < 0 || opts.KeepOpen > maxKeepOpen:
 		err = fmt.Errorf("connections are kept open for up to %v, not %v", maxKeepOpen, opts.KeepOpen)
-	case opts.ShowDeleted && opts.WithoutUIDPLUS == Flag:
+	case opts.ShowDeleted && MayFlag(opts.Delete, opts.WithoutUIDPLUS):
 		err = errors.New("messages that UPDATE only flags \\Deleted must be hidden from later sessions")
 	}
 	if err != nil {
@@ -115,6 +122,10 @@ func setDefault[T ~string](v *T, def T) {
 	if *v == "" {
 		*v = def
 	}
+}
+
+func isMailboxName(name string) bool {
+	return utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 func isLoopback(host string) bool {

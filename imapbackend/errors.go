@@ -34,6 +34,7 @@ const (
 	textRebuilt = "mailbox was rebuilt, reconnect"
 	textQuota   = "mail server reports a full quota"
 	textNoPlus  = "mail server cannot remove single messages, nothing was removed"
+	textNoTrash = "mail server has no trash mailbox, nothing was removed"
 )
 
 func tempError(err error) *proxy.Error {

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-imap"
 	"github.com/emersion/go-imap/client"
-	"github.com/emersion/go-imap/utf7"
 
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/wire"
@@ -52,6 +50,7 @@ type maildrop struct {
 var (
 	_ proxy.Maildrop = (*maildrop)(nil)
 	_ proxy.Expecter = (*maildrop)(nil)
+	_ proxy.Keeper   = (*maildrop)(nil)
 )
 
 // Open implements proxy.Login.
@@ -95,7 +94,7 @@ func (l *login) maildrop(ctx context.Context, f flight, status wire.Status) (pro
 		snapshot: snap,
 		key:      f.key,
 		opts:     u.opts,
-		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable,
+		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !u.plan().moves,
 		u:        u,
 		held:     make(chan struct{}, 1),
 		ctx:      ctx,
@@ -124,20 +123,8 @@ func (u *upstream) selectMailbox(ctx context.Context, f flight) (wire.Status, er
 	}, f.search, f.fetch)
 }
 
-// mailboxName returns the configured mailbox as it goes into a command: quoted
-// and in modified UTF-7, or in UTF-8 where that is enabled (RFC 3501 §5.1.3,
-// RFC 6855 §3).
-func (u *upstream) mailboxName() string {
-	name := u.opts.Mailbox
-	switch {
-	case strings.EqualFold(name, "INBOX"):
-		return "INBOX"
-	case u.utf8:
-		return wire.Quote(name)
-	}
-	encoded, _ := utf7.Encoding.NewEncoder().String(name) // New has seen to it that it is UTF-8
-	return wire.Quote(encoded)
-}
+// mailboxName returns the configured mailbox as it goes into a command.
+func (u *upstream) mailboxName() string { return u.quoteMailbox(u.opts.Mailbox) }
 
 // Messages implements proxy.Maildrop.
 func (m *maildrop) Messages() []proxy.Message { return m.messages }

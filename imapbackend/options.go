@@ -17,18 +17,54 @@ const (
 	TLSNone     TLSMode = "none"
 )
 
+// Delete says what UPDATE does with the marked messages.
+type Delete string
+
+// The policies for marked messages.
+const (
+	// DeleteExpunge removes them for good. WithoutUIDPLUS tells what to do
+	// where the upstream cannot expunge just these.
+	DeleteExpunge Delete = "expunge"
+	// DeleteTrash moves them to the trash mailbox.
+	DeleteTrash Delete = "trash"
+	// DeleteFlag sets \Deleted and leaves the expunge to others; later
+	// sessions hide what is so flagged.
+	DeleteFlag Delete = "flag"
+	// DeleteKeep does nothing: they are there again in the next session.
+	DeleteKeep Delete = "keep"
+)
+
 // WithoutUIDPLUS says what UPDATE does where the upstream lacks UIDPLUS, so
 // that no command removes exactly the marked messages.
 type WithoutUIDPLUS string
 
 // The policies for an upstream without UIDPLUS.
 const (
-	// Flag sets \Deleted and leaves the expunge to others; later sessions
-	// hide what is so flagged.
+	// Flag is as DeleteFlag.
 	Flag WithoutUIDPLUS = "flag"
+	// Move moves the messages to the trash mailbox. An upstream without MOVE
+	// too is left with a copy there and with what Flag does.
+	Move WithoutUIDPLUS = "move"
+	// ExpungeIfAlone flags and sends a plain EXPUNGE if no other message is
+	// flagged \Deleted, else it is as Flag. What another client flags just
+	// before the EXPUNGE is lost, which RFC 1939 §6 forbids: only for a
+	// mailbox that no other client deletes from.
+	ExpungeIfAlone WithoutUIDPLUS = "expunge-if-alone"
 	// Refuse removes nothing and says so at QUIT.
 	Refuse WithoutUIDPLUS = "refuse"
 )
+
+// MayFlag reports whether UPDATE may leave messages behind that are flagged
+// \Deleted, on one upstream or another, which later sessions must not show.
+func MayFlag(d Delete, w WithoutUIDPLUS) bool {
+	switch d {
+	case DeleteKeep:
+		return false
+	case DeleteFlag:
+		return true
+	}
+	return w != Refuse
+}
 
 // Seen says when a message that RETR has delivered is flagged \Seen.
 type Seen string
@@ -65,16 +101,24 @@ type Options struct {
 	// Mailbox is the mailbox served, in UTF-8. Default: "INBOX".
 	Mailbox string
 
-	// WithoutUIDPLUS defaults to Flag, Seen to SeenNever.
+	// Delete defaults to DeleteExpunge, WithoutUIDPLUS to Flag.
+	Delete         Delete
 	WithoutUIDPLUS WithoutUIDPLUS
-	Seen           Seen
+
+	// Trash is the mailbox that messages are moved to, in UTF-8. Default: the
+	// one that the upstream lists with the attribute \Trash (RFC 6154 §2). It
+	// is made where it is missing, and must not be Mailbox.
+	Trash string
+
+	// Seen defaults to SeenNever.
+	Seen Seen
 
 	// UIDL is a template of unique-ids as ParseTemplate takes them. Default:
 	// DefaultUIDL.
 	UIDL string
 
 	// ShowDeleted puts messages into the snapshot that were flagged \Deleted
-	// before the session. It is refused together with Flag.
+	// before the session. It is refused where MayFlag reports true.
 	ShowDeleted bool
 
 	// ReadAhead bounds the octets that one session holds in memory of what

@@ -68,7 +68,10 @@ func rangeLen(uids, others []uint32) int {
 
 // sets writes uids of the snapshot, ascending, as sequence-sets that hold no
 // other message of the mailbox, shown or hidden.
-func (m *maildrop) sets(uids []uint32) []uidSet {
+func (m *maildrop) sets(uids []uint32) []uidSet { return m.setsBeside(uids, 0) }
+
+// setsBeside is sets for commands with so many octets more.
+func (m *maildrop) setsBeside(uids []uint32, more int) []uidSet {
 	others := make([]uint32, 0, len(m.messages)+len(m.hidden)-len(uids))
 	others = append(others, m.hidden...)
 	for _, msg := range m.messages {
@@ -77,7 +80,7 @@ func (m *maildrop) sets(uids []uint32) []uidSet {
 		}
 	}
 	slices.Sort(others)
-	return uidSets(uids, others, m.maxLine-setFrame)
+	return uidSets(uids, others, m.maxLine-setFrame-more)
 }
 
 // runs is sets for uids that stand close together in the snapshot: it looks at

@@ -7,10 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/emersion/go-imap"
-	"github.com/emersion/go-imap/client"
-	"github.com/emersion/go-imap/commands"
-
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -19,62 +15,156 @@ import (
 // real limit is the caller's (requirement P-QUIT-6).
 const updateProgress = 150 * time.Second
 
-// Update implements proxy.Maildrop (requirements I-DEL-1 to 7): the marked
-// messages are flagged \Deleted and expunged by UID, piece by piece; what is
-// then still there decides the answer. Without UIDPLUS no command removes just
-// these, and the policy decides.
+// updateAttempts is how often UPDATE is tried where the upstream is lost
+// (requirement I-DEL-11).
+const updateAttempts = 2
+
+// removal is one UPDATE with messages marked. What it holds goes from one
+// attempt to the next.
+type removal struct {
+	m       *maildrop
+	marked  []uint32        // ascending
+	trash   string          // as it goes into a command; "" until it is known
+	created bool            // CREATE has been tried
+	copied  map[string]bool // sets of which the trash mailbox has a copy
+	flagged []uint32        // what this session has flagged \Deleted, or may have
+	fault   *proxy.Error    // the first refusal of this attempt
+}
+
+// Update implements proxy.Maildrop (requirements I-DEL-1 to 13): a plan, by
+// policy and capabilities, is carried out piece by piece; what is then still
+// there decides the answer.
 func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
 	err := m.update(ctx, marked)
 	m.done.Store(err == nil)
 	return err
 }
 
+// Keeps implements proxy.Keeper.
+func (m *maildrop) Keeps() bool { return m.opts.Delete == DeleteKeep }
+
 func (m *maildrop) update(ctx context.Context, marked []uint32) error {
 	m.flagSeen(ctx, slices.DeleteFunc(m.retrievedOnce(), func(uid uint32) bool {
-		_, isMarked := slices.BinarySearch(marked, uid)
-		return isMarked
+		return m.opts.Delete == DeleteExpunge && has(marked, uid)
 	}))
-	if len(marked) == 0 {
+	if len(marked) == 0 || m.Keeps() {
 		return nil
 	}
-	release, err := m.acquire(ctx, atUpdate)
+	r := &removal{m: m, marked: marked, copied: make(map[string]bool)}
+	for attempt := 1; ; attempt++ {
+		lost, err := r.attempt(ctx)
+		if err == nil {
+			return nil
+		}
+		if !lost || attempt == updateAttempts || ctx.Err() != nil {
+			return notRemoved(err)
+		}
+		proxy.Logger(ctx).WarnContext(ctx, "upstream lost during UPDATE, which is repeated", "error", err)
+	}
+}
+
+// attempt carries out the plan on a connection that lives at its start, and
+// reports whether it was lost.
+func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
+	release, err := r.m.acquire(ctx, atUpdate)
 	if err != nil {
-		return notRemoved(err)
+		return false, err
 	}
 	defer release()
-	defer m.u.conn.SetProgress(m.u.conn.SetProgress(updateProgress))
-	uidplus := m.u.conn.Has("UIDPLUS") || m.u.conn.Has("IMAP4REV2")
-	if !uidplus && m.opts.WithoutUIDPLUS == Refuse {
+	conn := r.m.u.conn
+	defer conn.SetProgress(conn.SetProgress(updateProgress))
+	err = r.carryOut(ctx, r.m.u.plan())
+	return conn.Err() != nil, err
+}
+
+// carryOut does the steps of p to each piece of the messages, and checks what
+// they have come to. A refusal ends a piece, a loss all.
+func (r *removal) carryOut(ctx context.Context, p plan) error {
+	if p.refuses {
 		return &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoPlus,
 			Err: errors.New("imap: the upstream lacks UIDPLUS and the policy is to refuse")}
 	}
-	sets := m.sets(marked)
-	flagged, fault, err := m.remove(ctx, sets, uidplus)
-	if err != nil {
-		return notRemoved(err)
+	if p.trash && r.trash == "" {
+		var err error
+		if r.trash, err = r.m.u.trashMailbox(ctx); err != nil {
+			return err
+		}
 	}
+	r.fault = nil
+	sets := r.m.setsBeside(r.marked, len(r.trash))
+	for _, set := range sets {
+		for _, step := range p.steps {
+			done, err := step(r, ctx, set)
+			if err != nil {
+				return err
+			}
+			if !done {
+				break
+			}
+		}
+	}
+	if p.last != nil {
+		if err := p.last(r, ctx); err != nil {
+			return err
+		}
+	}
+	return r.check(ctx, p, sets)
+}
+
+// check asks what is still there, whatever the upstream has answered before
+// (requirements I-DEL-4, 9). Where p leaves messages flagged, these count as
+// removed.
+func (r *removal) check(ctx context.Context, p plan, sets []uidSet) error {
 	key := ""
-	if !uidplus {
+	if p.flags {
 		key = "UNDELETED"
 	}
-	rest, err := m.u.searchSets(ctx, atUpdate, marked, sets, key)
+	u := r.m.u
+	rest, err := u.searchSets(ctx, atUpdate, r.marked, sets, key)
+	if err == nil {
+		err = r.m.usable(atUpdate)
+	}
 	switch {
 	case err != nil:
-		return notRemoved(err)
+		return err
 	case len(rest) == 0:
-		if uidplus {
-			m.u.backend.forget(m.key, marked)
+		if !p.flags {
+			u.backend.forget(r.m.key, r.marked)
 		}
 		return nil
 	}
-	if uidplus {
-		m.unflag(ctx, rest, flagged)
+	if !p.flags {
+		r.unflag(ctx, rest)
 	}
-	cause := fmt.Errorf("imap: %d of %d messages not removed, UID %d the first", len(rest), len(marked), rest[0])
-	if fault == nil {
+	cause := fmt.Errorf("imap: %d of %d messages not removed, UID %d the first", len(rest), len(r.marked), rest[0])
+	if r.fault == nil {
 		return withCause(proxy.ErrNotRemoved, cause)
 	}
-	return notRemoved(&proxy.Error{Code: fault.Code, Text: fault.Text, Err: errors.Join(cause, fault)})
+	return &proxy.Error{Code: r.fault.Code, Text: r.fault.Text, Err: errors.Join(cause, r.fault)}
+}
+
+// unflag takes \Deleted back from what is left, so that the next session shows
+// it as the answer to QUIT says. Only what this session flagged: the flag of
+// another client stays (requirement I-DEL-5).
+func (r *removal) unflag(ctx context.Context, rest []uint32) {
+	m := r.m
+	slices.Sort(r.flagged)
+	ours := slices.DeleteFunc(slices.Clone(rest), func(uid uint32) bool {
+		return !has(r.flagged, uid) || has(m.deleted, uid)
+	})
+	for _, set := range m.sets(ours) {
+		status, err := m.u.store(ctx, set.text, `-FLAGS.SILENT (\Deleted)`)
+		if err != nil || !status.OK() {
+			proxy.Logger(ctx).WarnContext(ctx, `cannot take \Deleted back`,
+				"uids", set.text, "error", m.u.failed(atUpdate, "STORE", status, err))
+		}
+	}
+}
+
+// has reports whether uid is among uids, which are ascending.
+func has(uids []uint32, uid uint32) bool {
+	_, ok := slices.BinarySearch(uids, uid)
+	return ok
 }
 
 // retrievedOnce returns the messages to be flagged \Seen now, ascending.
@@ -93,76 +183,9 @@ func notRemoved(err error) error {
 	return e
 }
 
-// remove flags and expunges the messages of sets. It returns those that it has
-// flagged and the first refusal, which does not end it; err is a lost
-// connection, which does.
-func (m *maildrop) remove(ctx context.Context, sets []uidSet, expunge bool) (flagged []uint32, fault *proxy.Error, err error) {
-	u := m.u
-	refused := func(op string, status wire.Status) {
-		if fault == nil {
-			fault = u.failed(atUpdate, op, status, nil)
-		}
+// refused takes note of a command that was answered by no OK.
+func (r *removal) refused(op string, status wire.Status) {
+	if r.fault == nil {
+		r.fault = r.m.u.failed(atUpdate, op, status, nil)
 	}
-	for _, set := range sets {
-		status, err := u.store(ctx, set.text, `+FLAGS.SILENT (\Deleted)`)
-		if err != nil {
-			return nil, nil, u.failed(atUpdate, "STORE", status, err)
-		}
-		// The UIDs may stand for other messages now (requirement I-UIDV-1).
-		if err := m.usable(atUpdate); err != nil {
-			return nil, nil, err
-		}
-		if !status.OK() || status.Code == "READ-ONLY" {
-			refused("STORE", status)
-			continue
-		}
-		flagged = append(flagged, set.uids...)
-		if !expunge {
-			continue
-		}
-		status, err = u.expunge(ctx, set.text)
-		if err != nil {
-			return nil, nil, u.failed(atUpdate, "EXPUNGE", status, err)
-		}
-		if !status.OK() {
-			refused("EXPUNGE", status)
-		}
-	}
-	return flagged, fault, nil
-}
-
-// unflag takes \Deleted back from what is left, so that the next session shows
-// it as the answer to QUIT says. Only what this session flagged: the flag of
-// another client stays (requirement I-DEL-5).
-func (m *maildrop) unflag(ctx context.Context, rest, flagged []uint32) {
-	ours := slices.DeleteFunc(slices.Clone(rest), func(uid uint32) bool {
-		_, flaggedByUs := slices.BinarySearch(flagged, uid)
-		_, before := slices.BinarySearch(m.deleted, uid)
-		return !flaggedByUs || before
-	})
-	for _, set := range m.sets(ours) {
-		status, err := m.u.store(ctx, set.text, `-FLAGS.SILENT (\Deleted)`)
-		if err != nil || !status.OK() {
-			proxy.Logger(ctx).WarnContext(ctx, `cannot take \Deleted back`,
-				"uids", set.text, "error", m.u.failed(atUpdate, "STORE", status, err))
-		}
-	}
-}
-
-// store and expunge send UID STORE and UID EXPUNGE. set and change are ours,
-// free of user input.
-func (u *upstream) store(ctx context.Context, set, change string) (wire.Status, error) {
-	return u.uidCommand(ctx, "STORE", set+" "+change)
-}
-
-func (u *upstream) expunge(ctx context.Context, set string) (wire.Status, error) {
-	return u.uidCommand(ctx, "EXPUNGE", set)
-}
-
-func (u *upstream) uidCommand(ctx context.Context, name, args string) (wire.Status, error) {
-	cmd := &commands.Uid{Cmd: &imap.Command{Name: name, Arguments: []any{imap.RawString(args)}}}
-	return u.execute(ctx, "UID "+name+" "+args, func(cl *client.Client) error {
-		_, err := cl.Execute(cmd, nil)
-		return err
-	})
 }

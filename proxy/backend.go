@@ -187,6 +187,13 @@ type Expecter interface {
 	Expect(uids []uint32)
 }
 
+// Keeper is a Maildrop that may leave all marked messages where they are.
+type Keeper interface {
+	// Keeps reports that Update removes nothing, by configuration, and so
+	// that its nil means that.
+	Keeps() bool
+}
+
 // Body is a message on its way from the upstream.
 type Body interface {
 	// Octets is the length that the upstream announced for what WriteTo

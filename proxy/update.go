@@ -67,11 +67,15 @@ func (s *session) removeMarked() error {
 	if !overdue {
 		s.unlock()
 	}
-	if err == nil {
+	k, canKeep := s.maildrop.(Keeper)
+	switch {
+	case err != nil:
+		s.answer("QUIT", scopeSys, err)
+	case canKeep && k.Keeps():
+		s.w.ok("bye, messages are kept on the server")
+	default:
 		s.record.removed = len(marked)
 		s.w.ok(fmt.Sprintf("bye, %d messages removed", len(marked)))
-	} else {
-		s.answer("QUIT", scopeSys, err)
 	}
 	s.closeConn()
 	if overdue {

@@ -108,7 +108,7 @@ func checkHint(err error) string {
 	case proxy.CodeSysTemp:
 		return "look at address, network and upstream; this may pass by itself"
 	case proxy.CodeSysPerm:
-		return "look at the keys tls, server_name, ca_file and mailbox of the upstream"
+		return "look at the keys tls, server_name, ca_file, mailbox and trash of the upstream"
 	}
 	return ""
 }
@@ -202,6 +202,9 @@ func (k *checker) session(ctx context.Context, backend proxy.Backend, cred proxy
 	if drop.ReadOnly() {
 		k.say("warning: the mailbox is read-only, clients cannot delete")
 	}
+	if err := k.deletion(ctx, drop); err != nil {
+		return err
+	}
 	uniqueID, err := drop.UniqueIDs()
 	if err != nil {
 		k.say("warning: no unique-ids: %v", err)
@@ -223,6 +226,23 @@ func (k *checker) session(ctx context.Context, backend proxy.Backend, cred proxy
 	}
 	k.say("header of message 1: %d octets (%s)", n, took)
 	return nil
+}
+
+// deletion tells what QUIT would do with deleted messages.
+func (k *checker) deletion(ctx context.Context, drop proxy.Maildrop) error {
+	p, ok := drop.(imapbackend.Planner)
+	if !ok {
+		return nil
+	}
+	var plan string
+	_, err := k.step("look at what QUIT would do", func() (err error) {
+		plan, err = p.Plan(ctx)
+		return err
+	})
+	if err == nil {
+		k.say("deleted messages: %s", printable(plan))
+	}
+	return err
 }
 
 // readTop reads the header of a message and returns its length in octets.

@@ -100,6 +100,7 @@ func TestCheckLogin(t *testing.T) {
 	}
 	want := `upstream "mail": logged in as alice (TIME)
 upstream "mail": INBOX has 2 messages, 34 octets (TIME)
+upstream "mail": deleted messages: flag \Deleted, UID EXPUNGE
 upstream "mail": unique-id of message 1: 42.1
 upstream "mail": header of message 1: 14 octets (TIME)
 upstream "mail": good
@@ -109,6 +110,23 @@ upstream "mail": good
 	}
 	if diff := cmp.Diff(before, mail.Messages("alice")); diff != "" {
 		t.Errorf("upstream changed (-before +after):\n%s", diff)
+	}
+}
+
+// I-DEL-8: a trash mailbox that is not there is told, as is one that is.
+func TestCheckTrash(t *testing.T) {
+	_, addr := upstreamWithMail(t)
+	for _, test := range []struct{ keys, want string }{
+		{"delete = \"trash\"\n", "error: upstream \"mail\": look at what QUIT would do: imap: the upstream lists no mailbox with \\Trash whose name can be used; name one by the key trash (clients get -ERR [SYS/PERM])\n"},
+		{"delete = \"trash\"\ntrash = \"Bin\"\n", "upstream \"mail\": deleted messages: UID MOVE to trash, \"Bin\"\n"},
+		{"without_uidplus = \"expunge-if-alone\"\n", "configuration: warning: without_uidplus = \"expunge-if-alone\" may remove what another client flags \\Deleted at the same moment, upstream mail\n"},
+	} {
+		file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", addr, 1)+"name = \"mail\"\n"+test.keys)
+		var out bytes.Buffer
+		run([]string{"check", "--config", file, "--login", "alice"}, strings.NewReader("secret word\n"), &out, &out)
+		if !strings.Contains(out.String(), test.want) {
+			t.Errorf("%s: got\n%s\nwant\n%s", test.keys, out.String(), test.want)
+		}
 	}
 }
 

@@ -83,7 +83,9 @@ type upstream struct {
 	CAFile          string
 	Mailbox         string
 	Auth            []string
+	Delete          string
 	WithoutUIDPLUS  string
+	Trash           string // "" for the mailbox with \Trash
 	Seen            string
 	UIDL            string
 	ReadAhead       int64 // octets
@@ -132,6 +134,7 @@ func defaultUpstream() upstream {
 		TLS:             "implicit",
 		Mailbox:         "INBOX",
 		Auth:            []string{"plain", "login"},
+		Delete:          "expunge",
 		WithoutUIDPLUS:  "flag",
 		Seen:            "never",
 		UIDL:            imapbackend.DefaultUIDL,

@@ -148,6 +148,8 @@ server_name = "mail.example.com"
 mailbox = "Eingänge"
 auth = ["LOGIN", "scram-sha-256", "oauthbearer"]
 send_client_id = true
+delete = "trash"
+trash = "Gelöscht"
 without_uidplus = "refuse"
 seen = "on-quit"
 uidl = "{uid:08x}{uidvalidity:08x}"
@@ -178,6 +180,8 @@ format = "json"
 		TLS:            imapbackend.TLSStartTLS,
 		ServerName:     "mail.example.com",
 		Mailbox:        "Eingänge",
+		Delete:         imapbackend.DeleteTrash,
+		Trash:          "Gelöscht",
 		WithoutUIDPLUS: imapbackend.Refuse,
 		Seen:           imapbackend.SeenOnQuit,
 		UIDL:           "{uid:08x}{uidvalidity:08x}",

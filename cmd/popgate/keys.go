@@ -85,7 +85,9 @@ var upstreamKeys = keyTable[upstream]{
 	"ca_file":          text(func(u *upstream) *string { return &u.CAFile }, "ca.pem"),
 	"mailbox":          text(func(u *upstream) *string { return &u.Mailbox }, "INBOX"),
 	"auth":             anyOf(func(u *upstream) *[]string { return &u.Auth }, append([]string{"plain", "login", "xoauth2", "oauthbearer"}, relayed...)...),
-	"without_uidplus":  oneOf(func(u *upstream) *string { return &u.WithoutUIDPLUS }, "flag", "refuse"),
+	"delete":           oneOf(func(u *upstream) *string { return &u.Delete }, "expunge", "trash", "flag", "keep"),
+	"without_uidplus":  oneOf(func(u *upstream) *string { return &u.WithoutUIDPLUS }, "flag", "move", "expunge-if-alone", "refuse"),
+	"trash":            text(func(u *upstream) *string { return &u.Trash }, "Trash"),
 	"seen":             oneOf(func(u *upstream) *string { return &u.Seen }, "never", "on-retr", "on-quit"),
 	"uidl":             uidl(func(u *upstream) *string { return &u.UIDL }),
 	"read_ahead":       size(func(u *upstream) *int64 { return &u.ReadAhead }, 0, 1<<30, "1MiB"),
@@ -105,13 +107,10 @@ var logKeys = keyTable[logging]{
 // message differs.
 var planned = map[string][]string{
 	"session":  {"hostname"},
-	"upstream": {"profile", "delete", "sizes", "uidl_memory", "uidl_import", "trash", "max_connections"},
+	"upstream": {"profile", "sizes", "uidl_memory", "uidl_import", "max_connections"},
 }
 
 var plannedTables = []string{"route", "account", "store", "cluster", "admin"}
-
-// plannedValues are values that later versions are going to know.
-var plannedValues = []string{"move", "expunge-if-alone"}
 
 // text accepts a string that is neither empty nor has control characters.
 func text[T any](field func(*T) *string, example string) setter[T] {
@@ -164,11 +163,8 @@ func oneOf[T any](field func(*T) *string, words ...string) setter[T] {
 
 // notAmong returns nil where s is one of words.
 func notAmong(s string, words []string) *fault {
-	switch {
-	case slices.Contains(words, s):
+	if slices.Contains(words, s) {
 		return nil
-	case slices.Contains(plannedValues, s):
-		return &fault{what: fmt.Sprintf("%q is not supported in this version", s), mend: "write " + quoteAll(words)}
 	}
 	if near := nearest(s, words); near != "" {
 		return &fault{what: fmt.Sprintf("unknown value %q", s), mend: fmt.Sprintf("did you mean %q?", near)}

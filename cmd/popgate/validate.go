@@ -234,10 +234,7 @@ func (l *loader) upstream(path string, u *upstream) {
 		l.fail(path+".server_name", fmt.Sprintf("%q is not a host name", u.ServerName),
 			`write the name in the certificate, such as "imap.example.com"`)
 	}
-	if u.DeletedMessages == "show" && u.WithoutUIDPLUS == "flag" && !l.wrong(path+".without_uidplus") {
-		l.fail(path+".deleted_messages", `"show" would bring back what without_uidplus = "flag" has removed`,
-			`set without_uidplus = "refuse", or deleted_messages = "hide"`)
-	}
+	l.deletion(path, u)
 	if u.KeepOpen > 0 && u.SendClientID {
 		l.fail(path+".keep_open", "keeps connections whose client the upstream was told of for another login",
 			"set keep_open = \"0s\" or send_client_id = false")
@@ -250,6 +247,8 @@ func (l *loader) upstream(path string, u *upstream) {
 		ServerName:     u.ServerName,
 		RootCAs:        l.rootCAs(path, u),
 		Mailbox:        u.Mailbox,
+		Delete:         imapbackend.Delete(u.Delete),
+		Trash:          u.Trash,
 		WithoutUIDPLUS: imapbackend.WithoutUIDPLUS(u.WithoutUIDPLUS),
 		Seen:           imapbackend.Seen(u.Seen),
 		UIDL:           u.UIDL,
@@ -259,6 +258,29 @@ func (l *loader) upstream(path string, u *upstream) {
 		Compress:       u.Compress,
 		SendClientID:   u.SendClientID,
 		Version:        version(),
+	}
+}
+
+// deletion checks the keys about what QUIT does with deleted messages.
+func (l *loader) deletion(path string, u *upstream) {
+	if l.wrong(path+".delete") || l.wrong(path+".without_uidplus") {
+		return
+	}
+	if u.DeletedMessages == "show" && imapbackend.MayFlag(imapbackend.Delete(u.Delete), imapbackend.WithoutUIDPLUS(u.WithoutUIDPLUS)) {
+		culprit, mend := fmt.Sprintf("without_uidplus = %q", u.WithoutUIDPLUS), `set without_uidplus = "refuse", or deleted_messages = "hide"`
+		if u.Delete == "flag" {
+			culprit, mend = `delete = "flag"`, `set deleted_messages = "hide", or another delete`
+		}
+		l.fail(path+".deleted_messages", `"show" would bring back what `+culprit+" has removed", mend)
+	}
+	switch {
+	case u.Trash == "":
+	case imapbackend.SameMailbox(u.Trash, u.Mailbox):
+		l.fail(path+".trash", fmt.Sprintf("%q is the mailbox that is served", u.Trash),
+			`name another one, or remove the key for the mailbox with \Trash`)
+	case u.Delete != "trash" && u.WithoutUIDPLUS != "move":
+		l.fail(path+".trash", fmt.Sprintf("has no effect with delete = %q", u.Delete),
+			`set delete = "trash", or without_uidplus = "move", or remove it`)
 	}
 }
 

@@ -40,6 +40,10 @@ func (c *config) warnings(now time.Time) []warning {
 				slog.String("upstream", c.upstream.Name),
 				slog.String("uidl", c.upstream.UIDL)}})
 	}
+	if c.upstream.WithoutUIDPLUS == "expunge-if-alone" {
+		ws = append(ws, warning{"without_uidplus = \"expunge-if-alone\" may remove what another client flags \\Deleted at the same moment",
+			[]slog.Attr{slog.String("upstream", c.upstream.Name)}})
+	}
 	if c.limits.Connections > 0 && (c.limits.Unauthenticated == 0 || c.limits.Unauthenticated >= c.limits.Connections) {
 		ws = append(ws, warning{"silent connections may use up all: set limits.unauthenticated below limits.connections",
 			[]slog.Attr{

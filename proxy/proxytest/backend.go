@@ -46,6 +46,7 @@ type Faults struct {
 	UniqueIDs error
 
 	Update       error         // returned without removing anything
+	KeepAll      bool          // Update removes nothing, by configuration
 	UpdateDelay  time.Duration // before removing
 	UpdateLate   time.Duration // the same, whatever the context says
 	Keep         []uint32      // UIDs that cannot be removed
@@ -307,6 +308,9 @@ func (d *maildrop) Retrieved(_ context.Context, uid uint32) {
 	}
 }
 
+// Keeps implements proxy.Keeper.
+func (d *maildrop) Keeps() bool { return d.b.do("keeps", nil).KeepAll }
+
 func (d *maildrop) Update(ctx context.Context, marked []uint32) error {
 	f := d.b.do("update", func(c *Counts) { c.Updates++ })
 	if f.OnUpdate != nil {
@@ -316,7 +320,7 @@ func (d *maildrop) Update(ctx context.Context, marked []uint32) error {
 	if err := wait(ctx, f.UpdateDelay); err != nil {
 		return err
 	}
-	if f.Update != nil {
+	if f.Update != nil || f.KeepAll {
 		return f.Update
 	}
 	d.b.mu.Lock()

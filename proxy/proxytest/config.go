@@ -244,6 +244,8 @@ func (sc *scenario) fault(key, value string) error {
 		f.Chunk = number
 	case key == "keep" && numErr == nil:
 		f.Keep = append(f.Keep, uint32(number))
+	case key == "keep_all":
+		f.KeepAll = value == "true"
 	case key == "no_exchanges":
 		f.NoExchanges = value == "true"
 	case key == "panic":

@@ -1,0 +1,208 @@
+package imapbackend
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"popgate/proxy"
+)
+
+// Further steps of UPDATE in scripts.
+func moving(set, target string) string  { return "C: <m> UID MOVE " + set + " " + target + "\n" }
+func copying(set, target string) string { return "C: <c> UID COPY " + set + " " + target + "\n" }
+
+const (
+	moved     = "S: <m> OK [COPYUID 1 7 3] x\n"
+	copied    = "S: <c> OK [COPYUID 1 7 3] x\n"
+	undeleted = "C: <q> UID SEARCH UID 7:8 UNDELETED\n"
+	foreign   = "C: <a> UID SEARCH DELETED\n"
+	expunge   = "C: <p> EXPUNGE\n"
+	create    = "C: <n> CREATE \"Bin\"\n"
+)
+
+// left is the answer to the check.
+func left(uids string) string { return "S: * SEARCH " + uids + "\nS: <q> OK x\n" }
+
+// policyTest is a policy before an upstream with two messages, 7 and 8, both
+// marked, which it removes with what follows the snapshot in script.
+type policyTest struct {
+	name, caps string
+	opts       Options
+	script     string
+	want       *proxy.Error
+}
+
+var (
+	bin       = Options{Delete: DeleteTrash, Trash: "Bin"}
+	binFlag   = Options{WithoutUIDPLUS: Move, Trash: "Bin"}
+	alone     = Options{WithoutUIDPLUS: ExpungeIfAlone}
+	quota     = &proxy.Error{Code: proxy.CodeSysPerm, Text: textQuota}
+	notPerm   = &proxy.Error{Code: proxy.CodeSysPerm, Text: proxy.ErrNotRemoved.Text}
+	noTrashes = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoTrash}
+)
+
+// I-DEL-7, I-DEL-8, I-DEL-9, I-DEL-10, I-DEL-12, I-DEL-13, M-1: each policy with each of its steps done or refused.
+// What play looks for besides: nothing else is ever sent.
+var policyTests = []policyTest{
+	// keep
+	{"I-DEL-13 keep", "UIDPLUS MOVE", Options{Delete: DeleteKeep}, "", nil},
+	{"I-DEL-13 keep, whatever else", "", Options{Delete: DeleteKeep, WithoutUIDPLUS: Refuse}, "", nil},
+
+	// flag
+	{"I-DEL-13 flag with UIDPLUS", "UIDPLUS MOVE", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + nothing, nil},
+	{"I-DEL-13 flag refused", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> NO zebra\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-13 flag BAD", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> BAD zebra\n" + undeleted + left("7 8"), notPerm},
+	{"I-DEL-10 flag read-only", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> OK [READ-ONLY] zebra\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-4 check refused", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> NO zebra\n", proxy.ErrNotRemoved},
+
+	// trash by MOVE
+	{"I-DEL-8 MOVE", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + moved + checking("7:8") + nothing, nil},
+	{"I-DEL-8 MOVE by IMAP4rev2", "IMAP4rev2", bin, moving("7:8", `"Bin"`) + moved +
+		"C: <q> UID SEARCH RETURN (ALL) UID 7:8\nS: * ESEARCH (TAG \"<q>\") UID\nS: <q> OK x\n", nil},
+	{"I-DEL-8 MOVE without UIDPLUS, refuse", "MOVE", Options{Delete: DeleteTrash, Trash: "Bin", WithoutUIDPLUS: Refuse}, moving("7:8", `"Bin"`) + moved + checking("7:8") + nothing, nil},
+	{"I-DEL-8 MOVE refused", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-8 MOVE BAD", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> BAD zebra\n" + checking("7:8") + left("7 8"), notPerm},
+	{"I-DEL-8 MOVE over quota", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [OVERQUOTA] zebra\n" + checking("7:8") + left("7 8"), quota},
+	{"I-DEL-9 MOVE refused, a part moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: * 1 EXPUNGE\nS: <m> NO zebra\n" + checking("7:8") + left("8"), proxy.ErrNotRemoved},
+	{"I-DEL-9 MOVE refused, all moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [SERVERBUG] zebra\n" + checking("7:8") + nothing, nil},
+	{"I-DEL-9 MOVE OK, nothing moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + moved + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-8 TRYCREATE", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [TRYCREATE] zebra\n" + create + "S: <n> OK x\n" +
+		"C: <k> UID MOVE 7:8 \"Bin\"\nS: <k> OK x\n" + checking("7:8") + nothing, nil},
+	{"I-DEL-8 TRYCREATE, made by another client", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [trycreate] zebra\n" + create + "S: <n> NO [ALREADYEXISTS] zebra\n" +
+		"C: <k> UID MOVE 7:8 \"Bin\"\nS: <k> OK x\n" + checking("7:8") + nothing, nil},
+	{"I-DEL-8 TRYCREATE, CREATE refused", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [TRYCREATE] zebra\n" + create + "S: <n> NO [NOPERM] zebra\n" +
+		checking("7:8") + left("7 8"), notPerm},
+	{"I-DEL-8 TRYCREATE twice", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [TRYCREATE] zebra\n" + create + "S: <n> OK x\n" +
+		"C: <k> UID MOVE 7:8 \"Bin\"\nS: <k> NO [TRYCREATE] zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+
+	// trash by COPY
+	{"I-DEL-8 COPY", "UIDPLUS", bin, copying("7:8", `"Bin"`) + copied + removing("7:8"), nil},
+	{"I-DEL-8 COPY refused", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-8 COPY BAD", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> BAD zebra\n" + checking("7:8") + left("7 8"), notPerm},
+	{"I-DEL-8 COPY over quota", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO [OVERQUOTA] zebra\n" + checking("7:8") + left("7 8"), quota},
+	{"I-DEL-8 COPY, TRYCREATE", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO [TRYCREATE] zebra\n" + create + "S: <n> OK x\n" +
+		"C: <k> UID COPY 7:8 \"Bin\"\nS: <k> OK x\n" + removing("7:8"), nil},
+	{"I-DEL-8 COPY, STORE refused", "UIDPLUS", bin, copying("7:8", `"Bin"`) + copied + storing("7:8") + "S: <st> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-8 COPY, EXPUNGE refused", "UIDPLUS", bin, copying("7:8", `"Bin"`) + copied + storing("7:8") + stored + expunging("7:8") + "S: <e> NO zebra\n" +
+		checking("7:8") + left("7 8") + unflagging("7:8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
+	{"I-DEL-8 COPY without UIDPLUS", "", bin, copying("7:8", `"Bin"`) + copied + storing("7:8") + stored + undeleted + nothing, nil},
+	{"I-DEL-8 COPY without UIDPLUS, move", "", Options{Delete: DeleteTrash, Trash: "Bin", WithoutUIDPLUS: Move},
+		copying("7:8", `"Bin"`) + copied + storing("7:8") + stored + undeleted + nothing, nil},
+	{"I-DEL-8 COPY without UIDPLUS, expunge-if-alone", "", Options{Delete: DeleteTrash, Trash: "Bin", WithoutUIDPLUS: ExpungeIfAlone},
+		copying("7:8", `"Bin"`) + copied + storing("7:8") + stored + foreign + "S: * SEARCH 7 8\nS: <a> OK x\n" + expunge + "S: <p> OK x\n" + undeleted + nothing, nil},
+	{"I-DEL-8 COPY without UIDPLUS, refuse", "", Options{Delete: DeleteTrash, Trash: "Bin", WithoutUIDPLUS: Refuse}, "",
+		&proxy.Error{Code: proxy.CodeSysPerm, Text: textNoPlus}},
+
+	// without_uidplus = "move"
+	{"I-DEL-7 move", "MOVE", binFlag, moving("7:8", `"Bin"`) + moved + checking("7:8") + nothing, nil},
+	{"I-DEL-7 move, refused", "MOVE", binFlag, moving("7:8", `"Bin"`) + "S: <m> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-7 move does not concern UIDPLUS", "MOVE UIDPLUS", binFlag, removing("7:8"), nil},
+	{"I-DEL-7 move without MOVE", "", binFlag, copying("7:8", `"Bin"`) + copied + storing("7:8") + stored + undeleted + nothing, nil},
+	{"I-DEL-7 move without MOVE, COPY refused", "", binFlag, copying("7:8", `"Bin"`) + "S: <c> NO zebra\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
+
+	// without_uidplus = "expunge-if-alone"
+	{"I-DEL-7 alone", "", alone, storing("7:8") + stored + foreign + "S: * SEARCH 8 7\nS: <a> OK x\n" + expunge + "S: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: <p> OK x\n" + undeleted + nothing, nil},
+	{"I-DEL-7 not alone", "", alone, storing("7:8") + stored + foreign + "S: * SEARCH 7 8 9\nS: <a> OK x\n" + undeleted + nothing, nil},
+	{"I-DEL-7 alone, ESEARCH over others", "ESEARCH", alone, storing("7:8") + stored + "C: <a> UID SEARCH RETURN (ALL) DELETED\nS: * ESEARCH (TAG \"<a>\") UID ALL 6:8\nS: <a> OK x\n" +
+		"C: <q> UID SEARCH RETURN (ALL) UID 7:8 UNDELETED\nS: * ESEARCH (TAG \"<q>\") UID\nS: <q> OK x\n", nil},
+	{"I-DEL-7 alone, STORE refused", "", alone, storing("7:8") + "S: <st> NO zebra\n" + foreign + "S: * SEARCH\nS: <a> OK x\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-7 alone, SEARCH refused", "", alone, storing("7:8") + stored + foreign + "S: <a> NO zebra\n" + undeleted + nothing, nil},
+	{"I-DEL-7 alone, EXPUNGE refused", "", alone, storing("7:8") + stored + foreign + "S: * SEARCH 7 8\nS: <a> OK x\n" + expunge + "S: <p> NO zebra\n" + undeleted + nothing, nil},
+	{"I-DEL-7 alone does not concern UIDPLUS", "UIDPLUS", alone, removing("7:8"), nil},
+}
+
+func TestPolicies(t *testing.T) {
+	for _, tt := range policyTests {
+		play(t, tt.name, mailbox(tt.caps, "", "7", "8")+tt.script+bye, tt.opts, func(s *session) {
+			s.wants(s.open().Update(s.ctx, []uint32{7, 8}), tt.want)
+		})
+	}
+}
+
+// wants wants the error want, which is nil for none.
+func (s *session) wants(err error, want *proxy.Error) {
+	s.Helper()
+	if want == nil {
+		if err != nil {
+			s.Error(err)
+		}
+		return
+	}
+	if s.fails(err, want.Code); !errors.Is(err, want) {
+		s.Errorf("%v, want %q", err, want.Text)
+	}
+}
+
+// I-DEL-11, P-QUIT-2: whatever the policy, a connection that is lost behind any
+// command, for good, is told, and nothing follows.
+func TestPoliciesLost(t *testing.T) {
+	for _, tt := range policyTests {
+		if tt.want != nil {
+			continue
+		}
+		lines := strings.SplitAfter(tt.script, "\n")
+		for i, line := range lines {
+			if !strings.HasPrefix(line, "C: ") {
+				continue
+			}
+			for _, end := range []string{"X:\n", "R:\n", "S: * BYE [UNAVAILABLE] zebra\nX:\n"} {
+				script := mailbox(tt.caps, "", "7", "8") + strings.Join(lines[:i+1], "") + end
+				play(t, tt.name+" "+strings.Fields(end)[0]+" at "+strings.TrimSpace(line), script, tt.opts, func(s *session) {
+					s.wants(s.open().Update(s.ctx, []uint32{7, 8}), proxy.ErrNotRemoved)
+				})
+			}
+		}
+	}
+}
+
+// I-UIDV-1: an upstream that tells of another UIDVALIDITY in the answer to any
+// command gets no further one about messages, and QUIT is refused, also where
+// the check seems to tell that all are gone.
+func TestPoliciesRebuilt(t *testing.T) {
+	rebuilt := &proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt}
+	for _, tt := range policyTests {
+		if tt.want != nil {
+			continue
+		}
+		lines := strings.SplitAfter(tt.script, "\n")
+		for i, line := range lines {
+			if !strings.HasPrefix(line, "C: ") {
+				continue
+			}
+			end := i + 1
+			for end < len(lines) && strings.HasPrefix(lines[end], "S: ") {
+				end++
+			}
+			script := mailbox(tt.caps, "", "7", "8") + strings.Join(lines[:i+1], "") + "S: * OK [UIDVALIDITY 10] zebra\n" + strings.Join(lines[i+1:end], "")
+			play(t, tt.name+" at "+strings.TrimSpace(line), script+bye, tt.opts, func(s *session) {
+				s.wants(s.open().Update(s.ctx, []uint32{7, 8}), rebuilt)
+			})
+		}
+	}
+}
+
+// I-RO-1: where nothing is flagged, READ-ONLY alone decides.
+func TestReadOnlyByPolicy(t *testing.T) {
+	for _, tt := range []struct {
+		name, caps, code, flags string
+		opts                    Options
+		want                    bool
+	}{
+		{"expunge, no \\Deleted", "UIDPLUS MOVE", "READ-WRITE", `(\Seen)`, Options{}, true},
+		{"trash by MOVE, no \\Deleted", "UIDPLUS MOVE", "READ-WRITE", `(\Seen)`, bin, false},
+		{"trash by MOVE, READ-ONLY", "UIDPLUS MOVE", "READ-ONLY", `(\Seen \Deleted)`, bin, true},
+		{"trash by COPY, no \\Deleted", "UIDPLUS", "READ-WRITE", `(\Seen)`, bin, true},
+		{"trash by COPY, \\Deleted", "UIDPLUS", "READ-WRITE", `(\Deleted)`, bin, false},
+		{"move, no \\Deleted", "MOVE", "READ-WRITE", `()`, binFlag, false},
+		{"keep, no \\Deleted", "UIDPLUS", "READ-WRITE", `()`, Options{Delete: DeleteKeep}, true},
+	} {
+		script := strings.Replace(mailbox(tt.caps, "", "7"), "[READ-WRITE]", "["+tt.code+"]", 1)
+		script = strings.Replace(script, "S: * OK [UIDNEXT", "S: * OK [PERMANENTFLAGS "+tt.flags+"] x\nS: * OK [UIDNEXT", 1)
+		play(t, "I-RO-1 "+tt.name, script+bye, tt.opts, func(s *session) {
+			if got := s.open().ReadOnly(); got != tt.want {
+				s.Errorf("read-only: %v, want %v", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,221 @@
+package imapbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/emersion/go-imap/utf7"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// maxMailboxName bounds the name of a mailbox that the upstream lists, in
+// octets: it must fit a command with a set (requirement I-CONN-4).
+const maxMailboxName = 512
+
+// SameMailbox reports whether two names in UTF-8 are that of one mailbox: they
+// are equal, INBOX in any case of letters (RFC 3501 §5.1).
+func SameMailbox(a, b string) bool {
+	return a == b || strings.EqualFold(a, "INBOX") && strings.EqualFold(b, "INBOX")
+}
+
+// quoteMailbox returns a mailbox name in UTF-8 as it goes into a command:
+// quoted and in modified UTF-7, or in UTF-8 where that is enabled (RFC 3501
+// §5.1.3, RFC 6855 §3).
+func (u *upstream) quoteMailbox(name string) string {
+	switch {
+	case strings.EqualFold(name, "INBOX"):
+		return "INBOX"
+	case u.utf8:
+		return wire.Quote(name)
+	}
+	encoded, _ := utf7.Encoding.NewEncoder().String(name) // New has seen to it that it is UTF-8
+	return wire.Quote(encoded)
+}
+
+// trashMailbox returns the trash mailbox as it goes into a command: that of the
+// configuration, or the one with the attribute \Trash.
+func (u *upstream) trashMailbox(ctx context.Context) (string, error) {
+	trash := ""
+	if u.opts.Trash != "" {
+		trash = u.quoteMailbox(u.opts.Trash)
+	} else {
+		found, err := u.listTrash(ctx)
+		if err != nil {
+			return "", err
+		}
+		if found.name != "" {
+			trash = wire.Quote(found.name)
+		}
+	}
+	switch {
+	case trash == "":
+		return "", noTrash(`imap: the upstream lists no mailbox with \Trash whose name can be used; name one by the key trash`)
+	case trash == u.mailboxName() || strings.EqualFold(trash, `"INBOX"`) && u.mailboxName() == "INBOX":
+		return "", noTrash("imap: the trash mailbox is the mailbox served; name another one by the key trash")
+	}
+	return trash, nil
+}
+
+func noTrash(cause string) error {
+	return &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoTrash, Err: errors.New(cause)}
+}
+
+// listTrash looks for the mailbox with \Trash: the one nearest to the root, as
+// deeper ones may be those of other users; of several such the first. Its name
+// is "" where there is none.
+func (u *upstream) listTrash(ctx context.Context) (mailboxEntry, error) {
+	// Without the capability a server may show the attribute in a plain LIST.
+	cmds := []string{`LIST "" "*"`}
+	if u.can("SPECIAL-USE") {
+		cmds = []string{`LIST (SPECIAL-USE) "" "*"`, cmds[0]}
+	}
+	for {
+		var best mailboxEntry
+		status, err := u.collect(ctx, cmds[0], func(ev wire.Event) {
+			if ev.Kind != wire.Data || ev.Name != "LIST" {
+				return
+			}
+			e, ok := parseList(ev.Text)
+			if ok && e.isTrash() && u.canName(e.name) && (best.name == "" || e.depth() < best.depth()) {
+				best = e
+			}
+		})
+		if err == nil && status.OK() {
+			return best, nil
+		}
+		if cmds = cmds[1:]; err != nil || len(cmds) == 0 {
+			return best, u.failed(atUpdate, "LIST", status, err)
+		}
+	}
+}
+
+// canName reports whether a name of the upstream's can go into a command as a
+// quoted string.
+func (u *upstream) canName(name string) bool {
+	for _, c := range []byte(name) {
+		if c < ' ' || c == 0x7f || c > '~' && !u.utf8 {
+			return false
+		}
+	}
+	return name != "" && len(name) <= maxMailboxName && utf8.ValidString(name)
+}
+
+// mailboxEntry is what LIST tells of one mailbox.
+type mailboxEntry struct {
+	attributes string // as in the response, with its parentheses
+	delimiter  string // "" for NIL
+	name       string // its octets, not quoted, in the upstream's encoding
+}
+
+func (e mailboxEntry) isTrash() bool {
+	trash := false
+	for _, a := range strings.Fields(strings.Trim(e.attributes, "()")) {
+		switch strings.ToLower(a) {
+		case `\noselect`, `\nonexistent`:
+			return false
+		case `\trash`:
+			trash = true
+		}
+	}
+	return trash
+}
+
+// depth is the number of mailboxes above it.
+func (e mailboxEntry) depth() int {
+	if e.delimiter == "" {
+		return 0
+	}
+	return strings.Count(e.name, e.delimiter)
+}
+
+// parseList reads what follows LIST in a response: attributes, delimiter, and a
+// name that is an atom, quoted or a literal (RFC 9051 §9, mailbox-list). What
+// LIST-EXTENDED has behind it does not matter.
+func parseList(text string) (e mailboxEntry, ok bool) {
+	end := strings.IndexByte(text, ')')
+	if !strings.HasPrefix(text, "(") || end < 0 {
+		return e, false
+	}
+	e.attributes = text[:end+1]
+	delimiter, rest, ok := cutString(strings.TrimLeft(text[end+1:], " "))
+	if !ok {
+		return e, false
+	}
+	if !strings.EqualFold(delimiter, "NIL") {
+		e.delimiter = delimiter
+	}
+	e.name, _, ok = cutString(strings.TrimLeft(rest, " "))
+	return e, ok
+}
+
+// cutString cuts an atom, a quoted string or a literal from the start of text.
+func cutString(text string) (value, rest string, ok bool) {
+	switch {
+	case strings.HasPrefix(text, `"`):
+		return cutQuoted(text[1:])
+	case strings.HasPrefix(text, "{"):
+		length, after, found := strings.Cut(text[1:], "}\r\n")
+		n, err := strconv.Atoi(strings.TrimSuffix(length, "+"))
+		if !found || err != nil || n < 0 || n > len(after) {
+			return "", "", false
+		}
+		return after[:n], after[n:], true
+	}
+	i := strings.IndexByte(text, ' ')
+	if i < 0 {
+		i = len(text)
+	}
+	return text[:i], text[i:], i > 0
+}
+
+// cutQuoted is cutString behind the opening quote.
+func cutQuoted(text string) (value, rest string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			return b.String(), text[i+1:], true
+		case c == '\\' && i+1 < len(text):
+			i++
+			b.WriteByte(text[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", "", false
+}
+
+// Planner is a maildrop that can say how it would remove messages. Those of a
+// Backend are.
+type Planner interface {
+	// Plan returns, in words for an operator, what UPDATE would do to marked
+	// messages, with the trash mailbox that it would use. It changes nothing
+	// upstream. An error is what QUIT would answer, with its cause.
+	Plan(ctx context.Context) (string, error)
+}
+
+var _ Planner = (*maildrop)(nil)
+
+// Plan implements Planner.
+func (m *maildrop) Plan(ctx context.Context) (string, error) {
+	release, err := m.acquire(ctx, atUpdate)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	p := m.u.plan()
+	if !p.trash {
+		return p.text, nil
+	}
+	trash, err := m.u.trashMailbox(ctx)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, %s", p.text, trash), nil
+}
