@@ -12,6 +12,8 @@ type fetchState struct {
 	seq    uint32
 	uid    uint32
 	octets int64
+	object string // EMAILID
+	gmail  uint64 // X-GM-MSGID
 	left   int64  // octets of the current body's literal to come
 	quoted []byte // what is left of a body that came as a quoted string
 }
@@ -52,7 +54,7 @@ func (c *Conn) fetchItem() (Event, error) {
 		case ')':
 			c.r++
 			f.open = false
-			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets}, c.endLine()
+			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets, EmailID: f.object, GmailID: f.gmail}, c.endLine()
 		}
 		name, err := c.word(c.scratch[:0])
 		if err != nil {
@@ -70,6 +72,14 @@ func (c *Conn) fetchItem() (Event, error) {
 		case "RFC822.SIZE":
 			if err = c.expect(' '); err == nil {
 				f.octets, err = c.sizeOrNil()
+			}
+		case "EMAILID":
+			if err = c.expect(' '); err == nil {
+				f.object, err = c.objectID()
+			}
+		case "X-GM-MSGID":
+			if err = c.expect(' '); err == nil {
+				f.gmail, err = c.number64()
 			}
 		case "BODY":
 			var isBody bool
@@ -92,6 +102,32 @@ func (c *Conn) sizeOrNil() (int64, error) {
 		return -1, c.skipAtom()
 	}
 	return c.number()
+}
+
+// objectID reads an object id in its parentheses (RFC 8474 §4). NIL, which a
+// server may say of ids that it does not make, is none.
+func (c *Conn) objectID() (string, error) {
+	if b, err := c.peek(); err != nil || b != '(' {
+		if err == nil {
+			err = c.skipValue()
+		}
+		return "", err
+	}
+	c.r++
+	id := c.scratch[:0]
+	for {
+		b, err := c.next()
+		switch {
+		case err != nil:
+			return "", err
+		case b == ')':
+			c.scratch = id
+			return string(id), nil
+		case b == '\r' || b == '\n' || b == '(' || len(id) >= 255:
+			return "", violation("object id %.40q", id)
+		}
+		id = append(id, b)
+	}
 }
 
 // skipItem skips section, origin and value of an item nobody asked for.

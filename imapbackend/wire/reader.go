@@ -189,6 +189,29 @@ func (b *reader) number32() (uint32, error) {
 	return uint32(n), err
 }
 
+// number64 reads a number of up to 64 bits.
+func (b *reader) number64() (uint64, error) {
+	var n uint64
+	for digits := 0; ; digits++ {
+		c, err := b.peek()
+		if err != nil {
+			return 0, err
+		}
+		if c < '0' || c > '9' {
+			if digits == 0 {
+				return 0, violation("%q where a number must stand", c)
+			}
+			return n, nil
+		}
+		d := uint64(c - '0')
+		if n > (1<<64-1-d)/10 {
+			return 0, violation("number above 64 bits")
+		}
+		n = n*10 + d
+		b.r++
+	}
+}
+
 // word appends to dst the octets before the next blank, parenthesis, bracket,
 // quote, brace or line end, in upper case, and reads none of those.
 func (b *reader) word(dst []byte) ([]byte, error) {

@@ -14,8 +14,8 @@ const (
 	// Done is the tagged status of a command; Conn.Result has it.
 	Done Kind = iota + 1
 
-	// Fetch is the end of a FETCH response: Seq, and UID and Octets
-	// (RFC822.SIZE) as far as it told them.
+	// Fetch is the end of a FETCH response: Seq, and UID, Octets
+	// (RFC822.SIZE), EmailID and GmailID as far as it told them.
 	Fetch
 
 	// Body is a BODY[...] item within a FETCH response. Its octets are read
@@ -46,6 +46,9 @@ type Event struct {
 	// Octets is RFC822.SIZE for Fetch, -1 where it was not told, and the
 	// length of the data for Body.
 	Octets int64
+
+	EmailID string // of Fetch: EMAILID (RFC 8474 §5.1); "" where it was not told
+	GmailID uint64 // of Fetch: X-GM-MSGID; 0 where it was not told
 
 	Section string // of Body, in upper case: "", "HEADER", "TEXT", ...
 	Origin  int64  // of Body: first octet of a partial one, else -1

@@ -65,7 +65,14 @@ func play(in string, step int) []string {
 		case Done:
 			return append(out, "done: "+c.Result().String())
 		case Fetch:
-			out = append(out, fmt.Sprintf("fetch %d uid %d octets %d", ev.Seq, ev.UID, ev.Octets))
+			line := fmt.Sprintf("fetch %d uid %d octets %d", ev.Seq, ev.UID, ev.Octets)
+			if ev.EmailID != "" {
+				line += fmt.Sprintf(" emailid %q", ev.EmailID)
+			}
+			if ev.GmailID != 0 {
+				line += fmt.Sprintf(" gmail %d", ev.GmailID)
+			}
+			out = append(out, line)
 		case Body:
 			var b bytes.Buffer
 			if _, err := c.BodyTo(&b); err != nil {
@@ -121,6 +128,14 @@ var streams = []struct {
 		`body 1 uid 7 []<-1> "* 9 EXISTS\r\nP1 NO bad\r\n"`, "fetch 1 uid 7 octets -1", "done: OK x"}},
 	{"NUL and 8-bit", "* 1 FETCH (UID 7 BODY[] {4}\n\x00\xff)\x01)\nP1 OK x\n", []string{
 		"body 1 uid 7 []<-1> \"\\x00\\xff)\\x01\"", "fetch 1 uid 7 octets -1", "done: OK x"}},
+	{"message ids", "* 1 FETCH (EMAILID (M_a-1) UID 7)\n* 2 FETCH (UID 8 emailid (z) x-gm-msgid 18446744073709551615)\n" +
+		"* 3 FETCH (X-GM-MSGID 1278455344230334865 BODY[] {1}\nx UID 9 EMAILID NIL)\n* 4 FETCH (UID 10)\nP1 OK x\n", []string{
+		`fetch 1 uid 7 octets -1 emailid "M_a-1"`, `fetch 2 uid 8 octets -1 emailid "z" gmail 18446744073709551615`,
+		`body 3 uid 0 []<-1> "x"`, "fetch 3 uid 9 octets -1 gmail 1278455344230334865", "fetch 4 uid 10 octets -1", "done: OK x"}},
+	{"object id with a line end", "* 1 FETCH (EMAILID (M\n))\nP1 OK x\n", []string{"error: "}},
+	{"object id too long", "* 1 FETCH (EMAILID (" + strings.Repeat("a", 256) + "))\nP1 OK x\n", []string{"error: "}},
+	{"X-GM-MSGID above 64 bits", "* 1 FETCH (X-GM-MSGID 18446744073709551616)\nP1 OK x\n", []string{"error: "}},
+	{"X-GM-MSGID of no kind", "* 1 FETCH (X-GM-MSGID x)\nP1 OK x\n", []string{"error: "}},
 	{"search", "* SEARCH 1 5 3 \n* SEARCH\n* SEARCH 7 (MODSEQ 9)\nP1 OK x\n", []string{
 		"search 1-1", "search 5-5", "search 3-3", "data SEARCH 0", "data SEARCH 0", "search 7-7", "data SEARCH 0", "done: OK x"}},
 	{"esearch", "* ESEARCH (TAG \"P1\") UID COUNT 3 ALL 2:4,9\n* ESEARCH (TAG \"P1\") UID\n* ESEARCH UID ALL 9:7\nP1 OK x\n", []string{
