@@ -287,6 +287,7 @@ func (b *message) Octets() int64 { return b.body.Octets + int64(len(b.kept)) }
 
 // WriteTo implements proxy.Body.
 func (b *message) WriteTo(w io.Writer) (int64, error) {
+	w = b.m.inspect(b.uid, w)
 	if b.kept != nil {
 		n, err := w.Write(b.kept)
 		return int64(n), err

@@ -30,6 +30,12 @@ type maildrop struct {
 	retrieved []uint32    // retrieved messages to flag \Seen at QUIT
 	done      atomic.Bool // UPDATE has gone well
 
+	// placeholders are the messages never to be removed that are known by
+	// now, inspected those of Exchange that are known to be none, or have
+	// been looked at (see placeholder.go).
+	placeholders []uint32
+	inspected    []uint32
+
 	// held is full while the upstream connection is in use: by the session's
 	// goroutine, for as long as a call or an open Body lasts, or by the
 	// keep-alive timer. It guards used, timer and closed, and what u points

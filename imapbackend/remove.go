@@ -112,8 +112,8 @@ func (r *removal) expunge(ctx context.Context, set uidSet) (done bool, err error
 	return r.judge("EXPUNGE", status, err)
 }
 
-// expungeIfAlone sends a plain EXPUNGE if all that is flagged \Deleted is
-// marked. Else, and where it is refused, messages stay flagged.
+// expungeIfAlone sends a plain EXPUNGE if all that is flagged \Deleted is to be
+// removed. Else, and where it is refused, messages stay flagged.
 func (r *removal) expungeIfAlone(ctx context.Context) error {
 	u, log := r.m.u, proxy.Logger(ctx)
 	ranges, err := u.search(ctx, atUpdate, "DELETED")
@@ -128,7 +128,7 @@ func (r *removal) expungeIfAlone(ctx context.Context) error {
 		return nil
 	}
 	for _, found := range ranges {
-		if !coversAll(r.marked, found) {
+		if !coversAll(r.targets, found) {
 			log.InfoContext(ctx, `no EXPUNGE, as another client has flagged messages \Deleted`, "uid", found.low)
 			return nil
 		}

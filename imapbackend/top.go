@@ -175,7 +175,7 @@ func (t *top) Close() error {
 
 // WriteTo implements proxy.Body.
 func (t *top) WriteTo(w io.Writer) (int64, error) {
-	t.out.w = w
+	t.out.w = t.m.inspect(t.uid, w)
 	err := t.write()
 	if err == errTopDone {
 		err = nil

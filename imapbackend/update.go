@@ -24,6 +24,7 @@ const updateAttempts = 2
 type removal struct {
 	m       *maildrop
 	marked  []uint32        // ascending
+	targets []uint32        // of those, what may be removed, ascending
 	trash   string          // as it goes into a command; "" until it is known
 	created bool            // CREATE has been tried
 	copied  map[string]bool // sets of which the trash mailbox has a copy
@@ -90,9 +91,11 @@ func (r *removal) carryOut(ctx context.Context, p plan) error {
 			return err
 		}
 	}
+	if err := r.spare(ctx); err != nil {
+		return err
+	}
 	r.fault = nil
-	sets := r.m.setsBeside(r.marked, len(r.trash))
-	for _, set := range sets {
+	for _, set := range r.m.setsBeside(r.targets, len(r.trash)) {
 		for _, step := range p.steps {
 			done, err := step(r, ctx, set)
 			if err != nil {
@@ -108,19 +111,19 @@ func (r *removal) carryOut(ctx context.Context, p plan) error {
 			return err
 		}
 	}
-	return r.check(ctx, p, sets)
+	return r.check(ctx, p)
 }
 
 // check asks what is still there, whatever the upstream has answered before
 // (requirements I-DEL-4, 9). Where p leaves messages flagged, these count as
 // removed.
-func (r *removal) check(ctx context.Context, p plan, sets []uidSet) error {
+func (r *removal) check(ctx context.Context, p plan) error {
 	key := ""
 	if p.flags {
 		key = "UNDELETED"
 	}
 	u := r.m.u
-	rest, err := u.searchSets(ctx, atUpdate, r.marked, sets, key)
+	rest, err := u.searchSets(ctx, atUpdate, r.marked, r.m.sets(r.marked), key)
 	if err == nil {
 		err = r.m.usable(atUpdate)
 	}

@@ -1,0 +1,189 @@
+package imapbackend
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// A message that Microsoft Exchange cannot put into MIME form it delivers as a
+// placeholder, which says so. A client that takes it for the message and has it
+// removed has lost mail, so that it is never removed.
+const (
+	// placeholderText begins the Subject of a placeholder, and a line of it.
+	placeholderText = "Retrieval using the IMAP4 protocol failed"
+
+	// placeholderHead is how much of a message is looked at, in octets.
+	placeholderHead = 4 << 10
+
+	// exchangeGreeting is in the greeting of Exchange and of Microsoft 365.
+	exchangeGreeting = "The Microsoft Exchange IMAP4 service is ready"
+
+	// subjectItem asks for what tells a placeholder, and subjectMore is how
+	// much longer than setFrame its command is.
+	subjectItem = "BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
+	subjectMore = 16
+)
+
+// scanner looks for a placeholder in the first octets of a message, however
+// they are cut.
+type scanner struct {
+	left   int       // octets still to be looked at
+	start  [128]byte // how the line at hand begins
+	n      int       // octets of start
+	header bool      // the header has been seen to its end
+	found  bool
+}
+
+func newScanner() scanner { return scanner{left: placeholderHead} }
+
+func (s *scanner) look(p []byte) {
+	p = p[:min(len(p), s.left)]
+	s.left -= len(p)
+	for len(p) > 0 {
+		line, rest, ended := bytes.Cut(p, []byte("\n"))
+		if ended {
+			line = p[:len(line)+1]
+		}
+		p = rest
+		s.n += copy(s.start[s.n:], line)
+		start := s.start[:s.n]
+		if beginsPlaceholder(start) {
+			s.found, s.left = true, 0
+			return
+		}
+		// A Subject that is folded at its start goes on in the next line.
+		if ended && !isSubject(start) {
+			s.header = s.header || len(bytes.TrimRight(start, "\r\n")) == 0
+			s.n = 0
+		}
+	}
+}
+
+// beginsPlaceholder reports whether a line that starts so is one of a
+// placeholder.
+func beginsPlaceholder(line []byte) bool {
+	const subject = "Subject:"
+	if len(line) > len(subject) && strings.EqualFold(string(line[:len(subject)]), subject) {
+		line = bytes.TrimLeft(line[len(subject):], " \t\r\n")
+	}
+	return bytes.HasPrefix(line, []byte(placeholderText))
+}
+
+// isSubject reports whether line is the name of that field and nothing more.
+func isSubject(line []byte) bool { return strings.EqualFold(string(bytes.TrimSpace(line)), "Subject:") }
+
+// inspector is the writer of a body that takes note of a placeholder.
+type inspector struct {
+	scanner
+	m   *maildrop
+	uid uint32
+	w   io.Writer
+}
+
+// inspect returns w with a look at the message uid, which is written to it from
+// its first octet.
+func (m *maildrop) inspect(uid uint32, w io.Writer) io.Writer {
+	return &inspector{scanner: newScanner(), m: m, uid: uid, w: w}
+}
+
+func (i *inspector) Write(p []byte) (int, error) {
+	if i.left > 0 {
+		before := i.header
+		i.look(p)
+		if i.found {
+			i.m.placeholders = append(i.m.placeholders, i.uid)
+		}
+		if i.header && !before && i.m.u.isExchange() {
+			i.m.inspected = append(i.m.inspected, i.uid)
+		}
+	}
+	return i.w.Write(p)
+}
+
+func (u *upstream) isExchange() bool { return strings.Contains(u.greeting, exchangeGreeting) }
+
+// spare takes placeholders out of what is removed: those that this session has
+// read, and on Exchange those that it has not. There a message of which the
+// upstream tells no Subject is left too.
+func (r *removal) spare(ctx context.Context) error {
+	m := r.m
+	if m.u.isExchange() {
+		if err := r.askSubjects(ctx); err != nil {
+			return err
+		}
+	}
+	slices.Sort(m.placeholders)
+	r.targets = slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool {
+		if !has(m.placeholders, uid) {
+			return false
+		}
+		proxy.Logger(ctx).WarnContext(ctx, "message is not removed, as the upstream has delivered a placeholder for it, or does not tell its Subject", "uid", uid)
+		return true
+	})
+	return nil
+}
+
+// askSubjects looks at the Subject of the marked messages that this session has
+// not read.
+func (r *removal) askSubjects(ctx context.Context) error {
+	m := r.m
+	slices.Sort(m.inspected)
+	unread := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool { return has(m.inspected, uid) })
+	for _, set := range m.setsBeside(unread, subjectMore) {
+		good, err := m.u.harmless(ctx, set)
+		if err == nil {
+			err = m.usable(atUpdate)
+		}
+		if err != nil {
+			return err
+		}
+		for _, uid := range set.uids {
+			if good[uid] {
+				m.inspected = append(m.inspected, uid)
+			} else {
+				m.placeholders = append(m.placeholders, uid)
+			}
+		}
+	}
+	return nil
+}
+
+// harmless returns those of set whose Subject the upstream tells, and it is not
+// that of a placeholder.
+func (u *upstream) harmless(ctx context.Context, set uidSet) (map[uint32]bool, error) {
+	good := make(map[uint32]bool)
+	var subject scanner
+	told := false
+	cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.text, subjectItem)
+	_, err := u.collect(ctx, cmd, func(ev wire.Event) {
+		switch {
+		case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil:
+			subject, told = newScanner(), true
+			_, _ = u.conn.BodyTo(writerFunc(subject.look)) // a loss shows at the next event
+		case ev.Kind == wire.Fetch: // the end of the response, which has told the UID
+			if told && !subject.found {
+				good[ev.UID] = true
+			}
+			told = false
+		}
+	})
+	if err != nil {
+		return nil, u.failed(atUpdate, cmd, wire.Status{}, err)
+	}
+	return good, nil
+}
+
+// writerFunc is a function as a writer that takes all.
+type writerFunc func(p []byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
+}

@@ -1,0 +1,139 @@
+package imapbackend
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"popgate/proxy"
+)
+
+var placeholderCases = []struct {
+	name, message string
+	want          bool
+}{
+	{"subject", "From: a\r\nSubject: " + placeholderText + " for the following message: 1234\r\n\r\nx\r\n", true},
+	{"case of the field", "SUBJECT:" + placeholderText + "\r\n\r\n", true},
+	{"folded", "Subject:\r\n\t" + placeholderText + " for\r\n\r\n", true},
+	{"bare LF", "Subject: a\n\n" + placeholderText + "\n", true},
+	{"line of the text", "Subject: a\r\n\r\nb\r\n" + placeholderText, true},
+	{"first line", placeholderText, true},
+	{"the last line looked at", strings.Repeat("x", placeholderHead-2-len(placeholderText)) + "\r\n" + placeholderText, true},
+	{"one octet too far", strings.Repeat("x", placeholderHead-1-len(placeholderText)) + "\r\n" + placeholderText, false},
+	{"an answer to one", "Subject: Re: " + placeholderText + "\r\n\r\n> " + placeholderText + "\r\n", false},
+	{"not at the start of a line", "Subject: a\r\n\r\nsee " + placeholderText + "\r\n", false},
+	{"shorter", "Subject: " + placeholderText[:len(placeholderText)-1] + "\r\n\r\n", false},
+	{"another field", "X-Subject: " + placeholderText + "\r\n\r\n", false},
+	{"empty subject", "Subject:\r\nFrom: a\r\n\r\nb\r\n", false},
+	{"long line", "Subject: " + strings.Repeat("y", 500) + placeholderText + "\r\n\r\n", false},
+	{"empty", "", false},
+}
+
+// A placeholder is found in each message cut anywhere, or octet by octet, and
+// all octets go on.
+func TestPlaceholderCuts(t *testing.T) {
+	for _, tt := range placeholderCases {
+		check := func(pieces ...string) {
+			t.Helper()
+			m := &maildrop{u: &upstream{greeting: exchangeGreeting}}
+			var out strings.Builder
+			w := m.inspect(7, &out)
+			for _, p := range pieces {
+				if _, err := io.WriteString(w, p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := slices.Contains(m.placeholders, 7); got != tt.want || out.String() != tt.message {
+				t.Errorf("%s in pieces of %d and more: found %v, want %v", tt.name, len(pieces[0]), got, tt.want)
+			}
+		}
+		for cut := range len(tt.message) + 1 {
+			check(tt.message[:cut], tt.message[cut:])
+		}
+		check(append(strings.Split(tt.message, ""), "")...)
+	}
+}
+
+// What a session has read as a placeholder, it does not remove, whatever the
+// policy, and QUIT says so.
+func TestPlaceholderRead(t *testing.T) {
+	whole := "S: * 1 FETCH (UID 7 BODY[] {61}\nS64: U3ViamVjdDogUmV0cmlldmFsIHVzaW5nIHRoZSBJTUFQNCBwcm90b2NvbCBmYWlsZWQgZm9yDQoNCngNCg==\nS: )\nS: <r> OK x\n"
+	header := "S: * 1 FETCH (UID 7 BODY[HEADER] {56}\nS64: U3ViamVjdDogUmV0cmlldmFsIHVzaW5nIHRoZSBJTUFQNCBwcm90b2NvbCBmYWlsZWQgZg0KDQo=\nS: )\nS: <r> OK x\n"
+	check := "C: <q> UID SEARCH UID 7:8\nS: * SEARCH 7\nS: <q> OK x\n"
+	for _, tt := range []struct {
+		name, caps, script string
+		opts               Options
+		top                bool
+		want               *proxy.Error
+	}{
+		{"RETR, expunge", "UIDPLUS", retr + whole + storing("8") + stored + expunging("8") + expunged + check, Options{}, false, proxy.ErrNotRemoved},
+		{"TOP, expunge", "UIDPLUS", topCommand("r", "BODY.PEEK[HEADER]") + header + storing("8") + stored + expunging("8") + expunged + check, Options{}, true, proxy.ErrNotRemoved},
+		{"trash", "MOVE", retr + whole + moving("8", `"Bin"`) + moved + check, bin, false, proxy.ErrNotRemoved},
+		{"flag", "UIDPLUS", retr + whole + storing("8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\nS: * SEARCH 7\nS: <q> OK x\n", Options{Delete: DeleteFlag}, false, proxy.ErrNotRemoved},
+		{"expunge-if-alone, flagged by another client", "", retr + whole + storing("8") + stored + foreign + "S: * SEARCH 7 8\nS: <a> OK x\n" +
+			"C: <q> UID SEARCH UID 7:8 UNDELETED\n" + nothing, alone, false, nil},
+		{"removed by another client", "UIDPLUS", retr + whole + removing("8")[:len(removing("8"))-len(checking("8")+nothing)] + checking("7:8") + nothing, Options{}, false, nil},
+		{"keep", "UIDPLUS", retr + whole, Options{Delete: DeleteKeep}, false, nil},
+	} {
+		play(t, tt.name, mailbox(tt.caps, "", "7", "8")+tt.script+bye, tt.opts, func(s *session) {
+			d := s.open()
+			if tt.top {
+				s.text(d.Top(s.ctx, 7, 0))
+			} else {
+				s.text(d.Read(s.ctx, 7))
+			}
+			s.wants(d.Update(s.ctx, []uint32{7, 8}), tt.want)
+			if logged := strings.Contains(s.log.String(), "uid=7"); logged != (tt.opts.Delete != DeleteKeep) {
+				s.Errorf("log:\n%s", s.log.String())
+			}
+		})
+	}
+}
+
+// On Exchange the Subject is asked for, of marked messages that have not been
+// read, in one command.
+func TestPlaceholderUnread(t *testing.T) {
+	exchange := func(script string) string {
+		return strings.Replace(script, "zebra ready", "The Microsoft Exchange IMAP4 service is ready. [QQ==]", 1)
+	}
+	subject := func(set string) string {
+		return "C: <x> UID FETCH " + set + " (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])\n"
+	}
+	const (
+		bad   = "BODY[HEADER.FIELDS (SUBJECT)] {54}\nS64: U3ViamVjdDogUmV0cmlldmFsIHVzaW5nIHRoZSBJTUFQNCBwcm90b2NvbCBmYWlsZWQNCg0K\nS: "
+		fine  = "BODY[HEADER.FIELDS (SUBJECT)] {14}\nS64: U3ViamVjdDogYQ0KDQo=\nS: "
+		asked = "S: <x> OK x\n"
+	)
+	good7, good8, bad7 := "S: * 1 FETCH (UID 7 "+fine+")\n", "S: * 2 FETCH ("+fine+" UID 8)\n", "S: * 1 FETCH ("+bad+" UID 7)\n"
+	rest := func(uids string) string { return checking("7:8") + "S: * SEARCH " + uids + "\nS: <q> OK x\n" }
+	for _, tt := range []struct {
+		name, script string
+		want         *proxy.Error
+	}{
+		{"none", subject("7:8") + good7 + good8 + asked + removing("7:8"), nil},
+		{"one", subject("7:8") + bad7 + good8 + asked + storing("8") + stored + expunging("8") + expunged + rest("7"), proxy.ErrNotRemoved},
+		{"not told", subject("7:8") + good8 + "S: <x> NO zebra\n" + storing("8") + stored + expunging("8") + expunged + rest("7"), proxy.ErrNotRemoved},
+		{"gone", subject("7:8") + good8 + asked + storing("8") + stored + expunging("8") + expunged + rest(""), nil},
+		{"NIL", subject("7:8") + "S: * 1 FETCH (UID 7 BODY[HEADER.FIELDS (SUBJECT)] NIL)\n" + good8 + asked + storing("8") + stored + expunging("8") + expunged + rest("7"), proxy.ErrNotRemoved},
+		{"refused", subject("7:8") + "S: <x> BAD zebra\n" + rest("7 8"), proxy.ErrNotRemoved},
+		{"lost", subject("7:8") + "X:\n", proxy.ErrNotRemoved},
+	} {
+		script := exchange(mailbox("UIDPLUS", "", "7", "8")) + tt.script
+		if tt.name != "lost" {
+			script += bye
+		}
+		play(t, tt.name, script, Options{}, func(s *session) {
+			s.wants(s.open().Update(s.ctx, []uint32{7, 8}), tt.want)
+		})
+	}
+	read := retr + "S: * 1 FETCH (UID 7 BODY[] \"a\")\nS: <r> OK x\n" + strings.Replace(strings.ReplaceAll(retr, "<r>", "<w>"), "FETCH 7", "FETCH 8", 1) +
+		"S: * 2 FETCH (UID 8 BODY[] {11}\nS64: QTogYg0KDQp4DQo=\nS: )\nS: <w> OK x\n"
+	play(t, "read, one without the end of its header", exchange(mailbox("UIDPLUS", "", "7", "8"))+read+subject("7")+good7+asked+removing("7:8")+bye,
+		Options{ReadAhead: -1}, func(s *session) {
+			d := s.open()
+			s.text(d.Read(s.ctx, 7))
+			s.text(d.Read(s.ctx, 8))
+			s.wants(d.Update(s.ctx, []uint32{7, 8}), nil)
+		})
+}
