@@ -26,6 +26,7 @@ import (
 type Backend struct {
 	opts      Options
 	form      *Template                // of unique-ids
+	source    idKind                   // in place of form
 	objectID  atomic.Bool              // the upstream had OBJECTID at the last login
 	told      atomic.Pointer[[]string] // its capabilities before the last login; nil: not known
 	tls       *tls.Config              // shared, never changed
@@ -77,6 +78,8 @@ func New(opts Options) (*Backend, error) {
 		err = fmt.Errorf("trash %q is the mailbox served", opts.Trash)
 	case opts.KeepOpen < 0 || opts.KeepOpen > maxKeepOpen:
 		err = fmt.Errorf("connections are kept open for up to %v, not %v", maxKeepOpen, opts.KeepOpen)
+	case opts.UIDLImport != nil && !opts.UIDLMemory:
+		err = errors.New("unique-ids can be imported only where they are remembered")
 	case opts.ShowDeleted && MayFlag(opts.Delete, opts.WithoutUIDPLUS):
 		err = errors.New("messages that UPDATE only flags \\Deleted must be hidden from later sessions")
 	}
@@ -99,6 +102,7 @@ func New(opts Options) (*Backend, error) {
 	b := &Backend{
 		opts:      opts,
 		form:      form,
+		source:    opts.sourceOf(),
 		tls:       opts.tlsConfig(),
 		store:     opts.Store,
 		readAhead: &budget{left: opts.ReadAheadTotal},

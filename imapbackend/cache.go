@@ -58,7 +58,7 @@ func (f flight) expect(mb wire.Mailbox) int {
 // remembered and what the flight has told, or by a listing of everything, and
 // remembers them.
 func (u *upstream) current(ctx context.Context, f flight, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
-	if f.warm && mb.UIDValidity != f.cached.UIDValidity {
+	if f.warm && mb.UIDValidity != f.cached.UIDValidity && !u.opts.UIDLMemory && u.backend.source == noKind {
 		// Requirement I-UIDV-3: an operator should hear of it before the
 		// users do.
 		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: clients will download all mail again",
@@ -155,6 +155,9 @@ func (u *upstream) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.
 // forget takes removed messages, ascending, out of what is remembered, so that
 // the next login finds the numbers to add up.
 func (b *Backend) forget(key store.Key, removed []uint32) {
+	if b.opts.UIDLMemory {
+		b.forgetUniqueIDs(key, removed)
+	}
 	l, ok := b.store.Listing(key)
 	if !ok {
 		return

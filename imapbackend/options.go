@@ -113,9 +113,15 @@ type Options struct {
 	// Seen defaults to SeenNever.
 	Seen Seen
 
-	// UIDL is a template of unique-ids as ParseTemplate takes them. Default:
-	// DefaultUIDL.
+	// UIDL is a template of unique-ids as ParseTemplate takes them, or
+	// UIDLEmailID or UIDLGmail. Default: DefaultUIDL.
 	UIDL string
+
+	// UIDLMemory has unique-ids remembered in Store, so that they outlive a
+	// change of UIDVALIDITY. UIDLImport, which needs it, holds those of a
+	// former server.
+	UIDLMemory bool
+	UIDLImport *Import
 
 	// ShowDeleted puts messages into the snapshot that were flagged \Deleted
 	// before the session. It is refused where MayFlag reports true.

@@ -21,8 +21,9 @@ type snapshot struct {
 	uidValidity uint32
 	hashes      map[uint32]string // unique-ids where UIDs do not last, else nil
 	noUniqueIDs error
-	form        *Template // of unique-ids
-	maxLine     int       // octets of a command line
+	form        *Template                           // of unique-ids
+	named       func(dst []byte, uid uint32) []byte // in place of form; nil if it makes them
+	maxLine     int                                 // octets of a command line
 }
 
 // entry is what a listing has told of one message.
@@ -52,9 +53,12 @@ func (u *upstream) takeSnapshot(ctx context.Context, f flight) (*snapshot, error
 	s.hidden = l.vanished
 	s.show(all, u.opts.ShowDeleted)
 	if mb.UIDNotSticky || mb.UIDValidity == 0 {
-		if err := u.hashUniqueIDs(ctx, s); err != nil {
-			return nil, err
-		}
+		err = u.hashUniqueIDs(ctx, s)
+	} else {
+		err = u.nameMessages(ctx, f.key, s, all)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return s, nil
 }

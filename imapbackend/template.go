@@ -193,7 +193,7 @@ func (p *piece) append(dst []byte, n uint32) []byte {
 // template returns the form of unique-ids. A configured one is taken as it is
 // written, for whatever mailbox.
 func (o *Options) template() (*Template, error) {
-	if o.UIDL != "" && o.UIDL != DefaultUIDL {
+	if o.UIDL != "" && o.UIDL != DefaultUIDL && o.sourceOf() == noKind {
 		t, err := ParseTemplate(o.UIDL)
 		if err != nil {
 			return nil, fmt.Errorf("template of unique-ids %q %w", o.UIDL, err)

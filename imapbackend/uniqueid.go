@@ -13,7 +13,8 @@ import (
 )
 
 // UniqueIDs implements proxy.Maildrop. The unique-id follows the configured form
-// (requirements I-UIDL-1, I-UIDL-2). Where the upstream's UIDs do not last it is
+// (requirements I-UIDL-1 to 3), or is what is remembered (I-UIDL-5). Where the
+// upstream's UIDs do not last it is
 // a hash of the header (I-UIDL-4).
 func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 	if s.noUniqueIDs != nil {
@@ -21,6 +22,9 @@ func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 	}
 	if s.hashes != nil {
 		return func(dst []byte, uid uint32) []byte { return append(dst, s.hashes[uid]...) }, nil
+	}
+	if s.named != nil {
+		return s.named, nil
 	}
 	return s.form.bind(s.uidValidity), nil
 }
@@ -61,7 +65,7 @@ func (u *upstream) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 	for _, msg := range s.messages {
 		sum, ok := sums[msg.UID]
 		if !ok {
-			s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: "mail server gives no unique-ids",
+			s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoUniqueIDs,
 				Err: errors.New("imap: UIDs do not last and the header of UID " +
 					strconv.FormatUint(uint64(msg.UID), 10) + " is not given: " + u.clean(status.String()))}
 			return nil

@@ -1,0 +1,138 @@
+package imapbackend
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+// I-UIDL-5: folding, order of different fields, case of names and other fields
+// make no difference to the identity of a message; the rest does.
+func TestHeaderIdentity(t *testing.T) {
+	const header = "Received: from a by b; 1\r\nReceived: from c by a; 0\r\nFrom: joe <joe@x>\r\nSubject: a b\r\nDate: now\r\nMessage-ID: <1@x>\r\n\r\n"
+	want := HeaderIdentity([]byte(header), 100)
+	if !regexp.MustCompile(`^header:[A-Za-z0-9_-]{43}:100$`).MatchString(want) {
+		t.Fatalf("identity %q", want)
+	}
+	for name, same := range map[string]string{
+		"bare LF":            strings.ReplaceAll(header, "\r", ""),
+		"no blank line":      strings.TrimSuffix(header, "\r\n"),
+		"with a text":        header + "Subject: not of the header\r\n",
+		"folded":             strings.Replace(header, "from a by", "from a\r\n\t by", 1),
+		"unfolded":           strings.Replace(header, "a b\r\n", "  a \t b \r\n", 1),
+		"case of names":      strings.Replace(header, "Message-ID", "message-Id", 1),
+		"blank before colon": strings.Replace(header, "Date:", "Date :", 1),
+		"other fields":       "X-A: 1\r\n folded\r\nStatus: RO\r\n" + header,
+		"no field":           "From the mailbox\r\n" + header,
+		"another order":      "Message-ID: <1@x>\r\n" + strings.Replace(header, "Message-ID: <1@x>\r\n", "", 1),
+	} {
+		if got := HeaderIdentity([]byte(same), 100); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	for name, other := range map[string]string{
+		"case of values":    strings.Replace(header, "a b", "A b", 1),
+		"Received reversed": "Received: from c by a; 0\r\nReceived: from a by b; 1\r\n" + header[strings.Index(header, "From:"):],
+		"one field less":    strings.Replace(header, "Date: now\r\n", "", 1),
+		"value elsewhere":   strings.Replace(header, "Subject: a b\r\nDate: now", "Subject: now\r\nDate: a b", 1),
+	} {
+		if got := HeaderIdentity([]byte(other), 100); got == want {
+			t.Errorf("%s: the same identity", name)
+		}
+	}
+	if HeaderIdentity([]byte(header), 101) == want {
+		t.Error("the size makes no difference")
+	}
+	for _, header := range []string{"", "\r\n", "Subject: a\r\nFrom: b\r\n\r\n", ": x\r\n\r\n", "Subject: a\r\n\r\nDate: b\r\n"} {
+		if got := HeaderIdentity([]byte(header), 1); got != "" {
+			t.Errorf("%q has identity %s", header, got)
+		}
+	}
+}
+
+// importOf makes an Import of lines.
+func importOf(t *testing.T, lines ...string) *Import {
+	t.Helper()
+	im, err := ReadImport("former.uidl", strings.NewReader(strings.Join(lines, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
+// I-UIDL-5: mistakes in a file of former unique-ids are told by line.
+func TestReadImport(t *testing.T) {
+	good := HeaderIdentity([]byte("Date: x\r\n"), 1)
+	importOf(t, "# comment", "", good+"\ta", "emailid:M1\tb", "gmail:1\tc\tjoe", good+"\ta")
+	for _, tt := range []struct{ line, want string }{
+		{"a", "not an identity, a tab"},
+		{good + "\ta\tjoe\tx", "not an identity, a tab"},
+		{good + " a", "not an identity, a tab"},
+		{"1234\ta", `"1234" is no identity`},
+		{"header:short:1\ta", "is no identity"},
+		{good + "\t", `"" is no unique-id`},
+		{good + "\ta b", `"a b" is no unique-id`},
+		{good + "\t" + strings.Repeat("a", 71), "is no unique-id"},
+		{good + "\ta\t", "without a user"},
+		{strings.Repeat("a", 5000), "more than 4096 octets"},
+	} {
+		_, err := ReadImport("f", strings.NewReader("# x\n"+tt.line+"\n"))
+		if err == nil || !strings.HasPrefix(err.Error(), "f:2: ") || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%.50q: %v, want %q", tt.line, err, tt.want)
+		}
+	}
+	if _, err := New(Options{Address: "a:1", UIDLImport: importOf(t)}); err == nil {
+		t.Error("an import without memory is accepted")
+	}
+}
+
+// I-UIDL-5: messages get the unique-ids that a former server has shown for them,
+// where it is certain which that are.
+func TestImport(t *testing.T) {
+	id := func(i int) string { return HeaderIdentity([]byte(letter(i)), int64(len(letter(i)))) }
+	other := func(i int) string { return HeaderIdentity([]byte(letter(i)), 1) } // the size is counted otherwise
+	for _, tt := range []struct {
+		name    string
+		letters []int
+		lines   []string
+		want    string
+	}{
+		{"all", []int{1, 2}, []string{id(1) + "\ta", id(2) + "\tb"}, "a b"},
+		{"a new one", []int{1, 2}, []string{id(1) + "\ta"}, "a 1.2"},
+		{"another size", []int{1, 2}, []string{other(1) + "\ta", id(2) + "\tb"}, "a b"},
+		{"copies in the mailbox", []int{1, 1, 2}, []string{id(1) + "\ta", id(2) + "\tb"}, "1.1 1.2 b"},
+		{"copies on the former server", []int{1, 2}, []string{id(1) + "\ta", id(1) + "\tc", id(2) + "\tb"}, "1.1 b"},
+		{"two sizes", []int{1}, []string{other(1) + "\ta", id(1) + "\tb"}, "b"},
+		{"by user", []int{1, 2, 3}, []string{id(1) + "\ta\tann", id(1) + "\tj\tJoe", id(2) + "\tb\tann", id(3) + "\tx\tjoe", id(3) + "\ty"}, "j 1.2 x"},
+		{"not that of another message", []int{1, 2}, []string{id(2) + "\t1.1"}, "1.1.2 1.1"},
+		{"not that of a message to come", []int{1}, []string{id(2) + "\t1.1"}, "1.1.2"},
+		{"what the template makes is confirmed", []int{1, 1}, []string{id(1) + "\t1.1", id(1) + "\t1.2"}, "1.1 1.2"},
+		{"one for two", []int{1, 2}, []string{id(1) + "\ta", id(2) + "\ta"}, "a 1.2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				for _, i := range tt.letters {
+					m.add(letter(i))
+				}
+				b := m.backend(t, Options{UIDL: "1.{uid}", UIDLMemory: true, UIDLImport: importOf(t, tt.lines...)})
+				look(t, m, b).shows(t, tt.want, 1)
+				look(t, m, b).shows(t, tt.want, 0)
+			})
+		})
+	}
+	memory(t, "what is remembered comes first", Options{}, func(t *testing.T, m *model, b *Backend) {
+		m.add(letter(1))
+		before := look(t, m, b).ids
+		b = m.backend(t, Options{UIDLMemory: true, Store: b.store, UIDLImport: importOf(t, id(1)+"\ta")})
+		look(t, m, b).shows(t, before, 0)
+		m.Inbox().Rebuild()
+		look(t, m, b).shows(t, before, 1)
+	})
+	memory(t, "beside EMAILID", Options{UIDLImport: importOf(t, id(1)+"\ta")}, func(t *testing.T, m *model, b *Backend) {
+		m.Caps += " OBJECTID"
+		m.add(letter(1))
+		look(t, m, b).shows(t, "a", 1)
+	})
+}

@@ -1,0 +1,174 @@
+package imapbackend
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+)
+
+// Import is the unique-ids that a former POP3 server has shown, by the identities
+// of the messages (requirement I-UIDL-5). It never changes, and is safe for
+// concurrent use. nil is an empty one.
+type Import struct {
+	byID   map[string][]former // by identity, and by sizeless identity
+	byName map[string][]string // identities by unique-id
+	has    [idKinds]bool       // kinds of identity that are in it
+}
+
+// former is the unique-id of a message, of one user or of all.
+type former struct{ name, user string }
+
+var (
+	importID       = regexp.MustCompile(`^(emailid:[A-Za-z0-9_-]{1,70}|gmail:[0-9]{1,20}|header:[A-Za-z0-9_-]{43}:[0-9]{1,19})$`)
+	importUniqueID = regexp.MustCompile(`^[!-~]{1,70}$`)
+)
+
+// maxImportLine bounds a line in octets.
+const maxImportLine = 4096
+
+// ReadImport reads a file of former unique-ids: in each line an identity, a tab
+// and the unique-id, and where the line is for one user only another tab and the
+// user's login name. Empty lines and those that begin with "#" are comments. An
+// identity is "emailid:" and an EMAILID, "gmail:" and an X-GM-MSGID in decimal,
+// or what HeaderIdentity returns. Errors begin with name and the line's number.
+func ReadImport(name string, r io.Reader) (*Import, error) {
+	im := &Import{byID: make(map[string][]former), byName: make(map[string][]string)}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxImportLine)
+	n := 0
+	for lines.Scan() {
+		n++
+		line := lines.Text()
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if err := im.add(line); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = fmt.Errorf("a line of more than %d octets", maxImportLine)
+		}
+		return nil, fmt.Errorf("%s:%d: %w", name, n+1, err)
+	}
+	return im, nil
+}
+
+func (im *Import) add(line string) error {
+	fields := strings.Split(line, "\t")
+	if len(fields) < 2 || len(fields) > 3 {
+		return errors.New("not an identity, a tab and a unique-id, with a tab and a user where need be")
+	}
+	id, f := fields[0], former{name: fields[1]}
+	if !importID.MatchString(id) {
+		return fmt.Errorf("%.60q is no identity: emailid:ID, gmail:NUMBER, or header:HASH:OCTETS as popgate uidl writes them", id)
+	}
+	if !importUniqueID.MatchString(f.name) {
+		return fmt.Errorf("%.80q is no unique-id: 1 to 70 characters without blanks, in ASCII", f.name)
+	}
+	if len(fields) == 3 {
+		if fields[2] == "" {
+			return errors.New("a tab without a user behind it")
+		}
+		f.user = canonical("", fields[2])
+	}
+	im.has[idKindOf(id)] = true
+	im.byID[id] = append(im.byID[id], f)
+	if short := sizeless(id); short != "" {
+		im.byID[short] = append(im.byID[short], f)
+	}
+	im.byName[f.name] = append(im.byName[f.name], id)
+	return nil
+}
+
+// sizeless returns an identity made of a header without its size, which another
+// server may have counted otherwise; "" of other kinds.
+func sizeless(id string) string {
+	if idKindOf(id) != byHeader {
+		return ""
+	}
+	return id[:strings.LastIndexByte(id, ':')+1]
+}
+
+// kinds returns the kinds of identity that are in the file.
+func (im *Import) kinds() []idKind {
+	var kinds []idKind
+	if im != nil {
+		for k, has := range im.has {
+			if has {
+				kinds = append(kinds, idKind(k))
+			}
+		}
+	}
+	return kinds
+}
+
+// of returns what there is for a user, given as upstream.user has it.
+func (im *Import) of(user string) imported {
+	authzid, name, _ := strings.Cut(user, "\x00")
+	return imported{im, canonical(authzid, name)}
+}
+
+// imported is an Import for one user.
+type imported struct {
+	*Import
+	user string
+}
+
+// find returns the unique-id that was shown for the only message with the
+// identity; "" where there is none, or several could be meant. present counts
+// the messages that there are by identity.
+func (im imported) find(id string, present map[string]int) string {
+	if im.Import == nil || id == "" {
+		return ""
+	}
+	if im.byID[id] == nil {
+		id = sizeless(id)
+	}
+	if present[id] != 1 {
+		return ""
+	}
+	var own, all string // "\x00" for several
+	for _, f := range im.byID[id] {
+		p := &all
+		if f.user != "" {
+			if f.user != im.user {
+				continue
+			}
+			p = &own
+		}
+		switch *p {
+		case "":
+			*p = f.name
+		case f.name:
+		default:
+			*p = "\x00"
+		}
+	}
+	if own == "" {
+		own = all
+	}
+	if own == "\x00" {
+		return ""
+	}
+	return own
+}
+
+// others reports whether name was shown for other messages than that with ids.
+func (im imported) others(id ids, name string) bool {
+	if im.Import == nil || len(im.byName[name]) == 0 {
+		return false
+	}
+	for _, owner := range im.byName[name] {
+		for _, one := range id {
+			if one != "" && (owner == one || sizeless(one) != "" && sizeless(owner) == sizeless(one)) {
+				return false
+			}
+		}
+	}
+	return true
+}

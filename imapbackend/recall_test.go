@@ -1,0 +1,301 @@
+package imapbackend
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"popgate/imapbackend/imapmodel"
+	"popgate/imapbackend/store"
+	"popgate/proxy"
+)
+
+// letter is a message with the fields that identify it.
+func letter(i int) string {
+	return fmt.Sprintf("Received: from a\r\n\tby b; %d\r\nMessage-ID: <%d@x>\r\nSubject: letter %d\r\n\r\ntext\r\n", i, i, i)
+}
+
+// glance is one session, and what it cost.
+type glance struct {
+	ids      string // unique-ids, with blanks between
+	err      error  // in their place
+	identity int    // commands that asked for identities
+	trips    float64
+	log      string
+}
+
+// look opens joe's maildrop and closes it.
+func look(t *testing.T, m *model, b *Backend) (g glance) {
+	t.Helper()
+	var log strings.Builder
+	ctx := proxy.WithLogger(t.Context(), slog.New(slog.NewTextHandler(&log, nil)))
+	before, start := len(m.Commands()), time.Now()
+	l, err := b.Login(ctx, joe)
+	if err != nil {
+		t.Fatalf("Login: %v", err)
+	}
+	d, err := l.Open(ctx)
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	g.trips = trips(start)
+	id, err := d.UniqueIDs()
+	if g.err = err; err == nil {
+		var out []string
+		for _, msg := range d.Messages() {
+			out = append(out, string(id(nil, msg.UID)))
+		}
+		g.ids = strings.Join(out, " ")
+	}
+	d.Close()
+	for _, cmd := range m.Commands()[before:] {
+		if strings.Contains(cmd, "HEADER.FIELDS") || strings.Contains(cmd, "EMAILID") || strings.Contains(cmd, "X-GM-MSGID") {
+			g.identity++
+		}
+	}
+	g.log = log.String()
+	return g
+}
+
+// shows wants the unique-ids want, for so many commands about identities.
+func (g glance) shows(t *testing.T, want string, commands int) {
+	t.Helper()
+	if g.ids != want || g.err != nil || g.identity != commands {
+		t.Errorf("%q (%v) for %d commands, want %q for %d", g.ids, g.err, g.identity, want, commands)
+	}
+}
+
+// memory runs f in a bubble with a model and a Backend that remembers.
+func memory(t *testing.T, name string, opts Options, f func(t *testing.T, m *model, b *Backend)) {
+	t.Run(name, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel()
+			opts.UIDLMemory = true
+			f(t, m, m.backend(t, opts))
+		})
+	})
+}
+
+// I-UIDL-5, I-UIDV-3: a rebuilt mailbox keeps its unique-ids, new messages cost
+// one flight and others none.
+func TestRecall(t *testing.T) {
+	memory(t, "rebuilt", Options{}, func(t *testing.T, m *model, b *Backend) {
+		m.RTT = rtt
+		v := m.Inbox().UIDValidity()
+		for i := range 3 {
+			m.add(letter(i))
+		}
+		want := fmt.Sprintf("%d.1 %d.2 %d.3", v, v, v)
+		first := look(t, m, b)
+		first.shows(t, want, 1)
+		again := look(t, m, b)
+		again.shows(t, want, 0)
+		if first.trips-again.trips > 1.01 || again.trips > 3.51 {
+			t.Errorf("%.2f round trips with new messages, %.2f without", first.trips, again.trips)
+		}
+		m.remove(0)
+		m.Inbox().Rebuild()
+		g := look(t, m, b)
+		g.shows(t, fmt.Sprintf("%d.3 %d.2", v, v), 1) // the model has put them upside down
+		if !strings.Contains(g.log, "unique-ids are remembered") || !strings.Contains(g.log, "messages=2 kept=2") || strings.Contains(g.log, "download") {
+			t.Errorf("the log says %s", g.log)
+		}
+		m.add(letter(9))
+		now := m.Inbox().UIDValidity()
+		look(t, m, b).shows(t, fmt.Sprintf("%d.3 %d.2 %d.4", v, v, now), 1)
+		look(t, m, b).shows(t, fmt.Sprintf("%d.3 %d.2 %d.4", v, v, now), 0)
+	})
+	memory(t, "filled again in days", Options{}, func(t *testing.T, m *model, b *Backend) {
+		m.add(letter(1))
+		m.add(letter(2))
+		before := look(t, m, b).ids
+		m.Inbox().Clear()
+		m.Inbox().Rebuild()
+		look(t, m, b).shows(t, "", 0)
+		<-time.After(59 * 24 * time.Hour)
+		m.add(letter(1))
+		one, two, _ := strings.Cut(before, " ")
+		look(t, m, b).shows(t, one, 1)
+		<-time.After(2 * 24 * time.Hour)
+		m.add(letter(2))
+		if g := look(t, m, b); g.ids == one+" "+two {
+			t.Error("remembered for more than 60 days")
+		}
+	})
+	memory(t, "ambiguous", Options{}, func(t *testing.T, m *model, b *Backend) {
+		m.add(letter(1))
+		m.add(letter(1))
+		m.add("Subject: nobody\r\n\r\n") // without identity
+		before := strings.Fields(look(t, m, b).ids)
+		m.remove(0)
+		m.Inbox().Rebuild()
+		after := strings.Fields(look(t, m, b).ids)
+		for _, id := range after {
+			for _, old := range before {
+				if id == old {
+					t.Errorf("unique-id %s again, of %v", id, before)
+				}
+			}
+		}
+		look(t, m, b).shows(t, strings.Join(after, " "), 0)
+	})
+	memory(t, "by EMAILID", Options{}, func(t *testing.T, m *model, b *Backend) {
+		m.Caps += " OBJECTID"
+		m.Inbox().AddMessage(imapmodel.Message{Body: "a", Email: "Ma"})
+		m.Inbox().AddMessage(imapmodel.Message{Body: "a", Email: "Mb"})
+		one, two, _ := strings.Cut(look(t, m, b).ids, " ")
+		m.Inbox().Rebuild()
+		look(t, m, b).shows(t, two+" "+one, 1)
+	})
+	memory(t, "the upstream has learnt OBJECTID", Options{}, func(t *testing.T, m *model, b *Backend) {
+		m.add(letter(1))
+		before := look(t, m, b).ids
+		m.Caps += " OBJECTID"
+		m.Inbox().Rebuild()
+		look(t, m, b).shows(t, before, 1)
+	})
+	memory(t, "a template that repeats itself", Options{UIDL: "{uid}"}, func(t *testing.T, m *model, b *Backend) {
+		m.add(letter(1))
+		m.add(letter(2))
+		look(t, m, b).shows(t, "1 2", 1)
+		m.remove(0)
+		look(t, m, b).shows(t, "2", 0)
+		m.Inbox().Clear()
+		m.add(letter(2)) // UID 1
+		m.add(letter(3)) // UID 2
+		look(t, m, b).shows(t, "2 2.2", 1)
+		look(t, m, b).shows(t, "2 2.2", 0)
+	})
+	memory(t, "the form is changed", Options{}, func(t *testing.T, m *model, b *Backend) {
+		m.add(letter(1))
+		before := look(t, m, b).ids
+		other := m.backend(t, Options{UIDL: "x{uid}", UIDLMemory: true, Store: b.store})
+		m.add(letter(2))
+		look(t, m, other).shows(t, before+" x2", 1)
+	})
+	memory(t, "removed by the client", Options{}, func(t *testing.T, m *model, b *Backend) {
+		m.add(letter(1))
+		m.add(letter(2))
+		before := strings.Fields(look(t, m, b).ids)
+		d := openModel(t, b)
+		if err := d.Update(t.Context(), []uint32{1}); err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+		key := store.Key{Upstream: b.opts.Name, User: "\x00joe", Mailbox: "INBOX"}
+		if u, _ := b.store.UniqueIDs(key); len(u.Shown) != 1 || len(u.Gone) != 0 {
+			t.Errorf("remembered: %+v", u)
+		}
+		look(t, m, b).shows(t, before[1], 0)
+	})
+}
+
+// I-UIDL-5: what the upstream refuses to tell costs UIDL at the most, and makes
+// no client download again; a lost connection costs the login.
+func TestRecallRefused(t *testing.T) {
+	rebuilt := func(status string) string {
+		return strings.Replace(opened, "UIDVALIDITY 9", "UIDVALIDITY 10", 1) +
+			"C: <i> UID FETCH 7 (UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID DATE FROM SUBJECT RECEIVED)])\nS: <i> " + status + "\n"
+	}
+	remember := func(s *session) {
+		key := store.Key{Upstream: s.b.opts.Name, User: "\x00joe", Mailbox: "INBOX"}
+		if err := s.b.store.PutUniqueIDs(key, store.UniqueIDs{UIDValidity: 9, Shown: []store.Shown{{UID: 7, ID: "header:a:1", String: "9.7"}}}); err != nil {
+			s.Fatal(err)
+		}
+	}
+	play(t, "NO after a rebuild", rebuilt("NO zebra")+bye, Options{UIDLMemory: true}, func(s *session) {
+		remember(s)
+		_, err := s.open().UniqueIDs()
+		s.fails(err, temp)
+	})
+	play(t, "BAD after a rebuild", rebuilt("BAD zebra")+bye, Options{UIDLMemory: true}, func(s *session) {
+		remember(s)
+		if got := s.ids(s.open()); got != "10.7" {
+			s.Errorf("unique-id %s", got)
+		}
+	})
+	play(t, "NO for a new message", strings.Replace(rebuilt("NO zebra"), "UIDVALIDITY 10", "UIDVALIDITY 9", 1)+bye, Options{UIDLMemory: true}, func(s *session) {
+		if got := s.ids(s.open()); got != "9.7" {
+			s.Errorf("unique-id %s", got)
+		}
+	})
+	play(t, "lost", strings.TrimSuffix(rebuilt(""), "S: <i> \n")+"X:\n", Options{UIDLMemory: true}, func(s *session) {
+		s.fails(s.openFails(), temp)
+	})
+	play(t, "lost inside a header", strings.TrimSuffix(rebuilt(""), "S: <i> \n")+"S: * 1 FETCH (UID 7 BODY[HEADER.FIELDS (DATE)] {10}\nX:\n",
+		Options{UIDLMemory: true}, func(s *session) { s.fails(s.openFails(), temp) })
+}
+
+// I-UIDL-3: EMAILID and X-GM-MSGID as unique-ids.
+func TestSources(t *testing.T) {
+	source := func(name, uidl, caps string, f func(t *testing.T, m *model, b *Backend)) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				m.Caps += caps
+				f(t, m, m.backend(t, Options{UIDL: uidl}))
+			})
+		})
+	}
+	add := func(m *model, ids ...string) {
+		for _, id := range ids {
+			m.Inbox().AddMessage(imapmodel.Message{Body: "a", Email: id})
+		}
+	}
+	source("emailid", UIDLEmailID, " OBJECTID", func(t *testing.T, m *model, b *Backend) {
+		long := strings.Repeat("M", 71)
+		add(m, "Ma", "M_b-1", "Ma", "Ma", long, "a.b")
+		want := "Ma M_b-1 Ma.2 Ma.3 " + hashOf(long) + " " + hashOf("a.b")
+		look(t, m, b).shows(t, want, 1)
+		look(t, m, b).shows(t, want, 0)
+		m.remove(0) // the copies keep their numbers
+		want = strings.TrimPrefix(want, "Ma ")
+		look(t, m, b).shows(t, want, 0)
+		add(m, "Mz")
+		look(t, m, b).shows(t, want+" Mz", 1)
+		m.remove(1)
+		m.remove(1)
+		m.Inbox().Rebuild()
+		g := look(t, m, b)
+		g.shows(t, "Mz "+hashOf("a.b")+" "+hashOf(long)+" M_b-1", 1)
+		if strings.Contains(g.log, "download") {
+			t.Errorf("the log says %s", g.log)
+		}
+	})
+	source("gmail", UIDLGmail, " X-GM-EXT-1", func(t *testing.T, m *model, b *Backend) {
+		add(m, "1278455344230334865", "18446744073709551615")
+		look(t, m, b).shows(t, "GmailId11bdfc5cae0c8191 GmailIdffffffffffffffff", 1)
+	})
+	source("remembered too", UIDLEmailID, " OBJECTID", func(t *testing.T, m *model, _ *Backend) {
+		b := m.backend(t, Options{UIDL: UIDLEmailID, UIDLMemory: true})
+		add(m, "Ma", "Ma", "Mb")
+		look(t, m, b).shows(t, "Ma Ma.2 Mb", 1)
+		m.remove(0)
+		look(t, m, b).shows(t, "Ma.2 Mb", 0)
+		m.Inbox().Rebuild()
+		look(t, m, b).shows(t, "Mb Ma.2", 1)
+	})
+	for _, uidl := range []string{UIDLEmailID, UIDLGmail} {
+		source("the upstream lacks "+uidl, uidl, "", func(t *testing.T, m *model, b *Backend) {
+			m.add("a")
+			g := look(t, m, b)
+			if e := proxy.AsError(g.err); e.Code != perm || !strings.Contains(g.log, "no unique-ids") {
+				t.Errorf("%v; the log says %s", g.err, g.log)
+			}
+		})
+	}
+	refused := strings.ReplaceAll(opened, "UIDPLUS", "X-GM-EXT-1") + "C: <i> UID FETCH 7 (UID X-GM-MSGID)\nS: <i> NO zebra\n" + bye
+	play(t, "refused", refused, Options{UIDL: UIDLGmail}, func(s *session) {
+		_, err := s.open().UniqueIDs()
+		s.fails(err, temp)
+	})
+	gone := strings.Replace(refused, "NO zebra", "OK x", 1)
+	play(t, "gone by then", gone, Options{UIDL: UIDLGmail}, func(s *session) {
+		if got := s.ids(s.open()); got != "9.7" {
+			s.Errorf("unique-id %s", got)
+		}
+	})
+}

@@ -1,0 +1,148 @@
+package imapbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"popgate/imapbackend/store"
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// Sources of unique-ids in place of a template (requirement I-UIDL-3): they stay
+// when a message is moved and when UIDVALIDITY changes.
+const (
+	// UIDLEmailID is EMAILID, of an upstream with OBJECTID (RFC 8474 §5.1).
+	UIDLEmailID = "emailid"
+	// UIDLGmail is X-GM-MSGID in the form that pop.gmail.com has: "GmailId"
+	// and the number in hexadecimal.
+	UIDLGmail = "gmail"
+)
+
+const textNoUniqueIDs = "mail server gives no unique-ids"
+
+// sourceOf returns the kind of identity that unique-ids are made of, noKind
+// where a template makes them.
+func (o *Options) sourceOf() idKind {
+	switch o.UIDL {
+	case UIDLEmailID:
+		return byEmailID
+	case UIDLGmail:
+		return byGmail
+	}
+	return noKind
+}
+
+// nameMessages gives the messages of a mailbox, all there are and not only those
+// shown, their unique-ids where more than a template makes them.
+func (u *upstream) nameMessages(ctx context.Context, key store.Key, s *snapshot, all []proxy.Message) error {
+	source := u.backend.source
+	if source != noKind && !u.told(source) {
+		s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoUniqueIDs,
+			Err: fmt.Errorf("imap: the upstream cannot tell what uidl = %q needs", u.opts.UIDL)}
+		proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", key.Upstream, "error", s.noUniqueIDs)
+		return nil
+	}
+	switch {
+	case u.opts.UIDLMemory:
+		return u.recall(ctx, key, s, all)
+	case source != noKind:
+		return u.nameBySource(ctx, key, s, all)
+	}
+	return nil
+}
+
+// nameBySource makes unique-ids of the identities of one kind. What they came to
+// is remembered, so that a copy keeps its number when another copy goes.
+func (u *upstream) nameBySource(ctx context.Context, key store.Key, s *snapshot, all []proxy.Message) error {
+	source := u.backend.source
+	known := u.backend.store.Identities(key, s.uidValidity, u.opts.UIDL)
+	named, fresh := stillNamed(known, all)
+	if len(fresh) > 0 {
+		told, status, err := u.fetchIdentities(ctx, all, fresh, []idKind{source})
+		if err != nil {
+			return err
+		}
+		if !status.OK() {
+			s.noUniqueIDs = u.noIdentities(ctx, key, status)
+			return nil
+		}
+		used := make(map[string]bool, len(all))
+		for _, id := range named {
+			used[id.ID] = true
+		}
+		for _, uid := range fresh {
+			if id := told[uid][source]; id != "" {
+				name := unused(sourceName(source, id), func(name string) bool { return used[name] })
+				used[name] = true
+				named = append(named, store.Identity{UID: uid, ID: name})
+			}
+		}
+		slices.SortFunc(named, func(a, b store.Identity) int { return int(int64(a.UID) - int64(b.UID)) })
+	}
+	if len(fresh) > 0 || len(named) != len(known) {
+		u.backend.store.PutIdentities(key, s.uidValidity, u.opts.UIDL, named)
+	}
+	byTemplate := u.backend.form.bind(s.uidValidity)
+	s.named = func(dst []byte, uid uint32) []byte {
+		if i, ok := slices.BinarySearchFunc(named, uid, func(id store.Identity, uid uint32) int { return int(int64(id.UID) - int64(uid)) }); ok {
+			return append(dst, named[i].ID...)
+		}
+		return byTemplate(dst, uid) // gone before it could be asked for
+	}
+	return nil
+}
+
+// stillNamed returns those of known that are among all, and the UIDs of all that
+// are not among known; all are ascending.
+func stillNamed(known []store.Identity, all []proxy.Message) (named []store.Identity, fresh []uint32) {
+	named = make([]store.Identity, 0, len(all))
+	for _, msg := range all {
+		for len(known) > 0 && known[0].UID < msg.UID {
+			known = known[1:]
+		}
+		if len(known) > 0 && known[0].UID == msg.UID {
+			named = append(named, known[0])
+		} else {
+			fresh = append(fresh, msg.UID)
+		}
+	}
+	return named, fresh
+}
+
+// noIdentities is why there are no unique-ids in this session: to make others
+// would have the clients download everything again.
+func (u *upstream) noIdentities(ctx context.Context, key store.Key, status wire.Status) error {
+	err := &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server gives no unique-ids now, try again later",
+		Err: errors.New("imap: identities of messages: " + u.clean(status.String()))}
+	proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", key.Upstream, "error", err)
+	return err
+}
+
+// sourceName returns the unique-id that an identity makes.
+func sourceName(source idKind, id string) string {
+	id = strings.TrimPrefix(id, idPrefix[source])
+	if source == byGmail {
+		n, _ := strconv.ParseUint(id, 10, 64) // which made the identity
+		return "GmailId" + strconv.FormatUint(n, 16)
+	}
+	return id
+}
+
+// unused returns name, or where that is used the first of name.2, name.3 and so
+// on that is not. Where these would be too long a hash stands for name.
+func unused(name string, used func(string) bool) string {
+	stem := name
+	for n := 2; used(name); n++ {
+		suffix := "." + strconv.Itoa(n)
+		if len(stem)+len(suffix) > maxUniqueID {
+			stem = hashedID(stem)
+		}
+		name = stem + suffix
+	}
+	return name
+}
