@@ -66,6 +66,21 @@ func WithTrustedClients() Option {
 	return func(o *options) { o.extra += "login_trusted_networks = 127.0.0.0/8\n" }
 }
 
+// WithTrash gives each user a mailbox of that name with the attribute \Trash
+// (RFC 6154 §2).
+func WithTrash(name string) Option {
+	return func(o *options) {
+		o.extra += fmt.Sprintf("namespace inbox {\n  inbox = yes\n  mailbox %q {\n    auto = create\n    special_use = \\Trash\n  }\n}\n", name)
+	}
+}
+
+// WithQuota limits what a user has in all mailboxes together, in octets.
+func WithQuota(octets int64) Option {
+	return func(o *options) {
+		o.extra += fmt.Sprintf("mail_plugins = quota\nplugin {\n  quota = count:all\n  quota_vsizes = yes\n  quota_grace = 0\n  quota_rule = *:bytes=%d\n}\n", octets)
+	}
+}
+
 // WithSessionsPerProcess lets n sessions share one process, for tests with a
 // great many of them. By default each has its own, which KillSessions ends.
 func WithSessionsPerProcess(n int) Option {
