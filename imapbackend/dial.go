@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"time"
 
@@ -25,6 +26,8 @@ const (
 	selectTimeout   = 300 * time.Second // the same for SELECT
 	logoutTimeout   = 2 * time.Second
 )
+
+var noLog = log.New(io.Discard, "", 0)
 
 // upstream is one connection to the upstream, from the greeting on. It belongs
 // to one goroutine.
@@ -219,7 +222,7 @@ func (u *upstream) library() (*client.Client, error) {
 		if err != nil {
 			return nil, u.conn.Fail(err)
 		}
-		cl.ErrorLog = log.New(io.Discard, "", 0) // the cause of a loss is in conn.Err
+		cl.ErrorLog = noLog // the cause of a loss is in conn.Err
 		u.client = cl
 	}
 	return u.client, nil
@@ -284,7 +287,9 @@ func (u *upstream) trace(ctx context.Context, cmd string, status wire.Status, er
 		l.DebugContext(ctx, "upstream", "command", cmd, "error", u.cleanError(err))
 		return
 	}
-	l.DebugContext(ctx, "upstream", "command", cmd, "result", u.clean(status.String()))
+	if l.Enabled(ctx, slog.LevelDebug) {
+		l.DebugContext(ctx, "upstream", "command", cmd, "result", u.clean(status.String()))
+	}
 	for _, alert := range u.conn.TakeAlerts() {
 		l.WarnContext(ctx, "upstream alert", "upstream", u.opts.Name, "command", cmd, "alert", u.clean(alert.String()))
 	}

@@ -5,9 +5,9 @@
 // of reading it, waits for ever where a login goes wrong in certain ways, and
 // one malformed line panics in its own goroutine and takes the process down. So
 // it has the commands on the selected mailbox (SELECT, STORE, EXPUNGE, NOOP),
-// and what it reads is not the server's octets but the few responses it needs,
-// written anew by this package from what it has parsed itself. Message data,
-// listings and search results never reach it, nor do greeting and login. While
+// and what it reads is not the server's octets but that its command has ended,
+// and how, written anew by this package from what it has parsed itself. Data of
+// any kind never reach it, nor do texts, greeting and login. While
 // a session waits there is no client of go-imap's at all (Attach, Detach).
 //
 // # Who reads the socket

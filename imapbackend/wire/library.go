@@ -2,10 +2,8 @@ package wire
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"slices"
-	"strings"
 )
 
 // Begin hands the reading to go-imap's goroutine for one command, which the
@@ -25,10 +23,18 @@ func (c *Conn) Begin(behind ...string) {
 }
 
 // Attach prepares for a client of go-imap's: client.New finds a greeting that
-// tells the capabilities known, and asks nothing.
+// tells capabilities, so that it asks nothing. They are those that its commands
+// on a selected mailbox look at: parsing all that a server tells would cost more
+// than any of them.
 func (c *Conn) Attach() {
 	c.detach = make(chan struct{})
-	c.out = append(c.out[:0], "* OK [CAPABILITY "+strings.Join(c.caps, " ")+"] ready\r\n"...)
+	c.out = append(c.out[:0], "* OK [CAPABILITY IMAP4rev1"...)
+	for _, name := range [...]string{"MOVE", "UNSELECT"} {
+		if c.Has(name) {
+			c.out = append(append(c.out, ' '), name...)
+		}
+	}
+	c.out = append(c.out, "] ready\r\n"...)
 }
 
 // Detach ends the client that is attached, whose command has its answer: its
@@ -59,7 +65,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// rewrite reads one response and puts what go-imap is to see of it into out.
+// rewrite reads one response and puts what go-imap is to see of it into out:
+// that its command has ended and how, or that it may go on. All else has been
+// taken note of here. A text would cost go-imap an allocation for each of its
+// octets, and is no use to it.
 func (c *Conn) rewrite() error {
 	c.out = c.out[:0]
 	ev, err := c.response()
@@ -72,7 +81,7 @@ func (c *Conn) rewrite() error {
 	case Search:
 		return c.skipSearch()
 	case Continue:
-		c.out = append(append(c.out, "+ "...), plain(ev.Text)...)
+		c.out = append(c.out, "+ -\r\n"...)
 	case Done:
 		if ev.Command != 0 { // one of ours that was given up
 			c.status = Status{}
@@ -80,50 +89,9 @@ func (c *Conn) rewrite() error {
 		}
 		c.control = false
 		c.release()
-		c.out = appendStatus(c.out, c.status)
-	case Notice:
-		if c.last.Type == "BYE" {
-			return nil // go-imap would close before the tagged status behind it
-		}
-		c.out = appendStatus(c.out, c.last)
-	case Data:
-		if c.out = appendData(c.out, ev); len(c.out) == 0 {
-			return nil
-		}
+		c.out = append(c.out, c.status.Tag+" "+c.status.Type+" -\r\n"...)
 	}
-	c.out = append(c.out, "\r\n"...)
 	return nil
-}
-
-// appendStatus writes s with no response code but those that go-imap uses.
-func appendStatus(dst []byte, s Status) []byte {
-	dst = append(dst, s.Tag+" "+s.Type+" "...)
-	switch s.Code {
-	case "CAPABILITY":
-		if caps := capabilities(s.Args); len(caps) > 0 {
-			dst = append(dst, "[CAPABILITY "+strings.Join(caps, " ")+"] "...)
-		}
-	case "READ-ONLY", "READ-WRITE":
-		dst = append(dst, "["+s.Code+"] "...)
-	}
-	text := plain(s.Text)
-	if text == "" {
-		text = "-"
-	}
-	return append(dst, text...)
-}
-
-// appendData writes the untagged data that go-imap keeps.
-func appendData(dst []byte, ev Event) []byte {
-	switch ev.Name {
-	case "EXISTS", "RECENT", "EXPUNGE":
-		return fmt.Appendf(dst, "* %d %s", ev.Seq, ev.Name)
-	case "CAPABILITY":
-		if caps := capabilities(ev.Text); len(caps) > 0 {
-			return append(dst, "* CAPABILITY "+strings.Join(caps, " ")...)
-		}
-	}
-	return dst
 }
 
 // Write sends what go-imap has to say: a command, in one or several pieces, and

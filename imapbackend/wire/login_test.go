@@ -66,7 +66,7 @@ func TestByeBeforeStatus(t *testing.T) {
 	io.WriteString(c, "abc NOOP\r\n")
 	p := make([]byte, 100)
 	n, err := c.Read(p)
-	if got := string(p[:n]); got != "abc NO no\r\n" || err != nil {
+	if got := string(p[:n]); got != "abc NO -\r\n" || err != nil {
 		t.Errorf("read %q, %v", got, err)
 	}
 	if r := c.Result().String(); r != "NO [AUTHENTICATIONFAILED] no" {

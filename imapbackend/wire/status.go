@@ -85,21 +85,6 @@ func codeEnd(b []byte) int {
 	return bytes.IndexByte(b, ']')
 }
 
-// plain returns s reduced to printable ASCII without what has a meaning at its
-// start, as text that go-imap may parse.
-func plain(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
-	if len(s) > 512 {
-		s = s[:512]
-	}
-	return strings.TrimLeft(s, " [")
-}
-
 // capabilities splits a list of capabilities and drops what is not an atom.
 func capabilities(list string) []string {
 	var out []string

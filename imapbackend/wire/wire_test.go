@@ -296,8 +296,8 @@ func FuzzStream(f *testing.F) {
 	})
 }
 
-// What go-imap reads is canonical: it never sees text that it could take for
-// syntax, and no message data.
+// What go-imap reads is the end of its command: it never sees text that it could
+// take for syntax, and no data.
 func TestRewrite(t *testing.T) {
 	in := crlf("* 3 EXISTS\n* OK [UIDVALIDITY 7] [x\n* 1 FETCH (FLAGS (a]b) BODY[] {3}\nxyz)\n" +
 		"* SEARCH 1 2 3\n* ESEARCH ALL 1:3\n* ENABLED (((\n* CAPABILITY IMAP4rev1 (( OK\n* NO \n" +
@@ -315,7 +315,7 @@ func TestRewrite(t *testing.T) {
 		}
 		got = append(got, p[:n]...)
 	}
-	want := crlf("* 3 EXISTS\n* OK x\n* CAPABILITY IMAP4REV1 OK\n* NO -\nabc OK [READ-WRITE] done?\n")
+	want := crlf("abc OK -\n")
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}
