@@ -2,6 +2,7 @@ package imapbackend_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,9 +15,12 @@ import (
 	"popgate/proxy"
 )
 
+// benchBuffer is what each connection of benchUpstream holds, in octets.
+const benchBuffer = 64 << 10
+
 // benchUpstream serves one mailbox of equal messages from memory, as little of
 // IMAP as the gateway needs.
-func benchUpstream(b *testing.B, messages, octets int) string {
+func benchUpstream(b testing.TB, messages, octets int) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -39,7 +43,7 @@ func benchUpstream(b *testing.B, messages, octets int) string {
 func serveBench(conn net.Conn, messages int, body string) {
 	defer conn.Close()
 	r := bufio.NewReader(conn)
-	w := bufio.NewWriterSize(conn, 64<<10)
+	w := bufio.NewWriterSize(conn, benchBuffer)
 	fmt.Fprint(w, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS] ready\r\n")
 	for {
 		if r.Buffered() == 0 {
@@ -59,13 +63,16 @@ func serveBench(conn net.Conn, messages int, body string) {
 				fmt.Fprintf(w, "* %d FETCH (UID %d RFC822.SIZE %d)\r\n", i, i, len(body))
 			}
 		case strings.HasPrefix(cmd, "UID FETCH"):
-			last := 0
+			last, section, text := 0, "", body
+			if strings.Contains(cmd, "HEADER") {
+				section, text = "HEADER", "Subject: x\r\n\r\n"
+			}
 			if n, _ := fmt.Sscanf(cmd, "UID FETCH %d:%d", &uid, &last); n == 1 {
 				last = uid
 			}
 			for ; uid <= last; uid++ {
-				fmt.Fprintf(w, "* %d FETCH (UID %d BODY[] {%d}\r\n", uid, uid, len(body))
-				io.WriteString(w, body)
+				fmt.Fprintf(w, "* %d FETCH (UID %d BODY[%s] {%d}\r\n", uid, uid, section, len(text))
+				io.WriteString(w, text)
 				fmt.Fprint(w, ")\r\n")
 			}
 		}
@@ -74,7 +81,7 @@ func serveBench(conn net.Conn, messages int, body string) {
 }
 
 // benchGateway starts a gateway before the upstream and returns its address.
-func benchGateway(b *testing.B, upstream string) string {
+func benchGateway(b testing.TB, upstream string) string {
 	backend, err := imapbackend.New(imapbackend.Options{Address: upstream, TLS: imapbackend.TLSNone})
 	if err != nil {
 		b.Fatal(err)
@@ -96,7 +103,7 @@ func benchGateway(b *testing.B, upstream string) string {
 }
 
 // benchClient logs in through a gateway before the upstream.
-func benchClient(b *testing.B, upstream string) *bufio.ReadWriter {
+func benchClient(b testing.TB, upstream string) *bufio.ReadWriter {
 	conn, err := net.Dial("tcp", benchGateway(b, upstream))
 	if err != nil {
 		b.Fatal(err)
@@ -145,25 +152,39 @@ func BenchmarkLogin(b *testing.B) {
 	addr := benchGateway(b, benchUpstream(b, 10, 4<<10))
 	b.ReportAllocs()
 	for b.Loop() {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			b.Fatal(err)
+		session(b, addr)
+	}
+}
+
+// session is one such session.
+func session(b testing.TB, addr string) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	visit(b, conn, "", "USER u\r\n", "PASS p\r\n", "STAT\r\n", "QUIT\r\n")
+	conn.Close()
+}
+
+// visit sends commands, each with its line end, one at a time, and reads their
+// answers; "" stands for the greeting.
+func visit(b testing.TB, conn net.Conn, commands ...string) {
+	r := bufio.NewReaderSize(conn, 512)
+	for _, line := range commands {
+		if line != "" {
+			io.WriteString(conn, line)
 		}
-		r := bufio.NewReader(conn)
-		for _, line := range []string{"", "USER u", "PASS p", "STAT", "QUIT"} {
-			if line != "" {
-				fmt.Fprint(conn, line+"\r\n")
-			}
-			if reply, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(reply, "+OK") {
-				b.Fatalf("%q: %q, %v", line, reply, err)
-			}
+		if reply, err := r.ReadSlice('\n'); err != nil || !bytes.HasPrefix(reply, []byte("+OK")) {
+			b.Fatalf("%q: %q, %v", line, reply, err)
 		}
-		conn.Close()
+		if strings.HasPrefix(line, "LIST") || strings.HasPrefix(line, "RETR") {
+			readMessage(b, r)
+		}
 	}
 }
 
 // readMessage reads the answer to RETR.
-func readMessage(b *testing.B, c *bufio.ReadWriter) {
+func readMessage(b testing.TB, c interface{ ReadSlice(byte) ([]byte, error) }) {
 	for {
 		line, err := c.ReadSlice('\n')
 		if err != nil {

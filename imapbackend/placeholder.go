@@ -70,14 +70,14 @@ func (s *scanner) look(p []byte) {
 // placeholder.
 func beginsPlaceholder(line []byte) bool {
 	const subject = "Subject:"
-	if len(line) > len(subject) && strings.EqualFold(string(line[:len(subject)]), subject) {
+	if len(line) > len(subject) && bytes.EqualFold(line[:len(subject)], []byte(subject)) {
 		line = bytes.TrimLeft(line[len(subject):], " \t\r\n")
 	}
 	return bytes.HasPrefix(line, []byte(placeholderText))
 }
 
 // isSubject reports whether line is the name of that field and nothing more.
-func isSubject(line []byte) bool { return strings.EqualFold(string(bytes.TrimSpace(line)), "Subject:") }
+func isSubject(line []byte) bool { return bytes.EqualFold(bytes.TrimSpace(line), []byte("Subject:")) }
 
 // inspector is the writer of a body that takes note of a placeholder.
 type inspector struct {
