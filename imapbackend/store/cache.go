@@ -22,7 +22,8 @@ type recordID struct {
 // record is what is remembered under a recordID: a Listing, sizes, identities
 // or UniqueIDs. It is shared and never changed.
 type record interface {
-	cost() int64 // octets of memory, about
+	cost() int64     // octets of memory, about
+	chunks() []chunk // as it is on the disk
 }
 
 // sizes are true sizes in octets, by UID.

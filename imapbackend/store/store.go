@@ -6,10 +6,8 @@
 package store
 
 import (
-	"cmp"
 	"errors"
 	"maps"
-	"slices"
 	"sync"
 
 	"popgate/proxy"
@@ -58,8 +56,11 @@ type Gone struct {
 	Day    int32  // since when, in days since 1970
 }
 
-// errOrder is what a caller has done wrong who may not be ignored.
-var errOrder = errors.New("store: unique-ids not in ascending order of UID")
+// What is wrong with unique-ids that cannot be kept.
+var (
+	errInvalid  = errors.New("store: unique-ids out of order, or too long")
+	errTooLarge = errors.New("store: unique-ids of one mailbox take more than a quarter of the store")
+)
 
 // Store is a memory of limited size. When it is full the record goes that has
 // not been used for longest; one that would fill more than half of it is not
@@ -68,8 +69,11 @@ var errOrder = errors.New("store: unique-ids not in ascending order of UID")
 type Store struct {
 	merging sync.Mutex // PutSizes: from reading to writing
 
+	writer *writer // nil: in memory only
+
 	mu    sync.Mutex
 	cache *cache
+	puts  int // counts changes, for who reads the disk meanwhile
 }
 
 // NewMemory returns an empty store of at most limit octets that ends with the
@@ -78,8 +82,14 @@ func NewMemory(limit int64) *Store {
 	return &Store{cache: newCache(limit)}
 }
 
-// Close ends the use of the store.
-func (s *Store) Close() error { return nil }
+// Close writes what is not on the disk yet and gives the file back. The store
+// goes on in memory, for who still has it.
+func (s *Store) Close() error {
+	if s.writer == nil {
+		return nil
+	}
+	return s.writer.close()
+}
 
 // Listing returns the listing that is remembered of a mailbox.
 func (s *Store) Listing(key Key) (Listing, bool) {
@@ -87,9 +97,23 @@ func (s *Store) Listing(key Key) (Listing, bool) {
 	return l, ok
 }
 
-// PutListing remembers l in place of what was known of the mailbox.
+// PutListing remembers l in place of what was known of the mailbox. It costs
+// next to nothing where that is what Listing has returned.
 func (s *Store) PutListing(key Key, l Listing) {
-	s.put(recordID{Key: key, kind: kindListing}, l)
+	id := recordID{Key: key, kind: kindListing}
+	s.mu.Lock()
+	known, ok := s.cache.get(id).(Listing)
+	s.mu.Unlock()
+	if !ok || !known.same(l) {
+		s.put(id, l)
+	}
+}
+
+// same reports whether two listings are one and the same.
+func (l Listing) same(other Listing) bool {
+	n := len(l.Messages)
+	return l.UIDValidity == other.UIDValidity && l.UIDNext == other.UIDNext &&
+		n == len(other.Messages) && (n == 0 || &l.Messages[0] == &other.Messages[0])
 }
 
 // DropListing forgets the listing of a mailbox.
@@ -150,30 +174,83 @@ func (s *Store) UniqueIDs(key Key) (UniqueIDs, bool) {
 	return u, ok
 }
 
-// PutUniqueIDs remembers u in place of what was remembered of the mailbox.
+// PutUniqueIDs remembers u in place of what was remembered of the mailbox. A
+// store on disk has it there when it returns; an error means that it may not
+// outlive the process.
 func (s *Store) PutUniqueIDs(key Key, u UniqueIDs) error {
-	if !slices.IsSortedFunc(u.Shown, func(a, b Shown) int { return cmp.Compare(a.UID, b.UID) }) {
-		return errOrder
-	}
 	key.UTF8 = false
-	s.put(recordID{Key: key, kind: kindUniqueIDs}, u)
-	return nil
+	switch {
+	case !valid(u):
+		return errInvalid
+	case s.writer != nil && !s.writer.fits(u):
+		return errTooLarge
+	}
+	id := recordID{Key: key, kind: kindUniqueIDs}
+	if s.writer == nil {
+		s.put(id, u)
+		return nil
+	}
+	s.mu.Lock()
+	s.putLocked(id, u)
+	written := s.writer.confirm()
+	s.mu.Unlock()
+	return <-written
 }
 
+// get returns a record from memory or disk, nil where there is none.
 func (s *Store) get(id recordID) record {
 	s.mu.Lock()
+	r, known := s.cache.get(id), true
+	if r == nil && s.writer != nil {
+		r, known = s.writer.pending(id)
+	}
+	if s.writer != nil {
+		s.writer.use(id.Key)
+	}
+	before := s.puts
+	s.mu.Unlock()
+	if known {
+		return r
+	}
+	r, invalid, err := s.writer.disk.read(id)
+	if err != nil {
+		return nil // the writer deals with it
+	}
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.cache.get(id)
+	if s.puts != before {
+		return r
+	}
+	if invalid {
+		s.writer.disk.log.Warn("part of the store is damaged and forgotten", "path", s.writer.disk.path, "kind", string(id.kind))
+		s.writer.enqueue(id, r)
+	}
+	if r != nil {
+		s.cache.put(id, r)
+	}
+	return r
 }
 
 func (s *Store) put(id recordID, r record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.putLocked(id, r)
+}
+
+func (s *Store) putLocked(id recordID, r record) {
+	s.puts++
 	s.cache.put(id, r)
+	if s.writer != nil {
+		s.writer.enqueue(id, r)
+	}
 }
 
 func (s *Store) drop(id recordID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.puts++
 	s.cache.drop(id)
+	if s.writer != nil {
+		s.writer.enqueue(id, nil)
+	}
 }

@@ -1,0 +1,352 @@
+package store
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"maps"
+	"math"
+	"slices"
+
+	"popgate/proxy"
+)
+
+// A record on disk is a head and chunks, each under a key of its own: a chunk
+// holds what concerns one range of UIDs, so that new mail leaves most chunks
+// as they are.
+//
+//	head   UIDVALIDITY, for a listing UIDNEXT, and the number of entries
+//	chunk  entries in ascending order of UID
+//
+// Numbers are varints, UIDs are told by their distance from the one before,
+// and a text by what it has in common with the one before. In front of each
+// value stands a checksum, over its key too.
+
+// chunk is one value of a record. The head has the suffix "".
+type chunk struct {
+	suffix string
+	body   []byte
+}
+
+const (
+	// numberShift and textShift say how many UIDs, as a power of two, share a
+	// chunk: about a page of the disk.
+	numberShift = 10
+	textShift   = 6
+
+	// goneInChunk is how many entries of one day share a chunk.
+	goneInChunk = 64
+
+	tagByUID byte = 'n'
+	tagGone  byte = 'o'
+
+	// textLimit bounds one text, in octets. Unique-ids and identities are
+	// far shorter.
+	textLimit = 1 << 10
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(key, body []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, body)
+}
+
+// seal is body as the value of key.
+func seal(key, body []byte) []byte {
+	value := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), checksum(key, body))
+	return append(value, body...)
+}
+
+// unseal returns the body of a value; false where it is not that of key.
+func unseal(key, value []byte) ([]byte, bool) {
+	if len(value) < 4 || binary.BigEndian.Uint32(value) != checksum(key, value[4:]) {
+		return nil, false
+	}
+	return value[4:], true
+}
+
+// chunker builds the chunks of a record from entries that ascend by UID.
+type chunker struct {
+	shift  int
+	chunks []chunk
+	index  uint32
+	uid    uint32 // of the last entry
+	texts  [2]string
+}
+
+// next begins an entry and returns the chunk it belongs to.
+func (c *chunker) next(uid uint32) *chunk {
+	if index := uid >> c.shift; len(c.chunks) == 0 || index != c.index {
+		c.index, c.uid, c.texts = index, index<<c.shift, [2]string{}
+		c.chunks = append(c.chunks, chunk{suffix: suffix(tagByUID, index)})
+	}
+	at := &c.chunks[len(c.chunks)-1]
+	at.body = binary.AppendUvarint(at.body, uint64(uid-c.uid))
+	c.uid = uid
+	return at
+}
+
+// text adds a text to an entry; one entry may have two.
+func (c *chunker) text(at *chunk, which int, s string) {
+	at.body = appendText(at.body, c.texts[which], s)
+	c.texts[which] = s
+}
+
+func suffix(tag byte, numbers ...uint32) string {
+	b := []byte{tag}
+	for _, n := range numbers {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	return string(b)
+}
+
+// appendText appends s by what it shares with the text before.
+func appendText(b []byte, before, s string) []byte {
+	shared := 0
+	for shared < min(len(before), len(s)) && before[shared] == s[shared] {
+		shared++
+	}
+	b = binary.AppendUvarint(b, uint64(shared))
+	b = binary.AppendUvarint(b, uint64(len(s)-shared))
+	return append(b, s[shared:]...)
+}
+
+func headOf(numbers ...uint64) chunk {
+	var b []byte
+	for _, n := range numbers {
+		b = binary.AppendUvarint(b, n)
+	}
+	return chunk{body: b}
+}
+
+func (l Listing) chunks() []chunk {
+	c := chunker{shift: numberShift}
+	for _, m := range l.Messages {
+		at := c.next(m.UID)
+		at.body = binary.AppendUvarint(at.body, uint64(m.Octets))
+	}
+	return append(c.chunks, headOf(uint64(l.UIDValidity), uint64(l.UIDNext), uint64(len(l.Messages))))
+}
+
+func (s sizes) chunks() []chunk {
+	c := chunker{shift: numberShift}
+	for _, uid := range slices.Sorted(maps.Keys(s.octets)) {
+		at := c.next(uid)
+		at.body = binary.AppendUvarint(at.body, uint64(s.octets[uid]))
+	}
+	return append(c.chunks, headOf(uint64(s.uidValidity), 0, uint64(len(s.octets))))
+}
+
+func (i identities) chunks() []chunk {
+	c := chunker{shift: textShift}
+	for _, id := range i.ids {
+		c.text(c.next(id.UID), 0, id.ID)
+	}
+	return append(c.chunks, headOf(uint64(i.uidValidity), 0, uint64(len(i.ids))))
+}
+
+func (u UniqueIDs) chunks() []chunk {
+	c := chunker{shift: textShift}
+	for _, s := range u.Shown {
+		at := c.next(s.UID)
+		c.text(at, 0, s.ID)
+		c.text(at, 1, s.String)
+	}
+	gone := slices.Clone(u.Gone)
+	slices.SortStableFunc(gone, func(a, b Gone) int { return int(a.Day) - int(b.Day) })
+	chunks, last, n := c.chunks, Gone{}, 0
+	for i, g := range gone {
+		if i > 0 && g.Day != last.Day {
+			n = 0
+		}
+		if n%goneInChunk == 0 {
+			chunks = append(chunks, chunk{suffix: suffix(tagGone, uint32(g.Day), uint32(n/goneInChunk))})
+			last = Gone{}
+		}
+		at := &chunks[len(chunks)-1]
+		at.body = appendText(at.body, last.ID, g.ID)
+		at.body = appendText(at.body, last.String, g.String)
+		last, n = g, n+1
+	}
+	return append(chunks, headOf(uint64(u.UIDValidity), 0, uint64(len(u.Shown)), uint64(len(gone))))
+}
+
+// valid reports whether a record can be written and read again.
+func valid(r record) bool {
+	ascending := true
+	var last uint32
+	next := func(uid uint32, texts ...string) {
+		long := slices.ContainsFunc(texts, func(s string) bool { return len(s) > textLimit })
+		ascending = ascending && uid > last && !long
+		last = uid
+	}
+	switch r := r.(type) {
+	case Listing:
+		for _, m := range r.Messages {
+			next(m.UID)
+			ascending = ascending && m.Octets >= 0
+		}
+	case sizes:
+		for uid, octets := range r.octets {
+			ascending = ascending && uid > 0 && octets >= 0
+		}
+	case identities:
+		for _, id := range r.ids {
+			next(id.UID, id.ID)
+		}
+	case UniqueIDs:
+		for _, s := range r.Shown {
+			next(s.UID, s.ID, s.String)
+		}
+		for _, g := range r.Gone {
+			ascending = ascending && g.Day >= 0 && len(g.ID) <= textLimit && len(g.String) <= textLimit
+		}
+	}
+	return ascending
+}
+
+// reader takes a body apart. After a mistake, bad is set and all is zero.
+type reader struct {
+	body  []byte
+	bad   bool
+	texts [2]string
+}
+
+func (r *reader) more() bool { return !r.bad && len(r.body) > 0 }
+
+func (r *reader) number(most uint64) uint64 {
+	n, size := binary.Uvarint(r.body)
+	if size <= 0 || n > most || r.bad {
+		r.bad = true
+		return 0
+	}
+	r.body = r.body[size:]
+	return n
+}
+
+func (r *reader) text(which int) string {
+	before := r.texts[which]
+	shared := r.number(uint64(len(before)))
+	n := r.number(uint64(min(len(r.body), textLimit)))
+	if r.bad || n > uint64(len(r.body)) {
+		r.bad = true
+		return ""
+	}
+	s := before[:shared] + string(r.body[:n])
+	r.body, r.texts[which] = r.body[n:], s
+	return s
+}
+
+// entries reads a chunk of a record by UID: each is called to read what
+// belongs to a UID, in ascending order.
+func (r *reader) entries(index uint32, shift int, each func(uid uint32)) {
+	base := uint64(index) << shift
+	uid, first := base, true
+	for r.more() {
+		delta := r.number(1<<shift - 1)
+		if delta == 0 && (!first || base == 0) {
+			r.bad = true
+		}
+		uid, first = uid+delta, false
+		if r.bad = r.bad || uid>>shift != uint64(index) || uid > math.MaxUint32; r.bad {
+			return
+		}
+		each(uint32(uid))
+	}
+}
+
+// decoder puts a record together again: the head, then the chunks in the order
+// of their suffixes. Where it fails nothing is returned, but for unique-ids,
+// which are worth having without some.
+type decoder struct {
+	id      recordID
+	head    [4]uint64
+	hasHead bool
+	listing Listing
+	sizes   sizes
+	ids     identities
+	unique  UniqueIDs
+}
+
+// add takes a chunk; false means that it is invalid.
+func (d *decoder) add(suffix string, body []byte) bool {
+	r := &reader{body: body}
+	if suffix == "" {
+		most := [4]uint64{math.MaxUint32, math.MaxUint32, math.MaxUint32, math.MaxUint32}
+		for i := 0; r.more() && i < len(d.head); i++ {
+			d.head[i] = r.number(most[i])
+		}
+		d.hasHead = !r.bad && len(r.body) == 0
+		return d.hasHead
+	}
+	switch {
+	case suffix[0] == tagByUID && len(suffix) == 5:
+		d.byUID(r, binary.BigEndian.Uint32([]byte(suffix[1:])))
+	case suffix[0] == tagGone && len(suffix) == 9 && d.id.kind == kindUniqueIDs:
+		day := binary.BigEndian.Uint32([]byte(suffix[1:]))
+		for r.bad = day > math.MaxInt32; r.more(); {
+			g := Gone{ID: r.text(0), String: r.text(1), Day: int32(day)}
+			if !r.bad {
+				d.unique.Gone = append(d.unique.Gone, g)
+			}
+		}
+	default:
+		return false
+	}
+	return !r.bad
+}
+
+func (d *decoder) byUID(r *reader, index uint32) {
+	switch d.id.kind {
+	case kindListing:
+		r.entries(index, numberShift, func(uid uint32) {
+			d.listing.Messages = append(d.listing.Messages, proxy.Message{UID: uid, Octets: int64(r.number(math.MaxInt64))})
+		})
+	case kindSizes:
+		if d.sizes.octets == nil {
+			d.sizes.octets = make(map[uint32]int64)
+		}
+		r.entries(index, numberShift, func(uid uint32) { d.sizes.octets[uid] = int64(r.number(math.MaxInt64)) })
+	case kindIdentities:
+		r.entries(index, textShift, func(uid uint32) { d.ids.ids = append(d.ids.ids, Identity{uid, r.text(0)}) })
+	case kindUniqueIDs:
+		r.entries(index, textShift, func(uid uint32) {
+			s := Shown{UID: uid, ID: r.text(0), String: r.text(1)}
+			if !r.bad {
+				d.unique.Shown = append(d.unique.Shown, s)
+			}
+		})
+	}
+}
+
+// record returns what has been added, nil where that is not all.
+func (d *decoder) record() record {
+	if !d.hasHead {
+		return nil
+	}
+	validity, count := uint32(d.head[0]), d.head[2]
+	switch d.id.kind {
+	case kindListing:
+		l := d.listing
+		l.UIDValidity, l.UIDNext = validity, uint32(d.head[1])
+		n := len(l.Messages)
+		if uint64(n) != count || n > 0 && l.Messages[n-1].UID >= l.UIDNext {
+			return nil
+		}
+		return l
+	case kindSizes:
+		d.sizes.uidValidity = validity
+		if uint64(len(d.sizes.octets)) != count {
+			return nil
+		}
+		return d.sizes
+	case kindIdentities:
+		d.ids.uidValidity = validity
+		if uint64(len(d.ids.ids)) != count {
+			return nil
+		}
+		return d.ids
+	default:
+		d.unique.UIDValidity = validity
+		return d.unique
+	}
+}
