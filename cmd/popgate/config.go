@@ -88,7 +88,9 @@ type upstream struct {
 	Trash           string // "" for the mailbox with \Trash
 	Seen            string
 	UIDL            string
-	ReadAhead       int64 // octets
+	UIDLMemory      bool
+	UIDLImport      string // a file, or ""
+	ReadAhead       int64  // octets
 	DeletedMessages string
 	Compress        bool
 	KeepOpen        time.Duration

@@ -63,6 +63,9 @@ func TestDocumentedConfigurations(t *testing.T) {
 			}
 		}
 	}
+	if err := os.WriteFile(filepath.Join(dir, "alice.uidl"), []byte("emailid:M1\t1.1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	l, u, _ := strings.Cut(smallest, "[[upstream]]")
 	n := 0
 	for _, b := range documents(t) {
@@ -121,6 +124,7 @@ func TestDocumentedCommands(t *testing.T) {
 		}
 		for _, line := range strings.Split(strings.TrimSpace(b.text), "\n") {
 			n++
+			line, _, _ = strings.Cut(line, " > ") // where the output goes
 			words := strings.Fields(line)
 			switch {
 			case words[0] == "make":

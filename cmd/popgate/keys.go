@@ -90,6 +90,8 @@ var upstreamKeys = keyTable[upstream]{
 	"trash":            text(func(u *upstream) *string { return &u.Trash }, "Trash"),
 	"seen":             oneOf(func(u *upstream) *string { return &u.Seen }, "never", "on-retr", "on-quit"),
 	"uidl":             uidl(func(u *upstream) *string { return &u.UIDL }),
+	"uidl_memory":      boolean(func(u *upstream) *bool { return &u.UIDLMemory }),
+	"uidl_import":      text(func(u *upstream) *string { return &u.UIDLImport }, "former.uidl"),
 	"read_ahead":       size(func(u *upstream) *int64 { return &u.ReadAhead }, 0, 1<<30, "1MiB"),
 	"send_client_id":   boolean(func(u *upstream) *bool { return &u.SendClientID }),
 	"deleted_messages": oneOf(func(u *upstream) *string { return &u.DeletedMessages }, "hide", "show"),
@@ -107,7 +109,7 @@ var logKeys = keyTable[logging]{
 // message differs.
 var planned = map[string][]string{
 	"session":  {"hostname"},
-	"upstream": {"profile", "sizes", "uidl_memory", "uidl_import", "max_connections"},
+	"upstream": {"profile", "sizes", "max_connections"},
 }
 
 var plannedTables = []string{"route", "account", "store", "cluster", "admin"}
@@ -133,10 +135,14 @@ func text[T any](field func(*T) *string, example string) setter[T] {
 // uidl accepts a form of unique-ids.
 func uidl[T any](field func(*T) *string) setter[T] {
 	return func(dst *T, v any) *fault {
-		want := fmt.Sprintf("a template such as %q", imapbackend.DefaultUIDL)
+		want := fmt.Sprintf("a template such as %q, or %q or %q", imapbackend.DefaultUIDL, imapbackend.UIDLEmailID, imapbackend.UIDLGmail)
 		s, ok := v.(string)
 		if !ok {
 			return wrongType(v, want)
+		}
+		if s == imapbackend.UIDLEmailID || s == imapbackend.UIDLGmail {
+			*field(dst) = s
+			return nil
 		}
 		if _, err := imapbackend.ParseTemplate(s); err != nil {
 			return &fault{what: fmt.Sprintf("%q %v", s, err), mend: "write " + want}

@@ -86,7 +86,7 @@ func rootCommand() *cobra.Command {
 		return usage(seeHelp(cmd), "%v", err)
 	})
 	root.SetHelpTemplate(helpTemplate)
-	for _, c := range []*cobra.Command{serveCommand(), demoCommand(), checkCommand(), versionCommand()} {
+	for _, c := range []*cobra.Command{serveCommand(), demoCommand(), checkCommand(), uidlCommand(), versionCommand()} {
 		c.DisableFlagsInUseLine = true // Use has them
 		root.AddCommand(c)
 	}

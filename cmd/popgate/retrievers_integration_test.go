@@ -5,6 +5,7 @@ package main_test
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -122,21 +123,35 @@ func TestFetchmail(t *testing.T) {
 	t.Parallel()
 	retriever{
 		run: func(t *testing.T, m *maildrop, dir string, keep bool) {
-			host, port := m.hostPort()
-			script := filepath.Join(dir, "deliver")
-			writeFile(t, script, `#!/bin/sh
+			fetchmail(t, m.gateway.addr, dir, keep)
+		},
+		number: func(name string) int { n, _ := strconv.Atoi(name); return n },
+		check:  checkFetchmail,
+	}.test(t)
+}
+
+// fetchmail fetches joe's mail from the POP3 server at addr into dir, its home.
+// With keep it leaves it there, and remembers in dir by unique-ids what it has.
+func fetchmail(t testing.TB, addr, dir string, keep bool) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(dir, "deliver")
+	writeFile(t, script, `#!/bin/sh
 n=0
 [ -f count ] && read -r n <count
 n=$((n + 1))
 echo "$n" >count
 exec cat >"out/new/$n"
 `, 0o700)
-			mode := "nokeep fetchall"
-			if keep {
-				mode = "keep"
-			}
-			config := filepath.Join(dir, "fetchmailrc")
-			writeFile(t, config, fmt.Sprintf(`set no bouncemail
+	mode := "nokeep fetchall"
+	if keep {
+		mode = "keep"
+	}
+	config := filepath.Join(dir, "fetchmailrc")
+	writeFile(t, config, fmt.Sprintf(`set no bouncemail
 set invisible
 set idfile %[1]q
 set pidfile %[2]q
@@ -145,12 +160,8 @@ user "joe" password %[5]q is "joe" here %[6]s
 no rewrite no stripcr no forcecr no mimedecode pass8bits sslproto ""
 mda %[7]q
 `, filepath.Join(dir, "ids"), filepath.Join(dir, "pid"), host, port, dovecottest.Password, mode, script), 0o600)
-			const noMail = 1 // exit status where there is nothing new
-			client{dir: dir, accepted: []int{noMail}, unprivileged: true}.run(t, "fetchmail", "--verbose", "--fetchmailrc", config)
-		},
-		number: func(name string) int { n, _ := strconv.Atoi(name); return n },
-		check:  checkFetchmail,
-	}.test(t)
+	const noMail = 1 // exit status where there is nothing new
+	client{dir: dir, accepted: []int{noMail}, unprivileged: true}.run(t, "fetchmail", "--verbose", "--fetchmailrc", config)
 }
 
 // fetchmailBreak is where fetchmail has broken a line of the text: a NUL, an

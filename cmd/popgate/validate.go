@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/x509"
 	"errors"
@@ -252,6 +253,8 @@ func (l *loader) upstream(path string, u *upstream) {
 		WithoutUIDPLUS: imapbackend.WithoutUIDPLUS(u.WithoutUIDPLUS),
 		Seen:           imapbackend.Seen(u.Seen),
 		UIDL:           u.UIDL,
+		UIDLMemory:     u.UIDLMemory,
+		UIDLImport:     l.uidlImport(path, u),
 		ReadAhead:      cmp.Or(u.ReadAhead, -1), // 0 stands for none in the file
 		ShowDeleted:    u.DeletedMessages == "show",
 		KeepOpen:       u.KeepOpen,
@@ -305,6 +308,28 @@ func loopback(host string) bool {
 	}
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.Unmap().IsLoopback()
+}
+
+// uidlImport reads uidl_import; nil if there is none.
+func (l *loader) uidlImport(path string, u *upstream) *imapbackend.Import {
+	if u.UIDLImport == "" {
+		return nil
+	}
+	path += ".uidl_import"
+	if !u.UIDLMemory {
+		l.fail(path, "has no effect without uidl_memory", "set uidl_memory = true")
+		return nil
+	}
+	text, ok := l.read(path, u.UIDLImport)
+	if !ok {
+		return nil
+	}
+	im, err := imapbackend.ReadImport(u.UIDLImport, bytes.NewReader(text))
+	if err != nil {
+		l.fail(path, err.Error(), "mend that line, or write the file by popgate uidl")
+		return nil
+	}
+	return im
 }
 
 // rootCAs reads ca_file; nil stands for the system's certificates.

@@ -28,6 +28,7 @@ type options struct {
 	mechanisms string
 	extra      string // settings beside those of configuration
 	tokens     bool
+	pop3       bool
 }
 
 func defaults() options {
@@ -81,6 +82,17 @@ func WithQuota(octets int64) Option {
 	}
 }
 
+// WithPOP3 has the server speak POP3 too, at POP3Addr, with unique-ids by
+// pop3_uidl_format; "" for Dovecot's default.
+func WithPOP3(uidlFormat string) Option {
+	return func(o *options) {
+		o.pop3 = true
+		if uidlFormat != "" {
+			o.extra += "pop3_uidl_format = " + uidlFormat + "\n"
+		}
+	}
+}
+
 // WithSessionsPerProcess lets n sessions share one process, for tests with a
 // great many of them. By default each has its own, which KillSessions ends.
 func WithSessionsPerProcess(n int) Option {
@@ -104,6 +116,10 @@ func (s *Server) config() string {
 		"TOKEN_PASSDB", s.tokenPassdb(),
 	)
 	text := replace.Replace(configuration) + s.options.extra + userSettings()
+	if s.options.pop3 {
+		text += "protocols = imap pop3\nservice pop3-login {\n  inet_listener pop3 {\n    port = " + port(s.POP3Addr) +
+			"\n  }\n  inet_listener pop3s {\n    port = 0\n  }\n  chroot =\n}\n"
+	}
 	if s.options.compress {
 		text += "protocol imap {\n  mail_plugins = imap_zlib\n}\n"
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Append adds messages to user's INBOX.
@@ -30,6 +31,30 @@ func (s *Server) examine(user string, bodies bool) []Message {
 	messages := c.Fetch(bodies)
 	c.Logout()
 	return messages
+}
+
+// Rebuild has user's INBOX get another UIDVALIDITY, and its messages other UIDs,
+// as happens when Dovecot has lost its list of UIDs. Sessions must have ended.
+// The store must be "maildir".
+func (s *Server) Rebuild(user string) {
+	s.t.Helper()
+	if s.options.store != "maildir" {
+		s.t.Fatalf("dovecottest: Rebuild of a store of format %s", s.options.store)
+	}
+	dir := filepath.Join(s.dir, "mail", user, "maildir")
+	lists, err := filepath.Glob(filepath.Join(dir, "dovecot*"))
+	if err != nil || len(lists) == 0 {
+		s.t.Fatalf("dovecottest: no lists of %s: %v", user, err)
+	}
+	for _, name := range lists {
+		// dovecot-uidvalidity keeps values from coming back.
+		if strings.HasPrefix(filepath.Base(name), "dovecot-uidvalidity") {
+			continue
+		}
+		if err := os.Remove(name); err != nil {
+			s.t.Fatalf("dovecottest: %v", err)
+		}
+	}
 }
 
 // Deliver puts a message straight into user's maildir, for what is too large

@@ -35,6 +35,9 @@ type Server struct {
 	// login allowed; TLSAddr that of IMAP over implicit TLS.
 	Addr, TLSAddr string
 
+	// POP3Addr is that of POP3, if the server speaks it.
+	POP3Addr string
+
 	// RootCAs holds the CA that signed the server's certificate, which names
 	// localhost and 127.0.0.1; CAFile is the same CA in PEM. CertFile and
 	// KeyFile are the certificate itself, which a gateway may use too.
@@ -71,7 +74,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 	s.options.program = program
 	s.prepare()
 	for range startTries {
-		s.Addr, s.TLSAddr = freeAddr(t), freeAddr(t)
+		s.Addr, s.TLSAddr, s.POP3Addr = freeAddr(t), freeAddr(t), freeAddr(t)
 		if err = s.launch(); !errors.Is(err, errInUse) {
 			break
 		}

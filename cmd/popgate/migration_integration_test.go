@@ -1,0 +1,165 @@
+//go:build integration
+
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"popgate/imapbackend/dovecottest"
+)
+
+// letters are messages that differ in what identifies them.
+func letters(from, to int) [][]byte {
+	var all [][]byte
+	for i := from; i < to; i++ {
+		all = append(all, fmt.Appendf(nil, "Received: from client\r\n\tby server; Mon, 1 Jan 2024 00:00:%02d +0000\r\n"+
+			"Date: Mon, 1 Jan 2024 00:00:00 +0000\r\nFrom: ann@example.com\r\nTo: joe@example.com\r\n"+
+			"Subject: letter %d\r\nMessage-ID: <%d@example.com>\r\n\r\nThis is letter %d.\r\n", i%60, i, i, i))
+	}
+	return all
+}
+
+// uniqueIDs is what UIDL at addr answers for joe.
+func uniqueIDs(t testing.TB, addr string) string {
+	t.Helper()
+	c := loginPOP(t, addr, "joe")
+	got, err := c.fetch("UIDL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.mustOK(t, "QUIT")
+	return string(got)
+}
+
+// I-UIDL-2: the templates of docs/migration.md make the unique-ids that a real
+// Dovecot makes, by its default and in the forms that it documents for those
+// who come from other servers.
+func TestMigrationTemplates(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, format, template string }{
+		{"Dovecot", "", "{uid:08x}{uidvalidity:08x}"},
+		{"UW", "%08Xv%08Xu", "{uidvalidity:08x}{uid:08x}"},
+		{"Cyrus 2.1.4 and later", "%v.%u", "{uidvalidity}.{uid}"},
+		{"older Cyrus, Courier 1", "%u", "{uid}"},
+		{"Courier 2", "%v-%u", "{uidvalidity}-{uid}"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			former := dovecottest.Start(t, dovecottest.WithPOP3(tt.format))
+			former.Append("joe", letters(0, 12)...)
+			want := uniqueIDs(t, former.POP3Addr)
+			g := startGateway(t, plainConfig(former.Addr)+fmt.Sprintf("uidl = %q\n", tt.template))
+			if got := uniqueIDs(t, g.addr); got != want || strings.Count(got, "\n") != 12 {
+				t.Errorf("%s:\n%swant\n%s", tt.template, got, want)
+			}
+		})
+	}
+}
+
+// mover is a client that leaves its mail on the server, while servers change.
+type mover struct {
+	*testing.T
+	dir      string
+	upstream *dovecottest.Server
+	sent     int
+}
+
+// send delivers n messages upstream.
+func (m *mover) send(n int) {
+	m.Helper()
+	m.upstream.Append("joe", letters(m.sent, m.sent+n)...)
+	m.sent += n
+}
+
+// fetches wants the client to download n messages from addr.
+func (m *mover) fetches(when, addr string, n int) {
+	m.Helper()
+	r := retriever{}
+	r.empty(m.T, m.dir)
+	fetchmail(m, addr, m.dir, true)
+	if got := len(r.files(m.T, m.dir)); got != n {
+		m.Errorf("%s: %d messages downloaded, want %d", when, got, n)
+	}
+}
+
+// rebuild changes UIDVALIDITY behind the gateway's back.
+func (m *mover) rebuild() {
+	m.Helper()
+	before := uniqueIDs(m, m.upstream.POP3Addr)
+	m.upstream.Rebuild("joe")
+	for _, line := range strings.Fields(uniqueIDs(m, m.upstream.POP3Addr)) {
+		if len(line) == 16 && strings.Contains(before, line) {
+			m.Fatalf("the mailbox is not rebuilt: %s again", line)
+		}
+	}
+}
+
+// P-UIDL-2, I-UIDL-2, I-UIDL-5, I-UIDV-3: from Dovecot's own POP3 to the
+// gateway, and over a change of UIDVALIDITY, a client downloads each message
+// once.
+func TestMigration(t *testing.T) {
+	t.Parallel()
+	m := &mover{T: t, dir: clientDir(t), upstream: dovecottest.Start(t, dovecottest.WithPOP3(""))}
+	m.send(20)
+	m.fetches("the former server", m.upstream.POP3Addr, 20)
+	m.fetches("the former server, again", m.upstream.POP3Addr, 0)
+
+	g := startGateway(t, plainConfig(m.upstream.Addr)+"uidl = \"{uid:08x}{uidvalidity:08x}\"\nuidl_memory = true\n")
+	m.fetches("the gateway", g.addr, 0)
+	m.send(1)
+	m.fetches("new mail", g.addr, 1)
+	m.fetches("no new mail", g.addr, 0)
+
+	m.rebuild()
+	m.fetches("rebuilt", g.addr, 0)
+	m.rebuild()
+	m.fetches("rebuilt again", g.addr, 0)
+	m.send(2)
+	m.fetches("new mail after that", g.addr, 2)
+	m.fetches("no new mail after that", g.addr, 0)
+	if got := len(m.upstream.Flags("joe")); got != m.sent {
+		t.Errorf("%d messages upstream, want %d", got, m.sent)
+	}
+}
+
+// I-UIDL-5: unique-ids that no template makes are read from the former server
+// and go on.
+func TestMigrationImport(t *testing.T) {
+	t.Parallel()
+	m := &mover{T: t, dir: clientDir(t), upstream: dovecottest.Start(t, dovecottest.WithPOP3("%g"))}
+	m.send(20)
+	m.fetches("the former server", m.upstream.POP3Addr, 20)
+	file := filepath.Join(t.TempDir(), "former.uidl")
+	if err := os.WriteFile(file, readFormer(t, m.upstream.POP3Addr), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.send(1)
+	g := startGateway(t, plainConfig(m.upstream.Addr)+fmt.Sprintf("uidl_memory = true\nuidl_import = %q\n", file))
+	m.fetches("the gateway", g.addr, 1)
+	m.fetches("the gateway, again", g.addr, 0)
+	m.upstream.Rebuild("joe")
+	m.fetches("rebuilt", g.addr, 0)
+}
+
+// readFormer runs popgate uidl.
+func readFormer(t testing.TB, addr string) []byte {
+	t.Helper()
+	file, err := popgateRace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), "uidl", "--server", addr, "--tls", "none", "--user", "joe")
+	cmd.Stdin = strings.NewReader(dovecottest.Password + "\n")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &stderr)
+	}
+	return out
+}

@@ -1,0 +1,382 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/textproto"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"popgate/imapbackend"
+)
+
+const (
+	formerDialTimeout  = 30 * time.Second
+	formerReplyTimeout = 2 * time.Minute // for the next octets of a reply
+
+	// formerBatch is how many TOP are on their way to a server with PIPELINING
+	// (RFC 2449 §6.6).
+	formerBatch = 50
+
+	// formerHeader bounds what is kept of a header, in octets.
+	formerHeader = 256 << 10
+)
+
+func uidlCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "uidl --server HOST:PORT --user NAME [--password-file FILE]",
+		Short: "Write the unique-ids of a former POP3 server as a file for uidl_import",
+		Long: "Log in on the POP3 server that popgate is to replace, read unique-id, size and header\n" +
+			"of each message, and write lines for the file that uidl_import names. Nothing is\n" +
+			"changed there. Without --password-file the password is asked for, or is the first\n" +
+			"line of the input. Nothing is written unless all could be read.",
+		Example: "  popgate uidl --server pop.example.com:995 --user alice > alice.uidl\n" +
+			"  popgate uidl --server 127.0.0.1:110 --tls none --user alice --for alice@example.com --password-file secret >> all.uidl",
+		Args: noArgs,
+	}
+	f := new(formerServer)
+	var passwordFile, caFile, forUser string
+	flags := cmd.Flags()
+	flags.StringVar(&f.address, "server", "", "the former server as `HOST:PORT` (required)")
+	flags.StringVar(&f.user, "user", "", "log in as this user `NAME` (required)")
+	flags.StringVar(&f.tls, "tls", "implicit", "TLS `MODE`: implicit, starttls or none")
+	flags.BoolVar(&f.insecure, "insecure", false, "let --tls none leave this machine")
+	flags.StringVar(&caFile, "ca-file", "", "PEM `FILE` of the CA to trust in place of the system's")
+	flags.StringVar(&passwordFile, "password-file", "", "`FILE` with the password in its first line")
+	flags.StringVar(&forUser, "for", "", "make the lines count for this login `NAME` of the gateway only")
+	_ = cmd.MarkFlagFilename("password-file") // these fail for unknown flags only
+	_ = cmd.MarkFlagFilename("ca-file", "pem")
+	_ = cmd.RegisterFlagCompletionFunc("tls", cobra.FixedCompletions([]string{"implicit", "starttls", "none"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := f.validate(caFile); err != nil {
+			return err
+		}
+		if strings.ContainsAny(forUser, "\t\r\n") {
+			return usage("write --for NAME", "--for %q is no login name", forUser)
+		}
+		var err error
+		if f.password, err = formerPassword(f.user, passwordFile, cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
+			return err
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		messages, err := f.read(ctx, cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return f.write(cmd.OutOrStdout(), cmd.ErrOrStderr(), messages, forUser)
+	}
+	return cmd
+}
+
+// formerPassword reads the password from a file, or as check does.
+func formerPassword(user, file string, stdin io.Reader, stderr io.Writer) (string, error) {
+	hint := "type it when asked, or give it as the first line of the input or of --password-file"
+	if file != "" {
+		opened, err := os.Open(file)
+		if err != nil {
+			return "", &failure{code: exitUsage, err: err, hint: hint}
+		}
+		defer opened.Close()
+		stdin = bufio.NewReader(opened) // no terminal, whatever the file is
+	}
+	password, err := readPassword(user, stdin, stderr)
+	if err == nil && strings.ContainsAny(password, "\x00\r") {
+		err = errors.New("it has octets that POP3 cannot carry")
+	}
+	if err != nil {
+		return "", &failure{code: exitUsage, err: fmt.Errorf("read the password: %w", err), hint: hint}
+	}
+	return password, nil
+}
+
+// formerServer is the POP3 server whose unique-ids are to be kept.
+type formerServer struct {
+	address, tls   string
+	insecure       bool
+	user, password string
+	roots          *x509.CertPool // nil: the system's
+
+	conn net.Conn
+	text *textproto.Reader
+}
+
+// formerMessage is one message there.
+type formerMessage struct {
+	number   int
+	uniqueID string
+	octets   int64
+	identity string // "" if it has none
+}
+
+// validate checks the flags.
+func (f *formerServer) validate(caFile string) error {
+	host, port, err := net.SplitHostPort(f.address)
+	switch {
+	case f.address == "":
+		return usage("popgate uidl --server pop.example.com:995 --user NAME", "--server is required")
+	case err != nil || host == "" || !isPort(port, 1):
+		return usage("write --server HOST:PORT, such as pop.example.com:995", "--server %q is not host:port", f.address)
+	case f.user == "":
+		return usage("popgate uidl --server "+f.address+" --user NAME", "--user is required")
+	case strings.ContainsAny(f.user, "\x00\r\n"):
+		return usage("write --user NAME", "--user %q is no user name", f.user)
+	case !slices.Contains([]string{"implicit", "starttls", "none"}, f.tls):
+		return usage("write implicit, starttls or none", "--tls %q is unknown", f.tls)
+	case f.tls == "none" && !f.insecure && !loopback(host):
+		return usage("use --tls implicit or starttls, or add --insecure if the network between is trusted",
+			"--tls none would send the password to %s in the clear", host)
+	}
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		if err != nil {
+			return &failure{code: exitUsage, err: err, hint: "name a PEM file with the CA's certificate"}
+		}
+		if f.roots = x509.NewCertPool(); !f.roots.AppendCertsFromPEM(pem) {
+			return usage("name a PEM file with the CA's certificate", "%s has no certificate in it", caFile)
+		}
+	}
+	return nil
+}
+
+// failed is an error at a step of the session.
+func (f *formerServer) failed(step string, err error, hint string) error {
+	return &failure{code: exitFailure, err: fmt.Errorf("%s: %s: %s", f.address, step, printable(err.Error())), hint: hint}
+}
+
+// read runs the session.
+func (f *formerServer) read(ctx context.Context, progress io.Writer) ([]formerMessage, error) {
+	if err := f.connect(ctx); err != nil {
+		return nil, f.failed("connect", err, "look at --server, --tls and the network")
+	}
+	defer f.conn.Close()
+	defer context.AfterFunc(ctx, func() { f.conn.Close() })()
+	if _, err := f.ask("USER " + f.user); err != nil {
+		return nil, f.failed("log in", err, "the server refuses this user name")
+	}
+	if _, err := f.ask("PASS " + f.password); err != nil {
+		return nil, f.failed("log in", err, "the server refuses this user name and password, or another session has the maildrop")
+	}
+	messages, err := f.list()
+	if err == nil {
+		err = f.headers(messages, progress)
+	}
+	if err != nil {
+		return nil, f.failed("read the maildrop", err, "nothing has been written; run it again")
+	}
+	_, _ = f.ask("QUIT") // nothing is marked: it changes nothing
+	return messages, nil
+}
+
+// connect dials, makes TLS and reads the greeting.
+func (f *formerServer) connect(ctx context.Context) error {
+	host, _, _ := net.SplitHostPort(f.address)
+	config := &tls.Config{ServerName: host, RootCAs: f.roots}
+	conn, err := (&net.Dialer{Timeout: formerDialTimeout}).DialContext(ctx, "tcp", f.address)
+	if err != nil {
+		return err
+	}
+	if f.tls == "implicit" {
+		conn = tls.Client(conn, config)
+	}
+	f.use(conn)
+	_, err = f.reply()
+	if err == nil && f.tls == "starttls" {
+		if _, err = f.ask("STLS"); err == nil {
+			f.use(tls.Client(conn, config)) // what was sent ahead of it is dropped
+			err = f.conn.(*tls.Conn).HandshakeContext(ctx)
+		}
+	}
+	if err != nil {
+		conn.Close()
+	}
+	return err
+}
+
+func (f *formerServer) use(conn net.Conn) {
+	f.conn, f.text = conn, textproto.NewReader(bufio.NewReader(conn))
+}
+
+// send writes a command, or several.
+func (f *formerServer) send(lines string) error {
+	if err := f.conn.SetDeadline(time.Now().Add(formerReplyTimeout)); err != nil {
+		return err
+	}
+	_, err := io.WriteString(f.conn, lines)
+	return err
+}
+
+// refusal is -ERR.
+type refusal struct{ text string }
+
+func (r *refusal) Error() string { return "the server says " + r.text }
+
+// reply reads a status line and returns what follows +OK.
+func (f *formerServer) reply() (string, error) {
+	if err := f.conn.SetDeadline(time.Now().Add(formerReplyTimeout)); err != nil {
+		return "", err
+	}
+	line, err := f.text.ReadLine()
+	if err != nil {
+		return "", err
+	}
+	if text, ok := strings.CutPrefix(line, "+OK"); ok {
+		return strings.TrimSpace(text), nil
+	}
+	return "", &refusal{line}
+}
+
+// ask sends one command and reads its status line.
+func (f *formerServer) ask(command string) (string, error) {
+	if err := f.send(command + "\r\n"); err != nil {
+		return "", err
+	}
+	return f.reply()
+}
+
+// numbered reads a listing of message-numbers with a value each.
+func (f *formerServer) numbered(command string, each func(number int, value string) error) error {
+	if _, err := f.ask(command); err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	lines, err := f.text.ReadDotLines()
+	if err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	for _, line := range lines {
+		first, value, _ := strings.Cut(line, " ")
+		number, err := strconv.Atoi(first)
+		if err == nil {
+			err = each(number, strings.TrimSpace(value))
+		}
+		if err != nil {
+			return fmt.Errorf("%s: the line %.80q is not of a listing", command, line)
+		}
+	}
+	return nil
+}
+
+// list returns what UIDL and LIST tell.
+func (f *formerServer) list() ([]formerMessage, error) {
+	var messages []formerMessage
+	index := make(map[int]int)
+	err := f.numbered("UIDL", func(number int, value string) error {
+		if value == "" {
+			return errors.New("no unique-id")
+		}
+		index[number] = len(messages)
+		messages = append(messages, formerMessage{number: number, uniqueID: value, octets: -1})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = f.numbered("LIST", func(number int, value string) error {
+		octets, _, _ := strings.Cut(value, " ") // some have more behind it
+		n, err := strconv.ParseInt(octets, 10, 64)
+		if i, ok := index[number]; ok && err == nil && n >= 0 {
+			messages[i].octets = n
+		}
+		return err
+	})
+	return messages, err
+}
+
+// headers reads the header of each message for its identity.
+func (f *formerServer) headers(messages []formerMessage, progress io.Writer) error {
+	batch := 1
+	if f.pipelines() {
+		batch = formerBatch
+	}
+	done := 0
+	for part := range slices.Chunk(messages, batch) {
+		var commands strings.Builder
+		for _, m := range part {
+			fmt.Fprintf(&commands, "TOP %d 0\r\n", m.number)
+		}
+		if err := f.send(commands.String()); err != nil {
+			return err
+		}
+		for i := range part {
+			if err := f.top(&part[i], progress); err != nil {
+				return fmt.Errorf("TOP %d 0: %w", part[i].number, err)
+			}
+			if done++; done%1000 == 0 {
+				fmt.Fprintf(progress, "%d of %d headers read\n", done, len(messages))
+			}
+		}
+	}
+	return nil
+}
+
+// pipelines asks whether commands may follow each other at once.
+func (f *formerServer) pipelines() bool {
+	if _, err := f.ask("CAPA"); err != nil {
+		return false
+	}
+	lines, err := f.text.ReadDotLines()
+	return err == nil && slices.ContainsFunc(lines, func(s string) bool { return strings.EqualFold(s, "PIPELINING") })
+}
+
+// top reads the answer to TOP. A refusal leaves the message without identity.
+func (f *formerServer) top(m *formerMessage, progress io.Writer) error {
+	if _, err := f.reply(); err != nil {
+		if _, refused := errors.AsType[*refusal](err); refused {
+			fmt.Fprintf(progress, "message %d: no header: %s\n", m.number, printable(err.Error()))
+			return nil
+		}
+		return err
+	}
+	body := f.text.DotReader()
+	header, err := io.ReadAll(io.LimitReader(body, formerHeader))
+	if err == nil {
+		_, err = io.Copy(io.Discard, body)
+	}
+	if err == nil && m.octets >= 0 {
+		m.identity = imapbackend.HeaderIdentity(header, m.octets)
+	}
+	return err
+}
+
+// write writes the file, and says of how much use it is.
+func (f *formerServer) write(out, progress io.Writer, messages []formerMessage, forUser string) error {
+	times := make(map[string]int)
+	for _, m := range messages {
+		times[m.identity]++
+	}
+	w := bufio.NewWriter(out)
+	fmt.Fprintf(w, "# unique-ids of %s at %s\n", printable(f.user), f.address)
+	copies := 0
+	for _, m := range messages {
+		if m.identity == "" {
+			continue
+		}
+		if times[m.identity] > 1 {
+			copies++
+		}
+		fmt.Fprintf(w, "%s\t%s", m.identity, m.uniqueID)
+		if forUser != "" {
+			fmt.Fprintf(w, "\t%s", forUser)
+		}
+		fmt.Fprintln(w)
+	}
+	if err := w.Flush(); err != nil {
+		return &failure{code: exitFailure, err: err}
+	}
+	fmt.Fprintf(progress, "%d messages, %d of them with copies and %d without identity, which clients will download again\n",
+		len(messages), copies, times[""])
+	return nil
+}
