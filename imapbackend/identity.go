@@ -130,7 +130,8 @@ type identified struct {
 // fetchIdentities asks for the identities of the given kinds of uids, which are
 // among all the messages of the mailbox, both ascending, in one flight. Of
 // messages that are gone by now there is nothing. The status is that of the
-// first command that was refused. An error is a lost connection.
+// first command that was refused. An error is a lost connection; what was told
+// before it is returned too.
 func (u *upstream) fetchIdentities(ctx context.Context, all []proxy.Message, uids []uint32, kinds []idKind) (map[uint32]ids, wire.Status, error) {
 	items := "UID"
 	for _, k := range kinds {
@@ -162,7 +163,7 @@ func (u *upstream) fetchIdentities(ctx context.Context, all []proxy.Message, uid
 		err = f.bodyErr
 	}
 	if err != nil {
-		return nil, wire.Status{}, u.lost(atList, fmt.Errorf("imap: identities of messages: %w", err))
+		return f.ids(), wire.Status{}, u.lost(atList, fmt.Errorf("imap: identities of messages: %w", err))
 	}
 	status := results[0]
 	for _, r := range results {

@@ -217,6 +217,11 @@ func TestRecallRefused(t *testing.T) {
 			s.Errorf("unique-id %s", got)
 		}
 	})
+	play(t, "NO where there is something to import", strings.Replace(rebuilt("NO zebra"), "UIDVALIDITY 10", "UIDVALIDITY 9", 1)+bye,
+		Options{UIDLMemory: true, UIDLImport: importOf(t, HeaderIdentity([]byte("Date: x\r\n"), 100)+"\ta")}, func(s *session) {
+			_, err := s.open().UniqueIDs()
+			s.fails(err, temp)
+		})
 	play(t, "NO for a new message", strings.Replace(rebuilt("NO zebra"), "UIDVALIDITY 10", "UIDVALIDITY 9", 1)+bye, Options{UIDLMemory: true}, func(s *session) {
 		if got := s.ids(s.open()); got != "9.7" {
 			s.Errorf("unique-id %s", got)
@@ -227,6 +232,30 @@ func TestRecallRefused(t *testing.T) {
 	})
 	play(t, "lost inside a header", strings.TrimSuffix(rebuilt(""), "S: <i> \n")+"S: * 1 FETCH (UID 7 BODY[HEADER.FIELDS (DATE)] {10}\nX:\n",
 		Options{UIDLMemory: true}, func(s *session) { s.fails(s.openFails(), temp) })
+}
+
+// I-UIDL-5: a login that ends before all is told goes on in the next session.
+func TestRecallResumed(t *testing.T) {
+	const fetch = "C: <i> UID FETCH %s (UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID DATE FROM SUBJECT RECEIVED)])\n"
+	one := func(n, uid int) string {
+		return fmt.Sprintf("S: * %d FETCH (UID %d RFC822.SIZE 100 BODY[HEADER.FIELDS (DATE)] \"Date: %d\")\n", n, uid, uid)
+	}
+	first := mailbox("UIDPLUS", "", "5", "6", "9")
+	next := strings.Replace(first, "UID FETCH 1:*", "UID FETCH 4000000000:*", 1)
+	script := first + fmt.Sprintf(fetch, "5:9") + one(1, 5) + one(2, 6) + "X:\n-- connection 2 --\n" +
+		next + fmt.Sprintf(fetch, "9") + one(3, 9) + "S: <i> OK x\n" + bye
+	play(t, "lost", script, Options{UIDLMemory: true}, func(s *session) {
+		s.fails(s.openFails(), temp)
+		if got := s.ids(s.open()); got != "9.5 9.6 9.9" {
+			s.Errorf("unique-ids %s", got)
+		}
+		u, _ := s.b.store.UniqueIDs(store.Key{Upstream: s.b.opts.Name, User: "\x00joe", Mailbox: "INBOX"})
+		for _, shown := range u.Shown {
+			if want := HeaderIdentity(fmt.Appendf(nil, "Date: %d", shown.UID), 100); shown.ID != want {
+				s.Errorf("UID %d has identity %s, want %s", shown.UID, shown.ID, want)
+			}
+		}
+	})
 }
 
 // I-UIDL-3: EMAILID and X-GM-MSGID as unique-ids.

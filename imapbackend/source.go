@@ -1,6 +1,7 @@
 package imapbackend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ func (u *upstream) nameMessages(ctx context.Context, key store.Key, s *snapshot,
 // is remembered, so that a copy keeps its number when another copy goes.
 func (u *upstream) nameBySource(ctx context.Context, key store.Key, s *snapshot, all []proxy.Message) error {
 	source := u.backend.source
+	key.UTF8 = false // a message has one unique-id, in that mode and out of it
 	known := u.backend.store.Identities(key, s.uidValidity, u.opts.UIDL)
 	named, fresh := stillNamed(known, all)
 	if len(fresh) > 0 {
@@ -67,7 +69,7 @@ func (u *upstream) nameBySource(ctx context.Context, key store.Key, s *snapshot,
 		if err != nil {
 			return err
 		}
-		if !status.OK() {
+		if !status.OK() && len(told) == 0 {
 			s.noUniqueIDs = u.noIdentities(ctx, key, status)
 			return nil
 		}
@@ -82,17 +84,17 @@ func (u *upstream) nameBySource(ctx context.Context, key store.Key, s *snapshot,
 				named = append(named, store.Identity{UID: uid, ID: name})
 			}
 		}
-		slices.SortFunc(named, func(a, b store.Identity) int { return int(int64(a.UID) - int64(b.UID)) })
+		slices.SortFunc(named, func(a, b store.Identity) int { return cmp.Compare(a.UID, b.UID) })
 	}
 	if len(fresh) > 0 || len(named) != len(known) {
 		u.backend.store.PutIdentities(key, s.uidValidity, u.opts.UIDL, named)
 	}
 	byTemplate := u.backend.form.bind(s.uidValidity)
 	s.named = func(dst []byte, uid uint32) []byte {
-		if i, ok := slices.BinarySearchFunc(named, uid, func(id store.Identity, uid uint32) int { return int(int64(id.UID) - int64(uid)) }); ok {
+		if i, ok := slices.BinarySearchFunc(named, uid, func(id store.Identity, uid uint32) int { return cmp.Compare(id.UID, uid) }); ok {
 			return append(dst, named[i].ID...)
 		}
-		return byTemplate(dst, uid) // gone before it could be asked for
+		return byTemplate(dst, uid) // gone by then, or refused
 	}
 	return nil
 }
