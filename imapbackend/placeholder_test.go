@@ -36,7 +36,8 @@ func TestPlaceholderCuts(t *testing.T) {
 	for _, tt := range placeholderCases {
 		check := func(pieces ...string) {
 			t.Helper()
-			m := &maildrop{u: &upstream{greeting: exchangeGreeting}}
+			m := new(maildrop)
+			m.u = &upstream{greeting: exchangeGreeting}
 			var out strings.Builder
 			w := m.inspect(7, &out)
 			for _, p := range pieces {

@@ -172,8 +172,10 @@ func TestUpdateLost(t *testing.T) {
 	})
 	play(t, "P-QUIT-6 silent", "D: 1h\n"+opened+storing("7")+"W:\n", Options{}, func(s *session) {
 		d, began := s.open(), time.Now()
-		if err := d.Update(s.ctx, []uint32{7}); !errors.Is(err, proxy.ErrNotRemoved) || time.Since(began) != updateProgress {
-			s.Errorf("Update: %v after %v", err, time.Since(began))
+		err := d.Update(s.ctx, []uint32{7})
+		// A moment more goes by until another connection is refused.
+		if took := time.Since(began); !errors.Is(err, proxy.ErrNotRemoved) || took < updateProgress || took > updateProgress+time.Second {
+			s.Errorf("Update: %v after %v", err, took)
 		}
 	})
 }
