@@ -16,9 +16,6 @@ import (
 // placeholder, which says so. A client that takes it for the message and has it
 // removed has lost mail, so that it is never removed.
 const (
-	// placeholderText begins the Subject of a placeholder, and a line of it.
-	placeholderText = "Retrieval using the IMAP4 protocol failed"
-
 	// placeholderHead is how much of a message is looked at, in octets.
 	placeholderHead = 4 << 10
 
@@ -31,13 +28,17 @@ const (
 	subjectMore = 16
 )
 
+// placeholderText begins the Subject of a placeholder, and a line of it.
+var placeholderText = []byte("Retrieval using the IMAP4 protocol failed")
+
 // scanner looks for a placeholder in the first octets of a message, however
 // they are cut.
 type scanner struct {
 	left   int       // octets still to be looked at
 	start  [128]byte // how the line at hand begins
 	n      int       // octets of start
-	header bool      // the header has been seen to its end
+	skip   bool      // the rest of the line does not matter
+	header bool      // the header has been seen to its end, or all that is looked at
 	found  bool
 }
 
@@ -46,38 +47,60 @@ func newScanner() scanner { return scanner{left: placeholderHead} }
 func (s *scanner) look(p []byte) {
 	p = p[:min(len(p), s.left)]
 	s.left -= len(p)
+	if len(p) == placeholderHead && !bytes.Contains(p, placeholderText) {
+		s.header = true // most messages come so
+		return
+	}
 	for len(p) > 0 {
-		line, rest, ended := bytes.Cut(p, []byte("\n"))
-		if ended {
-			line = p[:len(line)+1]
+		if s.n == 0 && !s.skip {
+			s.begin(p[0])
 		}
-		p = rest
+		line := p
+		end := bytes.IndexByte(p, '\n') + 1
+		if end > 0 {
+			line = p[:end]
+		}
+		p = p[len(line):]
+		if s.skip {
+			s.skip = end == 0
+			continue
+		}
 		s.n += copy(s.start[s.n:], line)
-		start := s.start[:s.n]
-		if beginsPlaceholder(start) {
+		if beginsPlaceholder(s.start[:s.n]) {
 			s.found, s.left = true, 0
 			return
 		}
 		// A Subject that is folded at its start goes on in the next line.
-		if ended && !isSubject(start) {
-			s.header = s.header || len(bytes.TrimRight(start, "\r\n")) == 0
+		if end > 0 && !isSubject(s.start[:s.n]) {
 			s.n = 0
 		}
 	}
 }
 
+// begin looks at the first octet of a line: most lines need no more.
+func (s *scanner) begin(first byte) {
+	switch first {
+	case 'R', 'S', 's':
+		return
+	case '\r', '\n':
+		s.header = true
+	}
+	s.skip = true
+}
+
+var subjectName = []byte("Subject:")
+
 // beginsPlaceholder reports whether a line that starts so is one of a
 // placeholder.
 func beginsPlaceholder(line []byte) bool {
-	const subject = "Subject:"
-	if len(line) > len(subject) && bytes.EqualFold(line[:len(subject)], []byte(subject)) {
-		line = bytes.TrimLeft(line[len(subject):], " \t\r\n")
+	if n := len(subjectName); len(line) > n && bytes.EqualFold(line[:n], subjectName) {
+		line = bytes.TrimLeft(line[n:], " \t\r\n")
 	}
-	return bytes.HasPrefix(line, []byte(placeholderText))
+	return bytes.HasPrefix(line, placeholderText)
 }
 
 // isSubject reports whether line is the name of that field and nothing more.
-func isSubject(line []byte) bool { return bytes.EqualFold(bytes.TrimSpace(line), []byte("Subject:")) }
+func isSubject(line []byte) bool { return bytes.EqualFold(bytes.TrimSpace(line), subjectName) }
 
 // inspector is the writer of a body that takes note of a placeholder.
 type inspector struct {

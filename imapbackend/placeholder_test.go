@@ -9,24 +9,27 @@ import (
 	"popgate/proxy"
 )
 
+const placeholder = "Retrieval using the IMAP4 protocol failed"
+
 var placeholderCases = []struct {
 	name, message string
 	want          bool
 }{
-	{"subject", "From: a\r\nSubject: " + placeholderText + " for the following message: 1234\r\n\r\nx\r\n", true},
-	{"case of the field", "SUBJECT:" + placeholderText + "\r\n\r\n", true},
-	{"folded", "Subject:\r\n\t" + placeholderText + " for\r\n\r\n", true},
-	{"bare LF", "Subject: a\n\n" + placeholderText + "\n", true},
-	{"line of the text", "Subject: a\r\n\r\nb\r\n" + placeholderText, true},
-	{"first line", placeholderText, true},
-	{"the last line looked at", strings.Repeat("x", placeholderHead-2-len(placeholderText)) + "\r\n" + placeholderText, true},
-	{"one octet too far", strings.Repeat("x", placeholderHead-1-len(placeholderText)) + "\r\n" + placeholderText, false},
-	{"an answer to one", "Subject: Re: " + placeholderText + "\r\n\r\n> " + placeholderText + "\r\n", false},
-	{"not at the start of a line", "Subject: a\r\n\r\nsee " + placeholderText + "\r\n", false},
-	{"shorter", "Subject: " + placeholderText[:len(placeholderText)-1] + "\r\n\r\n", false},
-	{"another field", "X-Subject: " + placeholderText + "\r\n\r\n", false},
+	{"subject", "From: a\r\nSubject: " + placeholder + " for the following message: 1234\r\n\r\nx\r\n", true},
+	{"case of the field", "SUBJECT:" + placeholder + "\r\n\r\n", true},
+	{"folded", "Subject:\r\n\t" + placeholder + " for\r\n\r\n", true},
+	{"bare LF", "Subject: a\n\n" + placeholder + "\n", true},
+	{"line of the text", "Subject: a\r\n\r\nb\r\n" + placeholder, true},
+	{"first line", placeholder, true},
+	{"the last line looked at", strings.Repeat("x", placeholderHead-2-len(placeholder)) + "\r\n" + placeholder, true},
+	{"one octet too far", strings.Repeat("x", placeholderHead-1-len(placeholder)) + "\r\n" + placeholder, false},
+	{"an answer to one", "Subject: Re: " + placeholder + "\r\n\r\n> " + placeholder + "\r\n", false},
+	{"not at the start of a line", "Subject: a\r\n\r\nsee " + placeholder + "\r\n", false},
+	{"shorter", "Subject: " + placeholder[:len(placeholder)-1] + "\r\n\r\n", false},
+	{"another field", "X-Subject: " + placeholder + "\r\n\r\n", false},
 	{"empty subject", "Subject:\r\nFrom: a\r\n\r\nb\r\n", false},
-	{"long line", "Subject: " + strings.Repeat("y", 500) + placeholderText + "\r\n\r\n", false},
+	{"long line", "Subject: " + strings.Repeat("y", 500) + placeholder + "\r\n\r\n", false},
+	{"long, none", strings.Repeat("Subject: a\r\n", placeholderHead/10), false},
 	{"empty", "", false},
 }
 
