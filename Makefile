@@ -6,8 +6,9 @@ FUZZTIME ?= 10s
 BENCHTIME ?= 1s
 
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
-.PHONY: all build test check vuln fuzz bench bench-peer deps
+.PHONY: all build test check vuln fuzz bench bench-compare bench-peer deps
 
 all: build
 
@@ -49,6 +50,24 @@ fuzz:
 # What every session does most: byte-stuffing, listings, lines, RETR.
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./proxy/... ./imapbackend/...
+
+# The same of the last release, or of BASE=REVISION, and of the work tree, in
+# turns, compared by benchstat. It informs: slower is no failure.
+BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null)
+
+bench-compare:
+	@if [ -z "$(BASE)" ]; then \
+		echo "make bench-compare: there is no release to compare with yet (BASE=REVISION names another)"; exit 0; \
+	fi; set -euo pipefail; \
+	GOBIN=$(CURDIR)/bin $(GO) install $(BENCHSTAT); \
+	tree=$$(mktemp -d); trap 'rm -rf $$tree' EXIT; \
+	git archive "$(BASE)" | tar -x -C $$tree; \
+	bench() { $(GO) -C $$1 test -run '^$$' -bench . -benchmem -benchtime 100ms ./proxy/... ./imapbackend/...; }; \
+	for round in 1 2 3 4 5 6; do \
+		echo "make bench-compare: round $$round of 6" >&2; \
+		bench $$tree >>$$tree/base.txt; bench . >>$$tree/new.txt; \
+	done; \
+	bin/benchstat "$(BASE)=$$tree/base.txt" "work tree=$$tree/new.txt"
 
 # popgate beside Dovecot as a gateway and Dovecot's own POP3: docs/performance.md.
 # STAGES=all for everything; ROUNDS, WORK and OUT are in bench.sh.
