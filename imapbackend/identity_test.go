@@ -136,3 +136,23 @@ func TestImport(t *testing.T) {
 		look(t, m, b).shows(t, "a", 1)
 	})
 }
+
+// I-UIDL-5: an identity is none, or one that a file of former unique-ids may
+// have, and line ends and a text behind the header make no difference to it.
+func FuzzHeaderIdentity(f *testing.F) {
+	f.Add("Received: a\r\n\tb\r\nDate: x\r\nSubject: y\r\n\r\n", int64(7))
+	f.Add(" folded: before\n: no name\nmessage-id", int64(0))
+	f.Fuzz(func(t *testing.T, header string, octets int64) {
+		if octets < 0 || strings.Contains(header, "\r") {
+			return
+		}
+		id := HeaderIdentity([]byte(header), octets)
+		if id != "" && !importID.MatchString(id) {
+			t.Errorf("identity %q", id)
+		}
+		whole := strings.ReplaceAll(strings.TrimRight(header, "\n"), "\n", "\r\n") + "\r\n\r\nDate: text\r\n"
+		if got := HeaderIdentity([]byte(whole), octets); got != id {
+			t.Errorf("%q with CRLF and a text: %q, want %q", header, got, id)
+		}
+	})
+}

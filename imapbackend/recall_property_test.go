@@ -149,6 +149,9 @@ func TestRecallProperty(t *testing.T) {
 			owner: make(map[string]string), first: make(map[int]string),
 		}
 		h.note("seed %d", seed)
+		for range (seed % 4) / 3 * 100 { // enough for an index of what is used
+			h.arrive()
+		}
 		for range 60 {
 			switch h.rnd.IntN(12) {
 			case 0:

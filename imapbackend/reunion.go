@@ -2,6 +2,7 @@ package imapbackend
 
 import (
 	"maps"
+	"slices"
 
 	"popgate/imapbackend/store"
 	"popgate/proxy"
@@ -14,6 +15,9 @@ const (
 
 	// goneMost bounds how many of them there are; the oldest go first.
 	goneMost = 200_000
+
+	// fewNames is how many questions are cheaper without an index.
+	fewNames = 64
 
 	// noIdentity is remembered of a message that has been asked for its
 	// identity and has none.
@@ -56,6 +60,11 @@ func newReunion(old store.UniqueIDs, uidValidity uint32, all []proxy.Message, to
 		r.lose(shown)
 		shown = nil
 	}
+	if slices.EqualFunc(shown, all, func(s store.Shown, msg proxy.Message) bool { return s.UID == msg.UID && s.ID != "" }) {
+		r.kept = shown // as most often
+		return r
+	}
+	r.kept = make([]store.Shown, 0, len(shown))
 	for _, msg := range all {
 		for len(shown) > 0 && shown[0].UID < msg.UID {
 			r.lose(shown[:1])
@@ -92,33 +101,13 @@ func (r *reunion) reunite(base func(uint32, ids) string) (now store.UniqueIDs, f
 	if len(r.fresh) == 0 {
 		return store.UniqueIDs{UIDValidity: r.uidValidity, Shown: r.kept, Gone: r.left(nil)}, 0
 	}
-	present := make(map[string]int) // messages by identity
-	used := make(map[string]bool)
 	names := make(map[uint32]store.Shown, len(r.fresh))
 	for _, s := range r.kept {
-		used[s.String] = true
-		present[s.ID]++
 		if s.ID == "" {
 			names[s.UID] = s
 		}
 	}
-	for _, uid := range r.fresh {
-		for _, id := range r.told[uid] {
-			present[id]++
-			if short := sizeless(id); short != "" {
-				present[short]++
-			}
-		}
-	}
-	for _, s := range r.kept {
-		if short := sizeless(s.ID); short != "" {
-			present[short]++
-		}
-	}
-	for _, g := range r.gone {
-		used[g.String] = true
-	}
-	pool := r.pool()
+	present, pool, used := r.present(), r.pool(), r.used()
 	back := make(map[int]bool) // of gone
 	for _, uid := range r.fresh {
 		if _, named := names[uid]; named {
@@ -130,7 +119,7 @@ func (r *reunion) reunite(base func(uint32, ids) string) (now store.UniqueIDs, f
 			found++
 		}
 		if name != "" {
-			used[name] = true
+			used.add(name)
 			names[uid] = store.Shown{UID: uid, String: name}
 		}
 	}
@@ -139,15 +128,69 @@ func (r *reunion) reunite(base func(uint32, ids) string) (now store.UniqueIDs, f
 		if !named {
 			id := r.told[uid]
 			s = store.Shown{UID: uid, String: unused(base(uid, id), func(name string) bool {
-				return used[name] || r.imported.others(id, name)
+				return used.has(name) || r.imported.others(id, name)
 			})}
-			used[s.String] = true
+			used.add(s.String)
 		}
 		s.ID = r.remembered(uid)
 		r.changed = r.changed || !named || s.ID != ""
 		names[uid] = s
 	}
 	return store.UniqueIDs{UIDValidity: r.uidValidity, Shown: r.shown(names), Gone: r.left(back)}, found
+}
+
+// present counts the messages that there are by identity, those of fresh ones.
+func (r *reunion) present() map[string]int {
+	present := make(map[string]int)
+	for _, uid := range r.fresh {
+		for _, id := range r.told[uid] {
+			present[id]++
+			if short := sizeless(id); short != "" {
+				present[short]++
+			}
+		}
+	}
+	count := func(id string) {
+		if n, asked := present[id]; asked {
+			present[id] = n + 1
+		}
+	}
+	for _, s := range r.kept {
+		count(s.ID)
+		if r.imported.Import != nil {
+			count(sizeless(s.ID))
+		}
+	}
+	return present
+}
+
+// usedNames are the unique-ids that are remembered, and those given since. Few
+// questions are answered by looking, many by an index.
+type usedNames struct {
+	r     *reunion
+	index map[string]bool
+	all   bool // index holds those remembered too
+}
+
+func (r *reunion) used() *usedNames {
+	u := &usedNames{r: r, index: make(map[string]bool)}
+	if u.all = len(r.fresh) > fewNames; u.all {
+		for _, s := range r.kept {
+			u.add(s.String)
+		}
+		for _, g := range r.gone {
+			u.add(g.String)
+		}
+	}
+	return u
+}
+
+func (u *usedNames) add(name string) { u.index[name] = true }
+
+func (u *usedNames) has(name string) bool {
+	return u.index[name] || !u.all &&
+		(slices.ContainsFunc(u.r.kept, func(s store.Shown) bool { return s.String == name }) ||
+			slices.ContainsFunc(u.r.gone, func(g store.Gone) bool { return g.String == name }))
 }
 
 // pool returns the index of gone by identity, -1 where there are several. Those
@@ -175,7 +218,7 @@ func (r *reunion) pool() map[string]int {
 
 // former returns the unique-id that a message had before, "" if that cannot be
 // said, and its index in gone, -1 if it is an imported one.
-func (r *reunion) former(id ids, present, pool map[string]int, used map[string]bool) (name string, index int) {
+func (r *reunion) former(id ids, present, pool map[string]int, used *usedNames) (name string, index int) {
 	for _, one := range id {
 		i, known := pool[one]
 		if one == "" || !known {
@@ -187,7 +230,7 @@ func (r *reunion) former(id ids, present, pool map[string]int, used map[string]b
 		return r.gone[i].String, i
 	}
 	for _, one := range id {
-		if name := r.imported.find(one, present); name != "" && !used[name] {
+		if name := r.imported.find(one, present); name != "" && !used.has(name) {
 			return name, -1
 		}
 	}
