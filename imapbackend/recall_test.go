@@ -3,6 +3,7 @@ package imapbackend
 import (
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -232,6 +233,44 @@ func TestRecallRefused(t *testing.T) {
 	})
 	play(t, "lost inside a header", strings.TrimSuffix(rebuilt(""), "S: <i> \n")+"S: * 1 FETCH (UID 7 BODY[HEADER.FIELDS (DATE)] {10}\nX:\n",
 		Options{UIDLMemory: true}, func(s *session) { s.fails(s.openFails(), temp) })
+}
+
+// I-UIDL-5: on disk the memory outlives the process, also while the mailbox is
+// being filled again.
+func TestRecallOnDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	m := newModel()
+	open := func() (*Backend, func()) {
+		s, err := store.Open(path, store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.backend(t, Options{UIDLMemory: true, Store: s}), func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for i := range 100 {
+		m.add(letter(i))
+	}
+	b, end := open()
+	before := look(t, m, b).ids
+	end()
+	m.Inbox().Clear()
+	b, end = open()
+	look(t, m, b).shows(t, "", 0)
+	end()
+	for i := range 99 {
+		m.add(letter(i))
+	}
+	b, end = open()
+	want := before[:strings.LastIndex(before, " ")]
+	look(t, m, b).shows(t, want, 1)
+	end()
+	b, end = open()
+	look(t, m, b).shows(t, want, 0)
+	end()
 }
 
 // I-UIDL-5: a login that ends before all is told goes on in the next session.
