@@ -14,30 +14,30 @@ type dotWriter struct {
 	cr     bool  // the last octet was a carriage return
 }
 
-// Write adds the next octets of the message.
+// Write adds the next octets of the message, in runs between the places where
+// something has to be put in.
 func (d *dotWriter) Write(p []byte) (int, error) {
-	for rest := p; len(rest) > 0; {
-		if !d.inLine && rest[0] == '.' {
+	run := 0 // p[run:] has not been passed on
+	for at := 0; at < len(p) && d.w.err == nil; {
+		if !d.inLine && p[at] == '.' {
+			d.pass(p[run:at])
 			d.w.writeByte('.')
+			run = at
 		}
-		i := bytes.IndexByte(rest, '\n')
+		i := bytes.IndexByte(p[at:], '\n')
 		if i < 0 {
-			d.pass(rest)
-			d.inLine, d.cr = true, rest[len(rest)-1] == '\r'
+			d.inLine, d.cr = true, p[len(p)-1] == '\r'
 			break
 		}
-		if i > 0 && rest[i-1] == '\r' || i == 0 && d.cr {
-			d.pass(rest[:i+1])
-		} else {
-			d.pass(rest[:i])
+		if bare := i == 0 && !d.cr || i > 0 && p[at+i-1] != '\r'; bare {
+			d.pass(p[run : at+i])
 			d.pass(crlf)
+			run = at + i + 1
 		}
 		d.inLine, d.cr = false, false
-		rest = rest[i+1:]
-		if d.w.err != nil {
-			break
-		}
+		at += i + 1
 	}
+	d.pass(p[run:])
 	if d.w.err != nil {
 		return 0, d.w.err
 	}
