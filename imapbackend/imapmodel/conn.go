@@ -158,10 +158,17 @@ func (c *conn) execute(tag, cmd string) bool {
 		}
 		args += " " + strings.TrimRight(line, "\r\n")
 	}
-	m := c.m
+	m, refusal := c.m, ""
+	if m.Refuse != nil {
+		refusal = m.Refuse(cmd)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.commands = append(m.commands, cmd)
+	if refusal != "" {
+		c.say("%s %s", tag, refusal)
+		return true
+	}
 	if c.stale && !m.TellRebuilt && verb != "LOGOUT" {
 		c.say("* BYE the mailbox has been rebuilt or removed")
 		return false

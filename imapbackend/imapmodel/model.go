@@ -47,6 +47,10 @@ type Model struct {
 	// has been written. The command is without its tag.
 	Before, After func(cmd string)
 
+	// Refuse, where it returns a status such as "NO [LIMIT] x", has a command
+	// answered with it and not carried out.
+	Refuse func(cmd string) (status string)
+
 	mu        sync.Mutex
 	mailboxes []*Mailbox
 	made      int               // mailboxes, ever

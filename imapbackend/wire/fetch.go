@@ -15,6 +15,8 @@ type fetchState struct {
 	object string // EMAILID
 	gmail  uint64 // X-GM-MSGID
 	left   int64  // octets of the current body's literal to come
+	behind Event  // what follows the last body, read with it
+	isRead bool   // behind is to be told
 	quoted []byte // what is left of a body that came as a quoted string
 }
 
@@ -38,6 +40,10 @@ func (c *Conn) startFetch(seq uint32, byUID bool) (Event, error) {
 // fetchItem reads items up to a body or the end of the response.
 func (c *Conn) fetchItem() (Event, error) {
 	f := &c.fetch
+	if f.isRead {
+		f.isRead, f.open = false, f.behind.Kind == Body
+		return f.behind, nil
+	}
 	if err := c.discard(f.left); err != nil {
 		return Event{}, err
 	}
@@ -225,6 +231,9 @@ func (c *Conn) section() (string, int64, error) {
 func (c *Conn) BodyTo(w io.Writer) (int64, error) {
 	f := &c.fetch
 	var total int64
+	if f.left == 0 && len(f.quoted) == 0 {
+		return 0, nil
+	}
 	if len(f.quoted) > 0 {
 		n, err := w.Write(f.quoted)
 		f.quoted = f.quoted[:0]
@@ -245,7 +254,26 @@ func (c *Conn) BodyTo(w io.Writer) (int64, error) {
 			return total, err
 		}
 	}
-	return total, nil
+	return total, c.bodyEnd()
+}
+
+// bodyEnd reads up to the next body or the end of the response. An announced
+// length that is not that of the body shows here: what is not whole must not
+// pass for it.
+func (c *Conn) bodyEnd() error {
+	b, err := c.peek()
+	if err == nil && b != ' ' && b != ')' {
+		err = violation("%q behind the octets of a body", b)
+	}
+	f := &c.fetch
+	if err == nil {
+		f.behind, err = c.fetchItem()
+	}
+	if err != nil {
+		return c.Fail(err)
+	}
+	f.open, f.isRead = true, true
+	return nil
 }
 
 // BodyLeft returns the number of octets of the current body not read yet.

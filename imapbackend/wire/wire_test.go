@@ -110,20 +110,20 @@ var streams = []struct {
 	{"lower case, blanks, bare LF", "* 3 fetch (uid 9  rfc822.size 1 ) \n* 4 FETCH (UID 10)\x00P1 ok fine\n", []string{
 		"fetch 3 uid 9 octets 1", "fetch 4 uid 10 octets -1", "done: OK fine"}},
 	{"body, UID before", "* 1 FETCH (UID 7 BODY[] {5}\nab\n)c)\nP1 OK x\n", []string{
-		`body 1 uid 7 []<-1> "ab\r\n)"`, "error: "}},
+		"body error: "}},
 	{"body, UID behind", "* 1 FETCH (BODY[] {4}\nab\n UID 7)\nP1 OK x\n", []string{
 		`body 1 uid 0 []<-1> "ab\r\n"`, "fetch 1 uid 7 octets -1", "done: OK x"}},
 	{"quoted and NIL", "* 1 FETCH (UID 7 BODY[] \"a\\\"b\\\\\")\n* 2 FETCH (UID 8 BODY[] NIL)\n* 3 FETCH (UID 9 BODY[] \"\")\nP1 OK x\n", []string{
 		`body 1 uid 7 []<-1> "a\"b\\"`, "fetch 1 uid 7 octets -1", "body 2 uid 8 [] NIL", "fetch 2 uid 8 octets -1",
 		`body 3 uid 9 []<-1> ""`, "fetch 3 uid 9 octets -1", "done: OK x"}},
 	{"sections", "* 1 FETCH (UID 7 BODY[HEADER] {2}\n\n BODY[text]<0> {3}\na)\n BODY[HEADER.FIELDS (\"A]\" B)] {1}\nx)\nP1 OK x\n", []string{
-		`body 1 uid 7 [HEADER]<-1> "\r\n"`, `body 1 uid 7 [TEXT]<0> "a)\r"`, "error: "}},
+		`body 1 uid 7 [HEADER]<-1> "\r\n"`, "body error: "}},
 	{"unknown items", "* 1 FETCH (FLAGS (a]b \\Seen) X-THING ((\"q)\" {3}\n)(\n) NIL) BODY (\"TEXT\" NIL (1)) BINARY[1]<3> {2}\nxy MODSEQ (12) UID 7)\nP1 OK x\n", []string{
 		"error: "}},
 	{"unknown items, well formed", "* 1 FETCH (FLAGS (a]b \\Seen) X-THING ((\"q)\" {4}\n)(\n NIL)) BODY (\"TEXT\" NIL (1)) BINARY[1]<3> {2}\nxy MODSEQ (12) UID 7)\nP1 OK x\n", []string{
 		"fetch 1 uid 7 octets -1", "done: OK x"}},
 	{"protocol in a body", "* 1 FETCH (UID 7 BODY[] {22}\n* 9 EXISTS\nP1 NO bad\n)\nP1 OK x\n", []string{
-		`body 1 uid 7 []<-1> "* 9 EXISTS\r\nP1 NO bad\r"`, "error: "}},
+		"body error: "}},
 	{"protocol in a body, right length", "* 1 FETCH (UID 7 BODY[] {23}\n* 9 EXISTS\nP1 NO bad\n)\nP1 OK x\n", []string{
 		`body 1 uid 7 []<-1> "* 9 EXISTS\r\nP1 NO bad\r\n"`, "fetch 1 uid 7 octets -1", "done: OK x"}},
 	{"NUL and 8-bit", "* 1 FETCH (UID 7 BODY[] {4}\n\x00\xff)\x01)\nP1 OK x\n", []string{
@@ -157,7 +157,7 @@ func TestStreams(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", tt.name, step), func(t *testing.T) {
 				got := play(in, step)
 				want := tt.want
-				if last := len(want) - 1; want[last] == "error: " && len(got) == len(want) && strings.HasPrefix(got[last], "error: ") {
+				if last := len(want) - 1; strings.HasSuffix(want[last], "error: ") && len(got) == len(want) && strings.HasPrefix(got[last], want[last]) {
 					got, want = got[:last], want[:last]
 				}
 				if diff := cmp.Diff(want, got); diff != "" {

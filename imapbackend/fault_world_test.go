@@ -1,0 +1,323 @@
+package imapbackend
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"popgate/imapbackend/imapmodel"
+	"popgate/imapbackend/internal/imapfault"
+	"popgate/proxy"
+	"popgate/proxy/proxytest"
+)
+
+// faultCase is one session with what goes wrong in it.
+type faultCase struct {
+	policy  faultPolicy
+	session faultSession
+	faults  []imapfault.Fault
+	dials   int             // refused behind the first fault
+	refusal string          // the upstream's answer to one command, which is not carried out
+	command int             // the number of that command, from 1
+	style   imapmodel.Style // of what others expunge
+	event   *event          // what another client does, nil: nothing
+	at      int             // before the command of that number, from 1
+	verbose bool
+	unseen  bool // the client must not notice
+}
+
+func (fc faultCase) String() string {
+	s := fc.policy.name + ", " + fc.session.name
+	if len(fc.faults) > 0 {
+		s += fmt.Sprintf(": %v", fc.faults)
+	}
+	if fc.dials > 0 {
+		s += fmt.Sprintf(", %d dials refused", fc.dials)
+	}
+	if fc.event != nil {
+		s += fmt.Sprintf(": %s before command %d, style %d", fc.event.name, fc.at, fc.style)
+	}
+	if fc.refusal != "" {
+		s += fmt.Sprintf(": %q to command %d", fc.refusal, fc.command)
+	}
+	return s
+}
+
+// lies reports that the upstream says wrongly which message is which, against
+// which nothing helps.
+func (fc faultCase) lies() bool {
+	return slices.ContainsFunc(fc.faults, func(f imapfault.Fault) bool { return f.Kind == imapfault.OtherUID })
+}
+
+// faultWorld is one run of a case.
+type faultWorld struct {
+	*testing.T
+	fc     faultCase
+	m      *imapmodel.Model
+	in     *imapfault.Injector
+	l      *proxytest.Listener
+	inbox  *imapmodel.Mailbox
+	before []imapmodel.Message
+	c      *popSession
+	log    bytes.Buffer
+
+	removed map[uint32]bool // by another client
+	void    string          // contents of INBOX that must not change any more; "": they may
+	number  int             // of the last command
+}
+
+// heard is what the upstream said in a run.
+type heard struct {
+	responses [][]byte
+	login     int // responses until the client was logged in
+	commands  []string
+
+	loginCommands int // commands until then
+}
+
+// run plays the case in a bubble of fake time and checks the invariant. What
+// fails is played again, with a log.
+func (fc faultCase) run(t *testing.T) (h heard) {
+	t.Helper()
+	ok := true
+	defer func() {
+		if !ok && !fc.verbose {
+			fc.verbose = true
+			fc.run(t)
+		}
+	}()
+	synctest.Test(t, func(t *testing.T) {
+		w := &faultWorld{T: t, fc: fc, m: imapmodel.New(), removed: make(map[uint32]bool),
+			in: imapfault.New(fc.faults...).RefuseDials(fc.dials)}
+		w.fill()
+		stop := w.serve()
+		conn, err := w.l.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.c = begin(conn, w.visible())
+		h.login, h.loginCommands = len(w.in.Responses()), len(w.m.Commands())
+		fc.session.play(w.c)
+		w.settle()
+		h.responses, h.commands = w.in.Responses(), w.m.Commands()
+		w.m.Before, w.m.Refuse = nil, nil
+		w.checkInvariant()
+		if fc.unseen {
+			w.checkUnseen()
+		}
+		w.in.Stop()
+		w.checkNextSession()
+		stop()
+		if n := w.m.Open(); n > 0 {
+			w.Errorf("%d upstream connections open in the end", n)
+		}
+		if strings.Contains(w.log.String(), "panic") {
+			w.Error("the gateway panicked")
+		}
+		if ok = !t.Failed(); !ok && fc.verbose {
+			t.Logf("%v\n%s\nlog:\n%s", fc, w.c.log.String(), w.log.String())
+		}
+	})
+	return h
+}
+
+// fill makes the mailbox: messages of several sizes, one flagged \Deleted by
+// another client, and a gap between UIDs.
+func (w *faultWorld) fill() {
+	w.m.Caps = "IMAP4rev1 AUTH=PLAIN SASL-IR " + w.fc.policy.caps
+	w.m.Style = w.fc.style
+	w.m.Mailbox("", "Bin").SetTrash()
+	inbox := w.m.Inbox()
+	w.inbox = inbox
+	for i := range 7 {
+		inbox.Add(mail(i, 10+i*150))
+	}
+	inbox.Remove(3)
+	inbox.SetFlag(5, `\Deleted`, !w.fc.policy.alone)
+	inbox.SetFlag(2, `\Seen`, true)
+	if w.fc.session.big {
+		inbox.Add(mail(8, 100_000))
+	}
+	w.before = inbox.Messages()
+	w.m.Before = func(string) {
+		if w.number++; w.fc.event != nil && w.number == w.fc.at {
+			w.happen()
+		}
+	}
+	w.m.Refuse = func(cmd string) string {
+		if w.fc.refusal == "" || w.number != w.fc.command || strings.HasPrefix(cmd, "LOGOUT") {
+			return ""
+		}
+		return w.fc.refusal
+	}
+}
+
+// visible are the UIDs of the maildrop now.
+func (w *faultWorld) visible() []uint32 {
+	var uids []uint32
+	for _, msg := range w.m.Inbox().Messages() {
+		if !msg.Deleted() {
+			uids = append(uids, msg.UID)
+		}
+	}
+	return uids
+}
+
+// serve runs the gateway and returns what ends it.
+func (w *faultWorld) serve() (stop func()) {
+	b := backend(w, w.fc.policy.opts)
+	b.dial = w.in.Dial(w.m.Dial)
+	level := slog.LevelError
+	if w.fc.verbose {
+		level = slog.LevelDebug
+	}
+	srv, err := proxy.NewServer(proxy.Options{Backend: b,
+		Logger: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: level}))})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.l = proxytest.Listen()
+	everywhere := proxy.ListenerOptions{Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}
+	done := make(chan error)
+	go func() { done <- srv.Serve(w.l, everywhere) }()
+	return func() {
+		srv.Close()
+		<-done
+		synctest.Wait()
+	}
+}
+
+// settle waits until the session has ended upstream too, whatever it waits for.
+func (w *faultWorld) settle() {
+	w.c.conn.Close()
+	for range 20 {
+		if synctest.Wait(); w.m.Open() == 0 {
+			return
+		}
+		<-time.After(time.Minute)
+	}
+}
+
+// checkInvariant is the one thing that holds whatever goes wrong (P-RETR-7,
+// P-SESS-5, P-QUIT-2, P-QUIT-3): each message that came whole is that message,
+// only what was marked before a QUIT is touched, and a QUIT that is answered
+// +OK has done it all.
+func (w *faultWorld) checkInvariant() {
+	for _, text := range w.c.unsteady {
+		w.Errorf("the listing has changed %s", text)
+	}
+	if e := w.fc.event; e != nil && !e.ends && w.c.lost {
+		w.Error("the session is lost")
+	}
+	left := make(map[uint32]imapmodel.Message)
+	for _, msg := range w.inbox.Messages() {
+		left[msg.UID] = msg
+	}
+	trash := make(map[string]bool)
+	for _, name := range []string{"Bin", "Waste"} {
+		for _, msg := range w.m.Mailbox("", name).Messages() {
+			trash[msg.Body] = true
+		}
+	}
+	for _, msg := range w.before {
+		if got, whole := w.c.got[msg.UID]; whole && got != msg.Body && !w.fc.lies() {
+			w.Errorf("UID %d, ended by a dot, is %d octets %.60q, want %d %.60q", msg.UID, len(got), got, len(msg.Body), msg.Body)
+		}
+		if w.void != "" {
+			continue
+		}
+		now, there := left[msg.UID]
+		asked := w.c.quit && w.c.marked[msg.UID]
+		switch {
+		case w.removed[msg.UID]:
+			if there {
+				w.Errorf("UID %d is there again", msg.UID)
+			}
+		case !asked && (!there || now.Body != msg.Body || now.Deleted() != msg.Deleted() || trash[msg.Body]):
+			w.Errorf("UID %d is not as it was: there %v, flags %v, in the trash %v", msg.UID, there, now.Flags, trash[msg.Body])
+		case there && now.Body != msg.Body:
+			w.Errorf("UID %d is another message", msg.UID)
+		case !there && !w.mayGo(trash[msg.Body]):
+			w.Errorf("UID %d is lost", msg.UID)
+		case asked && w.c.quitOK && !w.done(now, there, trash[msg.Body]):
+			w.Errorf("UID %d: QUIT was answered +OK; there %v, flags %v, in the trash %v", msg.UID, there, now.Flags, trash[msg.Body])
+		}
+	}
+	if now := w.contents(); w.void != "" && now != w.void {
+		w.Errorf("a mailbox that is another one was changed, from\n%sto\n%s", w.void, now)
+	}
+}
+
+// mayGo reports whether a marked message may be missing from the mailbox.
+func (w *faultWorld) mayGo(inTrash bool) bool {
+	switch w.fc.policy.fate {
+	case isExpunged, isEither:
+		return true
+	case isMoved, isCopied:
+		return inTrash
+	}
+	return false
+}
+
+// done reports whether that is what was to become of a marked message.
+func (w *faultWorld) done(now imapmodel.Message, there, inTrash bool) bool {
+	switch w.fc.policy.fate {
+	case isExpunged:
+		return !there
+	case isFlagged:
+		return there && now.Deleted()
+	case isMoved:
+		return !there && inTrash
+	case isCopied:
+		return there && now.Deleted() && inTrash
+	case isEither:
+		return !there || now.Deleted()
+	case isKept:
+		return there
+	}
+	return false
+}
+
+// checkUnseen wants a session in which all went well.
+func (w *faultWorld) checkUnseen() {
+	refused := slices.DeleteFunc(slices.Clone(w.c.refused), func(reply string) bool {
+		return w.fc.policy.fate == isRefused && strings.HasPrefix(reply, "QUIT: ")
+	})
+	if w.c.lost || len(refused) > 0 {
+		w.Errorf("the client has noticed: session lost %v, refused %q", w.c.lost, refused)
+	}
+}
+
+// checkNextSession logs in again, with nothing wrong any more, and compares
+// the maildrop with the mailbox.
+func (w *faultWorld) checkNextSession() {
+	conn, err := w.l.Dial()
+	if err != nil {
+		w.Fatal(err)
+	}
+	want := w.visible()
+	c := begin(conn, want)
+	var shown []uint32
+	for n := 1; n <= len(c.uidOf); n++ {
+		shown = append(shown, c.uidOf[n])
+		c.retr(n)
+	}
+	c.leave()
+	if w.fc.lies() { // what the listing told wrongly is remembered
+		return
+	}
+	for _, msg := range w.m.Inbox().Messages() {
+		if !msg.Deleted() && c.got[msg.UID] != msg.Body {
+			w.Errorf("the next session: UID %d is %.60q", msg.UID, c.got[msg.UID])
+		}
+	}
+	if !slices.Equal(shown, want) || !c.quitOK || len(c.refused) > 0 {
+		w.Errorf("the next session shows UIDs %d, want %d:\n%s", shown, want, c.log.String())
+	}
+}
