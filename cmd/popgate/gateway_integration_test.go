@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -72,6 +73,7 @@ type gateway struct {
 	cmd    *exec.Cmd
 	output *lockedBuffer
 	dumped bool          // it was ended by goroutines
+	killed atomic.Bool   // it was ended by kill
 	done   chan struct{} // closed when the process has ended
 }
 
@@ -145,7 +147,7 @@ func (g *gateway) stop() {
 		_ = g.cmd.Process.Kill()
 		<-g.done
 	}
-	if code := g.cmd.ProcessState.ExitCode(); code != 0 && !g.dumped {
+	if code := g.cmd.ProcessState.ExitCode(); code != 0 && !g.dumped && !g.killed.Load() {
 		g.t.Errorf("the gateway ended with status %d", code)
 	}
 	output := g.output.String()
@@ -160,6 +162,14 @@ func (g *gateway) stop() {
 	if g.t.Failed() {
 		g.t.Logf("the gateway's output, at its end:\n%s", output[max(0, len(output)-outputTail):])
 	}
+}
+
+// kill ends the gateway by SIGKILL and waits for its end. It may run in any
+// goroutine.
+func (g *gateway) kill() {
+	g.killed.Store(true)
+	_ = g.cmd.Process.Kill() // it may have ended already
+	<-g.done
 }
 
 // goroutines ends the gateway with a dump of its goroutines (SIGQUIT, as the Go
