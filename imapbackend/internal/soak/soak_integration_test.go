@@ -1,0 +1,211 @@
+//go:build integration
+
+package soak
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"popgate/imapbackend"
+	"popgate/imapbackend/dovecottest"
+	"popgate/proxy"
+)
+
+const (
+	users    = 4
+	duration = time.Minute // unless the environment variable SOAK says otherwise
+	pace     = 100 * time.Millisecond
+)
+
+// soakTime and seed come from the environment: SOAK=10m, SOAK_SEED of another
+// run.
+func soakTime(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv("SOAK")
+	if text == "" {
+		return duration
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func seed() uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("SOAK_SEED"), 10, 64); err == nil {
+		return n
+	}
+	return rand.Uint64()
+}
+
+// serve runs a gateway before the upstream and returns its address.
+func serve(t *testing.T, upstream string) string {
+	t.Helper()
+	b, err := imapbackend.New(imapbackend.Options{Address: upstream, TLS: imapbackend.TLSNone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, err := proxy.NewServer(proxy.Options{Backend: b, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	opts := proxy.ListenerOptions{Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	go func() { done <- srv.Serve(l, opts) }()
+	t.Cleanup(func() {
+		srv.Close()
+		if err := <-done; !errors.Is(err, proxy.ErrServerClosed) {
+			t.Errorf("Serve: %v", err)
+		}
+		b.Close()
+	})
+	return l.Addr().String()
+}
+
+// other is an IMAP client that adds, expunges and flags in one user's mailbox.
+type other struct {
+	c      *dovecottest.Client
+	l      *ledger
+	r      *rand.Rand
+	number int
+}
+
+func (o *other) step() {
+	switch k := o.r.IntN(10); {
+	case k < 7:
+		o.add(1 + o.r.IntN(4))
+	case k < 9:
+		// Nobody else adds messages: the n-th has the UID n. It may be gone.
+		n := 1 + max(0, o.number-1-o.r.IntN(40))
+		o.l.note(o.l.others, fmt.Sprintf("Subject: %d", n))
+		o.c.Store(strconv.Itoa(n), `+FLAGS (\Deleted)`)
+		o.c.Command("UID EXPUNGE %d", n)
+	default:
+		o.c.Store("1:*", `+FLAGS (\Flagged)`)
+	}
+}
+
+func (o *other) add(count int) {
+	var bodies [][]byte
+	o.l.mu.Lock()
+	for range count {
+		o.number++
+		lines := strings.Repeat(fmt.Sprintf(".line of %d\r\n", o.number), 1+int(o.r.ExpFloat64()*3000))
+		body := fmt.Sprintf("Subject: %d\r\n\r\n%s", o.number, lines)
+		o.l.added[nameOf(body)] = body
+		bodies = append(bodies, []byte(body))
+	}
+	o.l.mu.Unlock()
+	o.c.Append("INBOX", bodies...)
+}
+
+// check compares what is left with what has been added, expunged by the other
+// client, and asked for by QUIT.
+func (l *ledger) check(t *testing.T, user string, left []dovecottest.Message) {
+	t.Helper()
+	there := make(map[string]bool)
+	for _, msg := range left {
+		name := nameOf(string(msg.Octets))
+		there[name] = true
+		if strings.Contains(msg.Flags, `\Deleted`) && !l.asked[name] && !l.others[name] {
+			t.Errorf("%s: %q is flagged and was not to be", user, name)
+		}
+		if l.removed[name] {
+			t.Errorf("%s: %q is there, and QUIT was answered +OK", user, name)
+		}
+	}
+	for name := range l.added {
+		if !there[name] && !l.others[name] && !l.asked[name] {
+			t.Errorf("%s: %q is lost", user, name)
+		}
+	}
+}
+
+// The endurance test (P-RETR-7, P-SESS-5, P-QUIT-2, P-QUIT-3, I-CONC-1):
+// clients that try again as real ones do, an IMAP client that changes their
+// mailboxes meanwhile, connections that break at any octet. What no client has
+// got whole and asked to remove is there in the end.
+func TestSoak(t *testing.T) {
+	limit, start := soakTime(t), seed()
+	dovecot := dovecottest.Start(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &network{Listener: l, upstream: dovecot.Addr, r: rand.New(rand.NewPCG(start, 0))}
+	served := make(chan struct{})
+	go func() { n.serve(); close(served) }()
+	t.Cleanup(func() { l.Close(); <-served })
+	addr := serve(t, l.Addr().String())
+
+	over := make(chan struct{})
+	var walkers []*walker
+	var others []*other
+	var running sync.WaitGroup
+	for i := range users {
+		w := &walker{addr: addr, user: fmt.Sprintf("user%d", i), l: newLedger(), r: rand.New(rand.NewPCG(start, uint64(i+1)))}
+		o := &other{c: dovecot.Login(w.user), l: w.l, r: rand.New(rand.NewPCG(start, uint64(i+100)))}
+		o.c.Select("INBOX")
+		o.add(10)
+		walkers, others = append(walkers, w), append(others, o)
+		running.Go(func() { w.run(over) })
+	}
+	tick, end := time.NewTicker(pace), time.NewTimer(limit)
+	defer tick.Stop()
+	for going := true; going; {
+		select {
+		case <-tick.C:
+			others[rand.IntN(users)].step()
+		case <-end.C:
+			going = false
+		}
+	}
+	close(over)
+	n.calm.Store(true)
+	running.Wait()
+	sessions, whole, broken, quits, left := 0, 0, 0, 0, 0
+	for i, w := range walkers {
+		messages := dovecot.Messages(w.user)
+		w.l.check(t, w.user, messages)
+		for _, text := range w.wrong {
+			t.Error(text)
+		}
+		sessions, whole, broken, quits, left = sessions+w.sessions, whole+w.whole, broken+w.broken, quits+w.quits, left+len(messages)
+		others[i].c.Logout()
+	}
+	t.Logf("%v, SOAK_SEED=%d: %d sessions, %d ended by QUIT and +OK; %d connections broken; %d messages whole, %d not; %d left",
+		limit, start, sessions, quits, n.cuts.Load(), whole, broken, left)
+	if sessions < 10 || whole < 10 || n.cuts.Load() < 10 {
+		t.Error("the test shows little")
+	}
+}
+
+// run plays sessions until over; the next one after a failure comes soon.
+func (w *walker) run(over <-chan struct{}) {
+	for {
+		select {
+		case <-over:
+			return
+		default:
+		}
+		if w.session() != nil {
+			timer := time.NewTimer(pace)
+			<-timer.C
+		}
+	}
+}
