@@ -8,7 +8,7 @@ BENCHTIME ?= 1s
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
-.PHONY: all build test check vuln fuzz bench bench-compare bench-peer deps
+.PHONY: all build test check vuln fuzz soak bench bench-compare bench-peer deps
 
 all: build
 
@@ -46,6 +46,12 @@ fuzz:
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; \
 	done
+
+# Nothing lost before a real server whose connections break, for SOAK=1h or as
+# long as wanted. make test does so for a minute.
+SOAK ?= 10m
+soak: deps
+	SOAK=$(SOAK) $(GO) test -race -tags integration -count=1 -timeout 0 -v -run TestSoak ./imapbackend/internal/soak
 
 # What every session does most: byte-stuffing, listings, lines, RETR.
 bench:

@@ -42,7 +42,7 @@ func (n *network) serve() {
 func (n *network) fate() (octets int64, way int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return int64(n.r.ExpFloat64() * 150_000), n.r.IntN(20)
+	return int64(n.r.ExpFloat64() * 500_000), n.r.IntN(20)
 }
 
 func (n *network) carry(client net.Conn) {

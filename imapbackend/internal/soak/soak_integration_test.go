@@ -165,12 +165,14 @@ func TestSoak(t *testing.T) {
 		walkers, others = append(walkers, w), append(others, o)
 		running.Go(func() { w.run(over) })
 	}
+	turn := 0
 	tick, end := time.NewTicker(pace), time.NewTimer(limit)
 	defer tick.Stop()
 	for going := true; going; {
 		select {
 		case <-tick.C:
-			others[rand.IntN(users)].step()
+			others[turn%users].step()
+			turn++
 		case <-end.C:
 			going = false
 		}
