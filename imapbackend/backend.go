@@ -59,6 +59,7 @@ func New(opts Options) (*Backend, error) {
 	setDefault(&opts.Delete, DeleteExpunge)
 	setDefault(&opts.WithoutUIDPLUS, Flag)
 	setDefault(&opts.Seen, SeenNever)
+	setDefault(&opts.Sizes, SizesReported)
 	switch {
 	case !slices.Contains([]TLSMode{TLSImplicit, TLSStartTLS, TLSNone}, opts.TLS):
 		err = fmt.Errorf("unknown TLS mode %q", opts.TLS)
@@ -68,6 +69,8 @@ func New(opts Options) (*Backend, error) {
 		err = fmt.Errorf("unknown policy %q for marked messages", opts.Delete)
 	case !slices.Contains([]WithoutUIDPLUS{Flag, Move, ExpungeIfAlone, Refuse}, opts.WithoutUIDPLUS):
 		err = fmt.Errorf("unknown policy %q without UIDPLUS", opts.WithoutUIDPLUS)
+	case !slices.Contains([]Sizes{SizesReported, SizesExact}, opts.Sizes):
+		err = fmt.Errorf("unknown policy %q for sizes", opts.Sizes)
 	case !slices.Contains([]Seen{SeenNever, SeenOnRetr, SeenOnQuit}, opts.Seen):
 		err = fmt.Errorf("unknown policy %q for \\Seen", opts.Seen)
 	case !isMailboxName(opts.Mailbox):

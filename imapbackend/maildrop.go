@@ -27,8 +27,10 @@ type maildrop struct {
 	key       store.Key
 	opts      *Options
 	readOnly  bool
-	retrieved []uint32    // retrieved messages to flag \Seen at QUIT
-	done      atomic.Bool // UPDATE has gone well
+	retrieved []uint32         // retrieved messages to flag \Seen at QUIT
+	learnt    map[uint32]int64 // octets of retrieved messages that are not those announced
+	stored    int              // how many of them are in the store
+	done      atomic.Bool      // UPDATE has gone well
 
 	// placeholders are the messages never to be removed that are known by
 	// now, inspected those of Exchange that are known to be none, or have
@@ -216,7 +218,8 @@ func (m *maildrop) Expect(uids []uint32) { m.ahead.expected = uids }
 
 // Retrieved implements proxy.Maildrop with the policy for \Seen. A failure is
 // logged only (requirement I-FLAG-1).
-func (m *maildrop) Retrieved(ctx context.Context, uid uint32) {
+func (m *maildrop) Retrieved(ctx context.Context, uid uint32, octets int64) {
+	m.learn(uid, octets)
 	switch m.opts.Seen {
 	case SeenOnQuit:
 		m.retrieved = append(m.retrieved, uid)
@@ -256,6 +259,7 @@ func (m *maildrop) Close() error {
 	if !m.closed {
 		m.closed = true
 		m.timer.Stop()
+		m.rememberSizes()
 		// Without QUIT, or with a ctx that has ended, it is not kept.
 		keep := m.stop() && m.done.Load()
 		if keep {

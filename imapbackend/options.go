@@ -76,6 +76,18 @@ const (
 	SeenOnQuit Seen = "on-quit"
 )
 
+// Sizes says where the octets that LIST announces come from.
+type Sizes string
+
+// The policies for sizes.
+const (
+	// SizesReported announces what the upstream reports, and what RETR has
+	// found in an earlier session where that differs.
+	SizesReported Sizes = "reported"
+	// SizesExact reads each message once, before it is first announced.
+	SizesExact Sizes = "exact"
+)
+
 // Options describe one upstream. The zero value of each field but Address is
 // its default.
 type Options struct {
@@ -138,6 +150,9 @@ type Options struct {
 	// connection may serve further logins with the same credential, which
 	// the upstream is not asked about: 0 to 10 minutes, 0 for not at all.
 	KeepOpen time.Duration
+
+	// Sizes defaults to SizesReported.
+	Sizes Sizes
 
 	// Store remembers mailboxes between sessions. Several Backends may share
 	// it, if their Names differ; it is closed by who opened it, after them.

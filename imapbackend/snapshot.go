@@ -19,6 +19,8 @@ type snapshot struct {
 	hidden      []uint32        // present but not shown, ascending
 	deleted     []uint32        // flagged \Deleted by others before, ascending
 	uidValidity uint32
+	lasting     bool              // UIDs mean the same in the next session
+	reported    map[uint32]int64  // by RFC822.SIZE, of messages that are announced otherwise
 	hashes      map[uint32]string // unique-ids where UIDs do not last, else nil
 	noUniqueIDs error
 	form        *Template                           // of unique-ids
@@ -52,7 +54,11 @@ func (u *upstream) takeSnapshot(ctx context.Context, f flight) (*snapshot, error
 	}
 	s.hidden = l.vanished
 	s.show(all, u.opts.ShowDeleted)
-	if mb.UIDNotSticky || mb.UIDValidity == 0 {
+	s.lasting = !mb.UIDNotSticky && mb.UIDValidity != 0
+	if err := u.trueSizes(ctx, f.key, s); err != nil {
+		return nil, err
+	}
+	if !s.lasting {
 		err = u.hashUniqueIDs(ctx, s)
 	} else {
 		err = u.nameMessages(ctx, f.key, s, all)

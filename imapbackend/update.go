@@ -36,6 +36,7 @@ type removal struct {
 // policy and capabilities, is carried out piece by piece; what is then still
 // there decides the answer.
 func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
+	m.rememberSizes()
 	err := m.update(ctx, marked)
 	m.done.Store(err == nil)
 	return err

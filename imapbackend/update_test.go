@@ -202,7 +202,7 @@ func TestSeen(t *testing.T) {
 		play(t, "I-FLAG-1 "+tt.name, tt.script+bye, Options{Seen: tt.policy}, func(s *session) {
 			d := s.open()
 			for _, uid := range []uint32{9, 7, 9} {
-				d.Retrieved(s.ctx, uid)
+				d.Retrieved(s.ctx, uid, 100)
 			}
 			if err := d.Update(s.ctx, tt.marked); err != nil {
 				s.Error(err)
@@ -214,7 +214,7 @@ func TestSeen(t *testing.T) {
 	}
 	play(t, "I-FLAG-1 P-SESS-5 no QUIT, no flag", four+bye, Options{Seen: SeenOnQuit}, func(s *session) {
 		d := s.open()
-		d.Retrieved(s.ctx, 7)
+		d.Retrieved(s.ctx, 7, 100)
 		d.Close()
 		if slices.Contains(s.up.Commands(), "UID STORE 7 +FLAGS.SILENT (\\Seen)") {
 			s.Error("flagged")

@@ -162,8 +162,9 @@ type Maildrop interface {
 	Top(ctx context.Context, uid uint32, lines uint64) (Body, error)
 
 	// Retrieved tells that the client has been sent the whole message by
-	// RETR, its final line included.
-	Retrieved(ctx context.Context, uid uint32)
+	// RETR, its final line included: octets of it, with line ends repaired
+	// and byte-stuffing not counted, which is what LIST should have said.
+	Retrieved(ctx context.Context, uid uint32, octets int64)
 
 	// Update removes exactly the messages marked, in ascending order, and
 	// does what else the end of a session by QUIT asks for (RFC 1939 §6). It

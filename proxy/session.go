@@ -69,7 +69,7 @@ type session struct {
 
 	snap     snapshot
 	foreseen struct{ told, left int } // messages asked for behind the command at hand
-	sent     []uint32                 // retrieved messages whose end has not been flushed yet
+	sent     []Message                // retrieved messages, as sent, whose end has not been flushed yet
 }
 
 // pendingUser is the name of a USER that the next command, PASS, may use.
@@ -230,8 +230,8 @@ func (s *session) flush() error {
 	if err := s.w.flush(); err != nil {
 		return s.writeError(err)
 	}
-	for _, uid := range s.sent {
-		s.maildrop.Retrieved(s.ctx, uid)
+	for _, m := range s.sent {
+		s.maildrop.Retrieved(s.ctx, m.UID, m.Octets)
 	}
 	s.sent = nil
 	return nil

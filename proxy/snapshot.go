@@ -16,9 +16,17 @@ type snapshot struct {
 func newSnapshot(messages []Message) snapshot {
 	s := snapshot{messages: messages}
 	for _, m := range messages {
-		s.octets += m.Octets
+		s.octets = sum(s.octets, m.Octets)
 	}
 	return s
+}
+
+// sum adds sizes, which an upstream may make up, without overflow.
+func sum(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // stat returns the number of messages not marked, and their octets.
@@ -55,7 +63,7 @@ func (s *snapshot) mark(n int) {
 	i := n - 1
 	s.marks[i/64] |= 1 << (i % 64)
 	s.marked++
-	s.markedOctets += s.messages[i].Octets
+	s.markedOctets = sum(s.markedOctets, s.messages[i].Octets)
 }
 
 // reset removes all marks.

@@ -99,7 +99,7 @@ func (s *session) retr(args []string) error {
 		s.record.mismatches++
 		s.log.Debug("octets differ from LIST", "uid", m.UID, "listed", m.Octets, "sent", s.dot.octets)
 	}
-	s.sent = append(s.sent, m.UID)
+	s.sent = append(s.sent, Message{UID: m.UID, Octets: s.dot.octets})
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"popgate/imapbackend"
+	"popgate/imapbackend/store"
 	"popgate/proxy"
 )
 
@@ -25,6 +26,7 @@ type config struct {
 	limits    limits
 	throttle  throttle
 	upstream  upstream
+	store     storage
 	log       logging
 }
 
@@ -73,6 +75,12 @@ type throttle struct {
 	Window   time.Duration
 }
 
+// storage is [store].
+type storage struct {
+	Path    string // "" for memory; relative to the directory of the file
+	MaxSize int64  // octets
+}
+
 // upstream is one [[upstream]].
 type upstream struct {
 	Name            string // "" for the host of Address
@@ -87,6 +95,7 @@ type upstream struct {
 	WithoutUIDPLUS  string
 	Trash           string // "" for the mailbox with \Trash
 	Seen            string
+	Sizes           string
 	UIDL            string
 	UIDLMemory      bool
 	UIDLImport      string // a file, or ""
@@ -127,6 +136,8 @@ func defaultLimits() limits {
 	return limits{Connections: 10000, Unauthenticated: 1000, ReadAheadTotal: 256 << 20}
 }
 
+func defaultStorage() storage { return storage{MaxSize: store.DefaultMaxSize} }
+
 func defaultThrottle() throttle {
 	return throttle{Delay: 2 * time.Second, MaxDelay: 15 * time.Second, Window: 10 * time.Minute}
 }
@@ -139,6 +150,7 @@ func defaultUpstream() upstream {
 		Delete:          "expunge",
 		WithoutUIDPLUS:  "flag",
 		Seen:            "never",
+		Sizes:           "reported",
 		UIDL:            imapbackend.DefaultUIDL,
 		ReadAhead:       1 << 20,
 		DeletedMessages: "hide",
@@ -215,7 +227,7 @@ func (l *loader) lineOf(path string) int {
 
 // decode puts the values of the file over the defaults.
 func (l *loader) decode(top map[string]any) *config {
-	c := &config{session: defaultSession(), limits: defaultLimits(), throttle: defaultThrottle(), log: defaultLogging()}
+	c := &config{session: defaultSession(), limits: defaultLimits(), throttle: defaultThrottle(), store: defaultStorage(), log: defaultLogging()}
 	for _, name := range slices.Sorted(maps.Keys(top)) {
 		v := top[name]
 		switch name {
@@ -242,6 +254,8 @@ func (l *loader) decode(top map[string]any) *config {
 			fill(l, name, name, limitsKeys, &c.limits, l.table(name, v))
 		case "throttle":
 			fill(l, name, name, throttleKeys, &c.throttle, l.table(name, v))
+		case "store":
+			fill(l, name, name, storeKeys, &c.store, l.table(name, v))
 		case "log":
 			fill(l, name, name, logKeys, &c.log, l.table(name, v))
 		default:
@@ -309,6 +323,7 @@ var tableKeys = []struct {
 	{"[limits]", limitsKeys.names()},
 	{"[throttle]", throttleKeys.names()},
 	{"[[upstream]]", upstreamKeys.names()},
+	{"[store]", storeKeys.names()},
 	{"[log]", logKeys.names()},
 }
 
@@ -332,7 +347,7 @@ func (l *loader) unknownTable(name string, v any) {
 	case map[string]any, []map[string]any:
 		what = "unknown table"
 	}
-	l.fail(childPath("", name), what, misplaced(name, []string{"listener", "session", "limits", "throttle", "upstream", "log"}))
+	l.fail(childPath("", name), what, misplaced(name, []string{"listener", "session", "limits", "throttle", "upstream", "store", "log"}))
 }
 
 // misplaced says what to do about an unknown key where names are known.

@@ -48,6 +48,7 @@ func defaultsOf() *config {
 		limits:    defaultLimits(),
 		throttle:  defaultThrottle(),
 		upstream:  defaultUpstream(),
+		store:     defaultStorage(),
 		log:       defaultLogging(),
 	}
 	c.listeners[0].Address = "127.0.0.1:1110"
@@ -152,6 +153,7 @@ delete = "trash"
 trash = "Gelöscht"
 without_uidplus = "refuse"
 seen = "on-quit"
+sizes = "exact"
 uidl = "{uid:08x}{uidvalidity:08x}"
 read_ahead = "64KiB"
 deleted_messages = "show"
@@ -184,6 +186,7 @@ format = "json"
 		Trash:          "Gelöscht",
 		WithoutUIDPLUS: imapbackend.Refuse,
 		Seen:           imapbackend.SeenOnQuit,
+		Sizes:          imapbackend.SizesExact,
 		UIDL:           "{uid:08x}{uidvalidity:08x}",
 		ReadAhead:      64 << 10,
 		ReadAheadTotal: 1 << 30,

@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"popgate/imapbackend"
+	"popgate/imapbackend/store"
 )
 
 // A setter stores v, as the TOML decoder yields it, in dst. It returns nil, or
@@ -63,6 +64,11 @@ var limitsKeys = keyTable[limits]{
 	"read_ahead_total":        size(func(l *limits) *int64 { return &l.ReadAheadTotal }, 0, 1<<40, "256MiB"),
 }
 
+var storeKeys = keyTable[storage]{
+	"path":     text(func(s *storage) *string { return &s.Path }, "/var/lib/popgate/store.db"),
+	"max_size": size(func(s *storage) *int64 { return &s.MaxSize }, store.MinMaxSize, 1<<40, "256MiB"),
+}
+
 var throttleKeys = keyTable[throttle]{
 	"delay":     duration(func(t *throttle) *time.Duration { return &t.Delay }, 0, time.Minute, "2s"),
 	"max_delay": duration(func(t *throttle) *time.Duration { return &t.MaxDelay }, 0, 5*time.Minute, "15s"),
@@ -93,6 +99,7 @@ var upstreamKeys = keyTable[upstream]{
 	"uidl_memory":      boolean(func(u *upstream) *bool { return &u.UIDLMemory }),
 	"uidl_import":      text(func(u *upstream) *string { return &u.UIDLImport }, "former.uidl"),
 	"read_ahead":       size(func(u *upstream) *int64 { return &u.ReadAhead }, 0, 1<<30, "1MiB"),
+	"sizes":            oneOf(func(u *upstream) *string { return &u.Sizes }, "reported", "exact"),
 	"send_client_id":   boolean(func(u *upstream) *bool { return &u.SendClientID }),
 	"deleted_messages": oneOf(func(u *upstream) *string { return &u.DeletedMessages }, "hide", "show"),
 	"compress":         boolean(func(u *upstream) *bool { return &u.Compress }),
@@ -109,10 +116,10 @@ var logKeys = keyTable[logging]{
 // message differs.
 var planned = map[string][]string{
 	"session":  {"hostname"},
-	"upstream": {"profile", "sizes", "max_connections"},
+	"upstream": {"profile", "max_connections"},
 }
 
-var plannedTables = []string{"route", "account", "store", "cluster", "admin"}
+var plannedTables = []string{"route", "account", "cluster", "admin"}
 
 // text accepts a string that is neither empty nor has control characters.
 func text[T any](field func(*T) *string, example string) setter[T] {

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"popgate/imapbackend"
+	"popgate/imapbackend/store"
 	"popgate/proxy"
 )
 
@@ -52,6 +53,12 @@ func serve(c *config, stderr io.Writer) error {
 
 	tuneMemory()
 	log := newLogger(stderr, c.log)
+	kept, err := c.openStore(log)
+	if err != nil {
+		return &failure{code: exitFailure, err: err, hint: "look at [store] path: its directory must be there, and the file belongs to one process"}
+	}
+	defer closeStore(kept, log)
+	c.upstream.options.Store = kept
 	backend, err := imapbackend.New(c.upstream.options)
 	if err != nil {
 		return &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", c.upstream.Name, err)}
@@ -76,6 +83,20 @@ func serve(c *config, stderr io.Writer) error {
 	reloader := newReloader(c.listeners, log)
 	defer reloader.start()()
 	return runServer(srv, bound, c.session.ShutdownGrace, signals, log, reloader.reload)
+}
+
+// openStore opens what is remembered between sessions.
+func (c *config) openStore(log *slog.Logger) (*store.Store, error) {
+	if c.store.Path == "" {
+		return store.NewMemory(store.DefaultMemory), nil
+	}
+	return store.Open(c.store.Path, store.Options{MaxSize: c.store.MaxSize, Log: log})
+}
+
+func closeStore(s *store.Store, log *slog.Logger) {
+	if err := s.Close(); err != nil {
+		log.Error("closing the store", "error", err)
+	}
 }
 
 // learn has the backend keep known, in the background, which of the mechanisms

@@ -32,8 +32,14 @@ func (l *loader) validate(c *config) {
 		l.fail("throttle.max_delay", fmt.Sprintf("%s is below delay", short(t.MaxDelay)),
 			fmt.Sprintf("write %s or more", short(t.Delay)))
 	}
+	if c.store.Path != "" {
+		c.store.Path = l.absolute(c.store.Path)
+	} else if l.given("store.max_size") && !l.wrong("store.path") {
+		l.fail("store.max_size", "has no effect without path", "set path too, or remove it")
+	}
 	if path := elementPath("upstream", 0); l.given(path) {
 		l.upstream(path, &c.upstream)
+		c.upstream.options.Sizes = imapbackend.Sizes(c.upstream.Sizes)
 		c.upstream.options.ReadAheadTotal = cmp.Or(c.limits.ReadAheadTotal, -1)
 	}
 }

@@ -28,7 +28,7 @@ func (w warning) String() string {
 }
 
 // storeOnDisk reports whether what is remembered outlives the process.
-func (c *config) storeOnDisk() bool { return c.upstream.options.Store != nil }
+func (c *config) storeOnDisk() bool { return c.store.Path != "" }
 
 // warnings are those about the file and what it names.
 func (c *config) warnings(now time.Time) []warning {

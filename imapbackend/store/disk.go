@@ -180,6 +180,10 @@ func (d *disk) commit(changes []change) error {
 		if err = d.evict(d.share(recordShare)); err == nil {
 			err = d.apply(changes)
 		}
+		if errors.Is(err, bolterrors.ErrMaxSizeReached) && sizeOf(changes) <= d.share(recordShare) {
+			// There is room: a mangled page has made it ask for more.
+			err = &damage{err.Error()}
+		}
 	}
 	return err
 }

@@ -302,7 +302,7 @@ func (d *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Bod
 	return newBody(topOf(m.Body, lines), -1, uid, f), nil
 }
 
-func (d *maildrop) Retrieved(_ context.Context, uid uint32) {
+func (d *maildrop) Retrieved(_ context.Context, uid uint32, _ int64) {
 	if f := d.b.do("retrieved", nil); f.RetrievedLog != nil {
 		f.RetrievedLog(uid)
 	}

@@ -166,7 +166,7 @@ func (c *conformance) read() {
 		if !bytes.Equal(Repair(got), Repair(samples[i])) {
 			c.Errorf("message %d: got %.300q, want %.300q", i+1, got, samples[i])
 		}
-		d.Retrieved(c.ctx, m.UID)
+		d.Retrieved(c.ctx, m.UID, int64(len(Repair(got))))
 	}
 }
 

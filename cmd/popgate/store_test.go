@@ -1,0 +1,67 @@
+//go:build unix
+
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"popgate/imapbackend/imapmodel"
+)
+
+// Section 13, I-SIZE-3, I-SNAP-7: the file named by [store] path, relative to
+// the configuration, carries what a session has learnt over a restart. It
+// belongs to one process, and holds nothing that is private (O-LOG-1).
+func TestServeStore(t *testing.T) {
+	m := imapmodel.New()
+	body := "Subject: privatesubject\r\n\r\n" + strings.Repeat("privatebody", 7) + "\r\n"
+	m.Inbox().AddMessage(imapmodel.Message{Body: body, Size: int64(len(body)) - 3})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- m.Serve(l) }()
+	t.Cleanup(func() {
+		l.Close()
+		<-served
+	})
+	text := strings.Replace(smallestOnFreePort(), "127.0.0.1:1143", l.Addr().String(), 1) + "[store]\npath = \"store.db\"\n"
+	file := writeConfig(t, text)
+	for _, listed := range []string{"1 103", "1 106"} {
+		p := start(t, "serve", "--config", file)
+		addr := p.stderr.expect(t, `msg=listening address=(\S+)`)[1]
+		c := dial(t, addr)
+		c.ok(t, "USER privateuser")
+		c.ok(t, "PASS privatepassword")
+		if got := c.ok(t, "LIST 1"); !strings.HasSuffix(got, listed) {
+			t.Errorf("%q, want %q", got, listed)
+		}
+		if got := c.ok(t, "RETR 1"); !strings.Contains(got, "106 octets") {
+			t.Errorf("%q", got)
+		}
+		if _, err := c.ReadDotBytes(); err != nil {
+			t.Fatal(err)
+		}
+		c.ok(t, "QUIT")
+		c.closed(t)
+
+		second := start(t, "serve", "--config", file)
+		second.stderr.expect(t, `another popgate uses it`)
+		second.exit(t, exitFailure)
+
+		p.signal(t, syscall.SIGTERM)
+		p.exit(t, exitOK)
+	}
+	content, err := os.ReadFile(filepath.Join(filepath.Dir(file), "store.db"))
+	if err != nil || len(content) == 0 {
+		t.Fatalf("%d octets, %v", len(content), err)
+	}
+	if strings.Contains(string(content), "private") {
+		t.Error("something private is in the file")
+	}
+}

@@ -1,0 +1,254 @@
+package imapbackend
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"popgate/imapbackend/imapmodel"
+	"popgate/imapbackend/store"
+	"popgate/proxy"
+)
+
+// front is a POP3 server before a model upstream.
+type front struct {
+	*testing.T
+	addr string
+}
+
+func newFront(t *testing.T, b *Backend) *front {
+	t.Helper()
+	srv, err := proxy.NewServer(proxy.Options{Backend: b, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		srv.Serve(l, proxy.ListenerOptions{Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		<-done
+	})
+	return &front{t, l.Addr().String()}
+}
+
+// session logs joe in, sends commands and returns the first line of each reply,
+// and the multi-line reply that follows in the case of RETR and TOP, its octets
+// alone.
+func (f *front) session(commands ...string) (replies []string) {
+	f.Helper()
+	nc, err := net.Dial("tcp", f.addr)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer nc.Close()
+	r := textproto.NewReader(bufio.NewReader(nc))
+	line := func() string {
+		s, err := r.ReadLine()
+		if err != nil {
+			f.Fatal(err)
+		}
+		return s
+	}
+	line()
+	for _, cmd := range append([]string{"USER joe", "PASS secret"}, append(commands, "QUIT")...) {
+		fmt.Fprintf(nc, "%s\r\n", cmd)
+		reply := line()
+		if strings.HasPrefix(cmd, "RETR") || strings.HasPrefix(cmd, "TOP") {
+			octets := 0
+			for s := line(); s != "."; s = line() {
+				octets += len(strings.TrimPrefix(s, ".")) + 2
+			}
+			reply += fmt.Sprintf(" (%d)", octets)
+		}
+		replies = append(replies, reply)
+	}
+	line, replies = nil, replies[2:len(replies)-1]
+	_, _ = io.Copy(io.Discard, nc) // until the session has ended
+	return replies
+}
+
+// lying adds a message of octets, of which the upstream says that it has told.
+func lying(m *model, octets int, told int64) {
+	m.Inbox().AddMessage(imapmodel.Message{
+		Body: "Subject: x\r\n\r\n" + strings.Repeat("y", octets-16) + "\r\n",
+		Size: told,
+	})
+}
+
+// Section 13, P-RETR-4, I-SIZE-2, 3: the upstream says 100, the message has
+// 103. LIST says 100 as long as the session lasts, and 103 in the next one, also
+// of another process.
+func TestTrueSize(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	m := newModel()
+	lying(m, 103, 100)
+	want := [][]string{
+		{"+OK 1 100", "+OK 103 octets (103)", "+OK 1 100", "+OK 1 100"},
+		{"+OK 1 103", "+OK 103 octets (103)", "+OK 1 103", "+OK 1 103"},
+		{"+OK 1 103", "+OK 103 octets (103)", "+OK 1 103", "+OK 1 103"},
+	}
+	var got [][]string
+	commands := []string{"LIST 1", "RETR 1", "LIST 1", "STAT"}
+	for range 2 {
+		s, err := store.Open(path, store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := newFront(t, m.backend(t, Options{Store: s}))
+		got = append(got, f.session(commands...))
+		if len(got) == 1 {
+			got = append(got, f.session(commands...))
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	// O-LOG-1: nothing of mail, names or passwords is in the file.
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"Subject", "yyyy", "secret", "joe"} {
+		if bytes.Contains(file, []byte(secret)) {
+			t.Errorf("%q is in the file", secret)
+		}
+	}
+}
+
+// I-SIZE-5: whatever the upstream says of sizes, each message arrives whole, by
+// RETR and TOP, and read ahead; with I-SIZE-4 LIST knows better from the start.
+func TestLyingUpstream(t *testing.T) {
+	lies := []int64{1, 40, 99, 101, 5000, 1 << 20, 1 << 40, 1 << 62, 1<<63 - 1}
+	for _, policy := range []Sizes{SizesReported, SizesExact} {
+		t.Run(string(policy), func(t *testing.T) {
+			m := newModel()
+			for _, told := range lies {
+				lying(m, 100, told)
+			}
+			f := newFront(t, m.backend(t, Options{Sizes: policy}))
+			for round := range 2 {
+				commands := []string{"STAT"}
+				for i := range lies {
+					commands = append(commands, fmt.Sprint("LIST ", i+1), fmt.Sprint("RETR ", i+1), fmt.Sprint("TOP ", i+1, " 9"))
+				}
+				replies := f.session(commands...)
+				for i, told := range lies {
+					if round == 1 || policy == SizesExact {
+						told = 100
+					}
+					want := []string{fmt.Sprint("+OK ", i+1, " ", told), "+OK 100 octets (100)", "+OK top of message follows (100)"}
+					if diff := cmp.Diff(want, replies[3*i+1:3*i+4]); diff != "" {
+						t.Errorf("round %d: %s", round, diff)
+					}
+				}
+				if strings.Contains(replies[0], "-") {
+					t.Errorf("STAT: %s", replies[0])
+				}
+			}
+		})
+	}
+}
+
+// A size of zero for a message that has octets.
+func TestSizeZero(t *testing.T) {
+	script := strings.Replace(opened, "RFC822.SIZE 100", "RFC822.SIZE 0", 1)
+	play(t, "I-SIZE-5", script+retr+"S: * 1 FETCH (UID 7 BODY[] {5}\nS+: hello\nS: )\nS: <r> OK x\n"+bye, Options{}, func(s *session) {
+		d := s.open()
+		if got := s.text(d.Read(s.ctx, 7)); got != "hello" {
+			s.Errorf("%q", got)
+		}
+	})
+}
+
+// I-SIZE-4: messages are measured once; what a lost connection has left is
+// measured at the next login, and new mail alone after that. One that is
+// refused keeps the size that is reported.
+func TestExact(t *testing.T) {
+	const fetch = " (UID BODY.PEEK[])\n"
+	two := strings.Replace(strings.Replace(opened, "S: * 1 EXISTS\n", "S: * 2 EXISTS\n", 1), "S: <f> OK", "S: * 2 FETCH (UID 9 RFC822.SIZE 100)\nS: <f> OK", 1)
+	two = strings.Replace(two, "UIDNEXT 8", "UIDNEXT 10", 1)
+	warm := strings.Replace(two[:strings.Index(two, "S: * 1 FETCH")], "UID FETCH 1:*", "UID FETCH 10:*", 1) + "S: <f> OK x\n"
+	script := two + "C: <m> UID FETCH 7,9" + fetch + "S: * 1 FETCH (UID 7 BODY[] {3}\nS+: a\nS64: Cg==\nS: )\nX:\n" +
+		"-- connection 2 --\n" + warm + "C: <m> UID FETCH 9" + fetch + "S: <m> NO x\n" + bye +
+		"-- connection 3 --\n" + warm + "C: <m> UID FETCH 9" + fetch + "S: * 2 FETCH (BODY[] {2}\nS+: hi\nS:  UID 9)\nS: <m> OK x\n" + bye +
+		"-- connection 4 --\n" + warm + bye
+	script = strings.Replace(script, "{3}\nS+: a\nS64: Cg==\n", "{2}\nS64: YQo=\n", 1)
+	play(t, "I-SIZE-4", script, Options{Sizes: SizesExact}, func(s *session) {
+		s.fails(s.openFails(), proxy.CodeSysTemp)
+		for i, want := range [][]proxy.Message{
+			{{UID: 7, Octets: 3}, {UID: 9, Octets: 100}},
+			{{UID: 7, Octets: 3}, {UID: 9, Octets: 4}},
+			{{UID: 7, Octets: 3}, {UID: 9, Octets: 4}},
+		} {
+			d := s.open()
+			if diff := cmp.Diff(want, d.Messages()); diff != "" {
+				s.Errorf("%d: %s", i, diff)
+			}
+			if n := d.(*maildrop).reportedOctets(7); n != 100 {
+				s.Errorf("reported: %d", n)
+			}
+			d.Close()
+		}
+	})
+}
+
+// Sizes without UIDs that last are not remembered (I-SIZE-3).
+func TestSizesNotLasting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := store.NewMemory(1 << 20)
+		m := &maildrop{snapshot: &snapshot{messages: []proxy.Message{{UID: 7, Octets: 100}}, uidValidity: 9}, opts: &Options{Store: s}}
+		m.learn(7, 103)
+		m.rememberSizes()
+		if s.Sizes(m.key, 9) != nil {
+			t.Error("remembered")
+		}
+		m.lasting, m.placeholders = true, []uint32{7}
+		m.learn(7, 103)
+		m.rememberSizes()
+		if s.Sizes(m.key, 9) != nil {
+			t.Error("the size of a placeholder is remembered")
+		}
+	})
+}
+
+// Octets are counted as POP3 sends them, however they are cut (P-RETR-3).
+func TestOctetCounter(t *testing.T) {
+	for text, want := range map[string]int64{
+		"": 0, "\n": 2, "\r\n": 2, "\r": 3, "a": 3, "a\n": 3, "a\r\n": 3, "\n\n": 4, "a\nb": 6, "a\r\r\n": 4, "\r\na\r": 6, ".\r\n": 3,
+	} {
+		for range 10 {
+			var c octetCounter
+			for rest := text; rest != ""; {
+				n := 1 + rand.IntN(len(rest))
+				_, _ = c.Write([]byte(rest[:n]))
+				rest = rest[n:]
+			}
+			if got := c.total(); got != want {
+				t.Errorf("%q: %d octets, want %d", text, got, want)
+			}
+		}
+	}
+}
