@@ -305,17 +305,6 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// I-UIDL-5: a memory that ends with the process is warned of at start.
-func TestMemoryWarning(t *testing.T) {
-	c, err := loadConfig(writeConfig(t, smallest+"uidl_memory = true\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.ContainsFunc(c.warnings(time.Now()), func(w warning) bool { return strings.Contains(w.String(), "until this process ends") }) {
-		t.Error("no warning")
-	}
-}
-
 // I-UIDL-2: a template without UIDVALIDITY is warned of at start.
 func TestTemplateWarning(t *testing.T) {
 	for template, want := range map[string]bool{"{uid:08x}": true, "{uid}{uidvalidity}": false} {

@@ -109,7 +109,9 @@ func TestMigration(t *testing.T) {
 	m.fetches("the former server", m.upstream.POP3Addr, 20)
 	m.fetches("the former server, again", m.upstream.POP3Addr, 0)
 
-	g := startGateway(t, plainConfig(m.upstream.Addr)+"uidl = \"{uid:08x}{uidvalidity:08x}\"\nuidl_memory = true\n")
+	config := plainConfig(m.upstream.Addr) + fmt.Sprintf("uidl = \"{uid:08x}{uidvalidity:08x}\"\nuidl_memory = true\n[store]\npath = %q\n",
+		filepath.Join(t.TempDir(), "store.db"))
+	g := startGateway(t, config)
 	m.fetches("the gateway", g.addr, 0)
 	m.send(1)
 	m.fetches("new mail", g.addr, 1)
@@ -117,8 +119,10 @@ func TestMigration(t *testing.T) {
 
 	m.rebuild()
 	m.fetches("rebuilt", g.addr, 0)
+	g.stop()
 	m.rebuild()
-	m.fetches("rebuilt again", g.addr, 0)
+	g = startGateway(t, config)
+	m.fetches("rebuilt while the gateway was down", g.addr, 0)
 	m.send(2)
 	m.fetches("new mail after that", g.addr, 2)
 	m.fetches("no new mail after that", g.addr, 0)
@@ -139,7 +143,8 @@ func TestMigrationImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.send(1)
-	g := startGateway(t, plainConfig(m.upstream.Addr)+fmt.Sprintf("uidl_memory = true\nuidl_import = %q\n", file))
+	g := startGateway(t, plainConfig(m.upstream.Addr)+fmt.Sprintf("uidl_memory = true\nuidl_import = %q\n[store]\npath = %q\n",
+		file, filepath.Join(t.TempDir(), "store.db")))
 	m.fetches("the gateway", g.addr, 1)
 	m.fetches("the gateway, again", g.addr, 0)
 	m.upstream.Rebuild("joe")

@@ -39,6 +39,9 @@ func (l *loader) validate(c *config) {
 	}
 	if path := elementPath("upstream", 0); l.given(path) {
 		l.upstream(path, &c.upstream)
+		if c.upstream.UIDLMemory && c.store.Path == "" && !l.wrong("store.path") { // I-UIDL-5
+			l.fail(path+".uidl_memory", "needs a store on disk", "set path in [store], or remove it")
+		}
 		c.upstream.options.Sizes = imapbackend.Sizes(c.upstream.Sizes)
 		c.upstream.options.ReadAheadTotal = cmp.Or(c.limits.ReadAheadTotal, -1)
 	}

@@ -27,9 +27,6 @@ func (w warning) String() string {
 	return b.String()
 }
 
-// storeOnDisk reports whether what is remembered outlives the process.
-func (c *config) storeOnDisk() bool { return c.store.Path != "" }
-
 // warnings are those about the file and what it names.
 func (c *config) warnings(now time.Time) []warning {
 	var ws []warning
@@ -45,10 +42,6 @@ func (c *config) warnings(now time.Time) []warning {
 	}
 	if c.upstream.WithoutUIDPLUS == "expunge-if-alone" {
 		ws = append(ws, warning{"without_uidplus = \"expunge-if-alone\" may remove what another client flags \\Deleted at the same moment",
-			[]slog.Attr{slog.String("upstream", c.upstream.Name)}})
-	}
-	if c.upstream.UIDLMemory && !c.storeOnDisk() { // I-UIDL-5
-		ws = append(ws, warning{"unique-ids are remembered until this process ends: uidl_memory needs a store on disk",
 			[]slog.Attr{slog.String("upstream", c.upstream.Name)}})
 	}
 	if c.limits.Connections > 0 && (c.limits.Unauthenticated == 0 || c.limits.Unauthenticated >= c.limits.Connections) {
