@@ -193,12 +193,15 @@ func (w *faultWorld) serve() (stop func()) {
 	}
 }
 
-// settle waits until the session has ended upstream too, whatever it waits for.
+// settle waits until the session has ended upstream too, whatever it waits for:
+// it may be about to connect again.
 func (w *faultWorld) settle() {
 	w.c.conn.Close()
-	for range 20 {
+	for quiet, n := 0, 0; quiet < 2 && n < 20; n++ {
 		if synctest.Wait(); w.m.Open() == 0 {
-			return
+			quiet++
+		} else {
+			quiet = 0
 		}
 		<-time.After(time.Minute)
 	}

@@ -170,8 +170,9 @@ func (r *removal) transfer(ctx context.Context, verb string, set uidSet) (done b
 	args := set.text + " " + r.trash
 	status, err := r.send(ctx, verb, args)
 	if err == nil && status.Type == "NO" && status.Code == "TRYCREATE" && !r.created {
-		r.created = true
-		if done, err = r.create(ctx); !done {
+		done, err = r.create(ctx)
+		r.created = err == nil // a lost one is for the next attempt to repeat
+		if !done {
 			return false, err
 		}
 		status, err = r.send(ctx, verb, args)
