@@ -66,11 +66,11 @@ type walk struct {
 	octets int64
 }
 
-func newAhead(m *maildrop) *ahead {
+func newAhead(m *maildrop, total *budget) *ahead {
 	a := &ahead{
 		m:      m,
 		limit:  m.opts.ReadAhead,
-		total:  m.u.backend.readAhead,
+		total:  total,
 		flight: make(map[part]int),
 		asked:  make(map[int]string),
 		kept:   make(map[part][]byte),
@@ -356,6 +356,20 @@ func (a *ahead) evict() {
 		if i, _ := a.m.index(p.uid); i <= a.walks[kindOf(p)].last {
 			a.get(p, true)
 		}
+	}
+}
+
+// restart forgets what was on its way on a connection that is lost. What is
+// here stays, and the client's last step is taken as if it were still to come.
+func (a *ahead) restart() {
+	clear(a.flight)
+	clear(a.asked)
+	a.coming, a.late = 0, nil
+	a.settleBudget()
+	for i := range a.walks {
+		w := &a.walks[i]
+		w.last--
+		w.next = w.last + 1
 	}
 }
 

@@ -175,7 +175,16 @@ func (b *Backend) verify(ctx context.Context, cred proxy.Credential) (*login, er
 type login struct {
 	u       *upstream // nil once a Maildrop owns it
 	id      proxy.Identity
+	again   relogin           // nil: what the client has said serves for one login
 	resumed *proxy.Credential // of a kept connection that has not proved to be alive
+}
+
+// relogin logs the same user in on a new connection. It holds the credential,
+// in memory only and for as long as the session lasts.
+type relogin func(context.Context) (*login, error)
+
+func (b *Backend) repeat(cred proxy.Credential) relogin {
+	return func(ctx context.Context) (*login, error) { return b.verify(ctx, cred) }
 }
 
 // authenticate brings a connection that has greeted to where the mailbox is
@@ -196,6 +205,7 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*lo
 	if err != nil {
 		return nil, err
 	}
+	l.again = u.backend.repeat(cred)
 	u.ticket = u.backend.keeper.admit(cred, l.id)
 	return l, nil
 }

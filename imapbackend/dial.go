@@ -272,14 +272,6 @@ func (u *upstream) execute(ctx context.Context, cmd string, f func(*client.Clien
 	return status, err
 }
 
-// flush sends commands of ours that nothing waits for yet.
-func (u *upstream) flush() error {
-	if err := u.conn.Flush(); err != nil {
-		return u.lost(atRead, err)
-	}
-	return nil
-}
-
 // trace logs one upstream command with its result. cmd holds no secret.
 func (u *upstream) trace(ctx context.Context, cmd string, status wire.Status, err error) {
 	l := proxy.Logger(ctx)

@@ -75,6 +75,14 @@ func isToken(mechanism string) bool { return mechanism == mechXOAuth2 || mechani
 
 // Exchange implements proxy.Exchanger.
 func (b *Backend) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
+	l, err := b.converse(ctx, ex)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (b *Backend) converse(ctx context.Context, ex *proxy.Exchange) (*login, error) {
 	u, err := b.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -99,7 +107,21 @@ func (u *upstream) exchange(ctx context.Context, ex *proxy.Exchange) (*login, er
 	}
 	u.clientUTF8 = ex.UTF8
 	u.user = ex.Authzid + "\x00" + ex.Username
-	return u.identify(ctx, canonical(ex.Authzid, ex.Username), "")
+	l, err := u.identify(ctx, canonical(ex.Authzid, ex.Username), "")
+	if err == nil && isToken(ex.Mechanism) {
+		l.again = u.backend.repeatToken(*ex)
+	}
+	return l, err
+}
+
+// repeatToken sends the token of ex once more, for which the client is not
+// asked. The other mechanisms answer a challenge that serves once.
+func (b *Backend) repeatToken(ex proxy.Exchange) relogin {
+	ex.Challenge = func(context.Context, string) (string, error) { return "", proxy.ErrCancelled }
+	return func(ctx context.Context) (*login, error) {
+		again := ex
+		return b.converse(ctx, &again)
+	}
 }
 
 // relay passes challenges and responses on unchanged (requirement P-SASL-5).

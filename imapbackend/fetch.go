@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 
@@ -47,17 +46,12 @@ func (m *maildrop) newFetch(ctx context.Context, uid uint32) (*fetch, error) {
 	return &fetch{m: m, ctx: ctx, release: release, uid: uid}, nil
 }
 
-// startFetch sends a FETCH of items for uid.
-func (m *maildrop) startFetch(ctx context.Context, uid uint32, items string) (*fetch, error) {
-	f, err := m.newFetch(ctx, uid)
-	if err != nil {
-		return nil, err
-	}
-	if err := f.send(items); err != nil {
-		f.release()
-		return nil, m.u.lost(atRead, err)
-	}
-	return f, nil
+// revive replaces a connection that was lost while f waited, so that what it
+// reads can be asked for anew. It returns err, with which that ended, where
+// there is none.
+func (f *fetch) revive(err error) error {
+	f.done, f.uidOf = true, nil
+	return f.m.replace(atRead, err)
 }
 
 func (f *fetch) send(items string) error {
@@ -70,7 +64,7 @@ func (f *fetch) send(items string) error {
 
 // join waits for a body that is on its way.
 func (f *fetch) join(number int, items string) {
-	f.number, f.cmd = number, "UID FETCH (UID "+items+") ahead"
+	f.done, f.number, f.cmd = false, number, "UID FETCH (UID "+items+") ahead"
 }
 
 // next reads up to the next body of the message, or to the end of the command:
@@ -132,10 +126,17 @@ func (f *fetch) verify(body wire.Event) error {
 	return nil
 }
 
+// lost reports whether err is that of a connection which is gone, and not that
+// of a writer.
+func (f *fetch) lost(err error) bool {
+	loss := f.m.u.conn.Err()
+	return err != nil && loss != nil && errors.Is(err, loss)
+}
+
 // classify returns the error of a body being written: a loss as the client may
 // see it, anything else, such as an error of the writer, as it is.
 func (f *fetch) classify(err error) error {
-	if loss := f.m.u.conn.Err(); err != nil && loss != nil && errors.Is(err, loss) {
+	if f.lost(err) {
 		return f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
 	}
 	return err
@@ -203,104 +204,4 @@ func (s *snapshot) octets(uid uint32) int64 {
 		return s.messages[i].Octets
 	}
 	return 0
-}
-
-// message is a whole message being read: from the stream, or kept.
-type message struct {
-	*fetch
-	body wire.Event
-	kept []byte
-}
-
-// Read implements proxy.Maildrop.
-func (m *maildrop) Read(ctx context.Context, uid uint32) (proxy.Body, error) {
-	if err := m.checkHeader(ctx, uid); err != nil {
-		return nil, err
-	}
-	msg, err := m.read(ctx, uid)
-	if err != nil {
-		return nil, err
-	}
-	return msg, nil
-}
-
-func (m *maildrop) read(ctx context.Context, uid uint32) (*message, error) {
-	f, err := m.newFetch(ctx, uid)
-	if err != nil {
-		return nil, err
-	}
-	msg, err := f.whole()
-	if err != nil {
-		f.close()
-		return nil, err
-	}
-	return msg, nil
-}
-
-// whole waits for the message, having asked for it and what may be next unless
-// that is here or on its way.
-func (f *fetch) whole() (*message, error) {
-	const items = "BODY.PEEK[]"
-	a, p := f.m.ahead, part{uid: f.uid}
-	kept, isKept := a.get(p, true)
-	number, coming := a.flight[p]
-	switch {
-	case isKept:
-		f.done = true
-	case coming:
-		f.join(number, items)
-	default:
-		if err := f.send(items); err != nil {
-			return nil, f.m.u.lost(atRead, err)
-		}
-	}
-	a.plan(p)
-	if isKept {
-		return &message{fetch: f, kept: kept}, f.m.u.flush()
-	}
-	for {
-		ev, ok, err := f.next()
-		if err != nil {
-			return nil, f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
-		}
-		if kept, isKept = a.get(p, true); isKept {
-			return &message{fetch: f, kept: kept}, nil
-		}
-		switch {
-		case !ok && f.own:
-			return nil, f.outcome()
-		case !ok: // what was asked for ahead did not come: ask why
-			if err := f.send(items); err != nil {
-				return nil, f.m.u.lost(atRead, err)
-			}
-		case ev.Section != "" || ev.Origin >= 0:
-		case (ev.Nil || ev.Octets == 0) && f.m.octets(f.uid) > 0:
-			f.empty = true
-		default:
-			return &message{fetch: f, body: ev}, nil
-		}
-	}
-}
-
-// Octets implements proxy.Body.
-func (b *message) Octets() int64 { return b.body.Octets + int64(len(b.kept)) }
-
-// WriteTo implements proxy.Body.
-func (b *message) WriteTo(w io.Writer) (int64, error) {
-	w = b.m.inspect(b.uid, w)
-	if b.kept != nil {
-		n, err := w.Write(b.kept)
-		return int64(n), err
-	}
-	n, err := b.m.u.conn.BodyTo(w)
-	if err == nil {
-		err = b.verify(b.body)
-	}
-	return n, b.classify(err)
-}
-
-// Close implements proxy.Body.
-func (b *message) Close() error {
-	b.close()
-	return nil
 }

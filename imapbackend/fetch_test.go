@@ -333,8 +333,11 @@ func readCut(t *testing.T, script string, cut int, whole string) bool {
 	conn := &cutConn{left: 1 << 20}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
 		c, err := up.Dial(ctx)
+		if err != nil {
+			return nil, err
+		}
 		conn.Conn = c
-		return conn, err
+		return conn, nil
 	}
 	l, err := b.Login(t.Context(), joe)
 	if err != nil {

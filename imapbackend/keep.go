@@ -251,14 +251,14 @@ func (b *Backend) resume(ctx context.Context, cred proxy.Credential) *login {
 	}
 	proxy.Logger(ctx).DebugContext(ctx, "upstream connection kept from the last session", "upstream", b.opts.Name)
 	u.secrets = secretsOf(cred)
-	return &login{u: u, id: u.ticket.id, resumed: &cred}
+	return &login{u: u, id: u.ticket.id, again: b.repeat(cred), resumed: &cred}
 }
 
 // selectKept is selectMailbox on a kept connection; ok is false if that is
 // dead, or does not serve the mailbox any more.
 func (l *login) selectKept(ctx context.Context, f flight) (status wire.Status, ok bool) {
 	l.u.conn.Probe(keptPatience)
-	status, err := l.u.selectMailbox(ctx, f)
+	status, err := l.u.selectMailbox(ctx, f.search, f.fetch)
 	if err != nil || !status.OK() {
 		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection is of no use", "upstream", l.id.Upstream)
 		return status, false

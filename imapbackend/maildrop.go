@@ -2,10 +2,8 @@ package imapbackend
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"net"
 	"sync/atomic"
-	"time"
 
 	"github.com/emersion/go-imap"
 	"github.com/emersion/go-imap/client"
@@ -15,15 +13,10 @@ import (
 	"popgate/proxy"
 )
 
-// keepAlive is the idle time after which the upstream gets a NOOP: well below
-// the 30 minutes of RFC 9051 §5.4 and the patience of address translators.
-const keepAlive = 4 * time.Minute
-
-var errHung = errors.New("imap: the upstream did not answer NOOP before the end of the session")
-
 // maildrop is a selected mailbox with its snapshot.
 type maildrop struct {
 	*snapshot
+	link
 	key       store.Key
 	opts      *Options
 	readOnly  bool
@@ -38,21 +31,7 @@ type maildrop struct {
 	placeholders []uint32
 	inspected    []uint32
 
-	// held is full while the upstream connection is in use: by the session's
-	// goroutine, for as long as a call or an open Body lasts, or by the
-	// keep-alive timer. It guards used, timer and closed, and what u points
-	// to.
-	held   chan struct{}
-	u      *upstream
-	ahead  *ahead
-	used   time.Time // when the connection was last given back
-	timer  *time.Timer
-	closed bool
-
-	// ctx is that of Open, most often of all calls. It is watched from then
-	// on, and stop ends that.
-	ctx  context.Context
-	stop func() bool
+	ahead *ahead
 }
 
 var (
@@ -76,14 +55,7 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 	}
 	u := l.u
 	f := u.planFlight(l.id)
-	status, err := u.selectMailbox(ctx, f)
-	if err == nil && status.Type == "NO" && u.conn.Has("ID") {
-		// Some providers refuse SELECT until ID has been sent after the login.
-		if _, err := u.run(ctx, u.idCommand(ctx)); err != nil {
-			return nil, u.lost(atConnect, err)
-		}
-		status, err = u.selectMailbox(ctx, f)
-	}
+	status, err := u.enter(ctx, f.search, f.fetch)
 	if err != nil || !status.OK() {
 		return nil, u.failed(atSelect, "SELECT", status, err)
 	}
@@ -103,24 +75,29 @@ func (l *login) maildrop(ctx context.Context, f flight, status wire.Status) (pro
 		key:      f.key,
 		opts:     u.opts,
 		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !u.plan().moves,
-		u:        u,
-		held:     make(chan struct{}, 1),
-		ctx:      ctx,
-		stop:     u.watch(ctx),
-		used:     time.Now(),
 	}
-	m.ahead = newAhead(m)
-	u.retire()
-	l.u = nil
-	m.held <- struct{}{}
-	m.timer = time.AfterFunc(keepAlive, m.keepAlive)
-	<-m.held
+	m.ahead = newAhead(m, u.backend.readAhead)
+	m.begin(ctx, l)
 	return m, nil
 }
 
+// enter selects the mailbox after a login; the commands behind go with SELECT.
+func (u *upstream) enter(ctx context.Context, behind ...string) (wire.Status, error) {
+	status, err := u.selectMailbox(ctx, behind...)
+	if err == nil && status.Type == "NO" && u.conn.Has("ID") {
+		// Some providers refuse SELECT until ID has been sent after the login.
+		if _, err := u.run(ctx, u.idCommand(ctx)); err != nil {
+			return status, err
+		}
+		status, err = u.selectMailbox(ctx, behind...)
+	}
+	return status, err
+}
+
 // selectMailbox selects the configured mailbox read-write, as EXAMINE does not
-// settle UIDVALIDITY on every server, with the listing in the same flight.
-func (u *upstream) selectMailbox(ctx context.Context, f flight) (wire.Status, error) {
+// settle UIDVALIDITY on every server, with the commands behind in the same
+// flight.
+func (u *upstream) selectMailbox(ctx context.Context, behind ...string) (wire.Status, error) {
 	u.conn.ResetMailbox()
 	defer u.conn.SetProgress(u.conn.SetProgress(selectTimeout))
 	name := u.mailboxName()
@@ -128,7 +105,7 @@ func (u *upstream) selectMailbox(ctx context.Context, f flight) (wire.Status, er
 	return u.execute(ctx, "SELECT "+name, func(cl *client.Client) error {
 		_, err := cl.Execute(cmd, nil)
 		return err
-	}, f.search, f.fetch)
+	}, behind...)
 }
 
 // mailboxName returns the configured mailbox as it goes into a command.
@@ -139,79 +116,6 @@ func (m *maildrop) Messages() []proxy.Message { return m.messages }
 
 // ReadOnly implements proxy.Maildrop.
 func (m *maildrop) ReadOnly() bool { return m.readOnly }
-
-// acquire takes the upstream connection for one call and returns the function
-// that gives it back. It fails where the connection or the snapshot is void.
-func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err error) {
-	if ctx.Err() != nil {
-		return nil, tempError(context.Cause(ctx))
-	}
-	select {
-	case m.held <- struct{}{}:
-	case <-ctx.Done():
-		return nil, tempError(context.Cause(ctx))
-	}
-	if err = m.usable(ph); err != nil {
-		<-m.held
-		return nil, err
-	}
-	stop := func() bool { return true }
-	if ctx != m.ctx { // which is watched all the time
-		stop = m.u.watch(ctx)
-	}
-	if ph == atUpdate {
-		if err := m.ahead.settle(ctx); err != nil {
-			stop()
-			<-m.held
-			return nil, m.u.lost(ph, err)
-		}
-	}
-	return func() {
-		stop()
-		m.used = time.Now()
-		<-m.held
-	}, nil
-}
-
-// usable reports why the upstream connection cannot serve the snapshot.
-func (m *maildrop) usable(ph phase) error {
-	if err := m.u.conn.Err(); err != nil {
-		return m.u.lost(ph, fmt.Errorf("imap: connection lost: %w", err))
-	}
-	if m.u.conn.Mailbox().Rebuilt {
-		return &proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt,
-			Err: errors.New("imap: UIDVALIDITY changed during the session")}
-	}
-	return nil
-}
-
-// keepAlive runs when the upstream has been idle for a while. A failure shows
-// at the next command that needs the connection.
-func (m *maildrop) keepAlive() {
-	select {
-	case m.held <- struct{}{}:
-	default: // in use, hence not idle
-		m.timer.Reset(keepAlive)
-		return
-	}
-	defer func() { <-m.held }()
-	if m.closed || m.u.conn.Err() != nil {
-		return
-	}
-	if left := keepAlive - time.Since(m.used); left > 0 {
-		m.timer.Reset(left)
-		return
-	}
-	if m.ahead.settle(context.Background()) != nil {
-		return
-	}
-	status, err := m.u.execute(context.Background(), "NOOP", (*client.Client).Noop)
-	m.u.retire()
-	if err == nil && status.Type != "BAD" {
-		m.used = time.Now()
-		m.timer.Reset(keepAlive)
-	}
-}
 
 // Expect implements proxy.Expecter.
 func (m *maildrop) Expect(uids []uint32) { m.ahead.expected = uids }
@@ -251,25 +155,23 @@ func (m *maildrop) flagSeen(ctx context.Context, uids []uint32) {
 
 // Close implements proxy.Maildrop.
 func (m *maildrop) Close() error {
-	// A NOOP of keepAlive may be waiting for an upstream that hangs.
-	impatience := time.AfterFunc(logoutTimeout, func() { m.u.conn.Fail(errHung) })
-	m.held <- struct{}{}
-	impatience.Stop()
-	defer func() { <-m.held }()
-	if !m.closed {
-		m.closed = true
-		m.timer.Stop()
-		m.rememberSizes()
-		// Without QUIT, or with a ctx that has ended, it is not kept.
-		keep := m.stop() && m.done.Load()
-		if keep {
-			m.settle()
-		}
-		m.ahead.close()
-		if keep && m.u.backend.keeper.park(m.u) {
-			return nil
-		}
+	unhand := m.seize()
+	defer unhand()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	m.timer.Stop()
+	m.rememberSizes()
+	// Without QUIT, or with a ctx that has ended, it is not kept.
+	keep := m.stop() && m.done.Load()
+	if keep {
+		m.settle()
+	}
+	m.ahead.close()
+	if !keep || !m.u.backend.keeper.park(m.u) {
 		m.u.logout(context.Background())
 	}
+	m.end(net.ErrClosed)
 	return nil
 }

@@ -136,17 +136,26 @@ func TestUpdateOverdue(t *testing.T) {
 }
 
 // P-SESS-6, P-SESS-5: a client that vanishes behind its QUIT has its deletions
-// carried through; one that vanishes before the line is whole has none.
+// carried through, also where the upstream is lost then; one that vanishes
+// before the line is whole has none.
 func TestClientVanishes(t *testing.T) {
 	for _, tt := range []struct {
 		name, last, left string
+		lose             string // the upstream is lost before this command, once
 	}{
-		{"behind QUIT", "QUIT\r\n", "2"},
-		{"in QUIT", "QUIT", "1 2 3"},
-		{"before QUIT", "NOOP\r\n", "1 2 3"},
+		{"behind QUIT", "QUIT\r\n", "2", ""},
+		{"behind QUIT, upstream lost", "QUIT\r\n", "2", "UID EXPUNGE"},
+		{"in QUIT", "QUIT", "1 2 3", ""},
+		{"before QUIT", "NOOP\r\n", "1 2 3", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			withGateway(t, func(g *gateway) {
+				var lost sync.Once
+				g.m.Before = func(cmd string) {
+					if tt.lose != "" && strings.HasPrefix(cmd, tt.lose) {
+						lost.Do(func() { g.m.Push("* BYE going down", true) })
+					}
+				}
 				c := g.login("+OK")
 				c.do("DELE 1", "+OK")
 				c.do("DELE 3", "+OK")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 
 	"popgate/imapbackend/wire"
@@ -30,6 +31,7 @@ type top struct {
 	lines uint64
 	size  int64      // of the message, as announced
 	piece int64      // octets of text asked for at a time, 0: whole message
+	whole *message   // the message, where all of it is read
 	body  wire.Event // the first body to come
 	text  []byte     // a piece of text that came before the header
 	kept  []byte     // the message or its header, where they were kept
@@ -41,30 +43,17 @@ func (m *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Bod
 	if err := m.checkHeader(ctx, uid); err != nil {
 		return nil, err
 	}
-	t := &top{lines: lines, size: m.octets(uid)}
-	t.out.left = lines
-	if lines > uint64(t.size)/2 {
-		// All there is, most likely: then one body is TOP and RETR alike.
-		msg, err := m.read(ctx, uid)
-		if err != nil {
-			return nil, err
-		}
-		t.fetch, t.body, t.kept = msg.fetch, msg.body, msg.kept
-		return t, nil
-	}
-	if lines == 0 {
-		return t.open(ctx, m, uid)
-	}
-	t.piece = firstPiece
-	if lines < firstPiece/lineGuess {
-		t.piece = (int64(lines)*lineGuess + pieceUnit - 1) / pieceUnit * pieceUnit
-	}
-	items := fmt.Sprintf("%s BODY.PEEK[TEXT]<0.%d>", headerItem, t.piece)
-	var err error
-	if t.fetch, err = m.startFetch(ctx, uid, items); err != nil {
+	f, err := m.newFetch(ctx, uid)
+	if err != nil {
 		return nil, err
 	}
-	if err := t.awaitHeader(); err != nil {
+	t := &top{fetch: f, lines: lines, size: m.octets(uid)}
+	if err = t.begin(); err != nil {
+		if err = t.revive(err); err == nil {
+			err = t.begin()
+		}
+	}
+	if err != nil {
 		t.close()
 		return nil, err
 	}
@@ -73,21 +62,29 @@ func (m *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Bod
 
 const headerItem = "BODY.PEEK[HEADER]"
 
-// open begins to read a header alone: from the message or the header itself
-// where that is here or on its way, else by a command of its own.
-func (t *top) open(ctx context.Context, m *maildrop, uid uint32) (proxy.Body, error) {
-	f, err := m.newFetch(ctx, uid)
-	if err != nil {
-		return nil, err
+// begin reads up to the first octets.
+func (t *top) begin() (err error) {
+	*t = top{fetch: t.fetch, lines: t.lines, size: t.size, out: topWriter{left: t.lines}}
+	switch {
+	case t.lines > uint64(t.size)/2:
+		// All there is, most likely: then one body is TOP and RETR alike.
+		t.whole, err = t.fetch.whole()
+		return err
+	case t.lines == 0:
+		return t.openHeader()
 	}
-	t.fetch = f
-	if err = t.openHeader(); err != nil {
-		t.close()
-		return nil, err
+	t.piece = firstPiece
+	if t.lines < firstPiece/lineGuess {
+		t.piece = (int64(t.lines)*lineGuess + pieceUnit - 1) / pieceUnit * pieceUnit
 	}
-	return t, nil
+	if err := t.send(fmt.Sprintf("%s BODY.PEEK[TEXT]<0.%d>", headerItem, t.piece)); err != nil {
+		return t.m.u.lost(atRead, err)
+	}
+	return t.awaitHeader()
 }
 
+// openHeader begins to read a header alone: from the message or the header
+// itself where that is here or on its way, else by a command of its own.
 func (t *top) openHeader() error {
 	f, a := t.fetch, t.m.ahead
 	whole, header := part{uid: f.uid}, part{f.uid, true}
@@ -112,7 +109,8 @@ func (t *top) openHeader() error {
 	}
 	a.plan(header)
 	if ok {
-		return t.m.u.flush()
+		t.m.u.conn.Flush() // a loss shows at the next command that needs it
+		return nil
 	}
 	return t.awaitHeader()
 }
@@ -173,25 +171,49 @@ func (t *top) Close() error {
 	return nil
 }
 
-// WriteTo implements proxy.Body.
+// WriteTo implements proxy.Body. Where the connection is lost on the way all is
+// read once more from another, and what has been written is left out.
 func (t *top) WriteTo(w io.Writer) (int64, error) {
-	t.out.w = t.m.inspect(t.uid, w)
-	err := t.write()
-	if err == errTopDone {
-		err = nil
+	if t.whole == nil {
+		w = t.m.inspect(t.uid, w)
 	}
-	return t.out.written, t.classify(err)
+	out := newReplay(w)
+	err := t.writeTo(out)
+	if t.whole == nil && t.lost(err) {
+		if err = t.revive(err); err == nil {
+			err = t.begin()
+		}
+		if err == nil {
+			out.again()
+			err = t.writeTo(out)
+		}
+		if err == nil && out.skip > 0 {
+			err = errChanged
+		}
+	}
+	return out.written, t.classify(err)
+}
+
+func (t *top) writeTo(w io.Writer) error {
+	t.out.w = w
+	if err := t.write(); err != errTopDone {
+		return err
+	}
+	return nil
 }
 
 func (t *top) write() error {
 	conn := t.m.u.conn
-	if t.kept != nil {
+	switch {
+	case t.whole != nil:
+		_, err := t.whole.WriteTo(&t.out)
+		if err == errTopDone && t.whole.kept == nil {
+			return t.verified(t.whole.body, err)
+		}
+		return err
+	case t.kept != nil:
 		_, err := t.out.Write(t.kept)
 		return err
-	}
-	if t.body.Section == "" {
-		_, err := conn.BodyTo(&t.out)
-		return t.verified(t.body, err)
 	}
 	t.out.headerOnly = true
 	if _, err := conn.BodyTo(&t.out); err != nil {
@@ -282,6 +304,46 @@ func (t *top) drain() error {
 		}
 	}
 	return nil
+}
+
+// replay passes on octets; again makes it expect the same octets once more
+// before it goes on.
+type replay struct {
+	w       io.Writer
+	written int64
+	sum     maphash.Hash // of what has been written
+	skip    int64        // octets to be seen once more
+	seen    maphash.Hash // of these
+}
+
+func newReplay(w io.Writer) *replay {
+	r := &replay{w: w}
+	r.seen.SetSeed(r.sum.Seed())
+	return r
+}
+
+func (r *replay) again() {
+	r.skip = r.written
+	r.seen.Reset()
+}
+
+// Write implements io.Writer. It fails with errChanged where the octets are
+// not the same.
+func (r *replay) Write(p []byte) (int, error) {
+	k := int(min(int64(len(p)), r.skip))
+	if k > 0 {
+		r.seen.Write(p[:k])
+		if r.skip -= int64(k); r.skip == 0 && r.seen.Sum64() != r.sum.Sum64() {
+			return 0, errChanged
+		}
+		if k == len(p) {
+			return k, nil
+		}
+	}
+	n, err := r.w.Write(p[k:])
+	r.sum.Write(p[k : k+n])
+	r.written += int64(n)
+	return k + n, err
 }
 
 // topWriter passes on a message up to the end of a number of lines of its

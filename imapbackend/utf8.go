@@ -42,21 +42,34 @@ func (m *maildrop) checkHeader(ctx context.Context, uid uint32) error {
 	if !m.u.utf8 || m.u.clientUTF8 {
 		return nil
 	}
-	f, err := m.startFetch(ctx, uid, "BODY.PEEK[HEADER]")
+	f, err := m.newFetch(ctx, uid)
 	if err != nil {
 		return err
 	}
 	defer f.close()
+	err = f.checkHeader()
+	if err != nil && err != errNeedsUTF8 {
+		if err = f.revive(err); err == nil {
+			err = f.checkHeader()
+		}
+	}
+	return err
+}
+
+func (f *fetch) checkHeader() error {
+	if err := f.send(headerItem); err != nil {
+		return f.m.u.lost(atRead, err)
+	}
 	for {
 		ev, ok, err := f.next()
 		switch {
 		case err != nil:
-			return m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+			return f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
 		case !ok:
 			return f.outcome()
 		case ev.Section != "HEADER" || ev.Origin >= 0:
 			continue
-		case ev.Nil && m.octets(uid) > 0:
+		case ev.Nil && f.m.octets(f.uid) > 0:
 			f.empty = true
 			continue
 		}

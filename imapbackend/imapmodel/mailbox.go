@@ -192,3 +192,15 @@ func (b *Mailbox) SetTrash() *Mailbox {
 	b.trash = true
 	return b
 }
+
+// Replace gives a message another body, which no IMAP server does.
+func (b *Mailbox) Replace(uid uint32, body string) {
+	b.m.mu.Lock()
+	defer b.m.mu.Unlock()
+	b.messages = slices.Clone(b.messages) // Messages has given it away
+	for i := range b.messages {
+		if b.messages[i].UID == uid {
+			b.messages[i].Body = body
+		}
+	}
+}

@@ -40,7 +40,9 @@
 // Each connection plays one section, in the order of their being made; X, R
 // or W ends a section, and W is understood where none is written. A client
 // that closes while the server sends, or in the TLS handshake, has failed
-// unless the next directive that is not S is a written W.
+// unless the next directive that is not S is a written W. After the last section
+// connections are refused, and have failed the test unless that section ends
+// in a written X, R or W: a client may try whether the upstream is back.
 //
 // A line of a message that begins like a tag is sent by S64.
 //

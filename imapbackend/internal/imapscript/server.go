@@ -193,12 +193,14 @@ func (s *Server) serve(c net.Conn) bool {
 		c.Close()
 		return false
 	}
-	s.made++
-	if s.made > len(s.sections) {
+	if s.made == len(s.sections) {
 		c.Close()
-		s.fail(fmt.Errorf("connection %d is not in the script", s.made))
+		if !s.breaks() {
+			s.fail(fmt.Errorf("connection %d is not in the script", s.made+1))
+		}
 		return false
 	}
+	s.made++
 	p := &player{server: s, number: s.made, raw: c, limit: s.limit, tags: make(map[string]string)}
 	p.use(c)
 	s.conns[c] = struct{}{}
@@ -215,6 +217,13 @@ func (s *Server) serve(c net.Conn) bool {
 		}
 	})
 	return true
+}
+
+// breaks reports whether the script ends in the loss of its last connection.
+func (s *Server) breaks() bool {
+	steps := s.sections[len(s.sections)-1]
+	last := steps[len(steps)-1]
+	return last.ends() && !last.implied
 }
 
 // fail fails the test; the caller holds s.mu. The conversation is printed

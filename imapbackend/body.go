@@ -1,0 +1,243 @@
+package imapbackend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+const (
+	// overlap is the number of octets before a break that are read again, to
+	// see that what follows is the same message.
+	overlap = 256
+
+	// minProgress is the number of octets that a connection must have brought
+	// of a message to be replaced once more when it breaks too.
+	minProgress = 64 << 10
+)
+
+// errChanged is a message that cannot be continued where it broke off.
+var errChanged = errors.New("imap: the message is not the one that was begun")
+
+// message is a whole message being read: from the stream, or kept.
+type message struct {
+	*fetch
+	body wire.Event
+	kept []byte
+	out  tail
+}
+
+// Read implements proxy.Maildrop.
+func (m *maildrop) Read(ctx context.Context, uid uint32) (proxy.Body, error) {
+	if err := m.checkHeader(ctx, uid); err != nil {
+		return nil, err
+	}
+	msg, err := m.read(ctx, uid)
+	if err != nil {
+		return nil, err
+	}
+	return msg, nil
+}
+
+func (m *maildrop) read(ctx context.Context, uid uint32) (*message, error) {
+	f, err := m.newFetch(ctx, uid)
+	if err != nil {
+		return nil, err
+	}
+	msg, err := f.whole()
+	if err != nil {
+		if err = f.revive(err); err == nil {
+			msg, err = f.whole()
+		}
+	}
+	if err != nil {
+		f.close()
+		return nil, err
+	}
+	return msg, nil
+}
+
+// whole waits for the message, having asked for it and what may be next unless
+// that is here or on its way.
+func (f *fetch) whole() (*message, error) {
+	const items = "BODY.PEEK[]"
+	a, p := f.m.ahead, part{uid: f.uid}
+	kept, isKept := a.get(p, true)
+	number, coming := a.flight[p]
+	switch {
+	case isKept:
+		f.done = true
+	case coming:
+		f.join(number, items)
+	default:
+		if err := f.send(items); err != nil {
+			return nil, f.m.u.lost(atRead, err)
+		}
+	}
+	a.plan(p)
+	if isKept {
+		f.m.u.conn.Flush() // a loss shows at the next command that needs it
+		return &message{fetch: f, kept: kept}, nil
+	}
+	for {
+		ev, ok, err := f.next()
+		if err != nil {
+			return nil, f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+		}
+		if kept, isKept = a.get(p, true); isKept {
+			return &message{fetch: f, kept: kept}, nil
+		}
+		switch {
+		case !ok && f.own:
+			return nil, f.outcome()
+		case !ok: // what was asked for ahead did not come: ask why
+			if err := f.send(items); err != nil {
+				return nil, f.m.u.lost(atRead, err)
+			}
+		case ev.Section != "" || ev.Origin >= 0:
+		case (ev.Nil || ev.Octets == 0) && f.m.octets(f.uid) > 0:
+			f.empty = true
+		default:
+			return &message{fetch: f, body: ev}, nil
+		}
+	}
+}
+
+// Octets implements proxy.Body.
+func (b *message) Octets() int64 { return b.body.Octets + int64(len(b.kept)) }
+
+// Close implements proxy.Body.
+func (b *message) Close() error {
+	b.close()
+	return nil
+}
+
+// WriteTo implements proxy.Body. A connection lost on the way is replaced, as
+// often as the message gets on by it, and the message goes on at the octet
+// where it broke off (requirements P-RETR-7, I-FETCH-7).
+func (b *message) WriteTo(w io.Writer) (int64, error) {
+	w = b.m.inspect(b.uid, w)
+	if b.kept != nil {
+		n, err := w.Write(b.kept)
+		return int64(n), err
+	}
+	b.out.w = w
+	_, err := b.m.u.conn.BodyTo(&b.out)
+	if err == nil {
+		err = b.verify(b.body)
+	}
+	for b.lost(err) {
+		if b.out.written >= b.out.resumed+minProgress {
+			b.m.tried = false
+		}
+		b.out.resumed = b.out.written
+		if e := b.revive(err); e != nil {
+			return b.out.written, b.classify(e)
+		}
+		err = b.resume()
+	}
+	return b.out.written, b.classify(err)
+}
+
+// resume writes what has not been written of the message. The upstream must
+// announce the message and its rest with the octets that it did before, and
+// repeat the last ones that were written.
+func (b *message) resume() error {
+	conn, uid := b.m.u.conn, b.uid
+	offset := b.out.written - int64(b.out.n)
+	count := b.body.Octets - offset
+	if !conn.Has("IMAP4REV2") && (offset > math.MaxUint32 || count > math.MaxUint32) {
+		return fmt.Errorf("%w: octet %d is beyond what IMAP4rev1 can ask for", errChanged, offset)
+	}
+	proxy.Logger(b.ctx).InfoContext(b.ctx, "message goes on where it broke off", "uid", uid, "octet", b.out.written, "octets", b.body.Octets)
+	size, err := b.m.u.announced(b.ctx, uid)
+	if err != nil {
+		return err
+	}
+	if size != b.m.reportedOctets(uid) {
+		return fmt.Errorf("%w: RFC822.SIZE is %d, it was %d", errChanged, size, b.m.reportedOctets(uid))
+	}
+	if err := b.send(fmt.Sprintf("BODY.PEEK[]<%d.%d>", offset, max(count, 1))); err != nil {
+		return err
+	}
+	for {
+		ev, ok, err := b.next()
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return fmt.Errorf("%w: %s: no content: %s", errChanged, b.cmd, b.m.u.clean(conn.ResultOf(b.number).String()))
+		case ev.Section != "" || ev.Origin != offset:
+			continue
+		case ev.Octets != count:
+			return fmt.Errorf("%w: %s: %d octets", errChanged, b.cmd, ev.Octets)
+		}
+		again := &overlapping{want: bytes.Clone(b.out.last[:b.out.n]), w: &b.out}
+		if _, err = conn.BodyTo(again); err == nil {
+			err = b.verify(ev)
+		}
+		return err
+	}
+}
+
+// announced asks for the size of one message.
+func (u *upstream) announced(ctx context.Context, uid uint32) (size int64, err error) {
+	size = -1
+	_, err = u.collect(ctx, fmt.Sprintf("UID FETCH %d (UID RFC822.SIZE)", uid), func(ev wire.Event) {
+		if ev.Kind == wire.Fetch && ev.UID == uid && ev.Octets >= 0 {
+			size = ev.Octets
+		}
+	})
+	return size, err
+}
+
+// tail passes octets on and remembers the last ones.
+type tail struct {
+	w       io.Writer
+	written int64
+	resumed int64 // of written, when the connection was last replaced
+	last    [overlap]byte
+	n       int // octets of last
+}
+
+// Write implements io.Writer.
+func (t *tail) Write(p []byte) (int, error) {
+	n, err := t.w.Write(p)
+	t.written += int64(n)
+	p = p[:n]
+	if len(p) >= overlap {
+		t.n = copy(t.last[:], p[len(p)-overlap:])
+		return n, err
+	}
+	if over := t.n + len(p) - overlap; over > 0 {
+		t.n = copy(t.last[:], t.last[over:t.n])
+	}
+	t.n += copy(t.last[t.n:], p)
+	return n, err
+}
+
+// overlapping passes on what follows the octets that it wants to see first.
+type overlapping struct {
+	want []byte
+	w    io.Writer
+}
+
+// Write implements io.Writer. It fails with errChanged where it sees others.
+func (o *overlapping) Write(p []byte) (int, error) {
+	k := min(len(p), len(o.want))
+	if !bytes.Equal(p[:k], o.want[:k]) {
+		return 0, errChanged
+	}
+	o.want = o.want[k:]
+	if k == len(p) {
+		return k, nil
+	}
+	n, err := o.w.Write(p[k:])
+	return k + n, err
+}

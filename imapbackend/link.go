@@ -1,0 +1,261 @@
+package imapbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/emersion/go-imap/client"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+const (
+	// keepAlive is the idle time after which the upstream gets a NOOP: well
+	// below the 30 minutes of RFC 9051 §5.4 and the patience of address
+	// translators.
+	keepAlive = 4 * time.Minute
+
+	// reconnectJitter bounds the wait before a lost connection is replaced, so
+	// that the sessions of an upstream that restarts do not come all at once.
+	reconnectJitter = 250 * time.Millisecond
+)
+
+var (
+	errHung    = errors.New("imap: the upstream did not answer NOOP before the end of the session")
+	errRebuilt = errors.New("imap: UIDVALIDITY or mailbox-id has changed during the session")
+)
+
+// link is a maildrop's connection to its mailbox. A connection that is lost is
+// replaced when something is asked of it, as long as the mailbox is the one of
+// the snapshot (requirement I-CONC-4).
+type link struct {
+	// held is full while the upstream connection is in use: by the session's
+	// goroutine, for as long as a call or an open Body lasts, or by the
+	// keep-alive timer. It guards the fields below.
+	held   chan struct{}
+	u      *upstream
+	id     proxy.Identity
+	again  relogin
+	used   time.Time // when the connection was last given back
+	timer  *time.Timer
+	closed bool
+	void   bool // the mailbox is another one than that of the snapshot
+
+	// life is opened, the ctx of Open and most often that of all calls, until
+	// end. The connection ends with it; stop ends that.
+	life   context.Context
+	end    context.CancelCauseFunc
+	opened context.Context
+	stop   func() bool
+
+	calling context.Context // of the call at hand
+	unwatch func() bool     // of calling, where that is not opened
+	tried   bool            // to replace the connection, for the call at hand
+}
+
+// begin takes over the connection of l, on which the mailbox is selected.
+func (m *maildrop) begin(ctx context.Context, l *login) {
+	m.held = make(chan struct{}, 1)
+	m.held <- struct{}{}
+	m.id, m.again, m.opened = l.id, l.again, ctx
+	m.life, m.end = context.WithCancelCause(ctx)
+	m.use(l)
+	m.used = time.Now()
+	m.timer = time.AfterFunc(keepAlive, m.keepAlive)
+	<-m.held
+}
+
+// use makes the connection of l that of the maildrop.
+func (m *maildrop) use(l *login) {
+	m.u, l.u = l.u, nil
+	m.u.retire()
+	m.stop = m.u.watch(m.life)
+	if m.unwatch != nil {
+		m.unwatch()
+		m.unwatch = m.u.watch(m.calling)
+	}
+}
+
+// acquire takes the upstream connection for one call and returns the function
+// that gives it back. A connection that has been lost is replaced; it fails
+// where that fails, or the snapshot is void.
+func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err error) {
+	if ctx.Err() != nil {
+		return nil, tempError(context.Cause(ctx))
+	}
+	select {
+	case m.held <- struct{}{}:
+	case <-ctx.Done():
+		return nil, tempError(context.Cause(ctx))
+	}
+	m.calling, m.tried = ctx, false
+	if ctx != m.opened { // which is watched all the time
+		m.unwatch = m.u.watch(ctx)
+	}
+	release = func() {
+		if m.unwatch != nil {
+			m.unwatch()
+		}
+		m.calling, m.unwatch = nil, nil
+		m.used = time.Now()
+		<-m.held
+	}
+	if err = m.usable(ph); err != nil {
+		err = m.renew(ph, err)
+	}
+	if err == nil && ph == atUpdate {
+		if err = m.ahead.settle(ctx); err != nil {
+			err = m.replace(ph, m.u.lost(ph, err))
+		}
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// usable reports why the upstream connection cannot serve the snapshot.
+func (m *maildrop) usable(ph phase) error {
+	m.void = m.void || m.u.conn.Mailbox().Rebuilt
+	if m.void {
+		return &proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt, Err: errRebuilt}
+	}
+	if err := m.u.conn.Err(); err != nil {
+		return m.u.lost(ph, fmt.Errorf("imap: connection lost: %w", err))
+	}
+	return nil
+}
+
+// replace puts a new connection in the place of one that has been lost in this
+// call, whose error err is. It returns nil, or what to answer: err itself where
+// nothing has been lost, or the upstream broke the protocol and would do so
+// again.
+func (m *maildrop) replace(ph phase, err error) error {
+	if _, broken := errors.AsType[*wire.ProtocolError](m.u.conn.Err()); broken {
+		return err
+	}
+	return m.renew(ph, err)
+}
+
+// renew is replace for a connection that may have been lost before this call.
+// A call tries it once (requirement I-FETCH-5).
+func (m *maildrop) renew(ph phase, err error) error {
+	loss := m.u.conn.Err()
+	switch {
+	case loss == nil, m.tried, m.void, m.calling.Err() != nil, m.life.Err() != nil:
+		return err
+	case m.again == nil, m.uidValidity == 0, m.hashes != nil:
+		// Nobody can be logged in again, or UIDs would not be those of the
+		// snapshot (I-UIDV-2).
+		return err
+	}
+	m.tried = true
+	log := proxy.Logger(m.calling).With("upstream", m.id.Upstream, "cause", m.u.cleanError(loss))
+	if failure := m.reconnect(ph); failure != nil {
+		log.WarnContext(m.calling, "upstream connection lost and not replaced", "error", failure)
+		if proxy.AsError(failure).Text != textTemp {
+			err = failure // it tells more than the loss
+		}
+		return err
+	}
+	log.InfoContext(m.calling, "upstream connection lost and replaced")
+	return nil
+}
+
+// reconnect logs in and selects the mailbox once more. What fails leaves the
+// lost connection in its place, and the next call may try again.
+func (m *maildrop) reconnect(ph phase) error {
+	ctx, cancel := context.WithCancel(m.calling)
+	defer cancel()
+	defer context.AfterFunc(m.life, cancel)()
+	select {
+	case <-time.After(rand.N(reconnectJitter)):
+	case <-ctx.Done():
+		return tempError(context.Cause(ctx))
+	}
+	l, err := m.again(ctx)
+	if err != nil {
+		return reconnectError(err)
+	}
+	if err := m.reenter(ctx, l); err != nil {
+		l.Close()
+		return reconnectError(err)
+	}
+	m.stop()
+	m.u.close()
+	m.use(l)
+	m.ahead.restart()
+	m.timer.Reset(keepAlive)
+	return m.usable(ph)
+}
+
+// reenter selects the mailbox on the connection of l. One of another
+// UIDVALIDITY or mailbox-id voids the snapshot for good (requirements I-UIDV-1,
+// I-CONC-5).
+func (m *maildrop) reenter(ctx context.Context, l *login) error {
+	defer l.u.watch(ctx)()
+	status, err := l.u.enter(ctx)
+	if err != nil || !status.OK() {
+		return l.u.failed(atSelect, "SELECT", status, err)
+	}
+	mb := l.u.conn.Mailbox()
+	differs := func(id string) bool { return id != "" && m.id.MailboxID != "" && id != m.id.MailboxID }
+	if mb.UIDValidity != m.uidValidity || mb.UIDNotSticky || differs(mb.MailboxID) || differs(l.id.MailboxID) {
+		m.void = true
+		return m.usable(atSelect)
+	}
+	return nil
+}
+
+// reconnectError is what a command is told whose connection cannot be replaced:
+// the user has been let in before, so that neither the credentials nor a lock
+// are to blame (requirement M-1).
+func reconnectError(err error) error {
+	e := proxy.AsError(err)
+	if e.Code == proxy.CodeAuth || e.Code == proxy.CodeInUse {
+		return tempError(e.Err)
+	}
+	return e
+}
+
+// keepAlive runs when the upstream has been idle for a while. A failure shows
+// at the next command that needs the connection.
+func (m *maildrop) keepAlive() {
+	select {
+	case m.held <- struct{}{}:
+	default: // in use, hence not idle
+		m.timer.Reset(keepAlive)
+		return
+	}
+	defer func() { <-m.held }()
+	if m.closed || m.u.conn.Err() != nil {
+		return
+	}
+	if left := keepAlive - time.Since(m.used); left > 0 {
+		m.timer.Reset(left)
+		return
+	}
+	if m.ahead.settle(context.Background()) != nil {
+		return
+	}
+	status, err := m.u.execute(context.Background(), "NOOP", (*client.Client).Noop)
+	m.u.retire()
+	if err == nil && status.Type != "BAD" {
+		m.used = time.Now()
+		m.timer.Reset(keepAlive)
+	}
+}
+
+// seize takes the connection for good; a NOOP of keepAlive may be waiting for
+// an upstream that hangs.
+func (m *maildrop) seize() (unhand func()) {
+	impatience := time.AfterFunc(logoutTimeout, func() { m.end(errHung) })
+	m.held <- struct{}{}
+	impatience.Stop()
+	return func() { <-m.held }
+}
