@@ -136,56 +136,107 @@ func beginRetrAfterDELE(t *testing.T, c *popClient) {
 	beginRetr(t, c)
 }
 
-// An upstream that is lost before QUIT loses nothing: P-SESS-5, P-RETR-7,
+// A session whose upstream connection is lost goes on, a message at the octet
+// where it broke off: I-CONC-4, I-FETCH-7, I-DEL-11, P-RETR-7.
+func TestUpstreamConnectionKilled(t *testing.T) {
+	m := smallMaildrop(t)
+	kill := func(t *testing.T) {
+		t.Helper()
+		if n := m.upstream.KillSessions(); n != 1 {
+			t.Fatalf("killed %d sessions, want 1", n)
+		}
+	}
+	t.Run("nothing marked", func(t *testing.T) {
+		c := loginPOP(t, m.gateway.addr, "joe")
+		kill(t)
+		c.mustOK(t, "STAT", "NOOP", "LIST 1", "UIDL 1")
+		got, err := c.fetch("RETR 1")
+		if err != nil || !bytes.Equal(got, m.want[0]) {
+			t.Errorf("RETR: %v, %q", err, got)
+		}
+		kill(t)
+		if _, err := c.fetch("TOP 1 0"); err != nil {
+			t.Error(err)
+		}
+		c.mustOK(t, "DELE 1", "RSET", "QUIT")
+		m.mustBeUntouched(t)
+	})
+	t.Run("in mid-RETR", func(t *testing.T) {
+		c := loginPOP(t, m.gateway.addr, "joe")
+		c.mustOK(t, "DELE 1")
+		if err := c.send(fmt.Sprintf("RETR %d", bigMessage)); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := c.br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "+OK") {
+			t.Fatal(line, err)
+		}
+		want := bytes.ReplaceAll(m.want[bigMessage-1], []byte("\n."), []byte("\n.."))
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(c.br, got[:1<<20]); err != nil {
+			t.Fatal(err)
+		}
+		kill(t)
+		if _, err := io.ReadFull(c.br, got[1<<20:]); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Error("the message is not the one that is upstream")
+		}
+		if end, err := c.br.ReadString('\n'); err != nil || end != ".\r\n" {
+			t.Errorf("the end of the message: %q, %v", end, err)
+		}
+		c.mustOK(t, "RSET", "QUIT")
+		m.mustBeUntouched(t)
+	})
+	t.Run("messages marked", func(t *testing.T) {
+		c := loginPOP(t, m.gateway.addr, "joe")
+		c.mustOK(t, "DELE 1", "DELE 2")
+		kill(t)
+		c.mustOK(t, "DELE 3", "QUIT")
+		m.mustHave(t, m.without(1, 2, 3))
+	})
+}
+
+// An upstream that is gone before QUIT loses nothing: P-SESS-5, P-RETR-7,
 // I-CONC-4, I-FETCH-6, P-QUIT-2.
 func TestUpstreamKilled(t *testing.T) {
 	m := smallMaildrop(t)
-	ways := []struct {
-		name string
-		kill func(t *testing.T)
-	}{
-		{"session", func(t *testing.T) {
-			if n := m.upstream.KillSessions(); n != 1 {
-				t.Fatalf("killed %d sessions, want 1", n)
-			}
-		}},
-		{"server", func(*testing.T) { m.upstream.Kill() }},
-	}
-	for _, way := range ways {
-		t.Run(way.name+", nothing marked", func(t *testing.T) {
-			c := loginPOP(t, m.gateway.addr, "joe")
-			way.kill(t)
-			c.mustOK(t, "STAT", "NOOP", "LIST 1", "UIDL 1")
-			c.mustReply(t, "RETR 1", "-ERR [SYS/TEMP] ")
-			c.mustReply(t, "TOP 1 0", "-ERR [SYS/TEMP] ")
-			c.mustOK(t, "DELE 1", "RSET", "QUIT")
-			m.upstream.Restart()
-			m.mustBeUntouched(t)
-		})
-		t.Run(way.name+", messages marked", func(t *testing.T) {
-			c := loginPOP(t, m.gateway.addr, "joe")
-			c.mustOK(t, "DELE 1", "DELE 2")
-			way.kill(t)
-			c.mustOK(t, "DELE 3")
-			c.mustReply(t, "QUIT", "-ERR [SYS/TEMP] ")
-			m.upstream.Restart()
-			m.mustBeUntouched(t)
-		})
-		t.Run(way.name+", in mid-RETR", func(t *testing.T) {
-			c := loginPOP(t, m.gateway.addr, "joe")
-			beginRetrAfterDELE(t, c)
-			way.kill(t)
-			rest, err := io.ReadAll(c.br)
-			if err != nil && !strings.Contains(err.Error(), "reset by peer") {
-				t.Errorf("after a lost upstream: %v", err)
-			}
-			if bytes.HasSuffix(rest, []byte("\r\n.\r\n")) {
-				t.Error("a message cut short was ended as if it were whole")
-			}
-			m.upstream.Restart()
-			m.mustBeUntouched(t)
-		})
-	}
+	t.Run("nothing marked", func(t *testing.T) {
+		c := loginPOP(t, m.gateway.addr, "joe")
+		m.upstream.Kill()
+		c.mustOK(t, "STAT", "NOOP", "LIST 1", "UIDL 1")
+		c.mustReply(t, "RETR 1", "-ERR [SYS/TEMP] ")
+		c.mustReply(t, "TOP 1 0", "-ERR [SYS/TEMP] ")
+		m.upstream.Restart()
+		if got, err := c.fetch("RETR 1"); err != nil || !bytes.Equal(got, m.want[0]) {
+			t.Errorf("RETR once it is back: %v, %q", err, got)
+		}
+		c.mustOK(t, "DELE 1", "RSET", "QUIT")
+		m.mustBeUntouched(t)
+	})
+	t.Run("messages marked", func(t *testing.T) {
+		c := loginPOP(t, m.gateway.addr, "joe")
+		c.mustOK(t, "DELE 1", "DELE 2")
+		m.upstream.Kill()
+		c.mustOK(t, "DELE 3")
+		c.mustReply(t, "QUIT", "-ERR [SYS/TEMP] ")
+		m.upstream.Restart()
+		m.mustBeUntouched(t)
+	})
+	t.Run("in mid-RETR", func(t *testing.T) {
+		c := loginPOP(t, m.gateway.addr, "joe")
+		beginRetrAfterDELE(t, c)
+		m.upstream.Kill()
+		rest, err := io.ReadAll(c.br)
+		if err != nil && !strings.Contains(err.Error(), "reset by peer") {
+			t.Errorf("after a lost upstream: %v", err)
+		}
+		if bytes.HasSuffix(rest, []byte("\r\n.\r\n")) {
+			t.Error("a message cut short was ended as if it were whole")
+		}
+		m.upstream.Restart()
+		m.mustBeUntouched(t)
+	})
 }
 
 // QUIT removes what the session has marked and nothing else: P-QUIT-2,
