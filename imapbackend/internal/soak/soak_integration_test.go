@@ -3,6 +3,7 @@
 package soak
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,14 +51,36 @@ func seed() uint64 {
 	return rand.Uint64()
 }
 
+// resumptions is a log that counts the messages that went on where they broke
+// off, and drops everything.
+type resumptions struct {
+	slog.Handler
+	count *atomic.Int64
+}
+
+func newResumptions() resumptions { return resumptions{slog.DiscardHandler, new(atomic.Int64)} }
+
+func (r resumptions) Enabled(context.Context, slog.Level) bool { return true }
+
+func (r resumptions) Handle(_ context.Context, record slog.Record) error {
+	if record.Message == "message goes on where it broke off" {
+		r.count.Add(1)
+	}
+	return nil
+}
+
+func (r resumptions) WithAttrs([]slog.Attr) slog.Handler { return r }
+
+func (r resumptions) WithGroup(string) slog.Handler { return r }
+
 // serve runs a gateway before the upstream and returns its address.
-func serve(t *testing.T, upstream string) string {
+func serve(t *testing.T, upstream string, log slog.Handler) string {
 	t.Helper()
 	b, err := imapbackend.New(imapbackend.Options{Address: upstream, TLS: imapbackend.TLSNone})
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := proxy.NewServer(proxy.Options{Backend: b, Logger: slog.New(slog.DiscardHandler)})
+	srv, err := proxy.NewServer(proxy.Options{Backend: b, Logger: slog.New(log)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +175,8 @@ func TestSoak(t *testing.T) {
 	served := make(chan struct{})
 	go func() { n.serve(); close(served) }()
 	t.Cleanup(func() { l.Close(); <-served })
-	addr := serve(t, l.Addr().String())
+	resumed := newResumptions()
+	addr := serve(t, l.Addr().String(), resumed)
 
 	over := make(chan struct{})
 	var walkers []*walker
@@ -190,9 +215,9 @@ func TestSoak(t *testing.T) {
 		sessions, whole, broken, quits, left = sessions+w.sessions, whole+w.whole, broken+w.broken, quits+w.quits, left+len(messages)
 		others[i].c.Logout()
 	}
-	t.Logf("%v, SOAK_SEED=%d: %d sessions, %d ended by QUIT and +OK; %d connections broken; %d messages whole, %d not; %d left",
-		limit, start, sessions, quits, n.cuts.Load(), whole, broken, left)
-	if sessions < 10 || whole < 10 || n.cuts.Load() < 10 {
+	t.Logf("%v, SOAK_SEED=%d: %d sessions, %d ended by QUIT and +OK; %d connections broken; %d messages whole, %d not; resumed where broken off %d times; %d left",
+		limit, start, sessions, quits, n.cuts.Load(), whole, broken, resumed.count.Load(), left)
+	if sessions < 10 || whole < 10 || n.cuts.Load() < 10 || resumed.count.Load() == 0 {
 		t.Error("the test shows little")
 	}
 }
