@@ -22,6 +22,13 @@ const (
 	// reconnectJitter bounds the wait before a lost connection is replaced, so
 	// that the sessions of an upstream that restarts do not come all at once.
 	reconnectJitter = 250 * time.Millisecond
+
+	// doubtAfter is the idle time after which UPDATE asks first whether the
+	// upstream is still there, and doubtPatience how long that may take. Its
+	// own commands may be silent for longer than its client would wait for a
+	// repeat.
+	doubtAfter    = 30 * time.Second
+	doubtPatience = 20 * time.Second
 )
 
 var (
@@ -108,7 +115,7 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 		err = m.renew(ph, err)
 	}
 	if err == nil && ph == atUpdate {
-		if err = m.ahead.settle(ctx); err != nil {
+		if err = m.still(ctx); err != nil {
 			err = m.replace(ph, m.u.lost(ph, err))
 		}
 	}
@@ -117,6 +124,16 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 		return nil, err
 	}
 	return release, nil
+}
+
+// still reads what is on its way, and makes sure that the upstream lives where
+// nothing has shown it for a while.
+func (m *maildrop) still(ctx context.Context) error {
+	if err := m.ahead.settle(ctx); err != nil || time.Since(m.used) < doubtAfter || m.tried {
+		return err
+	}
+	defer m.u.conn.SetProgress(m.u.conn.SetProgress(doubtPatience))
+	return m.u.noop(ctx)
 }
 
 // usable reports why the upstream connection cannot serve the snapshot.

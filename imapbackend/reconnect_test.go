@@ -80,6 +80,30 @@ func TestReconnect(t *testing.T) {
 	})
 }
 
+// P-QUIT-6, I-DEL-11: UPDATE does not spend its time on a connection that is
+// dead but for its name.
+func TestUpdateHalfOpen(t *testing.T) {
+	script := "D: 1h\n" + opened + "C: <n> NOOP\nW: stall\n" + another + reselected + removing("7") + bye
+	play(t, "P-QUIT-6", script, Options{}, func(s *session) {
+		d := s.open()
+		s.after(doubtAfter)
+		began := time.Now()
+		if err := d.Update(s.ctx, []uint32{7}); err != nil {
+			s.Error(err)
+		}
+		if took := time.Since(began); took > doubtPatience+time.Second {
+			s.Errorf("%v", took)
+		}
+	})
+	play(t, "P-QUIT-6 alive", opened+"C: <n> NOOP\nS: <n> OK x\n"+removing("7")+bye, Options{}, func(s *session) {
+		d := s.open()
+		s.after(doubtAfter)
+		if err := d.Update(s.ctx, []uint32{7}); err != nil {
+			s.Error(err)
+		}
+	})
+}
+
 // I-FETCH-6, M-1: what a command is told whose connection cannot be replaced;
 // the next one tries again.
 func TestReconnectFails(t *testing.T) {
