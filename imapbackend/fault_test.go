@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -27,16 +28,23 @@ var (
 	}()
 )
 
+// One in so many cases is run: of the policies but the first, of losses within
+// bodies, and of second faults.
+const (
+	policyRate = 50
+	withinRate = 20
+	secondRate = 8000
+)
+
 // faultSession is what a client does between login and the end of the session.
 type faultSession struct {
 	name string
 	play func(c *popSession)
-	rate int  // one in so many of its cases is run
 	big  bool // with a message that no buffer of the gateway holds
 }
 
 var faultSessions = []faultSession{
-	{name: "walk", rate: 1, play: func(c *popSession) {
+	{name: "walk", play: func(c *popSession) {
 		for n := 1; n <= len(c.uidOf); n++ {
 			if c.retr(n) {
 				c.dele(n)
@@ -44,7 +52,7 @@ var faultSessions = []faultSession{
 		}
 		c.leave()
 	}},
-	{name: "TOP walk", rate: 3, play: func(c *popSession) {
+	{name: "TOP walk", play: func(c *popSession) {
 		for n := 1; n <= len(c.uidOf); n++ {
 			c.top(n, 0)
 		}
@@ -56,13 +64,13 @@ var faultSessions = []faultSession{
 		}
 		c.leave()
 	}},
-	{name: "DELE only", rate: 1, play: func(c *popSession) {
+	{name: "DELE only", play: func(c *popSession) {
 		for _, n := range []int{1, 3, 4} {
 			c.dele(n)
 		}
 		c.leave()
 	}},
-	{name: "pipelined", rate: 15, play: func(c *popSession) {
+	{name: "pipelined", play: func(c *popSession) {
 		var all []string
 		for n := 1; n <= len(c.uidOf); n++ {
 			all = append(all, "RETR "+strconv.Itoa(n))
@@ -80,7 +88,7 @@ var faultSessions = []faultSession{
 		}
 		c.leave()
 	}},
-	{name: "RSET", rate: 15, play: func(c *popSession) {
+	{name: "RSET", play: func(c *popSession) {
 		c.dele(1)
 		c.dele(2)
 		c.rset()
@@ -89,24 +97,24 @@ var faultSessions = []faultSession{
 		}
 		c.leave()
 	}},
-	{name: "nothing marked", rate: 15, play: func(c *popSession) {
+	{name: "nothing marked", play: func(c *popSession) {
 		c.retr(2)
 		c.leave()
 	}},
-	{name: "no QUIT", rate: 15, play: func(c *popSession) {
+	{name: "no QUIT", play: func(c *popSession) {
 		c.retr(1)
 		c.dele(1)
 		c.dele(2)
 		c.conn.Close()
 	}},
-	{name: "gone after QUIT", rate: 15, play: func(c *popSession) {
+	{name: "gone after QUIT", play: func(c *popSession) {
 		c.dele(1)
 		if c.quit = !c.lost; c.quit {
 			c.send("QUIT")
 		}
 		c.conn.Close()
 	}},
-	{name: "idle", rate: 15, play: func(c *popSession) {
+	{name: "idle", play: func(c *popSession) {
 		c.dele(1)
 		for range 3 {
 			<-time.After(9 * time.Minute)
@@ -117,7 +125,7 @@ var faultSessions = []faultSession{
 		}
 		c.leave()
 	}},
-	{name: "big message", rate: 15, big: true, play: func(c *popSession) {
+	{name: "big message", big: true, play: func(c *popSession) {
 		for n := len(c.uidOf); n > 0; n -= 2 {
 			if c.retr(n) {
 				c.dele(n)
@@ -173,10 +181,9 @@ var faultPolicies = []faultPolicy{
 	{name: "expunge if alone, not alone", caps: "ESEARCH", opts: Options{WithoutUIDPLUS: ExpungeIfAlone}, fate: isEither},
 }
 
-// faultsOf returns the faults of one kind at each response that it applies to;
-// within bodies at several octets.
-func faultsOf(kind imapfault.Kind, responses [][]byte) []imapfault.Fault {
-	var all []imapfault.Fault
+// faultsOf returns the faults of one kind, at each response that it applies to;
+// and within: those at several octets of a body.
+func faultsOf(kind imapfault.Kind, responses [][]byte) (all, within []imapfault.Fault) {
 	for i, response := range responses {
 		if !kind.Applies(response) || i == 0 && (kind == imapfault.Chatter || kind == imapfault.Expunge) {
 			continue // nothing comes before the greeting
@@ -186,68 +193,105 @@ func faultsOf(kind imapfault.Kind, responses [][]byte) []imapfault.Fault {
 		if kind != imapfault.CutMiddle && kind != imapfault.Reset && kind != imapfault.StallMiddle {
 			continue
 		}
-		line := bytes.IndexByte(response, '\n') + 1
-		if n := len(response); n > line { // with a literal
-			for _, octet := range []int{1, line - 1, line, line + 1, line + 60, n - 4, n - 3, n - 2, n - 1} {
-				f.Octet = octet
-				all = append(all, f)
-			}
+		line, n := bytes.IndexByte(response, '\n')+1, len(response)
+		if n == line { // without a literal
+			continue
+		}
+		octets := []int{1, line - 1, line, line + 1, line + 60, n - 4, n - 3, n - 2, n - 1}
+		for octet := line + 255; octet < n; octet += max(n/16, 500) {
+			octets = append(octets, octet)
+		}
+		for _, f.Octet = range octets {
+			within = append(within, f)
 		}
 	}
-	return all
+	return all, within
 }
 
 // refusals are what an upstream answers to a command that it does not carry out.
 var refusals = []string{"NO zebra", "NO [UNAVAILABLE] zebra", "NO [EXPUNGEISSUED] zebra", "NO [READ-ONLY] zebra", "BAD zebra"}
 
-// casesOf returns the cases of one session: each fault at each response, and
-// each refusal of each command; and more, with a second fault behind a loss, in
-// what comes with the new connection, or with that refused.
-func casesOf(t *testing.T, base faultCase, loginToo bool) (each, more []faultCase) {
+// casesOf returns the cases of one session: each fault at each response, each
+// refusal of each command; losses at several octets of each body; and those with
+// a second fault. With login there are those of the login too.
+func casesOf(t *testing.T, base faultCase, login bool) (each, within []faultCase, seconds secondFaults) {
 	h := base.run(t)
 	from := h.login
-	if loginToo {
+	if login {
 		from = 0
 	}
-	for _, kind := range imapfault.Kinds() {
-		for _, f := range faultsOf(kind, h.responses) {
-			if !base.policy.bears(kind, h.responses[f.Response-1]) || f.Response <= from {
+	add := func(to *[]faultCase, faults []imapfault.Fault) {
+		for _, f := range faults {
+			if f.Response <= from || !base.policy.bears(f.Kind, h.responses[f.Response-1]) {
 				continue
 			}
 			fc := base
 			fc.faults = []imapfault.Fault{f}
-			fc.unseen = kind.Harmless()
-			each = append(each, fc)
+			fc.unseen = f.Kind.Harmless() || f.Kind.Loss() && f.Response > h.login
+			*to = append(*to, fc)
 		}
 	}
+	for _, kind := range imapfault.Kinds() {
+		all, octets := faultsOf(kind, h.responses)
+		add(&each, all)
+		add(&within, octets)
+	}
 	for i := range h.commands {
+		if !login && i < h.loginCommands {
+			continue
+		}
 		for _, refusal := range refusals {
 			fc := base
 			fc.command, fc.refusal = i+1, refusal
 			each = append(each, fc)
 		}
 	}
-	for i := h.login; i < len(h.responses); i++ {
-		for _, loss := range []imapfault.Kind{imapfault.CutBefore, imapfault.CutAfter, imapfault.Reset, imapfault.Stall} {
-			fc := base
-			first := imapfault.Fault{Kind: loss, Response: i + 1}
-			fc.faults = []imapfault.Fault{first}
-			for _, fc.dials = range []int{1, 1000} {
-				more = append(more, fc)
-			}
-			fc.dials = 0
-			for _, kind := range imapfault.Kinds() {
-				for behind := range 16 {
-					fc.faults = []imapfault.Fault{first, {Kind: kind, Response: i + 2 + behind}}
-					more = append(more, fc)
-				}
-			}
-		}
-	}
-	return each, more
+	return each, within, secondFaults{base, h.login, len(h.responses)}
 }
 
-// sample returns one in n of the cases.
+// secondFaults are the cases with a loss and a second fault behind it, in what
+// comes with the new connection, or with that refused.
+type secondFaults struct {
+	base faultCase
+	from int // the losses are at the responses after this one
+	to   int // up to this one
+}
+
+var lossesFirst = []imapfault.Kind{imapfault.CutBefore, imapfault.CutAfter, imapfault.Reset, imapfault.Stall}
+
+// responsesBehind is how far behind the loss a second fault is, at the most.
+const responsesBehind = 16
+
+// len returns how many there are.
+func (s secondFaults) len() int {
+	return (s.to - s.from) * len(lossesFirst) * (2 + len(imapfault.Kinds())*responsesBehind)
+}
+
+// at returns one of them, k from 0.
+func (s secondFaults) at(k int) faultCase {
+	next := func(n int) (digit int) {
+		digit, k = k%n, k/n
+		return digit
+	}
+	fc := s.base
+	first := imapfault.Fault{Kind: lossesFirst[next(len(lossesFirst))], Response: s.from + 1 + next(s.to-s.from)}
+	fc.faults = []imapfault.Fault{first}
+	switch k {
+	case 0:
+		fc.dials = 1
+	case 1:
+		fc.dials = 1000
+	default:
+		k -= 2
+		fc.faults = append(fc.faults, imapfault.Fault{Kind: imapfault.Kind(next(len(imapfault.Kinds()))), Response: first.Response + 1 + k})
+	}
+	return fc
+}
+
+// isResume reports whether a command asks for the rest of a body.
+func isResume(cmd string) bool { return strings.Contains(cmd, "BODY.PEEK[]<") }
+
+// sample returns one in n of the cases, and of those with a second fault.
 func sample(r *rand.Rand, cases []faultCase, n int) []faultCase {
 	if allFaults || n == 1 {
 		return cases
@@ -255,32 +299,55 @@ func sample(r *rand.Rand, cases []faultCase, n int) []faultCase {
 	return slices.DeleteFunc(slices.Clone(cases), func(faultCase) bool { return r.IntN(n) > 0 })
 }
 
+func (s secondFaults) sample(r *rand.Rand, n int) (cases []faultCase) {
+	total := s.len()
+	if allFaults {
+		for k := range total {
+			cases = append(cases, s.at(k))
+		}
+		return cases
+	}
+	for range (total + n - 1) / n {
+		cases = append(cases, s.at(r.IntN(total)))
+	}
+	return cases
+}
+
 // The fault suite (P-RETR-7, P-SESS-5, P-SESS-6, P-QUIT-2, P-QUIT-3, I-CONC-4,
 // I-DEL-9, I-DEL-10, I-DEL-11, I-FETCH-6, I-FETCH-7, I-SIZE-5): each session is
-// played before an upstream that does each thing wrong at each response. A walk
-// with RETR and DELE meets all of it; of the rest there is a sample.
+// played before an upstream that does each thing wrong at each response. The
+// first policy meets all of it with every session; of the rest, and of second
+// faults, there is a sample.
 func TestFaults(t *testing.T) {
 	start := time.Now()
-	var total, all atomic.Int64
+	var total, all, resumed atomic.Int64
 	t.Run("each", func(t *testing.T) {
 		for p, policy := range faultPolicies {
 			for i, session := range faultSessions {
 				t.Run(policy.name+", "+session.name, func(t *testing.T) {
 					t.Parallel()
 					r := rand.New(rand.NewPCG(faultSeed, uint64(p*100+i)))
-					each, more := casesOf(t, faultCase{policy: policy, session: session}, p == 0)
-					all.Add(int64(len(each) + len(more)))
-					rate := session.rate
+					// The login is the same with every session.
+					each, within, seconds := casesOf(t, faultCase{policy: policy, session: session}, p == 0 && i == 0)
+					all.Add(int64(len(each) + len(within) + seconds.len()))
+					rate := 1
 					if p > 0 {
-						rate *= 3
+						rate = policyRate
 					}
-					for _, fc := range slices.Concat(sample(r, each, rate), sample(r, more, 8000)) {
-						fc.run(t)
+					for _, fc := range slices.Concat(sample(r, each, rate), sample(r, within, withinRate), seconds.sample(r, secondRate)) {
+						h := fc.run(t)
 						total.Add(1)
+						if slices.ContainsFunc(h.commands, isResume) {
+							resumed.Add(1)
+						}
 					}
 				})
 			}
 		}
 	})
-	t.Logf("%d of %d cases in %v, POPGATE_FAULT_SEED=%d", total.Load(), all.Load(), time.Since(start).Round(time.Second), faultSeed)
+	t.Logf("%d of %d cases in %v, a body resumed in %d, POPGATE_FAULT_SEED=%d",
+		total.Load(), all.Load(), time.Since(start).Round(time.Second), resumed.Load(), faultSeed)
+	if resumed.Load() == 0 {
+		t.Error("I-FETCH-7: no case resumes a body")
+	}
 }

@@ -210,7 +210,7 @@ func (w *faultWorld) settle() {
 // checkInvariant is the one thing that holds whatever goes wrong (P-RETR-7,
 // P-SESS-5, P-QUIT-2, P-QUIT-3): each message that came whole is that message,
 // only what was marked before a QUIT is touched, and a QUIT that is answered
-// +OK has done it all.
+// +OK has done it all, as has one that the client did not wait for.
 func (w *faultWorld) checkInvariant() {
 	for _, text := range w.c.unsteady {
 		w.Errorf("the listing has changed %s", text)
@@ -248,8 +248,8 @@ func (w *faultWorld) checkInvariant() {
 			w.Errorf("UID %d is another message", msg.UID)
 		case !there && !w.mayGo(trash[msg.Body]):
 			w.Errorf("UID %d is lost", msg.UID)
-		case asked && w.c.quitOK && !w.done(now, there, trash[msg.Body]):
-			w.Errorf("UID %d: QUIT was answered +OK; there %v, flags %v, in the trash %v", msg.UID, there, now.Flags, trash[msg.Body])
+		case asked && w.mustRemove() && !w.done(now, there, trash[msg.Body]):
+			w.Errorf("UID %d: QUIT has not done it, answered +OK: %v; there %v, flags %v, in the trash %v", msg.UID, w.c.quitOK, there, now.Flags, trash[msg.Body])
 		}
 	}
 	if now := w.contents(); w.void != "" && now != w.void {
@@ -287,10 +287,24 @@ func (w *faultWorld) done(now imapmodel.Message, there, inTrash bool) bool {
 	return false
 }
 
+// stalls reports that the upstream falls silent: a QUIT is answered before that
+// is known to be a loss (requirement P-QUIT-6).
+func (fc faultCase) stalls() bool {
+	return slices.ContainsFunc(fc.faults, func(f imapfault.Fault) bool {
+		return f.Kind == imapfault.Stall || f.Kind == imapfault.StallMiddle
+	})
+}
+
+// mustRemove reports whether what is marked must be dealt with: QUIT says so, or
+// it was sent and nothing stands against it, though the client may be gone.
+func (w *faultWorld) mustRemove() bool {
+	return w.c.quitOK || w.c.quit && w.fc.unseen && !w.fc.stalls() && w.fc.policy.fate != isRefused
+}
+
 // checkUnseen wants a session in which all went well.
 func (w *faultWorld) checkUnseen() {
 	refused := slices.DeleteFunc(slices.Clone(w.c.refused), func(reply string) bool {
-		return w.fc.policy.fate == isRefused && strings.HasPrefix(reply, "QUIT: ")
+		return (w.fc.policy.fate == isRefused || w.fc.stalls()) && strings.HasPrefix(reply, "QUIT: ")
 	})
 	if w.c.lost || len(refused) > 0 {
 		w.Errorf("the client has noticed: session lost %v, refused %q", w.c.lost, refused)

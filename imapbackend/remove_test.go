@@ -206,3 +206,19 @@ func TestReadOnlyByPolicy(t *testing.T) {
 		})
 	}
 }
+
+// I-DEL-8, I-DEL-11: a CREATE whose answer is lost with the connection is sent
+// again with UPDATE, whether it made the trash mailbox or not.
+func TestCreateLost(t *testing.T) {
+	lost := opened + copying("7", `"Bin"`) + "S: <c> NO [TRYCREATE] zebra\n" + create + "X:\n" + another + reselected
+	play(t, "not made", lost+copying("7", `"Bin"`)+"S: <c> NO [TRYCREATE] zebra\n"+create+"S: <n> OK x\n"+
+		"C: <k> UID COPY 7 \"Bin\"\nS: <k> OK x\n"+removing("7")+bye, bin, func(s *session) {
+		s.wants(s.open().Update(s.ctx, []uint32{7}), nil)
+	})
+	play(t, "made", lost+copying("7", `"Bin"`)+copied+removing("7")+bye, bin, func(s *session) {
+		s.wants(s.open().Update(s.ctx, []uint32{7}), nil)
+	})
+	play(t, "lost again", lost+copying("7", `"Bin"`)+"S: <c> NO [TRYCREATE] zebra\n"+create+"X:\n", bin, func(s *session) {
+		s.fails(s.open().Update(s.ctx, []uint32{7}), temp)
+	})
+}
