@@ -151,7 +151,7 @@ func (f *fetch) outcome() error {
 	case status.Type == "BAD":
 		return mapStatus(atRead, status, cause)
 	case status.OK() && !f.empty:
-		return withCause(proxy.ErrGone, cause)
+		return f.gone(cause)
 	}
 	err := f.m.ahead.settle(f.ctx)
 	if err == nil {
@@ -165,11 +165,18 @@ func (f *fetch) outcome() error {
 	case err != nil:
 		return err
 	case len(found) == 0:
-		return withCause(proxy.ErrGone, cause)
+		return f.gone(cause)
 	case status.OK():
 		return tempError(fmt.Errorf("imap: %s: the upstream gives no content of an existing message", f.cmd))
 	}
 	return mapStatus(atRead, status, cause)
+}
+
+// gone returns the error for a message that is not there. It may never have
+// been, where the upstream has listed it by mistake: the next login lists anew.
+func (f *fetch) gone(cause error) error {
+	f.m.u.backend.store.DropListing(f.m.key)
+	return withCause(proxy.ErrGone, cause)
 }
 
 // close gives up what is left of the message, and the connection where that

@@ -187,3 +187,16 @@ func TestSubtract(t *testing.T) {
 		t.Errorf("missing %d", got)
 	}
 }
+
+// I-SNAP-7, I-FETCH-5: what is remembered of a mailbox is forgotten where a
+// message of it turns out not to be there, as an upstream may have listed it by
+// mistake.
+func TestGoneListsAnew(t *testing.T) {
+	play(t, "RETR", opened+retr+"S: <r> OK x\n"+bye+another+opened+bye, Options{}, func(s *session) {
+		d := s.open()
+		_, err := d.Read(s.ctx, 7)
+		s.wants(err, proxy.ErrGone)
+		d.Close()
+		s.open()
+	})
+}
