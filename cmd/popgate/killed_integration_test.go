@@ -5,6 +5,7 @@ package main_test
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ type killer struct {
 	mu      sync.Mutex
 	gateway *gateway
 	left    int // events until then
+	within  int // kills within a body
 }
 
 func (k *killer) arm(g *gateway, events int) {
@@ -27,13 +29,57 @@ func (k *killer) arm(g *gateway, events int) {
 }
 
 // event counts one; the gateway is dead when it returns from the last.
-func (k *killer) event(string) {
+func (k *killer) event(cmd string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.left--; k.left == 0 {
 		k.gateway.kill()
+		if cmd == withinBody {
+			k.within++
+		}
 	}
 }
+
+// withinBody is an event that is no command.
+const withinBody = "within a body"
+
+// pieces are how many an answer with a big body comes in.
+const pieces = 6
+
+// inPieces is a listener whose connections send what is big in pieces, each but
+// the last an event.
+type inPieces struct {
+	net.Listener
+	event func(string)
+}
+
+func (l inPieces) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return pieceConn{conn, l.event}, err
+}
+
+type pieceConn struct {
+	net.Conn
+	event func(string)
+}
+
+// Write implements io.Writer.
+func (c pieceConn) Write(p []byte) (n int, err error) {
+	for size := len(p)/pieces + 1; size > bigBody/pieces && len(p)-n > size; {
+		k, err := c.Conn.Write(p[n : n+size])
+		n += k
+		if err != nil {
+			return n, err
+		}
+		c.event(withinBody)
+	}
+	k, err := c.Conn.Write(p[n:])
+	return n + k, err
+}
+
+// bigBody is how many octets the one big message has, at the least: more than
+// the gateway reads ahead of its client.
+const bigBody = 3 << 20
 
 // takeAll is a session that retrieves and marks all messages.
 type takeAll struct {
@@ -76,7 +122,8 @@ func (s *takeAll) play(addr string) error {
 }
 
 // P-SESS-5, P-QUIT-2, P-QUIT-3: the process is killed at each point of
-// a session that the upstream can tell of, again and again on one mailbox.
+// a session that the upstream can tell of, and within a body, again and again
+// on one mailbox and with one store, which each process takes over.
 // What a client has not got whole, and asked to remove by QUIT, is
 // there, and the next process serves it.
 func TestGatewayKilled(t *testing.T) {
@@ -87,16 +134,21 @@ func TestGatewayKilled(t *testing.T) {
 	m, k := imapmodel.New(), new(killer)
 	m.Before, m.After = k.event, k.event
 	served := make(chan error)
-	go func() { served <- m.Serve(l) }()
+	go func() { served <- m.Serve(inPieces{l, k.event}) }()
 	defer func() {
 		l.Close()
 		<-served
 	}()
-	config := plainConfig(l.Addr().String())
+	dir := t.TempDir()
+	config := plainConfig(l.Addr().String()) + fmt.Sprintf("\n[store]\npath = %q\n", filepath.Join(dir, "store"))
+	big := fmt.Sprintf("Subject: big\r\n\r\n%s", strings.Repeat(strings.Repeat("x", 70)+"\r\n", bigBody/72+1))
 	inbox := m.Inbox()
 	number := 0
 	for events := 1; ; events++ {
 		for len(inbox.Messages()) < 5 {
+			if len(inbox.Messages()) == 2 {
+				inbox.Add(fmt.Sprintf("X-Number: %d\r\n%s", events, big))
+			}
 			number++
 			inbox.Add(fmt.Sprintf("Subject: %d\r\n\r\n.%s\r\n", number, strings.Repeat("x", 50*number)))
 		}
@@ -120,11 +172,19 @@ func TestGatewayKilled(t *testing.T) {
 		for body := range s.got {
 			t.Errorf("killed at event %d: no message is %.40q", events, body)
 		}
+		if strings.Contains(g.output.String(), "aside") {
+			t.Errorf("the store did not survive: %s", g.output.String())
+		}
 		if killed := g.killed.Load(); !killed {
 			if err != nil {
 				t.Errorf("not killed, and yet: %v", err)
 			}
-			t.Logf("killed at %d points", events-1)
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			t.Logf("killed at %d points, %d of them within a body", events-1, k.within)
+			if k.within != pieces-1 {
+				t.Errorf("%d kills within the big body, want %d", k.within, pieces-1)
+			}
 			return
 		}
 		// Messages that are flagged and not expunged are not shown any more.
