@@ -16,7 +16,7 @@ build:
 	$(GO) build -o bin/popgate ./cmd/popgate
 
 test: deps build check
-	$(GO) test -race -shuffle=on -tags integration -timeout 10m ./...
+	$(GO) test -race -shuffle=on -tags integration -timeout 15m ./...
 
 # What can be said without running anything, for each system that the program
 # is built for.

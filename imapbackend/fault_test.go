@@ -31,8 +31,8 @@ var (
 // One in so many cases is run: of the policies but the first, of losses within
 // bodies, and of second faults.
 const (
-	policyRate = 50
-	withinRate = 20
+	policyRate = 400
+	withinRate = 60
 	secondRate = 8000
 )
 
