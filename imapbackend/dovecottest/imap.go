@@ -96,7 +96,24 @@ func (c *Client) Command(format string, args ...any) []Response {
 	return c.send([]byte(fmt.Sprintf(format, args...)))
 }
 
+// Try is Command for one that may fail; ok reports whether it was answered OK.
+func (c *Client) Try(format string, args ...any) (untagged []Response, ok bool) {
+	c.t.Helper()
+	untagged, status := c.exchange([]byte(fmt.Sprintf(format, args...)))
+	return untagged, strings.HasPrefix(status, "OK")
+}
+
 func (c *Client) send(command []byte) []Response {
+	c.t.Helper()
+	untagged, status := c.exchange(command)
+	if !strings.HasPrefix(status, "OK") && !strings.HasPrefix(status, "NO [EXPUNGEISSUED]") {
+		c.t.Fatalf("dovecottest: %.80q: %s", command, status)
+	}
+	return untagged
+}
+
+// exchange sends a command and returns the responses to it.
+func (c *Client) exchange(command []byte) (untagged []Response, status string) {
 	c.t.Helper()
 	c.deadline()
 	c.tag++
@@ -104,18 +121,12 @@ func (c *Client) send(command []byte) []Response {
 	if _, err := c.conn.Write(bytes.Join([][]byte{[]byte(tag), command, []byte("\r\n")}, nil)); err != nil {
 		c.t.Fatalf("dovecottest: %v", err)
 	}
-	var untagged []Response
 	for {
 		r := c.response()
-		status, tagged := strings.CutPrefix(r.Text, tag)
-		if !tagged {
-			untagged = append(untagged, r)
-			continue
+		if status, tagged := strings.CutPrefix(r.Text, tag); tagged {
+			return untagged, status
 		}
-		if !strings.HasPrefix(status, "OK") && !strings.HasPrefix(status, "NO [EXPUNGEISSUED]") {
-			c.t.Fatalf("dovecottest: %.80q: %s", command, status)
-		}
-		return untagged
+		untagged = append(untagged, r)
 	}
 }
 
@@ -134,12 +145,24 @@ func (c *Client) Expunge() { c.t.Helper(); c.Command("EXPUNGE") }
 // Append adds messages to a mailbox in one command (RFC 3502, RFC 7888).
 func (c *Client) Append(mailbox string, messages ...[]byte) {
 	c.t.Helper()
+	c.send(appendCommand(mailbox, messages))
+}
+
+// TryAppend is Append that may fail, by which nothing is added; it reports
+// whether it did not.
+func (c *Client) TryAppend(mailbox string, messages ...[]byte) bool {
+	c.t.Helper()
+	_, status := c.exchange(appendCommand(mailbox, messages))
+	return strings.HasPrefix(status, "OK")
+}
+
+func appendCommand(mailbox string, messages [][]byte) []byte {
 	command := fmt.Appendf(nil, "APPEND %q", mailbox)
 	for _, m := range messages {
 		command = fmt.Appendf(command, " {%d+}\r\n", len(m))
 		command = append(command, m...)
 	}
-	c.send(command)
+	return command
 }
 
 // Message is a message as the upstream has it.

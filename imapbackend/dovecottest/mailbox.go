@@ -5,6 +5,7 @@ package dovecottest
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -83,5 +84,16 @@ func (s *Server) Deliver(user string, octets int64, write func(*os.File) error) 
 		if err := file.Chown(mailID, mailID); err != nil {
 			s.t.Fatalf("dovecottest: %v", err)
 		}
+	}
+}
+
+// SetUIDValidity gives a mailbox of user's another UIDVALIDITY, which its
+// sessions need not have noticed. The messages keep their UIDs.
+func (s *Server) SetUIDValidity(user, mailbox string, value uint32) {
+	s.t.Helper()
+	out, err := exec.Command("doveadm", "-c", s.path("dovecot.conf"),
+		"mailbox", "update", "-u", user, "--uid-validity", fmt.Sprint(value), mailbox).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("dovecottest: doveadm mailbox update: %v\n%s", err, out)
 	}
 }

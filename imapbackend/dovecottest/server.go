@@ -228,8 +228,8 @@ func (s *Server) Kill() {
 	<-s.done
 }
 
-// KillSessions ends the processes of all IMAP sessions by SIGKILL and returns
-// how many there were. The server goes on.
+// KillSessions ends the processes of all IMAP sessions by SIGKILL, waits until
+// they have ended, and returns how many there were. The server goes on.
 func (s *Server) KillSessions() int {
 	s.t.Helper()
 	pids, err := children(s.cmd.Process.Pid, "imap")
@@ -239,6 +239,16 @@ func (s *Server) KillSessions() int {
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			s.t.Fatalf("dovecottest: %v", err)
+		}
+	}
+	// A process that is about to end may still take a login.
+	tick, limit := time.NewTicker(time.Millisecond), time.Now().Add(startTimeout)
+	defer tick.Stop()
+	for _, pid := range pids {
+		for !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			if <-tick.C; time.Now().After(limit) {
+				s.t.Fatalf("dovecottest: process %d does not end", pid)
+			}
 		}
 	}
 	return len(pids)
