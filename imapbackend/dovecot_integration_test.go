@@ -153,3 +153,39 @@ func TestCompressDovecot(t *testing.T) {
 		t.Errorf("log:\n%s", got)
 	}
 }
+
+// P-QUIT-3, I-DEL-1, I-CONC-5: a mailbox that was deleted and made again while
+// a session had it open keeps its new messages, though they have the UIDs of
+// those marked, and Dovecot has not told the session.
+func TestRecreatedDovecot(t *testing.T) {
+	up := dovecottest.Start(t)
+	other := up.Login("joe")
+	other.Command("CREATE Work")
+	other.Append("Work", proxytest.Samples()[:3]...)
+	b := backend(t, Options{Address: up.TLSAddr, RootCAs: up.RootCAs, TLS: TLSImplicit, Mailbox: "Work"})
+	l, err := b.Login(t.Context(), proxy.Credential{Username: "joe", Password: dovecottest.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := l.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	other.Command("DELETE Work")
+	other.Command("CREATE Work")
+	other.Append("Work", proxytest.Samples()[3:6]...)
+	if err := d.Update(t.Context(), []uint32{1, 2}); err == nil {
+		t.Error("UPDATE in a mailbox that is no more succeeds")
+	}
+	other.Command("EXAMINE Work")
+	left := other.Fetch(false)
+	if len(left) != 3 {
+		t.Errorf("%d messages left of 3", len(left))
+	}
+	for _, msg := range left {
+		if strings.Contains(msg.Flags, `\Deleted`) {
+			t.Errorf("UID %d is flagged: %s", msg.UID, msg.Flags)
+		}
+	}
+}

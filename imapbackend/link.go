@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/client"
@@ -225,6 +226,20 @@ func (m *maildrop) reenter(ctx context.Context, l *login) error {
 	if mb.UIDValidity != m.uidValidity || mb.UIDNotSticky || differs(mb.MailboxID) || differs(l.id.MailboxID) {
 		m.void = true
 		return m.usable(atSelect)
+	}
+	return nil
+}
+
+// confirm selects the mailbox anew, before messages are removed from it: it may
+// have been deleted and made again meanwhile, and a server that has not noticed
+// would remove others under the same UIDs (requirements I-DEL-1, I-CONC-5). INBOX
+// can be neither deleted nor renamed away (RFC 3501 §6.3.4, §6.3.5).
+func (m *maildrop) confirm(ctx context.Context) error {
+	if m.tried || strings.EqualFold(m.opts.Mailbox, "INBOX") {
+		return nil
+	}
+	if err := m.reenter(ctx, &login{u: m.u, id: m.id}); err != nil {
+		return reconnectError(err)
 	}
 	return nil
 }

@@ -120,8 +120,9 @@ func (m *maildrop) ReadOnly() bool { return m.readOnly }
 // Expect implements proxy.Expecter.
 func (m *maildrop) Expect(uids []uint32) { m.ahead.expected = uids }
 
-// Retrieved implements proxy.Maildrop with the policy for \Seen. A failure is
-// logged only (requirement I-FLAG-1).
+// Retrieved implements proxy.Maildrop: it learns the true size (requirement
+// I-SIZE-3), and carries out the policy for \Seen, whose failure is logged only
+// (I-FLAG-1).
 func (m *maildrop) Retrieved(ctx context.Context, uid uint32, octets int64) {
 	m.learn(uid, octets)
 	switch m.opts.Seen {

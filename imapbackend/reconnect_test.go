@@ -167,6 +167,36 @@ func TestReconnectRebuilt(t *testing.T) {
 	})
 }
 
+// I-DEL-1, I-CONC-5: a mailbox that can be deleted is selected anew before
+// anything is removed from it; another one of its name keeps its messages.
+func TestUpdateConfirms(t *testing.T) {
+	first := strings.ReplaceAll(opened, "SELECT INBOX", `SELECT "Work"`)
+	again := strings.TrimPrefix(strings.ReplaceAll(reselected, "SELECT INBOX", `SELECT "Work"`), loggedIn)
+	for _, tt := range []struct {
+		name, script string
+		want         proxy.Code
+	}{
+		{"made again", strings.ReplaceAll(again, "UIDVALIDITY 9", "UIDVALIDITY 10") + bye, temp},
+		{"deleted", "C: <s> SELECT \"Work\"\nS: <s> NO [NONEXISTENT] zebra\n" + bye, perm},
+		{"in use", "C: <s> SELECT \"Work\"\nS: <s> NO [INUSE] zebra\n" + bye, temp},
+	} {
+		play(t, tt.name, first+tt.script, Options{Mailbox: "Work"}, func(s *session) {
+			s.fails(s.open().Update(s.ctx, []uint32{7}), tt.want)
+		})
+	}
+	play(t, "the same", first+again+removing("7")+bye, Options{Mailbox: "Work"}, func(s *session) {
+		if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
+			s.Error(err)
+		}
+	})
+	lost := first + "C: <s> SELECT \"Work\"\nX:\n" + another + strings.ReplaceAll(reselected, "SELECT INBOX", `SELECT "Work"`) + removing("7") + bye
+	play(t, "lost meanwhile", lost, Options{Mailbox: "Work"}, func(s *session) {
+		if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
+			s.Error(err)
+		}
+	})
+}
+
 // I-UIDV-2: where UIDs do not last, those of another connection are not those
 // of the snapshot.
 func TestReconnectWithoutUIDValidity(t *testing.T) {
@@ -337,14 +367,7 @@ func TestResumeTop(t *testing.T) {
 				conn = &shortLived{Conn: c, left: 1 << 30}
 				return conn, err
 			}
-			l, e := b.Login(t.Context(), joe)
-			if e != nil {
-				t.Fatal(e)
-			}
-			d, e := l.Open(t.Context())
-			if e != nil {
-				t.Fatal(e)
-			}
+			d := openModel(t, b)
 			defer d.Close()
 			conn.left = cut
 			body, e := d.Top(t.Context(), uid, lines)
@@ -397,14 +420,7 @@ func TestReadAheadAfterLoss(t *testing.T) {
 			conn = &shortLived{Conn: c, left: 1 << 30}
 			return conn, err
 		}
-		l, err := b.Login(t.Context(), joe)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := l.Open(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := openModel(t, b)
 		defer d.Close()
 		began := time.Now()
 		for i, uid := range uids {

@@ -102,14 +102,7 @@ func cutUpdate(t *testing.T, caps string, opts Options, octets, connections int)
 		}
 		return conn, err
 	}
-	l, err := b.Login(t.Context(), joe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := l.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := openModel(t, b)
 	defer d.Close()
 	conn.left, atUpdate = octets, true
 	err = d.Update(t.Context(), []uint32{2, 5})

@@ -53,7 +53,8 @@ func TestTrashMailbox(t *testing.T) {
 			s.wants(err, noTrashes)
 		})
 	}
-	play(t, "I-DEL-8 served, with another name", strings.Replace(mailbox("MOVE", "", "7"), "SELECT INBOX", `SELECT "Trash"`, 1)+
+	again := "C: <a> SELECT \"Trash\"\nS: * OK [UIDVALIDITY 9] x\nS: <a> OK x\n" // I-DEL-1
+	play(t, "I-DEL-8 served, with another name", strings.Replace(mailbox("MOVE", "", "7"), "SELECT INBOX", `SELECT "Trash"`, 1)+again+
 		plain+`S: * LIST (\Trash) "/" Trash`+"\n"+done+bye, Options{Delete: DeleteTrash, Mailbox: "Trash"}, func(s *session) {
 		s.wants(s.open().Update(s.ctx, []uint32{7}), noTrashes)
 	})

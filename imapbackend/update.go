@@ -75,7 +75,9 @@ func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
 	defer release()
 	conn := r.m.u.conn
 	defer conn.SetProgress(conn.SetProgress(updateProgress))
-	err = r.carryOut(ctx, r.m.u.plan())
+	if err = r.m.confirm(ctx); err == nil {
+		err = r.carryOut(ctx, r.m.u.plan())
+	}
 	return conn.Err() != nil, err
 }
 
