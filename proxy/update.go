@@ -45,7 +45,9 @@ func (s *session) leaveUnchanged() error {
 	s.unlock()
 	s.w.ok("bye")
 	s.closeConn()
-	if err := s.startUpdate(nil).finish(s, updateTimeout+updateGrace); err != nil {
+	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout+updateGrace)
+	defer cancel()
+	if err := s.maildrop.Update(ctx, nil); err != nil {
 		s.log.Warn("update without removal", "error", err)
 	}
 	return &endError{reason: endQuit}
