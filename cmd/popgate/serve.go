@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -51,7 +52,7 @@ func serve(c *config, stderr io.Writer) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
-	tuneMemory()
+	defer runtime.KeepAlive(tuneMemory())
 	log := newLogger(stderr, c.log)
 	kept, err := c.openStore(log)
 	if err != nil {
@@ -125,14 +126,23 @@ func learn(backend *imapbackend.Backend, auth []string, log *slog.Logger) (stop 
 }
 
 // gcPercent trades processor time, of which sessions that mostly wait need
-// little, for memory, of which thousands of them need much.
-const gcPercent = 50
+// little, for memory, of which thousands of them need much. A process of few
+// sessions would collect its garbage all the time: a reserve of gcReserve
+// octets counts as memory in use, but is never touched, so that there is none
+// behind it.
+const (
+	gcPercent = 50
+	gcReserve = 8 << 20
+)
 
-// tuneMemory sets the garbage collector to gcPercent; an operator's GOGC wins.
-func tuneMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+// tuneMemory sets the garbage collector, and returns the reserve, which is to
+// be kept. An operator's GOGC wins.
+func tuneMemory() (reserve []byte) {
+	if os.Getenv("GOGC") != "" {
+		return nil
 	}
+	debug.SetGCPercent(gcPercent)
+	return make([]byte, gcReserve)
 }
 
 // newLogger returns the logger that c asks for.
