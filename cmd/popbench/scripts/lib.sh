@@ -61,3 +61,49 @@ launch() {
 		sleep 0.1
 	done
 }
+
+# services PORT: print what the configurations of both have in common, with POP3
+# on PORT and, by TLS, on the next one.
+services() {
+	cat <<CONF
+mail_fsync = never
+mail_max_userip_connections = 0
+pop3_no_flag_updates = yes
+pop3_fast_size_lookups = yes
+shutdown_clients = yes
+default_vsz_limit = 2G
+service anvil {
+  client_limit = 16000
+  # No delays after failed logins: all clients have one address.
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+service stats {
+  client_limit = 16000
+}
+service auth {
+  client_limit = 16000
+}
+service pop3-login {
+  inet_listener pop3 {
+    port = $1
+  }
+  inet_listener pop3s {
+    port = $(($1 + 1))
+    ssl = yes
+  }
+  service_count = 0
+  process_min_avail = 2
+  process_limit = 4
+  client_limit = 12000
+}
+service pop3 {
+  service_count = 1000
+  process_min_avail = 8
+  client_limit = 1
+  idle_kill = 5s
+  process_limit = 6000
+}
+CONF
+}

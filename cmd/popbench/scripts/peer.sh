@@ -64,7 +64,6 @@ mail_uid = 20000
 mail_gid = 20000
 mail_home = $dir/index/%u
 mail_location = $location
-mail_fsync = never
 imapc_host = 127.0.0.1
 imapc_port = $imap
 imapc_ssl = $ssl
@@ -73,45 +72,8 @@ imapc_features = rfc822.size fetch-headers
 mail_always_cache_fields = size.virtual size.physical
 mail_prefetch_count = 20
 mailbox_list_index = no
-mail_max_userip_connections = 0
-pop3_no_flag_updates = yes
-pop3_fast_size_lookups = yes
 pop3_lock_session = no
-shutdown_clients = yes
-default_vsz_limit = 2G
-service anvil {
-  client_limit = 16000
-  # No delays after failed logins: all clients have one address.
-  unix_listener anvil-auth-penalty {
-    mode = 0
-  }
-}
-service stats {
-  client_limit = 16000
-}
-service auth {
-  client_limit = 16000
-}
-service pop3-login {
-  inet_listener pop3 {
-    port = $port
-  }
-  inet_listener pop3s {
-    port = $((port + 1))
-    ssl = yes
-  }
-  service_count = 0
-  process_min_avail = 2
-  process_limit = 4
-  client_limit = 12000
-}
-service pop3 {
-  service_count = 1000
-  process_min_avail = 8
-  client_limit = 1
-  idle_kill = 5s
-  process_limit = 6000
-}
+$(services $port)
 CONF
 	launch
 	echo "peer, $3: POP3 127.0.0.1:$port, POP3S :$((port + 1)), to IMAP :$imap, process $(cat "$pidfile")" >&2

@@ -43,51 +43,19 @@ userdb {
   args = uid=20000 gid=20000 home=$dir/mail/%n
 }
 mail_location = mdbox:~/mdbox
-mail_fsync = never
 mail_save_crlf = yes
 mdbox_rotate_size = 64M
 # Sizes are stored when a message is saved: FETCH RFC822.SIZE opens no message,
 # and the upstream stays out of the way.
 mail_always_cache_fields = size.virtual size.physical
-mail_max_userip_connections = 0
 imap_max_line_length = 1M
-pop3_no_flag_updates = yes
-pop3_fast_size_lookups = yes
 verbose_proctitle = no
-shutdown_clients = yes
-default_vsz_limit = 2G
-service anvil {
-  client_limit = 16000
-  # No delays after failed logins: all clients have one address.
-  unix_listener anvil-auth-penalty {
-    mode = 0
-  }
-}
-service stats {
-  client_limit = 16000
-}
-service auth {
-  client_limit = 16000
-}
 service imap-login {
   inet_listener imap {
     port = $port
   }
   inet_listener imaps {
     port = $((port + 1))
-    ssl = yes
-  }
-  service_count = 0
-  process_min_avail = 2
-  process_limit = 4
-  client_limit = 12000
-}
-service pop3-login {
-  inet_listener pop3 {
-    port = $((port + 2))
-  }
-  inet_listener pop3s {
-    port = $((port + 3))
     ssl = yes
   }
   service_count = 0
@@ -102,13 +70,7 @@ service imap {
   client_limit = 200
   process_limit = 6000
 }
-service pop3 {
-  service_count = 1000
-  process_min_avail = 8
-  client_limit = 1
-  idle_kill = 5s
-  process_limit = 6000
-}
+$(services $((port + 2)))
 CONF
 	launch
 	echo "upstream: IMAP 127.0.0.1:$port, IMAPS :$((port + 1)), POP3 :$((port + 2)), POP3S :$((port + 3)), process $(cat "$pidfile")" >&2
