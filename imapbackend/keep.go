@@ -159,7 +159,10 @@ func (k *keeper) park(u *upstream) bool {
 	}
 	old := k.kept[u.ticket.account]
 	if old == nil && len(k.kept) >= k.limit {
-		old = k.nextToExpire()
+		// To end another for it would help nobody, where more users come in
+		// turn than there is room for.
+		k.mu.Unlock()
+		return false
 	}
 	k.remove(old)
 	k.kept[u.ticket.account] = p
@@ -167,15 +170,6 @@ func (k *keeper) park(u *upstream) bool {
 	k.mu.Unlock()
 	k.end(old)
 	return true
-}
-
-func (k *keeper) nextToExpire() (next *keptConn) {
-	for _, p := range k.kept {
-		if next == nil || p.ticket.until.Before(next.ticket.until) {
-			next = p
-		}
-	}
-	return next
 }
 
 func (k *keeper) expire(p *keptConn) {
