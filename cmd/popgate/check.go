@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"popgate/imapbackend"
+	"popgate/imapbackend/store"
 	"popgate/proxy"
 )
 
@@ -47,9 +48,25 @@ func checkCommand() *cobra.Command {
 		for _, w := range c.warnings(time.Now()) {
 			fmt.Fprintf(cmd.OutOrStdout(), "configuration: warning: %s\n", w)
 		}
+		if err := checkStore(c.store, cmd.OutOrStdout()); err != nil {
+			return err
+		}
 		return checkUpstream(ctx, &c.upstream, cred, cmd.OutOrStdout())
 	}
 	return cmd
+}
+
+// checkStore looks at the store on disk, where there is to be one.
+func checkStore(c storage, out io.Writer) error {
+	if c.Path == "" {
+		return nil
+	}
+	finding, err := store.Inspect(c.Path)
+	if err != nil {
+		return &failure{code: exitFailure, err: err, hint: storeHint}
+	}
+	fmt.Fprintf(out, "store %s: %s\n", c.Path, finding)
+	return nil
 }
 
 // credential asks for the password of user.

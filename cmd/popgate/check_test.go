@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"net"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -66,6 +68,29 @@ func TestCheck(t *testing.T) {
 	} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+}
+
+// The store on disk is looked at, and not made.
+func TestCheckStore(t *testing.T) {
+	_, addr := upstreamWithMail(t)
+	for name, want := range map[string]string{
+		"store.db":         "store.db: to be made by serve\n",
+		"missing/store.db": "no such file or directory",
+	} {
+		file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", addr, 1)+"[store]\npath = \""+name+"\"\n")
+		var out, errs bytes.Buffer
+		code := run([]string{"check", "--config", file}, strings.NewReader(""), &out, &errs)
+		told := out.String()
+		if strings.HasPrefix(name, "missing") {
+			told = errs.String()
+		}
+		if !strings.Contains(told, want) || (code == exitOK) != (name == "store.db") {
+			t.Errorf("%s: code %d: %s%s", name, code, out.String(), errs.String())
+		}
+		if _, err := os.Stat(filepath.Join(filepath.Dir(file), name)); err == nil {
+			t.Errorf("%s has been made", name)
 		}
 	}
 }

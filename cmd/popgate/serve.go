@@ -56,7 +56,7 @@ func serve(c *config, stderr io.Writer) error {
 	log := newLogger(stderr, c.log)
 	kept, err := c.openStore(log)
 	if err != nil {
-		return &failure{code: exitFailure, err: err, hint: "look at [store] path: its directory must be there, and the file belongs to one process"}
+		return &failure{code: exitFailure, err: err, hint: storeHint}
 	}
 	defer closeStore(kept, log)
 	c.upstream.options.Store = kept
@@ -85,6 +85,8 @@ func serve(c *config, stderr io.Writer) error {
 	defer reloader.start()()
 	return runServer(srv, bound, c.session.ShutdownGrace, signals, log, reloader.reload)
 }
+
+const storeHint = "look at [store] path: its directory must be there, and the file belongs to one process"
 
 // openStore opens what is remembered between sessions.
 func (c *config) openStore(log *slog.Logger) (*store.Store, error) {

@@ -49,6 +49,9 @@ type Options struct {
 	Log *slog.Logger
 }
 
+// errInUse is the lock of another process on the file.
+var errInUse = errors.New("another popgate uses it")
+
 // errLost is what a store answers that has lost its file for good.
 var errLost = errors.New("store: the file is lost, what is new is kept in memory only")
 
@@ -70,6 +73,32 @@ func Open(path string, o Options) (*Store, error) {
 	s := NewMemory(o.Memory)
 	s.writer = newWriter(s, d, o.Memory/4)
 	return s, nil
+}
+
+// Inspect looks at the file path as Open would, and changes nothing. It says in
+// words for an operator what it finds; an error is one that Open would return
+// too.
+func Inspect(path string) (finding string, err error) {
+	dir := filepath.Dir(path)
+	if fi, err := os.Stat(dir); err != nil {
+		return "", fmt.Errorf("store %s: %w", path, err)
+	} else if !fi.IsDir() {
+		return "", fmt.Errorf("store %s: %s is not a directory", path, dir)
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "to be made by serve", nil
+	}
+	err = (&disk{path: path}).inspect()
+	found, damaged := errors.AsType[*damage](err)
+	switch {
+	case errors.Is(err, errInUse):
+		return "in use by a popgate that runs", nil
+	case damaged:
+		return "damaged, serve will set it aside and begin a new one: " + found.reason, nil
+	case err != nil:
+		return "", fmt.Errorf("store %s: %w", path, err)
+	}
+	return "good", nil
 }
 
 // open opens the file, or a new one where it is damaged.
@@ -140,7 +169,7 @@ func asDamage(err error) error {
 		return &damage{err.Error()}
 	}
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return errors.New("another popgate uses it")
+		return errInUse
 	}
 	return err
 }

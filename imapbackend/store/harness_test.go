@@ -1,0 +1,94 @@
+package store
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"popgate/proxy"
+)
+
+// logBuffer collects a log that several goroutines write.
+type logBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func openStore(t testing.TB, path string, o Options) (*Store, *logBuffer) {
+	t.Helper()
+	log := &logBuffer{}
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	s, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s, log
+}
+
+func closeStore(t testing.TB, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sample is a mailbox of n messages with everything about it.
+type sample struct {
+	listing Listing
+	sizes   map[uint32]int64
+	ids     []Identity
+	unique  UniqueIDs
+}
+
+func newSample(n int) sample {
+	s := sample{listing: Listing{UIDValidity: 7, UIDNext: uint32(3*n + 5)}, sizes: map[uint32]int64{}, unique: UniqueIDs{UIDValidity: 7}}
+	for i := range n {
+		uid := uint32(3*i + 1)
+		s.listing.Messages = append(s.listing.Messages, proxy.Message{UID: uid, Octets: int64(i) * 977 % 100_000})
+		if i%10 == 0 {
+			s.sizes[uid] = int64(i)
+		}
+		s.ids = append(s.ids, Identity{uid, fmt.Sprintf("M%d", i*i)})
+		s.unique.Shown = append(s.unique.Shown, Shown{uid, fmt.Sprintf("M%d", i*i), fmt.Sprintf("7.%d", uid)})
+		s.unique.Gone = append(s.unique.Gone, Gone{fmt.Sprintf("G%d", i), fmt.Sprintf("6.%d", uid), int32(20_000 + i/100)})
+	}
+	return s
+}
+
+func (m sample) put(t testing.TB, s *Store, k Key) {
+	t.Helper()
+	s.PutListing(k, m.listing)
+	s.PutSizes(k, 7, m.sizes)
+	s.PutIdentities(k, 7, "emailid", m.ids)
+	if err := s.PutUniqueIDs(k, m.unique); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check wants all of m in s; absent is what may be missing.
+func (m sample) check(t testing.TB, s *Store, k Key) {
+	t.Helper()
+	l, _ := s.Listing(k)
+	u, _ := s.UniqueIDs(k)
+	got := sample{l, s.Sizes(k, 7), s.Identities(k, 7, "emailid"), u}
+	if diff := cmp.Diff(m, got, cmp.AllowUnexported(sample{})); diff != "" {
+		t.Errorf("%v: %s", k, diff)
+	}
+}

@@ -1,0 +1,86 @@
+package store
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The file belongs to one process.
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	openStore(t, path, Options{})
+	before := time.Now()
+	_, err := Open(path, Options{})
+	if err == nil || !strings.Contains(err.Error(), "another popgate uses it") || !strings.Contains(err.Error(), path) {
+		t.Errorf("%v", err)
+	}
+	if d := time.Since(before); d > 5*time.Second {
+		t.Errorf("after %v", d)
+	}
+}
+
+// What an operator can mend stops the start.
+func TestOpenFails(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"not a regular file":        dir,
+		"no such file or directory": filepath.Join(dir, "missing", "store.db"),
+		"not a directory":           filepath.Join(dir, "file", "store.db"),
+	} {
+		if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Open(filepath.Join(dir, "x"), Options{MaxSize: 100}); err == nil {
+		t.Error("a limit of 100 octets is taken")
+	}
+}
+
+// What an operator is told of a file before serve uses it.
+func TestInspect(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if content != "" {
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return path
+	}
+	good, used := at("good", ""), at("used", "")
+	s, _ := openStore(t, good, Options{})
+	closeStore(t, s)
+	openStore(t, used, Options{})
+	for path, want := range map[string]string{
+		good:                  "good",
+		used:                  "in use by a popgate that runs",
+		at("new", ""):         "to be made by serve",
+		at("foreign", "mail"): "damaged, serve will set it aside and begin a new one: ",
+	} {
+		before, _ := os.ReadFile(path)
+		got, err := Inspect(path)
+		if err != nil || !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+		if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+			t.Errorf("%s has changed", path)
+		}
+	}
+	for name, path := range map[string]string{
+		"not a regular file":        dir,
+		"no such file or directory": at("missing/store.db", ""),
+		"not a directory":           at("foreign/store.db", ""),
+	} {
+		if got, err := Inspect(path); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
