@@ -1,0 +1,132 @@
+package imapbackend
+
+import (
+	"bytes"
+	"hash/maphash"
+	"io"
+)
+
+// replay passes on octets; again makes it expect the same octets once more
+// before it goes on.
+type replay struct {
+	w       io.Writer
+	written int64
+	sum     maphash.Hash // of what has been written
+	skip    int64        // octets to be seen once more
+	seen    maphash.Hash // of these
+}
+
+func newReplay(w io.Writer) *replay {
+	r := &replay{w: w}
+	r.seen.SetSeed(r.sum.Seed())
+	return r
+}
+
+func (r *replay) again() {
+	r.skip = r.written
+	r.seen.Reset()
+}
+
+// Write implements io.Writer. It fails with errChanged where the octets are
+// not the same.
+func (r *replay) Write(p []byte) (int, error) {
+	k := int(min(int64(len(p)), r.skip))
+	if k > 0 {
+		r.seen.Write(p[:k])
+		if r.skip -= int64(k); r.skip == 0 && r.seen.Sum64() != r.sum.Sum64() {
+			return 0, errChanged
+		}
+		if k == len(p) {
+			return k, nil
+		}
+	}
+	n, err := r.w.Write(p[k:])
+	r.sum.Write(p[k : k+n])
+	r.written += int64(n)
+	return k + n, err
+}
+
+// topWriter passes on a message up to the end of a number of lines of its
+// text, then returns errTopDone. It finds the end of the header itself, unless
+// it is told.
+type topWriter struct {
+	w          io.Writer
+	written    int64
+	left       uint64 // lines of text to come
+	headerOnly bool   // header and text come apart
+	inText     bool
+	col        int  // octets of the line at hand, 2 standing for more
+	cr         bool // the line at hand is one CR
+	blank      bool // the last line was empty
+}
+
+// startText tells that a piece of n octets of text follows. A header that does
+// not end in an empty line gets one (requirement I-TOP-2).
+func (t *topWriter) startText(n int64) error {
+	if t.inText || n == 0 {
+		return nil
+	}
+	t.headerOnly, t.inText = false, true
+	if t.blank && t.col == 0 {
+		return nil
+	}
+	sep := "\r\n"
+	if t.col > 0 {
+		sep = "\r\n\r\n"
+	}
+	t.col = 0
+	k, err := io.WriteString(t.w, sep)
+	t.written += int64(k)
+	return err
+}
+
+// Write implements io.Writer.
+func (t *topWriter) Write(p []byte) (int, error) {
+	end, done := t.scan(p)
+	n, err := t.w.Write(p[:end])
+	t.written += int64(n)
+	switch {
+	case err != nil:
+		return n, err
+	case done:
+		return n, errTopDone
+	}
+	return n, nil
+}
+
+// scan returns how much of p belongs to the top, and whether the top ends
+// there.
+func (t *topWriter) scan(p []byte) (end int, done bool) {
+	for end < len(p) {
+		i := bytes.IndexByte(p[end:], '\n')
+		if i < 0 {
+			t.column(p[end:])
+			return len(p), false
+		}
+		t.column(p[end : end+i])
+		end += i + 1
+		t.blank = t.col == 0 || t.col == 1 && t.cr
+		t.col, t.cr = 0, false
+		switch {
+		case t.inText:
+			t.left--
+		case t.blank && !t.headerOnly:
+			t.inText = true
+		default:
+			continue
+		}
+		if t.left == 0 {
+			return end, true
+		}
+	}
+	return end, false
+}
+
+// column takes note of octets of the line at hand.
+func (t *topWriter) column(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	t.cr = t.col == 0 && len(p) == 1 && p[0] == '\r'
+	t.col = min(t.col+len(p), 2)
+}
