@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	mathrand "math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -159,10 +160,7 @@ func (k *keeper) park(u *upstream) bool {
 	}
 	old := k.kept[u.ticket.account]
 	if old == nil && len(k.kept) >= k.limit {
-		// To end another for it would help nobody, where more users come in
-		// turn than there is room for.
-		k.mu.Unlock()
-		return false
+		old = k.any()
 	}
 	k.remove(old)
 	k.kept[u.ticket.account] = p
@@ -170,6 +168,20 @@ func (k *keeper) park(u *upstream) bool {
 	k.mu.Unlock()
 	k.end(old)
 	return true
+}
+
+// any returns the connection that gives way, by chance: the oldest would always
+// be the one wanted next where more users come in turn than there is room for,
+// and the newest would never be kept where others have left for good.
+func (k *keeper) any() *keptConn {
+	n := mathrand.IntN(len(k.kept))
+	for _, p := range k.kept {
+		if n == 0 {
+			return p
+		}
+		n--
+	}
+	return nil
 }
 
 func (k *keeper) expire(p *keptConn) {
