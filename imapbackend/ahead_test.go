@@ -23,7 +23,7 @@ func TestReadAheadCost(t *testing.T) {
 			for i := range 400 {
 				m.add(mail(i, size))
 			}
-			d := openModel(t, m.backend(t, Options{}))
+			d := openMaildrop(t, m.backend(t, Options{}))
 			defer d.Close()
 			before := m.Octets()
 			for uid := range uint32(tt.taken) {
@@ -51,7 +51,7 @@ func TestReadAheadOpens(t *testing.T) {
 			for i := range 1000 {
 				m.add(mail(i, 32_000))
 			}
-			d := openModel(t, m.backend(t, Options{}))
+			d := openMaildrop(t, m.backend(t, Options{}))
 			defer func() { <-time.After(rtt) }() // for what is on its way
 			defer d.Close()
 			start := time.Now()

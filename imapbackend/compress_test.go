@@ -34,7 +34,7 @@ func TestCompress(t *testing.T) {
 				b := m.backend(t, Options{KeepOpen: keepOpen, Compress: tt.on})
 				for round, most := range []float64{tt.mostTrips, 1.01} {
 					start := time.Now()
-					d := openModel(t, b)
+					d := openMaildrop(t, b)
 					if n := trips(start); n > most {
 						t.Errorf("round %d: %.2f round trips", round, n)
 					}

@@ -98,14 +98,7 @@ func TestForeignDeletedDovecot(t *testing.T) {
 	other.Store(fmt.Sprint(before[2].UID), `+FLAGS (\Deleted)`)
 
 	b := backend(t, Options{Address: up.TLSAddr, RootCAs: up.RootCAs, TLS: TLSImplicit})
-	l, err := b.Login(t.Context(), joe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := l.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := openMaildrop(t, b)
 	defer d.Close()
 	var marked []uint32
 	for _, m := range d.Messages() {
@@ -163,14 +156,7 @@ func TestRecreatedDovecot(t *testing.T) {
 	other.Command("CREATE Work")
 	other.Append("Work", proxytest.Samples()[:3]...)
 	b := backend(t, Options{Address: up.TLSAddr, RootCAs: up.RootCAs, TLS: TLSImplicit, Mailbox: "Work"})
-	l, err := b.Login(t.Context(), proxy.Credential{Username: "joe", Password: dovecottest.Password})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := l.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := openMaildrop(t, b)
 	defer d.Close()
 	other.Command("DELETE Work")
 	other.Command("CREATE Work")

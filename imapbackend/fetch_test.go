@@ -339,14 +339,7 @@ func readCut(t *testing.T, script string, cut int, whole string) bool {
 		conn.Conn = c
 		return conn, nil
 	}
-	l, err := b.Login(t.Context(), joe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := l.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := openMaildrop(t, b)
 	defer d.Close()
 	conn.left = cut
 	body, err := d.Read(t.Context(), 7)

@@ -26,20 +26,6 @@ func mail(i, n int) string {
 	return fmt.Sprintf("Subject: %d\r\nTo: x\r\n\r\n.%s\r\nend of %d\r\n", i, strings.Repeat("a line\r\n", n/8), i)
 }
 
-// openModel logs in and opens.
-func openModel(t *testing.T, b *Backend) proxy.Maildrop {
-	t.Helper()
-	l, err := b.Login(t.Context(), joe)
-	if err != nil {
-		t.Fatalf("Login: %v", err)
-	}
-	d, err := l.Open(t.Context())
-	if err != nil {
-		t.Fatalf("Open: %v", err)
-	}
-	return d
-}
-
 // read returns a message, and top the header of one.
 func read(t *testing.T, d proxy.Maildrop, uid uint32) string {
 	return text(t)(d.Read(t.Context(), uid))
@@ -76,7 +62,7 @@ func TestLoginFlights(t *testing.T) {
 		b := m.backend(t, Options{})
 		for _, round := range []string{"cold", "warm"} {
 			start := time.Now()
-			d := openModel(t, b)
+			d := openMaildrop(t, b)
 			// TCP, half a trip until the greeting, two flights.
 			if n := trips(start); n > 3.51 {
 				t.Errorf("%s: %.2f round trips from nothing", round, n)
@@ -161,7 +147,7 @@ func TestWarmLogin(t *testing.T) {
 		b := m.backend(t, Options{})
 		cost := func() int64 {
 			before := m.Octets()
-			openModel(t, b).Close()
+			openMaildrop(t, b).Close()
 			synctest.Wait()
 			return m.Octets() - before
 		}
@@ -173,7 +159,7 @@ func TestWarmLogin(t *testing.T) {
 		if cold < 5000*35 || unchanged > 800 || more > unchanged+10*50 {
 			t.Errorf("octets of a login: %d cold, %d unchanged, %d with 10 new messages", cold, unchanged, more)
 		}
-		d := openModel(t, b)
+		d := openMaildrop(t, b)
 		if err := d.Update(t.Context(), []uint32{1, 2, 3, 700}); err != nil {
 			t.Error(err)
 		}
@@ -272,7 +258,7 @@ func TestSnapshotProperty(t *testing.T) {
 						}
 					}
 				}
-				d := openModel(t, b)
+				d := openMaildrop(t, b)
 				m.Before = nil
 				checkSnapshot(t, d.Messages(), atSelect, m.messages())
 				d.Close()
@@ -371,7 +357,7 @@ func TestReadAheadFlights(t *testing.T) {
 				for i := range 2000 {
 					m.add(mail(i, 1000))
 				}
-				d := openModel(t, m.backend(t, Options{}))
+				d := openMaildrop(t, m.backend(t, Options{}))
 				defer func() { <-time.After(rtt) }() // for what is on its way
 				defer d.Close()
 				start := time.Now()
@@ -403,7 +389,7 @@ func TestReadAheadWaits(t *testing.T) {
 		for i := range 100 {
 			m.add(mail(i, 1000))
 		}
-		d := openModel(t, m.backend(t, Options{}))
+		d := openMaildrop(t, m.backend(t, Options{}))
 		defer d.Close()
 		before := m.Octets()
 		read(t, d, 1)
@@ -432,7 +418,7 @@ func TestReadAheadProperty(t *testing.T) {
 			originals := m.messages()
 			const limit, total = 100_000, 400_000
 			b := m.backend(t, Options{ReadAhead: limit, ReadAheadTotal: total})
-			d := openModel(t, b)
+			d := openMaildrop(t, b)
 			a := d.(*maildrop).ahead
 			pos := 0
 			for range 400 {

@@ -241,7 +241,7 @@ func TestKeptFlights(t *testing.T) {
 			m.add(mail(i, 100))
 		}
 		b := m.backend(t, keeping)
-		quit(t, openModel(t, b))
+		quit(t, openMaildrop(t, b))
 		for _, pause := range []time.Duration{0, rtt / 4, time.Second} {
 			<-time.After(pause)
 			if p := b.Prepare(t.Context()); p != nil {
@@ -249,7 +249,7 @@ func TestKeptFlights(t *testing.T) {
 			}
 			before := len(m.Commands())
 			start := time.Now()
-			d := openModel(t, b)
+			d := openMaildrop(t, b)
 			if n := trips(start); n > 1.01 {
 				t.Errorf("%.2f round trips from PASS to +OK, %v after QUIT", n, pause)
 			}
@@ -275,7 +275,7 @@ func TestKeptPrepared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
 		b := m.backend(t, keeping)
-		quit(t, openModel(t, b))
+		quit(t, openMaildrop(t, b))
 		p := b.Prepare(t.Context())
 		l, err := p.Login(t.Context(), joe)
 		if err != nil {
@@ -302,7 +302,7 @@ func TestKeptReadAhead(t *testing.T) {
 				m.add(mail(i, tt.size))
 			}
 			b := m.backend(t, keeping)
-			d := openModel(t, b)
+			d := openMaildrop(t, b)
 			for uid := range uint32(2) {
 				read(t, d, uid+1)
 			}
@@ -310,7 +310,7 @@ func TestKeptReadAhead(t *testing.T) {
 				t.Fatal("nothing is on its way")
 			}
 			quit(t, d)
-			d = openModel(t, b)
+			d = openMaildrop(t, b)
 			if got := read(t, d, 100); got != m.messages()[99].Body {
 				t.Errorf("UID 100 is %q", got)
 			}
@@ -374,11 +374,11 @@ func TestKeptValidity(t *testing.T) {
 		m := newModel()
 		m.SetPassword("\x00joe", "secret")
 		b := m.backend(t, keeping)
-		quit(t, openModel(t, b))
+		quit(t, openMaildrop(t, b))
 		m.SetPassword("\x00joe", "new")
 		for range 5 {
 			<-time.After(keepOpen / 6)
-			quit(t, openModel(t, b))
+			quit(t, openMaildrop(t, b))
 		}
 		<-time.After(keepOpen / 6)
 		if _, err := b.Login(t.Context(), joe); !errors.Is(err, proxy.ErrAuth) {
@@ -386,7 +386,7 @@ func TestKeptValidity(t *testing.T) {
 		}
 
 		m.SetPassword("\x00joe", "secret")
-		quit(t, openModel(t, b))
+		quit(t, openMaildrop(t, b))
 		m.SetPassword("\x00joe", "new")
 		l, err := b.Login(t.Context(), proxy.Credential{Username: "joe", Password: "new"})
 		if err != nil {
@@ -421,7 +421,7 @@ func TestKeptDigest(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := newModel().backend(t, keeping)
-		quit(t, openModel(t, b))
+		quit(t, openMaildrop(t, b))
 		p := b.keeper.kept[accountOf(joe)]
 		if p == nil || p.secrets != nil {
 			t.Errorf("%+v is kept", p)

@@ -23,6 +23,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // joe is who logs in, and ir what AUTHENTICATE PLAIN makes of him.
 var joe = proxy.Credential{Username: "joe", Password: "secret"}
 
+// openMaildrop logs joe in and opens his maildrop.
+func openMaildrop(t testing.TB, b *Backend) proxy.Maildrop {
+	t.Helper()
+	l, err := b.Login(t.Context(), joe)
+	if err != nil {
+		t.Fatalf("Login: %v", err)
+	}
+	d, err := l.Open(t.Context())
+	if err != nil {
+		t.Fatalf("Open: %v", err)
+	}
+	return d
+}
+
 const ir = "AGpvZQBzZWNyZXQ="
 
 // Parts of scripts, each the beginning of the next.

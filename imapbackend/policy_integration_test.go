@@ -100,14 +100,7 @@ func seedPolicies(t *testing.T, up *dovecottest.Server, foreign bool) []dovecott
 func updatePolicies(t *testing.T, up *dovecottest.Server, opts Options, messages []dovecottest.Message) error {
 	t.Helper()
 	opts.Address, opts.RootCAs, opts.TLS = up.TLSAddr, up.RootCAs, TLSImplicit
-	l, err := backend(t, opts).Login(t.Context(), joe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := l.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := openMaildrop(t, backend(t, opts))
 	defer d.Close()
 	return d.Update(t.Context(), []uint32{messages[1].UID, messages[4].UID})
 }

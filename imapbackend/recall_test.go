@@ -181,7 +181,7 @@ func TestRecall(t *testing.T) {
 		m.add(letter(1))
 		m.add(letter(2))
 		before := strings.Fields(look(t, m, b).ids)
-		d := openModel(t, b)
+		d := openMaildrop(t, b)
 		if err := d.Update(t.Context(), []uint32{1}); err != nil {
 			t.Fatal(err)
 		}

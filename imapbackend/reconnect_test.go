@@ -367,7 +367,7 @@ func TestResumeTop(t *testing.T) {
 				conn = &shortLived{Conn: c, left: 1 << 30}
 				return conn, err
 			}
-			d := openModel(t, b)
+			d := openMaildrop(t, b)
 			defer d.Close()
 			conn.left = cut
 			body, e := d.Top(t.Context(), uid, lines)
@@ -420,7 +420,7 @@ func TestReadAheadAfterLoss(t *testing.T) {
 			conn = &shortLived{Conn: c, left: 1 << 30}
 			return conn, err
 		}
-		d := openModel(t, b)
+		d := openMaildrop(t, b)
 		defer d.Close()
 		began := time.Now()
 		for i, uid := range uids {

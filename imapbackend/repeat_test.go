@@ -102,7 +102,7 @@ func cutUpdate(t *testing.T, caps string, opts Options, octets, connections int)
 		}
 		return conn, err
 	}
-	d := openModel(t, b)
+	d := openMaildrop(t, b)
 	defer d.Close()
 	conn.left, atUpdate = octets, true
 	err = d.Update(t.Context(), []uint32{2, 5})

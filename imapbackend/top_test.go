@@ -272,14 +272,7 @@ func TestTopProperty(t *testing.T) {
 		}
 		messages = append(messages, m)
 	}
-	l, err := b.Login(t.Context(), joe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := l.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := openMaildrop(t, b)
 	defer d.Close()
 	for i, m := range d.Messages() {
 		for _, lines := range []uint64{0, 1, r.Uint64N(45), r.Uint64N(uint64(len(messages[i]) + 1)), math.MaxUint64} {

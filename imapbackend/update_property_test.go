@@ -58,14 +58,7 @@ func flagsOf(messages []demo.Message) string {
 // updateSome runs a session that removes some messages, and returns which.
 func updateSome(t *testing.T, b *Backend, r *rand.Rand) (marked []uint32) {
 	t.Helper()
-	l, err := b.Login(t.Context(), joe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := l.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := openMaildrop(t, b)
 	defer d.Close()
 	share := 1 + r.IntN(4)
 	for _, m := range d.Messages() {

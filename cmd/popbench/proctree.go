@@ -67,10 +67,10 @@ func processTree(root int) (map[int]procStat, error) {
 		return nil, fmt.Errorf("no process %d", root)
 	}
 	tree := map[int]procStat{}
-	todo := []int{root}
-	for len(todo) > 0 {
-		pid := todo[len(todo)-1]
-		todo = append(todo[:len(todo)-1], children[pid]...)
+	unseen := []int{root}
+	for len(unseen) > 0 {
+		pid := unseen[len(unseen)-1]
+		unseen = append(unseen[:len(unseen)-1], children[pid]...)
 		tree[pid] = all[pid]
 	}
 	return tree, nil
