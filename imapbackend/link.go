@@ -167,7 +167,7 @@ func (m *maildrop) renew(ph phase, err error) error {
 	switch {
 	case loss == nil, m.tried, m.void, m.calling.Err() != nil, m.life.Err() != nil:
 		return err
-	case m.again == nil, m.uidValidity == 0, m.hashes != nil:
+	case m.again == nil, !m.lasting:
 		// Nobody can be logged in again, or UIDs would not be those of the
 		// snapshot (I-UIDV-2).
 		return err
@@ -233,9 +233,10 @@ func (m *maildrop) reenter(ctx context.Context, l *login) error {
 // confirm selects the mailbox anew, before messages are removed from it: it may
 // have been deleted and made again meanwhile, and a server that has not noticed
 // would remove others under the same UIDs (requirements I-DEL-1, I-CONC-5). INBOX
-// can be neither deleted nor renamed away (RFC 3501 §6.3.4, §6.3.5).
+// can be neither deleted nor renamed away (RFC 3501 §6.3.4, §6.3.5). Where UIDs do
+// not last, those that SELECT gives out anew may stand for other messages.
 func (m *maildrop) confirm(ctx context.Context) error {
-	if m.tried || strings.EqualFold(m.opts.Mailbox, "INBOX") {
+	if m.tried || !m.lasting || strings.EqualFold(m.opts.Mailbox, "INBOX") {
 		return nil
 	}
 	if err := m.reenter(ctx, &login{u: m.u, id: m.id}); err != nil {

@@ -189,6 +189,19 @@ func TestUpdateConfirms(t *testing.T) {
 			s.Error(err)
 		}
 	})
+	// I-UIDV-2: UIDs that do not last are good until the next SELECT only.
+	for name, told := range map[string]string{
+		"without UIDVALIDITY": "",
+		"UIDNOTSTICKY":        "S: * OK [UIDVALIDITY 9] x\nS: * NO [UIDNOTSTICKY] x\n",
+	} {
+		fleeting := strings.Replace(first, "S: * OK [UIDVALIDITY 9] x\n", told, 1) +
+			"C: <h> UID FETCH 1:* (UID BODY.PEEK[HEADER])\nS: * 1 FETCH (UID 7 BODY[HEADER] \"a\")\nS: <h> OK x\n"
+		play(t, name, fleeting+removing("7")+bye, Options{Mailbox: "Work"}, func(s *session) {
+			if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
+				s.Error(err)
+			}
+		})
+	}
 	lost := first + "C: <s> SELECT \"Work\"\nX:\n" + another + strings.ReplaceAll(reselected, "SELECT INBOX", `SELECT "Work"`) + removing("7") + bye
 	play(t, "lost meanwhile", lost, Options{Mailbox: "Work"}, func(s *session) {
 		if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
