@@ -322,7 +322,8 @@ func TestKeptReadAhead(t *testing.T) {
 	}
 }
 
-// There is one connection for an account, the newest, and a limit for all.
+// There is one connection for an account, the newest, and a limit for all, which
+// leaves some to users who come in turn.
 func TestKeptLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -357,6 +358,18 @@ func TestKeptLimits(t *testing.T) {
 		}
 		if b.keeper.kept[account{"", "user11"}] == nil {
 			t.Error("the last one to come is not kept")
+		}
+		found := 0
+		for i := range 20 * 12 { // users in turn, more than there is room for
+			name := "user" + strconv.Itoa(i%12)
+			if b.keeper.kept[account{"", name}] != nil {
+				found++
+			}
+			quit(t, open(name))
+			synctest.Wait()
+		}
+		if found == 0 {
+			t.Error("nobody finds his connection")
 		}
 		b.Close()
 		synctest.Wait()
