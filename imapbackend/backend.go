@@ -17,7 +17,9 @@ import (
 	"github.com/emersion/go-sasl"
 	"golang.org/x/text/secure/precis"
 
+	"popgate/imapbackend/internal/eyeballs"
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -25,8 +27,8 @@ import (
 // Backend logs users in on one upstream. It is safe for concurrent use.
 type Backend struct {
 	opts      Options
-	form      *Template                // of unique-ids
-	source    idKind                   // in place of form
+	form      *uniqueid.Template       // of unique-ids
+	source    uniqueid.Kind            // in place of form
 	objectID  atomic.Bool              // the upstream had OBJECTID at the last login
 	told      atomic.Pointer[[]string] // its capabilities before the last login; nil: not known
 	tls       *tls.Config              // shared, never changed
@@ -89,7 +91,7 @@ func New(opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	form, err := opts.template()
+	form, err := uniqueid.ForMailbox(opts.UIDL, opts.Mailbox)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +107,7 @@ func New(opts Options) (*Backend, error) {
 	b := &Backend{
 		opts:      opts,
 		form:      form,
-		source:    opts.sourceOf(),
+		source:    uniqueid.ParseSource(opts.UIDL),
 		tls:       opts.tlsConfig(),
 		store:     opts.Store,
 		readAhead: &budget{left: opts.ReadAheadTotal},
@@ -113,7 +115,7 @@ func New(opts Options) (*Backend, error) {
 		waiting:   make(chan struct{}, maxPrepared),
 	}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
-		return newRacer().connect(ctx, host, uint16(number))
+		return eyeballs.New().Connect(ctx, host, uint16(number))
 	}
 	return b, nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -58,7 +59,7 @@ func (f flight) expect(mb wire.Mailbox) int {
 // remembered and what the flight has told, or by a listing of everything, and
 // remembers them.
 func (u *upstream) current(ctx context.Context, f flight, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
-	if f.warm && mb.UIDValidity != f.cached.UIDValidity && !u.opts.UIDLMemory && u.backend.source == noKind {
+	if f.warm && mb.UIDValidity != f.cached.UIDValidity && !u.opts.UIDLMemory && u.backend.source == uniqueid.NoKind {
 		// Requirement I-UIDV-3: an operator should hear of it before the
 		// users do.
 		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: clients will download all mail again",

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/uniqueid"
 )
 
 // TLSMode says how the connection to the upstream is protected.
@@ -133,7 +134,7 @@ type Options struct {
 	// change of UIDVALIDITY. UIDLImport, which needs it, holds those of a
 	// former server.
 	UIDLMemory bool
-	UIDLImport *Import
+	UIDLImport *uniqueid.Import
 
 	// ShowDeleted puts messages into the snapshot that were flagged \Deleted
 	// before the session. It is refused where MayFlag reports true.

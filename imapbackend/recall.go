@@ -3,11 +3,14 @@ package imapbackend
 import (
 	"cmp"
 	"context"
+	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -17,34 +20,35 @@ import (
 // It asks the upstream only about messages that are new.
 func (u *upstream) recall(ctx context.Context, key store.Key, s *snapshot, all []proxy.Message) error {
 	old, _ := u.backend.store.UniqueIDs(key)
-	r := newReunion(old, s.uidValidity, all, int32(time.Now().Unix()/86400))
-	if len(r.fresh) > 0 {
-		told, status, err := u.resumeIdentities(ctx, key, s.uidValidity, all, r.fresh, u.kindsFor(r))
+	memory := uniqueid.NewMemory(old, s.uidValidity, all, today())
+	authzid, name, _ := strings.Cut(u.user, "\x00")
+	memory.Imported = u.opts.UIDLImport.For(canonical(authzid, name))
+	if len(memory.Fresh) > 0 {
+		told, status, err := u.resumeIdentities(ctx, key, s.uidValidity, all, memory.Fresh, memory.Kinds(u.backend.source, u.told))
 		if err != nil {
 			return err
 		}
-		lookedFor := status.Type == "NO" && (r.rebuilt || u.opts.UIDLImport != nil)
-		if !status.OK() && len(told) == 0 && (lookedFor || u.backend.source != noKind) {
+		lookedFor := status.Type == "NO" && (memory.Rebuilt || u.opts.UIDLImport != nil)
+		if !status.OK() && len(told) == 0 && (lookedFor || u.backend.source != uniqueid.NoKind) {
 			s.noUniqueIDs = u.noIdentities(ctx, key, status)
 			return nil
 		}
-		r.told, r.asked = told, status.OK()
+		memory.Identities, memory.Complete = told, status.OK()
 	}
-	r.imported = u.opts.UIDLImport.of(u.user)
-	byTemplate := u.backend.form.bind(s.uidValidity)
-	now, kept := r.reunite(func(uid uint32, id ids) string {
-		if source := u.backend.source; source != noKind && id[source] != "" {
-			return sourceName(source, id[source])
+	byTemplate := u.backend.form.Bind(s.uidValidity)
+	now, kept := memory.Assign(func(uid uint32, id uniqueid.Identities) string {
+		if source := u.backend.source; source != uniqueid.NoKind && id[source] != "" {
+			return uniqueid.FromIdentity(source, id[source])
 		}
 		return string(byTemplate(nil, uid))
 	})
-	if r.rebuilt {
+	if memory.Rebuilt {
 		// Requirement I-UIDV-3.
 		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: unique-ids are remembered",
 			"upstream", key.Upstream, "mailbox", key.Mailbox, "before", old.UIDValidity, "now", s.uidValidity,
 			"messages", len(all), "kept", kept)
 	}
-	if r.changed {
+	if memory.Changed {
 		if err := u.backend.store.PutUniqueIDs(key, now); err != nil {
 			proxy.Logger(ctx).ErrorContext(ctx, "unique-ids cannot be remembered", "upstream", key.Upstream, "error", err)
 		}
@@ -59,9 +63,9 @@ func (u *upstream) recall(ctx context.Context, key store.Key, s *snapshot, all [
 // resumeIdentities is fetchIdentities in as many sessions as it takes: where the
 // connection is lost, or the client gives up because its first login lasts too
 // long, the next session goes on with what is missing.
-func (u *upstream) resumeIdentities(ctx context.Context, key store.Key, uidValidity uint32, all []proxy.Message, uids []uint32, kinds []idKind) (map[uint32]ids, wire.Status, error) {
+func (u *upstream) resumeIdentities(ctx context.Context, key store.Key, uidValidity uint32, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
 	key.UTF8 = false
-	before := make(map[uint32]ids)
+	before := make(map[uint32]uniqueid.Identities)
 	for _, k := range kinds {
 		for _, known := range u.backend.store.Identities(key, uidValidity, partial(k)) {
 			id := before[known.UID]
@@ -69,8 +73,10 @@ func (u *upstream) resumeIdentities(ctx context.Context, key store.Key, uidValid
 			before[known.UID] = id
 		}
 	}
-	whole := func(id ids) bool { return !slices.ContainsFunc(kinds, func(k idKind) bool { return id[k] == "" }) }
-	told, status := make(map[uint32]ids), wire.Status{Type: "OK"}
+	whole := func(id uniqueid.Identities) bool {
+		return !slices.ContainsFunc(kinds, func(k uniqueid.Kind) bool { return id[k] == "" })
+	}
+	told, status := make(map[uint32]uniqueid.Identities), wire.Status{Type: "OK"}
 	missing := slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return whole(before[uid]) })
 	var err error
 	if len(missing) > 0 {
@@ -96,52 +102,22 @@ func (u *upstream) resumeIdentities(ctx context.Context, key store.Key, uidValid
 	return told, status, err
 }
 
-// partial is the source under which identities are kept that are not all told.
-func partial(k idKind) string { return "partial " + idPrefix[k] }
-
-// kindsFor returns the kinds of identity to ask for: the best that the upstream
-// tells, that of its unique-ids, and those by which r can find old ones.
-func (u *upstream) kindsFor(r *reunion) []idKind {
-	var wanted [idKinds]bool
-	best := byHeader
-	for k := byHeader; k >= byEmailID; k-- {
-		if u.told(k) {
-			best = k
-		}
-	}
-	wanted[best], wanted[u.backend.source] = true, true
-	for _, g := range r.gone {
-		wanted[idKindOf(g.ID)] = true
-	}
-	for _, k := range u.opts.UIDLImport.kinds() {
-		wanted[k] = true
-	}
-	var kinds []idKind
-	for k := byEmailID; k < idKinds; k++ {
-		if wanted[k] && u.told(k) {
-			kinds = append(kinds, k)
-		}
-	}
-	return kinds
-}
+// partial is the source under which identities are stored while some are missing.
+func partial(k uniqueid.Kind) string { return "partial " + k.String() }
 
 // forgetUniqueIDs drops the unique-ids of messages, ascending, that the client
 // has removed: what comes back of them, from a trash or a backup, is new to it.
 // Where a form without UIDVALIDITY could make them again they are kept from use.
 func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint32) {
-	u, ok := b.store.UniqueIDs(key)
-	if !ok {
-		return
+	if u, ok := b.store.UniqueIDs(key); ok {
+		keep := b.source == uniqueid.NoKind && !b.form.HasUIDValidity()
+		_ = b.store.PutUniqueIDs(key, uniqueid.Forget(u, removed, keep, today())) // else the next session finds them vanished
 	}
-	gone := slices.Clip(u.Gone)
-	shown := make([]store.Shown, 0, len(u.Shown))
-	for _, s := range u.Shown {
-		if _, r := slices.BinarySearch(removed, s.UID); !r {
-			shown = append(shown, s)
-		} else if b.source == noKind && !b.form.HasUIDValidity() {
-			gone = append(gone, store.Gone{ID: noIdentity, String: s.String, Day: int32(time.Now().Unix() / 86400)})
-		}
-	}
-	u.Shown, u.Gone = shown, gone
-	_ = b.store.PutUniqueIDs(key, u) // else the next session finds them vanished
+}
+
+func today() int32 { return int32(time.Now().Unix() / 86400) }
+
+// ReadImport is uniqueid.ReadImport with users compared as this package does.
+func ReadImport(name string, r io.Reader) (*uniqueid.Import, error) {
+	return uniqueid.ReadImport(name, r, func(user string) string { return canonical("", user) })
 }

@@ -11,6 +11,7 @@ import (
 
 	"popgate/imapbackend/imapmodel"
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
 )
 
@@ -219,7 +220,7 @@ func TestRecallRefused(t *testing.T) {
 		}
 	})
 	play(t, "NO where there is something to import", strings.Replace(rebuilt("NO zebra"), "UIDVALIDITY 10", "UIDVALIDITY 9", 1)+bye,
-		Options{UIDLMemory: true, UIDLImport: importOf(t, HeaderIdentity([]byte("Date: x\r\n"), 100)+"\ta")}, func(s *session) {
+		Options{UIDLMemory: true, UIDLImport: importOf(t, uniqueid.HeaderIdentity([]byte("Date: x\r\n"), 100)+"\ta")}, func(s *session) {
 			_, err := s.open().UniqueIDs()
 			s.fails(err, temp)
 		})
@@ -290,7 +291,7 @@ func TestRecallResumed(t *testing.T) {
 		}
 		u, _ := s.b.store.UniqueIDs(store.Key{Upstream: s.b.opts.Name, User: "\x00joe", Mailbox: "INBOX"})
 		for _, shown := range u.Shown {
-			if want := HeaderIdentity(fmt.Appendf(nil, "Date: %d", shown.UID), 100); shown.ID != want {
+			if want := uniqueid.HeaderIdentity(fmt.Appendf(nil, "Date: %d", shown.UID), 100); shown.ID != want {
 				s.Errorf("UID %d has identity %s, want %s", shown.UID, shown.ID, want)
 			}
 		}
@@ -313,7 +314,7 @@ func TestSources(t *testing.T) {
 			m.Inbox().AddMessage(imapmodel.Message{Body: "a", Email: id})
 		}
 	}
-	source("emailid", UIDLEmailID, " OBJECTID", func(t *testing.T, m *model, b *Backend) {
+	source("emailid", uniqueid.SourceEmailID, " OBJECTID", func(t *testing.T, m *model, b *Backend) {
 		long := strings.Repeat("M", 71)
 		add(m, "Ma", "M_b-1", "Ma", "Ma", long, "a.b")
 		want := "Ma M_b-1 Ma.2 Ma.3 " + hashOf(long) + " " + hashOf("a.b")
@@ -333,12 +334,12 @@ func TestSources(t *testing.T) {
 			t.Errorf("the log says %s", g.log)
 		}
 	})
-	source("gmail", UIDLGmail, " X-GM-EXT-1", func(t *testing.T, m *model, b *Backend) {
+	source("gmail", uniqueid.SourceGmail, " X-GM-EXT-1", func(t *testing.T, m *model, b *Backend) {
 		add(m, "1278455344230334865", "18446744073709551615")
 		look(t, m, b).shows(t, "GmailId11bdfc5cae0c8191 GmailIdffffffffffffffff", 1)
 	})
-	source("remembered too", UIDLEmailID, " OBJECTID", func(t *testing.T, m *model, _ *Backend) {
-		b := m.backend(t, Options{UIDL: UIDLEmailID, UIDLMemory: true})
+	source("remembered too", uniqueid.SourceEmailID, " OBJECTID", func(t *testing.T, m *model, _ *Backend) {
+		b := m.backend(t, Options{UIDL: uniqueid.SourceEmailID, UIDLMemory: true})
 		add(m, "Ma", "Ma", "Mb")
 		look(t, m, b).shows(t, "Ma Ma.2 Mb", 1)
 		m.remove(0)
@@ -346,7 +347,7 @@ func TestSources(t *testing.T) {
 		m.Inbox().Rebuild()
 		look(t, m, b).shows(t, "Mb Ma.2", 1)
 	})
-	for _, uidl := range []string{UIDLEmailID, UIDLGmail} {
+	for _, uidl := range []string{uniqueid.SourceEmailID, uniqueid.SourceGmail} {
 		source("the upstream lacks "+uidl, uidl, "", func(t *testing.T, m *model, b *Backend) {
 			m.add("a")
 			g := look(t, m, b)
@@ -356,12 +357,12 @@ func TestSources(t *testing.T) {
 		})
 	}
 	refused := strings.ReplaceAll(opened, "UIDPLUS", "X-GM-EXT-1") + "C: <i> UID FETCH 7 (UID X-GM-MSGID)\nS: <i> NO zebra\n" + bye
-	play(t, "refused", refused, Options{UIDL: UIDLGmail}, func(s *session) {
+	play(t, "refused", refused, Options{UIDL: uniqueid.SourceGmail}, func(s *session) {
 		_, err := s.open().UniqueIDs()
 		s.fails(err, temp)
 	})
 	gone := strings.Replace(refused, "NO zebra", "OK x", 1)
-	play(t, "gone by then", gone, Options{UIDL: UIDLGmail}, func(s *session) {
+	play(t, "gone by then", gone, Options{UIDL: uniqueid.SourceGmail}, func(s *session) {
 		if got := s.ids(s.open()); got != "9.7" {
 			s.Errorf("unique-id %s", got)
 		}

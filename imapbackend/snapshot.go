@@ -9,6 +9,7 @@ import (
 
 	"github.com/emersion/go-imap/client"
 
+	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -23,7 +24,7 @@ type snapshot struct {
 	reported    map[uint32]int64  // by RFC822.SIZE, of messages that are announced otherwise
 	hashes      map[uint32]string // unique-ids where UIDs do not last, else nil
 	noUniqueIDs error
-	form        *Template                           // of unique-ids
+	form        *uniqueid.Template                  // of unique-ids
 	named       func(dst []byte, uid uint32) []byte // in place of form; nil if it makes them
 	maxLine     int                                 // octets of a command line
 }

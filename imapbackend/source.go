@@ -6,43 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
-// Sources of unique-ids in place of a template (requirement I-UIDL-3): they stay
-// when a message is moved and when UIDVALIDITY changes.
-const (
-	// UIDLEmailID is EMAILID, of an upstream with OBJECTID (RFC 8474 §5.1).
-	UIDLEmailID = "emailid"
-	// UIDLGmail is X-GM-MSGID in the form that pop.gmail.com has: "GmailId"
-	// and the number in hexadecimal.
-	UIDLGmail = "gmail"
-)
-
 const textNoUniqueIDs = "mail server gives no unique-ids"
-
-// sourceOf returns the kind of identity that unique-ids are made of, noKind
-// where a template makes them.
-func (o *Options) sourceOf() idKind {
-	switch o.UIDL {
-	case UIDLEmailID:
-		return byEmailID
-	case UIDLGmail:
-		return byGmail
-	}
-	return noKind
-}
 
 // nameMessages gives the messages of a mailbox, all there are and not only those
 // shown, their unique-ids where more than a template makes them.
 func (u *upstream) nameMessages(ctx context.Context, key store.Key, s *snapshot, all []proxy.Message) error {
 	source := u.backend.source
-	if source != noKind && !u.told(source) {
+	if source != uniqueid.NoKind && !u.told(source) {
 		s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoUniqueIDs,
 			Err: fmt.Errorf("imap: the upstream cannot tell what uidl = %q needs", u.opts.UIDL)}
 		proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", key.Upstream, "error", s.noUniqueIDs)
@@ -51,7 +28,7 @@ func (u *upstream) nameMessages(ctx context.Context, key store.Key, s *snapshot,
 	switch {
 	case u.opts.UIDLMemory:
 		return u.recall(ctx, key, s, all)
-	case source != noKind:
+	case source != uniqueid.NoKind:
 		return u.nameBySource(ctx, key, s, all)
 	}
 	return nil
@@ -65,7 +42,7 @@ func (u *upstream) nameBySource(ctx context.Context, key store.Key, s *snapshot,
 	known := u.backend.store.Identities(key, s.uidValidity, u.opts.UIDL)
 	named, fresh := stillNamed(known, all)
 	if len(fresh) > 0 {
-		told, status, err := u.fetchIdentities(ctx, all, fresh, []idKind{source})
+		told, status, err := u.fetchIdentities(ctx, all, fresh, []uniqueid.Kind{source})
 		if err != nil {
 			return err
 		}
@@ -79,7 +56,7 @@ func (u *upstream) nameBySource(ctx context.Context, key store.Key, s *snapshot,
 		}
 		for _, uid := range fresh {
 			if id := told[uid][source]; id != "" {
-				name := unused(sourceName(source, id), func(name string) bool { return used[name] })
+				name := uniqueid.Unused(uniqueid.FromIdentity(source, id), func(name string) bool { return used[name] })
 				used[name] = true
 				named = append(named, store.Identity{UID: uid, ID: name})
 			}
@@ -89,7 +66,7 @@ func (u *upstream) nameBySource(ctx context.Context, key store.Key, s *snapshot,
 	if len(fresh) > 0 || len(named) != len(known) {
 		u.backend.store.PutIdentities(key, s.uidValidity, u.opts.UIDL, named)
 	}
-	byTemplate := u.backend.form.bind(s.uidValidity)
+	byTemplate := u.backend.form.Bind(s.uidValidity)
 	s.named = func(dst []byte, uid uint32) []byte {
 		if i, ok := slices.BinarySearchFunc(named, uid, func(id store.Identity, uid uint32) int { return cmp.Compare(id.UID, uid) }); ok {
 			return append(dst, named[i].ID...)
@@ -123,28 +100,4 @@ func (u *upstream) noIdentities(ctx context.Context, key store.Key, status wire.
 		Err: errors.New("imap: identities of messages: " + u.clean(status.String()))}
 	proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", key.Upstream, "error", err)
 	return err
-}
-
-// sourceName returns the unique-id that an identity makes.
-func sourceName(source idKind, id string) string {
-	id = strings.TrimPrefix(id, idPrefix[source])
-	if source == byGmail {
-		n, _ := strconv.ParseUint(id, 10, 64) // which made the identity
-		return "GmailId" + strconv.FormatUint(n, 16)
-	}
-	return id
-}
-
-// unused returns name, or where that is used the first of name.2, name.3 and so
-// on that is not. Where these would be too long a hash stands for name.
-func unused(name string, used func(string) bool) string {
-	stem := name
-	for n := 2; used(name); n++ {
-		suffix := "." + strconv.Itoa(n)
-		if len(stem)+len(suffix) > maxUniqueID {
-			stem = hashedID(stem)
-		}
-		name = stem + suffix
-	}
-	return name
 }

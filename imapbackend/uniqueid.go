@@ -13,9 +13,8 @@ import (
 )
 
 // UniqueIDs implements proxy.Maildrop. The unique-id follows the configured form
-// (requirements I-UIDL-1 to 3), or is what is remembered (I-UIDL-5). Where the
-// upstream's UIDs do not last it is
-// a hash of the header (I-UIDL-4).
+// (requirements I-UIDL-1 to 3), or is the one that is remembered (I-UIDL-5).
+// Where the upstream's UIDs do not last it is a hash of the header (I-UIDL-4).
 func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 	if s.noUniqueIDs != nil {
 		return nil, s.noUniqueIDs
@@ -26,7 +25,7 @@ func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 	if s.named != nil {
 		return s.named, nil
 	}
-	return s.form.bind(s.uidValidity), nil
+	return s.form.Bind(s.uidValidity), nil
 }
 
 // hashUniqueIDs makes the unique-ids of a mailbox without lasting UIDs:

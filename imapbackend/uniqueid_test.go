@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
 )
 
@@ -59,7 +60,7 @@ func FuzzUniqueID(f *testing.F) {
 	f.Add("INBOX", uint32(1), uint32(2), uint32(3))
 	f.Add("Entw\u00fcrfe/\x00\xff", uint32(math.MaxUint32), uint32(0), uint32(math.MaxUint32))
 	f.Fuzz(func(t *testing.T, mailbox string, uidValidity, a, b uint32) {
-		form, err := (&Options{Mailbox: mailbox}).template()
+		form, err := uniqueid.ForMailbox("", mailbox)
 		if err != nil {
 			t.Fatal(err)
 		}

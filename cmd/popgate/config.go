@@ -15,6 +15,7 @@ import (
 
 	"popgate/imapbackend"
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
 )
 
@@ -151,7 +152,7 @@ func defaultUpstream() upstream {
 		WithoutUIDPLUS:  "flag",
 		Seen:            "never",
 		Sizes:           "reported",
-		UIDL:            imapbackend.DefaultUIDL,
+		UIDL:            uniqueid.Default,
 		ReadAhead:       1 << 20,
 		DeletedMessages: "hide",
 	}

@@ -10,8 +10,8 @@ import (
 	"time"
 	"unicode"
 
-	"popgate/imapbackend"
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/uniqueid"
 )
 
 // A setter stores v, as the TOML decoder yields it, in dst. It returns nil, or
@@ -142,16 +142,16 @@ func text[T any](field func(*T) *string, example string) setter[T] {
 // uidl accepts a form of unique-ids.
 func uidl[T any](field func(*T) *string) setter[T] {
 	return func(dst *T, v any) *fault {
-		want := fmt.Sprintf("a template such as %q, or %q or %q", imapbackend.DefaultUIDL, imapbackend.UIDLEmailID, imapbackend.UIDLGmail)
+		want := fmt.Sprintf("a template such as %q, or %q or %q", uniqueid.Default, uniqueid.SourceEmailID, uniqueid.SourceGmail)
 		s, ok := v.(string)
 		if !ok {
 			return wrongType(v, want)
 		}
-		if s == imapbackend.UIDLEmailID || s == imapbackend.UIDLGmail {
+		if s == uniqueid.SourceEmailID || s == uniqueid.SourceGmail {
 			*field(dst) = s
 			return nil
 		}
-		if _, err := imapbackend.ParseTemplate(s); err != nil {
+		if _, err := uniqueid.Parse(s); err != nil {
 			return &fault{what: fmt.Sprintf("%q %v", s, err), mend: "write " + want}
 		}
 		*field(dst) = s

@@ -20,7 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"popgate/imapbackend"
+	"popgate/imapbackend/uniqueid"
 )
 
 const (
@@ -346,7 +346,7 @@ func (f *formerServer) top(m *formerMessage, progress io.Writer) error {
 		_, err = io.Copy(io.Discard, body)
 	}
 	if err == nil && m.octets >= 0 {
-		m.identity = imapbackend.HeaderIdentity(header, m.octets)
+		m.identity = uniqueid.HeaderIdentity(header, m.octets)
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 
 	"popgate/imapbackend"
 	"popgate/imapbackend/demo"
+	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
 )
 
@@ -89,7 +90,7 @@ func TestUIDL(t *testing.T) {
 	}
 	identity := func(i int) string {
 		m := strings.ReplaceAll(messages[i], "\n", "\r\n")
-		return imapbackend.HeaderIdentity([]byte(m), int64(len(m)))
+		return uniqueid.HeaderIdentity([]byte(m), int64(len(m)))
 	}
 	want := fmt.Sprintf("%s\tformer-1\n%s\tformer-3\n%s\tformer-4\n", identity(0), identity(2), identity(3))
 	for _, mode := range []proxy.TLSMode{proxy.TLSNone, proxy.TLSStartTLS, proxy.TLSImplicit} {
@@ -169,7 +170,7 @@ func TestUIDLOld(t *testing.T) {
 	addr := scriptedPOP3(t, "+OK\n", "+OK\n", "+OK\n", "+OK\n1 a\n2 b c\n3 d\n.\n", "+OK\n1 10 x\n2 20\n3 30\n.\n", "-ERR what?\n",
 		"+OK\nDate: x\n\n.\n", "-ERR gone\n", "+OK\nDate: x\n\n.\n", "+OK\n")
 	code, stdout, stderr := uidlRun("x\n", "--server", addr, "--user", "joe", "--tls", "none")
-	want := imapbackend.HeaderIdentity([]byte("Date: x\n"), 10) + "\ta\n" + imapbackend.HeaderIdentity([]byte("Date: x\n"), 30) + "\td\n"
+	want := uniqueid.HeaderIdentity([]byte("Date: x\n"), 10) + "\ta\n" + uniqueid.HeaderIdentity([]byte("Date: x\n"), 30) + "\td\n"
 	if code != exitOK || !strings.HasSuffix(stdout, want) || !strings.Contains(stderr, "message 2: no header: the server says -ERR gone") {
 		t.Errorf("code %d:\n%s%s", code, stdout, stderr)
 	}

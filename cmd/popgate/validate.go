@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"popgate/imapbackend"
+	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
 )
 
@@ -320,7 +321,7 @@ func loopback(host string) bool {
 }
 
 // uidlImport reads uidl_import; nil if there is none.
-func (l *loader) uidlImport(path string, u *upstream) *imapbackend.Import {
+func (l *loader) uidlImport(path string, u *upstream) *uniqueid.Import {
 	if u.UIDLImport == "" {
 		return nil
 	}

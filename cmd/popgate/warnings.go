@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"popgate/imapbackend"
+	"popgate/imapbackend/uniqueid"
 )
 
 // A warning is what an operator should know about a configuration that is
@@ -34,7 +34,7 @@ func (c *config) warnings(now time.Time) []warning {
 		ws = append(ws, warning{"passwords go to the upstream without TLS",
 			[]slog.Attr{slog.String("upstream", c.upstream.Name)}})
 	}
-	if t, err := imapbackend.ParseTemplate(c.upstream.UIDL); err == nil && !t.HasUIDValidity() {
+	if t, err := uniqueid.Parse(c.upstream.UIDL); err == nil && !t.HasUIDValidity() {
 		ws = append(ws, warning{"unique-ids without {uidvalidity} come back for other messages when the mailbox is rebuilt", // I-UIDL-2
 			[]slog.Attr{
 				slog.String("upstream", c.upstream.Name),

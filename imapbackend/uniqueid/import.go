@@ -1,4 +1,4 @@
-package imapbackend
+package uniqueid
 
 import (
 	"bufio"
@@ -15,7 +15,7 @@ import (
 type Import struct {
 	byID   map[string][]former // by identity, and by sizeless identity
 	byName map[string][]string // identities by unique-id
-	has    [idKinds]bool       // kinds of identity that are in it
+	has    [numKinds]bool      // kinds of identity that are in it
 }
 
 // former is the unique-id of a message, of one user or of all.
@@ -34,7 +34,8 @@ const maxImportLine = 4096
 // user's login name. Empty lines and those that begin with "#" are comments. An
 // identity is "emailid:" and an EMAILID, "gmail:" and an X-GM-MSGID in decimal,
 // or what HeaderIdentity returns. Errors begin with name and the line's number.
-func ReadImport(name string, r io.Reader) (*Import, error) {
+// Two spellings of a login name are one user if canonical makes them equal.
+func ReadImport(name string, r io.Reader, canonical func(user string) string) (*Import, error) {
 	im := &Import{byID: make(map[string][]former), byName: make(map[string][]string)}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxImportLine)
@@ -45,7 +46,7 @@ func ReadImport(name string, r io.Reader) (*Import, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		if err := im.add(line); err != nil {
+		if err := im.add(line, canonical); err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
 		}
 	}
@@ -58,25 +59,25 @@ func ReadImport(name string, r io.Reader) (*Import, error) {
 	return im, nil
 }
 
-func (im *Import) add(line string) error {
+func (im *Import) add(line string, canonical func(string) string) error {
 	fields := strings.Split(line, "\t")
 	if len(fields) < 2 || len(fields) > 3 {
-		return errors.New("not an identity, a tab and a unique-id, with a tab and a user where need be")
+		return errors.New("want IDENTITY<tab>UNIQUE-ID[<tab>USER]")
 	}
 	id, f := fields[0], former{name: fields[1]}
 	if !importID.MatchString(id) {
 		return fmt.Errorf("%.60q is no identity: emailid:ID, gmail:NUMBER, or header:HASH:OCTETS as popgate uidl writes them", id)
 	}
 	if !importUniqueID.MatchString(f.name) {
-		return fmt.Errorf("%.80q is no unique-id: 1 to 70 characters without blanks, in ASCII", f.name)
+		return fmt.Errorf("%.80q is no unique-id: 1 to 70 characters without spaces, in ASCII", f.name)
 	}
 	if len(fields) == 3 {
 		if fields[2] == "" {
-			return errors.New("a tab without a user behind it")
+			return errors.New("a tab without a user after it")
 		}
-		f.user = canonical("", fields[2])
+		f.user = canonical(fields[2])
 	}
-	im.has[idKindOf(id)] = true
+	im.has[kindOf(id)] = true
 	im.byID[id] = append(im.byID[id], f)
 	if short := sizeless(id); short != "" {
 		im.byID[short] = append(im.byID[short], f)
@@ -88,41 +89,38 @@ func (im *Import) add(line string) error {
 // sizeless returns an identity made of a header without its size, which another
 // server may have counted otherwise; "" of other kinds.
 func sizeless(id string) string {
-	if idKindOf(id) != byHeader {
+	if kindOf(id) != Header {
 		return ""
 	}
 	return id[:strings.LastIndexByte(id, ':')+1]
 }
 
-// kinds returns the kinds of identity that are in the file.
-func (im *Import) kinds() []idKind {
-	var kinds []idKind
+// Kinds returns the kinds of identity that are in the file.
+func (im *Import) Kinds() []Kind {
+	var kinds []Kind
 	if im != nil {
 		for k, has := range im.has {
 			if has {
-				kinds = append(kinds, idKind(k))
+				kinds = append(kinds, Kind(k))
 			}
 		}
 	}
 	return kinds
 }
 
-// of returns what there is for a user, given as upstream.user has it.
-func (im *Import) of(user string) imported {
-	authzid, name, _ := strings.Cut(user, "\x00")
-	return imported{im, canonical(authzid, name)}
-}
+// For returns the unique-ids that hold for a user, whose name is canonical.
+func (im *Import) For(user string) Imported { return Imported{im, user} }
 
-// imported is an Import for one user.
-type imported struct {
+// Imported is an Import for one user.
+type Imported struct {
 	*Import
 	user string
 }
 
-// find returns the unique-id that was shown for the only message with the
+// lookup returns the unique-id that was shown for the only message with the
 // identity; "" where there is none, or several could be meant. present counts
 // the messages that there are by identity.
-func (im imported) find(id string, present map[string]int) string {
+func (im Imported) lookup(id string, present map[string]int) string {
 	if im.Import == nil || id == "" {
 		return ""
 	}
@@ -158,8 +156,8 @@ func (im imported) find(id string, present map[string]int) string {
 	return own
 }
 
-// others reports whether name was shown for other messages than that with ids.
-func (im imported) others(id ids, name string) bool {
+// others reports whether name was shown for other messages than that with IDs.
+func (im Imported) others(id Identities, name string) bool {
 	if im.Import == nil || len(im.byName[name]) == 0 {
 		return false
 	}

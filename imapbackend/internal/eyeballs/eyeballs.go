@@ -1,4 +1,6 @@
-package imapbackend
+// Package eyeballs connects to a host by whichever of its addresses answers
+// first ("Happy Eyeballs", RFC 8305).
+package eyeballs
 
 import (
 	"context"
@@ -14,19 +16,19 @@ const (
 	attemptDelay    = 250 * time.Millisecond
 )
 
-// racer connects to a host by whichever of its addresses answers first
+// Dialer connects to a host by whichever of its addresses answers first
 // (RFC 8305).
-type racer struct {
+type Dialer struct {
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dial   func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 }
 
-// newRacer returns a racer on the system's resolver and sockets.
-func newRacer() racer {
+// New returns a Dialer on the system's resolver and sockets.
+func New() Dialer {
 	// An upstream that is gone is found by the keep-alive NOOP and by its
 	// silence; that of TCP would cost each login four system calls.
 	d := net.Dialer{KeepAlive: -1}
-	return racer{
+	return Dialer{
 		lookup: net.DefaultResolver.LookupNetIP,
 		dial: func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 			return d.DialContext(ctx, "tcp", addr.String())
@@ -47,7 +49,7 @@ type dialResult struct {
 
 // race is one connection being made.
 type race struct {
-	racer
+	Dialer
 	port     uint16
 	lookups  chan lookupResult
 	dials    chan dialResult
@@ -58,16 +60,16 @@ type race struct {
 	firstErr error
 }
 
-// connect returns the first connection to come about. Addresses of the two
+// Connect returns the first connection that is established. Addresses of the two
 // families alternate, IPv6 first, an attempt starting attemptDelay after the
 // one before or when that has failed. All else is ended before it returns, or
 // soon after. The error is that of the first failure.
-func (r racer) connect(ctx context.Context, host string, port uint16) (net.Conn, error) {
+func (d Dialer) Connect(ctx context.Context, host string, port uint16) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	q := &race{racer: r, port: port, lookups: make(chan lookupResult, 2), dials: make(chan dialResult)}
+	q := &race{Dialer: d, port: port, lookups: make(chan lookupResult, 2), dials: make(chan dialResult)}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return r.dial(ctx, netip.AddrPortFrom(addr, port))
+		return d.dial(ctx, netip.AddrPortFrom(addr, port))
 	}
 	for _, v6 := range []bool{true, false} {
 		q.unknown++
@@ -78,8 +80,8 @@ func (r racer) connect(ctx context.Context, host string, port uint16) (net.Conn,
 	// Attempts still running end by ctx; one that wins too late is closed.
 	go func(running int) {
 		for range running {
-			if d := <-q.dials; d.conn != nil {
-				d.conn.Close()
+			if late := <-q.dials; late.conn != nil {
+				late.conn.Close()
 			}
 		}
 	}(q.running)
@@ -147,8 +149,8 @@ func (q *race) learn(l lookupResult) {
 		family = 1
 	}
 	q.queue[family] = append(q.queue[family], l.addrs...)
-	// That a host has no addresses of one family is no failure of its own:
-	// it counts if nothing else comes.
+	// That a host has no addresses of one family is not a failure by itself:
+	// it counts if there is no other.
 	if l.err != nil && (q.firstErr == nil || isNotFound(q.firstErr)) {
 		q.firstErr = l.err
 	}
@@ -159,7 +161,8 @@ func isNotFound(err error) bool {
 	return ok && dns.IsNotFound
 }
 
-// note keeps the first failed attempt; it tells more than a lookup.
+// note keeps the error of the first failed attempt, which says more than that of
+// a lookup.
 func (q *race) note(err error) {
 	if _, isLookup := errors.AsType[*net.DNSError](q.firstErr); q.firstErr == nil || isLookup {
 		q.firstErr = err

@@ -1,4 +1,4 @@
-package imapbackend
+package uniqueid
 
 import (
 	"crypto/sha256"
@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// DefaultUIDL is the form of unique-ids where none is configured. For a mailbox
-// other than INBOX eight hexadecimal digits of a hash of its name and a dot
-// stand before it, because two mailboxes may share UIDVALIDITY (requirement
+// Default is the template of unique-ids where none is configured. For a mailbox
+// other than INBOX it is preceded by eight hexadecimal digits of a hash of the
+// name and a dot, because two mailboxes may share UIDVALIDITY (requirement
 // I-UIDL-1).
-const DefaultUIDL = "{uidvalidity}.{uid}"
+const Default = "{uidvalidity}.{uid}"
 
-// maxUniqueID is the longest unique-id in characters (RFC 1939 §7).
-const maxUniqueID = 70
+// MaxLen is the longest unique-id in characters (RFC 1939 §7).
+const MaxLen = 70
 
-// Template is a form of unique-ids: fixed text with the UID and, most often,
+// Template describes unique-ids: fixed text with the UID and, most often,
 // UIDVALIDITY in it (requirement I-UIDL-2). It never changes, and is safe for
 // concurrent use.
 type Template struct{ parts []piece }
@@ -40,11 +40,10 @@ const (
 	fieldUIDValidity
 )
 
-// ParseTemplate reads a template: characters of 0x21 to 0x7E that stand for
-// themselves, with {uid} at least once and {uidvalidity}, in decimal, or as in
+// Parse reads a template: characters from 0x21 to 0x7E that stand for themselves, with {uid} at least once and {uidvalidity}, in decimal, or as in
 // {uid:x} and {uid:X} in hexadecimal; a zero and a width as in {uid:08x} or
 // {uid:010} fill up with zeros. What can exceed 70 characters is refused.
-func ParseTemplate(text string) (*Template, error) {
+func Parse(text string) (*Template, error) {
 	t := new(Template)
 	for rest := text; rest != ""; {
 		fixed, tail, found := strings.Cut(rest, "{")
@@ -74,13 +73,13 @@ func ParseTemplate(text string) (*Template, error) {
 	if !t.has(fieldUID) {
 		return nil, errors.New("has no {uid}: all messages would have the same unique-id")
 	}
-	if n := t.longest(); n > maxUniqueID {
-		return nil, fmt.Errorf("can become %d characters long, and a unique-id has at most %d", n, maxUniqueID)
+	if n := t.longest(); n > MaxLen {
+		return nil, fmt.Errorf("can become %d characters long, and a unique-id has at most %d", n, MaxLen)
 	}
 	return t, nil
 }
 
-// parseField reads what stands between braces.
+// parseField reads the text between braces.
 func parseField(inner string) (piece, error) {
 	name, format, formatted := strings.Cut(inner, ":")
 	p := piece{base: 10}
@@ -104,7 +103,7 @@ func parseField(inner string) (piece, error) {
 	}
 	if digits != "" {
 		width, err := strconv.ParseUint(digits, 10, 8)
-		if err != nil || digits[0] != '0' || width == 0 || width > maxUniqueID {
+		if err != nil || digits[0] != '0' || width == 0 || width > MaxLen {
 			return p, badFormat(inner)
 		}
 		p.width = int(width)
@@ -116,7 +115,7 @@ func parseField(inner string) (piece, error) {
 }
 
 func badFormat(inner string) error {
-	return fmt.Errorf("has {%s} in it: behind the colon stand a zero and a width, and x or X, as in {uid:08x}", inner)
+	return fmt.Errorf("has {%s} in it: a colon is followed by 0 and a width, then x or X, as in {uid:08x}", inner)
 }
 
 func (t *Template) has(f field) bool {
@@ -128,8 +127,8 @@ func (t *Template) has(f field) bool {
 	return false
 }
 
-// HasUIDValidity reports whether unique-ids tell UIDVALIDITY. Those that do not
-// come back, for other messages, when the mailbox has been rebuilt.
+// HasUIDValidity reports whether unique-ids contain UIDVALIDITY. Those that do
+// not come back, for other messages, when the mailbox has been rebuilt.
 func (t *Template) HasUIDValidity() bool { return t.has(fieldUIDValidity) }
 
 // longest is the greatest length of a unique-id in characters.
@@ -148,9 +147,9 @@ func (t *Template) longest() int {
 	return n
 }
 
-// bind returns the function that appends the unique-id of a UID under
+// Bind returns the function that appends the unique-id of a UID under
 // uidValidity. Calling it allocates nothing.
-func (t *Template) bind(uidValidity uint32) func(dst []byte, uid uint32) []byte {
+func (t *Template) Bind(uidValidity uint32) func(dst []byte, uid uint32) []byte {
 	var parts []piece // with fixed text joined
 	for _, p := range t.parts {
 		if p.field == fieldUIDValidity {
@@ -190,13 +189,14 @@ func (p *piece) append(dst []byte, n uint32) []byte {
 	return append(dst, digits...)
 }
 
-// template returns the form of unique-ids. A configured one is taken as it is
-// written, for whatever mailbox.
-func (o *Options) template() (*Template, error) {
-	if o.UIDL != "" && o.UIDL != DefaultUIDL && o.sourceOf() == noKind {
-		t, err := ParseTemplate(o.UIDL)
+// ForMailbox returns the template of the unique-ids of a mailbox: Default where
+// text is empty or names a source, else text, which is the same for all
+// mailboxes.
+func ForMailbox(text, mailbox string) (*Template, error) {
+	if text != "" && text != Default && ParseSource(text) == NoKind {
+		t, err := Parse(text)
 		if err != nil {
-			return nil, fmt.Errorf("template of unique-ids %q %w", o.UIDL, err)
+			return nil, fmt.Errorf("template of unique-ids %q %w", text, err)
 		}
 		return t, nil
 	}
@@ -205,8 +205,8 @@ func (o *Options) template() (*Template, error) {
 		{text: "."},
 		{field: fieldUID, base: 10},
 	}
-	if !strings.EqualFold(o.Mailbox, "INBOX") {
-		sum := sha256.Sum256([]byte(o.Mailbox))
+	if !strings.EqualFold(mailbox, "INBOX") {
+		sum := sha256.Sum256([]byte(mailbox))
 		parts = append([]piece{{text: hex.EncodeToString(sum[:4]) + "."}}, parts...)
 	}
 	return &Template{parts}, nil

@@ -1,4 +1,4 @@
-package imapbackend
+package uniqueid
 
 import (
 	"fmt"
@@ -100,18 +100,18 @@ func (h *history) session() {
 	for _, uid := range h.uids {
 		all = append(all, proxy.Message{UID: uid})
 	}
-	r := newReunion(h.remembered, h.uidValidity, all, 20000)
-	r.told, r.asked = make(map[uint32]ids), true
-	for _, uid := range r.fresh {
-		r.told[uid] = ids{byHeader: h.box[uid].identity}
+	r := NewMemory(h.remembered, h.uidValidity, all, 20000)
+	r.Identities, r.Complete = make(map[uint32]Identities), true
+	for _, uid := range r.Fresh {
+		r.Identities[uid] = Identities{Header: h.box[uid].identity}
 	}
-	form, err := ParseTemplate(h.base)
+	form, err := Parse(h.base)
 	if err != nil {
 		h.Fatal(err)
 	}
-	append := form.bind(h.uidValidity)
-	now, _ := r.reunite(func(uid uint32, _ ids) string { return string(append(nil, uid)) })
-	if r.changed {
+	append := form.Bind(h.uidValidity)
+	now, _ := r.Assign(func(uid uint32, _ Identities) string { return string(append(nil, uid)) })
+	if r.Changed {
 		h.remembered = now
 	}
 	seen := make(map[string]bool)
@@ -124,7 +124,7 @@ func (h *history) session() {
 			owner = strconv.Itoa(m.number)
 		}
 		switch before, shown := h.owner[s.String]; {
-		case s.UID != uid || seen[s.String] || !uniqueID.MatchString(s.String):
+		case s.UID != uid || seen[s.String] || !importUniqueID.MatchString(s.String):
 			h.Fatalf("unique-id %q of UID %d, UID %d is asked\n%s", s.String, s.UID, uid, &h.log)
 		case shown && before != owner:
 			h.Fatalf("unique-id %q was that of %s, is that of %s\n%s", s.String, before, owner, &h.log)
@@ -144,7 +144,7 @@ func (h *history) session() {
 func TestRecallProperty(t *testing.T) {
 	for seed := range uint64(400) {
 		h := &history{
-			T: t, rnd: rand.New(rand.NewPCG(seed, 1)), base: []string{DefaultUIDL, "{uid}", "{uid}.2"}[seed%3],
+			T: t, rnd: rand.New(rand.NewPCG(seed, 1)), base: []string{Default, "{uid}", "{uid}.2"}[seed%3],
 			uidValidity: 1, uidNext: 1, box: make(map[uint32]modelled), copied: make(map[string]bool),
 			owner: make(map[string]string), first: make(map[int]string),
 		}

@@ -1,4 +1,4 @@
-package imapbackend
+package eyeballs
 
 import (
 	"context"
@@ -33,8 +33,8 @@ type answer struct {
 	err   error
 }
 
-func (n *network) racer() racer {
-	return racer{
+func (n *network) Dialer() Dialer {
+	return Dialer{
 		lookup: func(ctx context.Context, family, _ string) ([]netip.Addr, error) {
 			a := n.lookups[family]
 			if err := wait(ctx, a.after); err != nil {
@@ -129,7 +129,7 @@ func TestRace(t *testing.T) {
 				n := &network{start: time.Now(), lookups: map[string]answer{"ip4": tt.ip4, "ip6": tt.ip6}, dials: tt.dials}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				conn, err := n.racer().connect(ctx, "imap.example.com", 993)
+				conn, err := n.Dialer().Connect(ctx, "imap.example.com", 993)
 				synctest.Wait()
 				got := fmt.Sprint(err)
 				if err == nil {

@@ -1,0 +1,75 @@
+package imapbackend
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"popgate/imapbackend/uniqueid"
+)
+
+// importOf makes an Import of lines.
+func importOf(t *testing.T, lines ...string) *uniqueid.Import {
+	t.Helper()
+	im, err := ReadImport("former.uidl", strings.NewReader(strings.Join(lines, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
+// I-UIDL-5: messages get the unique-IDs that a former server has shown for them,
+// where it is certain which that are.
+func TestImport(t *testing.T) {
+	id := func(i int) string { return uniqueid.HeaderIdentity([]byte(letter(i)), int64(len(letter(i)))) }
+	other := func(i int) string { return uniqueid.HeaderIdentity([]byte(letter(i)), 1) } // the size is counted otherwise
+	for _, tt := range []struct {
+		name    string
+		letters []int
+		lines   []string
+		want    string
+	}{
+		{"all", []int{1, 2}, []string{id(1) + "\ta", id(2) + "\tb"}, "a b"},
+		{"a new one", []int{1, 2}, []string{id(1) + "\ta"}, "a 1.2"},
+		{"another size", []int{1, 2}, []string{other(1) + "\ta", id(2) + "\tb"}, "a b"},
+		{"copies in the mailbox", []int{1, 1, 2}, []string{id(1) + "\ta", id(2) + "\tb"}, "1.1 1.2 b"},
+		{"copies on the former server", []int{1, 2}, []string{id(1) + "\ta", id(1) + "\tc", id(2) + "\tb"}, "1.1 b"},
+		{"two sizes", []int{1}, []string{other(1) + "\ta", id(1) + "\tb"}, "b"},
+		{"by user", []int{1, 2, 3}, []string{id(1) + "\ta\tann", id(1) + "\tj\tJoe", id(2) + "\tb\tann", id(3) + "\tx\tjoe", id(3) + "\ty"}, "j 1.2 x"},
+		{"not that of another message", []int{1, 2}, []string{id(2) + "\t1.1"}, "1.1.2 1.1"},
+		{"not that of a message to come", []int{1}, []string{id(2) + "\t1.1"}, "1.1.2"},
+		{"what the template makes is confirmed", []int{1, 1}, []string{id(1) + "\t1.1", id(1) + "\t1.2"}, "1.1 1.2"},
+		{"one for two", []int{1, 2}, []string{id(1) + "\ta", id(2) + "\ta"}, "a 1.2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				for _, i := range tt.letters {
+					m.add(letter(i))
+				}
+				b := m.backend(t, Options{UIDL: "1.{uid}", UIDLMemory: true, UIDLImport: importOf(t, tt.lines...)})
+				look(t, m, b).shows(t, tt.want, 1)
+				look(t, m, b).shows(t, tt.want, 0)
+			})
+		})
+	}
+	memory(t, "what is remembered comes first", Options{}, func(t *testing.T, m *model, b *Backend) {
+		m.add(letter(1))
+		before := look(t, m, b).ids
+		b = m.backend(t, Options{UIDLMemory: true, Store: b.store, UIDLImport: importOf(t, id(1)+"\ta")})
+		look(t, m, b).shows(t, before, 0)
+		m.Inbox().Rebuild()
+		look(t, m, b).shows(t, before, 1)
+	})
+	memory(t, "beside EMAILID", Options{UIDLImport: importOf(t, id(1)+"\ta")}, func(t *testing.T, m *model, b *Backend) {
+		m.Caps += " OBJECTID"
+		m.add(letter(1))
+		look(t, m, b).shows(t, "a", 1)
+	})
+}
+
+func TestImportNeedsMemory(t *testing.T) {
+	if _, err := New(Options{Address: "a:1", UIDLImport: importOf(t)}); err == nil {
+		t.Error("an import without memory is accepted")
+	}
+}

@@ -1,0 +1,106 @@
+package uniqueid
+
+import (
+	"math"
+	"strings"
+	"testing"
+)
+
+// I-UIDL-2: what the former server of a migration wrote can be written again.
+func TestTemplate(t *testing.T) {
+	const v, uid = 1234567890, 0xAB
+	for _, tt := range []struct{ template, want string }{
+		{"{uidvalidity}.{uid}", "1234567890.171"},
+		{"{uid:08x}{uidvalidity:08x}", "000000ab499602d2"}, // Dovecot
+		{"{uidvalidity}-{uid}", "1234567890-171"},          // Courier
+		{"{uidvalidity:08x}{uid:08x}", "499602d2000000ab"}, // UW
+		{"{uid}", "171"},
+		{"{uid:X}", "AB"},
+		{"{uid:x}", "ab"},
+		{"{uid:04X}", "00AB"},
+		{"{uid:010}", "0000000171"},
+		{"{uid:02}", "171"}, // a width cuts nothing
+		{"UID{uid}-{uidvalidity:x}~!", "UID171-499602d2~!"},
+		{"{uid}.{uid:x}", "171.ab"},
+	} {
+		form, err := Parse(tt.template)
+		if err != nil {
+			t.Errorf("%s: %v", tt.template, err)
+			continue
+		}
+		if got := string(form.Bind(v)([]byte("1 "), uid)); got != "1 "+tt.want {
+			t.Errorf("%s: %q, want %q", tt.template, got, tt.want)
+		}
+		if got := len(form.Bind(math.MaxUint32)(nil, math.MaxUint32)); got != form.longest() {
+			t.Errorf("%s: %d characters, longest is %d", tt.template, got, form.longest())
+		}
+		if want := strings.Contains(tt.template, "uidvalidity"); form.HasUIDValidity() != want {
+			t.Errorf("%s: HasUIDValidity is not %v", tt.template, want)
+		}
+	}
+}
+
+// I-UIDL-2: a template that lacks the UID, can exceed 70 characters or leaves
+// 0x21-0x7E is refused.
+func TestTemplateRefused(t *testing.T) {
+	for _, tt := range []struct{ template, want string }{
+		{"", "no {uid}"},
+		{"{uidvalidity}", "no {uid}"},
+		{"emailid-of-mine", "no {uid}"},
+		{"{uid} {uidvalidity}", `' '`},
+		{"{uid}\u00fc", `'ü'`},
+		{"{uid}\x7f", `'\x7f'`},
+		{"{uid", "without its"},
+		{"uid}", "closes nothing"},
+		{"{{uid}}", "{{uid}"},
+		{"{guid}", "{guid}"},
+		{"{UID}", "{UID}"},
+		{"{uid:}", "{uid:}"},
+		{"{uid:8x}", "{uid:8x}"},
+		{"{uid:0x}", "{uid:0x}"},
+		{"{uid:08y}", "{uid:08y}"},
+		{"{uid:xx}", "{uid:xx}"},
+		{"{uid:071}", "{uid:071}"},
+		{"{uid:-08x}", "{uid:-08x}"},
+		{"{uid}" + strings.Repeat("a", 61), "71 characters"},
+		{"{uid:068}abc", "71 characters"},
+		{"{uid:x}{uidvalidity:x}" + strings.Repeat("a", 55), "71 characters"},
+	} {
+		if _, err := Parse(tt.template); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: %v, want %q in it", tt.template, err, tt.want)
+		}
+	}
+	if _, err := Parse("{uid}" + strings.Repeat("a", 60)); err != nil {
+		t.Error(err)
+	}
+}
+
+// I-UIDL-2: a template that is accepted gives unique-ids that are well formed
+// and differ where UIDs differ.
+func FuzzTemplate(f *testing.F) {
+	f.Add("{uid:08x}{uidvalidity:08x}", uint32(1), uint32(2), uint32(3))
+	f.Add("a{uid:X}{uidvalidity}", uint32(math.MaxUint32), uint32(0), uint32(math.MaxUint32))
+	f.Fuzz(func(t *testing.T, template string, uidValidity, a, b uint32) {
+		form, err := Parse(template)
+		if err != nil {
+			return
+		}
+		id := form.Bind(uidValidity)
+		x, y := string(id(nil, a)), string(id(nil, b))
+		if !importUniqueID.MatchString(x) || a != b && x == y {
+			t.Errorf("%s: unique-ids %q and %q", template, x, y)
+		}
+	})
+}
+
+// A listing of unique-ids costs no allocation a line (design, section 3).
+func TestTemplateAllocations(t *testing.T) {
+	form, err := Parse("x{uid:08X}{uidvalidity:08x}.{uid}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, dst := form.Bind(7), make([]byte, 0, MaxLen)
+	if n := testing.AllocsPerRun(100, func() { dst = id(dst[:0], math.MaxUint32) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
