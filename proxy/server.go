@@ -37,7 +37,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners map[*listener]struct{}
-	door      door          // the sessions
+	admission admission     // the sessions
 	empty     chan struct{} // closed when draining and no session is left
 
 	refusals struct{ connections, perAddress, evictions, proxies ration }
@@ -62,7 +62,7 @@ func NewServer(opts Options) (*Server, error) {
 		noCapa:    make(map[string]bool),
 		stopped:   make(chan struct{}),
 		listeners: make(map[*listener]struct{}),
-		door:      newDoor(opts.Limits),
+		admission: newAdmission(opts.Limits),
 		empty:     make(chan struct{}),
 	}
 	for _, tag := range opts.HiddenCapabilities {
@@ -228,19 +228,12 @@ func (srv *Server) Close() error {
 	srv.drain()
 	srv.cancel()
 	srv.mu.Lock()
-	for s := range srv.door.inside {
+	for s := range srv.admission.sessions {
 		_ = s.raw.Close()
 	}
 	srv.mu.Unlock()
 	<-srv.empty
 	return nil
-}
-
-// Sessions returns the number of connections that are being served.
-func (srv *Server) Sessions() int {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	return len(srv.door.inside)
 }
 
 // drain stops accepting and wakes the sessions that wait for input.
@@ -254,10 +247,10 @@ func (srv *Server) drain() {
 	for l := range srv.listeners {
 		_ = l.Close()
 	}
-	for s := range srv.door.inside {
+	for s := range srv.admission.sessions {
 		_ = s.raw.SetReadDeadline(past)
 	}
-	if len(srv.door.inside) == 0 {
+	if len(srv.admission.sessions) == 0 {
 		close(srv.empty)
 	}
 }
@@ -285,10 +278,10 @@ func (srv *Server) remember(s *session) bool {
 		srv.mu.Unlock()
 		return false
 	}
-	victim, limit := srv.door.enter(s, s.client.Addr(), !s.lis.behindProxy())
+	victim, limit := srv.admission.admit(s, s.client.Addr(), !s.lis.behindProxy())
 	var from netip.Addr
 	if victim != nil {
-		from = srv.door.inside[victim].addr
+		from = srv.admission.sessions[victim].addr
 		victim.evict()
 	}
 	srv.mu.Unlock()
@@ -296,16 +289,16 @@ func (srv *Server) remember(s *session) bool {
 		srv.refuse(&srv.refusals.evictions, "limit reached, oldest connection without login closed",
 			"limit", limitUnauthenticated, "max", srv.opts.Limits.Unauthenticated, "client", from.String())
 	}
-	srv.tellLimit(s, limit)
+	srv.logLimit(s, limit)
 	return limit == ""
 }
 
 // move gives s the address of its client, unless a limit keeps it out.
 func (srv *Server) move(s *session) bool {
 	srv.mu.Lock()
-	limit := srv.door.move(s, s.client.Addr())
+	limit := srv.admission.move(s, s.client.Addr())
 	srv.mu.Unlock()
-	srv.tellLimit(s, limit)
+	srv.logLimit(s, limit)
 	return limit == ""
 }
 
@@ -314,20 +307,20 @@ func (srv *Server) move(s *session) bool {
 func (srv *Server) loggedIn(s *session) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	return srv.door.loggedIn(s)
+	return srv.admission.loggedIn(s)
 }
 
 func (srv *Server) forget(s *session) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	srv.door.leave(s)
-	if srv.draining.Load() && len(srv.door.inside) == 0 {
+	srv.admission.leave(s)
+	if srv.draining.Load() && len(srv.admission.sessions) == 0 {
 		close(srv.empty)
 	}
 }
 
-// tellLimit logs that limit, unless it is "", keeps s out.
-func (srv *Server) tellLimit(s *session, limit string) {
+// logLimit logs that limit, unless it is "", keeps s out.
+func (srv *Server) logLimit(s *session, limit string) {
 	const message = "limit reached, connection closed"
 	switch limit {
 	case limitConnections:

@@ -68,8 +68,8 @@ type session struct {
 	maildrop Maildrop
 
 	snap     snapshot
-	foreseen struct{ told, left int } // messages asked for behind the command at hand
-	sent     []Message                // retrieved messages, as sent, whose end has not been flushed yet
+	expected struct{ announced, left int } // messages asked for after the current command
+	sent     []Message                     // retrieved messages, as sent, whose end has not been flushed yet
 }
 
 // pendingUser is the name of a USER that the next command, PASS, may use.

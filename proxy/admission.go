@@ -5,8 +5,6 @@ import (
 	"container/list"
 	"errors"
 	"net/netip"
-	"sync"
-	"time"
 )
 
 // Limits bound the connections of a Server. Zero means no limit.
@@ -32,11 +30,11 @@ const (
 // errLimit is why the context of a session ends that had to make room.
 var errLimit = errors.New("closed for a new connection")
 
-// door counts the sessions of a Server, and says who has to stay out or go.
-// The Server's mutex guards it.
-type door struct {
+// admission counts the sessions of a Server, and decides which may enter and
+// which has to make room. The Server's mutex guards it.
+type admission struct {
 	limits     Limits
-	inside     map[*session]*visit
+	sessions   map[*session]*entry
 	perAddress map[netip.Addr]int
 	waiting    int // sessions that have not logged in
 	groups     map[netip.Prefix]*group
@@ -44,8 +42,8 @@ type door struct {
 	arrivals   uint64
 }
 
-// visit is what the door knows of a session.
-type visit struct {
+// entry is what admission knows of a session.
+type entry struct {
 	addr    netip.Addr
 	arrived uint64        // order of arrival
 	group   *group        // nil after login
@@ -57,119 +55,119 @@ type group struct {
 	network  netip.Prefix
 	sessions list.List // of *session, the oldest first
 	first    uint64    // arrival of the oldest
-	index    int       // in door.largest
+	index    int       // in admission.largest
 }
 
-func newDoor(limits Limits) door {
-	return door{
+func newAdmission(limits Limits) admission {
+	return admission{
 		limits:     limits,
-		inside:     make(map[*session]*visit),
+		sessions:   make(map[*session]*entry),
 		perAddress: make(map[netip.Addr]int),
 		groups:     make(map[netip.Prefix]*group),
 	}
 }
 
-// enter lets s in, unless a limit, which it names, keeps it out. victim, where
+// admit lets s in, unless a limit, which it names, keeps it out. victim, where
 // not nil, is the session that has to go instead; it stays counted until it
 // leaves, but no longer as one that waits to log in.
-func (d *door) enter(s *session, addr netip.Addr, counted bool) (victim *session, limit string) {
+func (a *admission) admit(s *session, addr netip.Addr, counted bool) (victim *session, limit string) {
 	switch {
-	case d.limits.Connections > 0 && len(d.inside) >= d.limits.Connections:
+	case a.limits.Connections > 0 && len(a.sessions) >= a.limits.Connections:
 		return nil, limitConnections
-	case counted && d.addressFull(addr):
+	case counted && a.addressFull(addr):
 		return nil, limitPerAddress
 	}
-	if d.limits.Unauthenticated > 0 && d.waiting >= d.limits.Unauthenticated {
-		victim = d.largest[0].sessions.Front().Value.(*session)
-		d.stopWaiting(d.inside[victim])
+	if a.limits.Unauthenticated > 0 && a.waiting >= a.limits.Unauthenticated {
+		victim = a.largest[0].sessions.Front().Value.(*session)
+		a.stopWaiting(a.sessions[victim])
 	}
-	d.arrivals++
-	v := &visit{addr: addr, arrived: d.arrivals}
-	d.inside[s] = v
-	d.perAddress[addr]++
-	d.wait(s, v)
+	a.arrivals++
+	e := &entry{addr: addr, arrived: a.arrivals}
+	a.sessions[s] = e
+	a.perAddress[addr]++
+	a.wait(s, e)
 	return victim, ""
 }
 
 // move gives s the address that its PROXY header names, unless a limit keeps
 // it out.
-func (d *door) move(s *session, addr netip.Addr) (limit string) {
-	v := d.inside[s]
-	if v.addr == addr {
+func (a *admission) move(s *session, addr netip.Addr) (limit string) {
+	e := a.sessions[s]
+	if e.addr == addr {
 		return ""
 	}
-	if d.addressFull(addr) {
+	if a.addressFull(addr) {
 		return limitPerAddress
 	}
-	d.leaveAddress(v.addr)
-	v.addr = addr
-	d.perAddress[addr]++
-	if v.group != nil {
-		d.stopWaiting(v)
-		d.wait(s, v)
+	a.leaveAddress(e.addr)
+	e.addr = addr
+	a.perAddress[addr]++
+	if e.group != nil {
+		a.stopWaiting(e)
+		a.wait(s, e)
 	}
 	return ""
 }
 
 // loggedIn notes that s waits no more. It returns false if s has had to go.
-func (d *door) loggedIn(s *session) bool {
-	v := d.inside[s]
-	if v.group == nil {
+func (a *admission) loggedIn(s *session) bool {
+	e := a.sessions[s]
+	if e.group == nil {
 		return false
 	}
-	d.stopWaiting(v)
+	a.stopWaiting(e)
 	return true
 }
 
 // leave forgets s.
-func (d *door) leave(s *session) {
-	v := d.inside[s]
-	d.stopWaiting(v)
-	d.leaveAddress(v.addr)
-	delete(d.inside, s)
+func (a *admission) leave(s *session) {
+	e := a.sessions[s]
+	a.stopWaiting(e)
+	a.leaveAddress(e.addr)
+	delete(a.sessions, s)
 }
 
-func (d *door) addressFull(addr netip.Addr) bool {
-	return d.limits.PerAddress > 0 && d.perAddress[addr] >= d.limits.PerAddress
+func (a *admission) addressFull(addr netip.Addr) bool {
+	return a.limits.PerAddress > 0 && a.perAddress[addr] >= a.limits.PerAddress
 }
 
-func (d *door) leaveAddress(addr netip.Addr) {
-	if d.perAddress[addr]--; d.perAddress[addr] == 0 {
-		delete(d.perAddress, addr)
+func (a *admission) leaveAddress(addr netip.Addr) {
+	if a.perAddress[addr]--; a.perAddress[addr] == 0 {
+		delete(a.perAddress, addr)
 	}
 }
 
 // wait counts s among those of its network that have not logged in.
-func (d *door) wait(s *session, v *visit) {
-	key := network(v.addr)
-	g := d.groups[key]
+func (a *admission) wait(s *session, e *entry) {
+	key := network(e.addr)
+	g := a.groups[key]
 	if g == nil {
-		g = &group{network: key, first: v.arrived}
-		d.groups[key] = g
-		heap.Push(&d.largest, g)
+		g = &group{network: key, first: e.arrived}
+		a.groups[key] = g
+		heap.Push(&a.largest, g)
 	}
-	v.group, v.place = g, g.sessions.PushBack(s)
-	d.waiting++
-	heap.Fix(&d.largest, g.index)
+	e.group, e.place = g, g.sessions.PushBack(s)
+	a.waiting++
+	heap.Fix(&a.largest, g.index)
 }
 
 // stopWaiting ends what wait began.
-func (d *door) stopWaiting(v *visit) {
-	g := v.group
+func (a *admission) stopWaiting(e *entry) {
+	g := e.group
 	if g == nil {
 		return
 	}
-	g.sessions.Remove(v.place)
-	v.group, v.place = nil, nil
-	d.waiting--
+	g.sessions.Remove(e.place)
+	e.group, e.place = nil, nil
+	a.waiting--
 	oldest := g.sessions.Front()
 	if oldest == nil {
-		heap.Remove(&d.largest, g.index)
-		delete(d.groups, g.network)
+		heap.Remove(&a.largest, g.index)
+		delete(a.groups, g.network)
 		return
 	}
-	g.first = d.inside[oldest.Value.(*session)].arrived
-	heap.Fix(&d.largest, g.index)
+	g.first = a.sessions[oldest.Value.(*session)].arrived
+	heap.Fix(&a.largest, g.index)
 }
 
 // groupHeap has the group with most sessions on top; of several, the one whose
@@ -204,29 +202,4 @@ func (h *groupHeap) Pop() any {
 	(*h)[last] = nil
 	*h = (*h)[:last]
 	return g
-}
-
-// rationInterval is how often the log tells of one kind of refusal.
-const rationInterval = time.Second
-
-// ration lets one log record through in each rationInterval, so that a flood
-// of connections is not one of records.
-type ration struct {
-	mu       sync.Mutex
-	next     time.Time
-	withheld int
-}
-
-// take reports whether a record may be written now, and how many have been
-// withheld since the last.
-func (r *ration) take(now time.Time) (withheld int, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now.Before(r.next) {
-		r.withheld++
-		return 0, false
-	}
-	withheld, r.withheld = r.withheld, 0
-	r.next = now.Add(rationInterval)
-	return withheld, true
 }
