@@ -23,13 +23,14 @@ var (
 
 func isBad(err error) bool { return errors.Is(err, errBadCommand) }
 
-// command is a row of the command table.
+// command is a row of the command table. All that depends on the verb is here.
 type command struct {
 	verb   string
 	in     state // states in which it is valid
 	min    int   // number of arguments
 	max    int   // wholeLine: one argument, the rest of the line as it is
 	scope  scope
+	traits trait
 	handle func(s *session, args []string) error
 }
 
@@ -45,6 +46,16 @@ const (
 	scopeMessage       // UTF8 too
 )
 
+// trait says what else is special about a command.
+type trait uint8
+
+const (
+	longLine  trait = 1 << iota // its line may have longCommandLimit octets
+	keepsUser                   // the name of USER is still good after it
+	secrets                     // after it, what is no command may be a secret
+	harmless                    // read-ahead looks beyond it
+)
+
 const (
 	inAuth = stateAuthorization
 	inTran = stateTransaction
@@ -52,43 +63,52 @@ const (
 )
 
 // commands is every command there is: RFC 1939 §9, RFC 2449 §5, RFC 2595 §4,
-// RFC 5034 §4, RFC 6856 §2.
-var commands = [...]command{
-	{"CAPA", inBoth, 0, 0, scopeSys, (*session).capa},
-	{"STLS", inAuth, 0, 0, scopeSys, (*session).stls},
-	{"USER", inAuth, 1, wholeLine, scopeSys, (*session).userName},
-	{"PASS", inAuth, 1, wholeLine, scopeLogin, (*session).pass},
-	{"AUTH", inAuth, 0, 2, scopeLogin, (*session).auth},
-	{"UTF8", inAuth, 0, 0, scopeSys, (*session).enterUTF8},
-	{"STAT", inTran, 0, 0, scopeSys, (*session).stat},
-	{"LIST", inTran, 0, 1, scopeMessage, (*session).list},
-	{"UIDL", inTran, 0, 1, scopeSys, (*session).uidl},
-	{"RETR", inTran, 1, 1, scopeMessage, (*session).retr},
-	{"TOP", inTran, 2, 2, scopeMessage, (*session).top},
-	{"DELE", inTran, 1, 1, scopeSys, (*session).dele},
-	{"NOOP", inTran, 0, 0, scopeSys, (*session).noop},
-	{"RSET", inTran, 0, 0, scopeSys, (*session).rset},
-	{"QUIT", inBoth, 0, 0, scopeSys, (*session).quit},
+// RFC 5034 §4, RFC 6856 §2. It is set by init, as handlers refer to it.
+var commands []command
+
+func init() {
+	commands = []command{
+		{"CAPA", inBoth, 0, 0, scopeSys, 0, (*session).capa},
+		{"STLS", inAuth, 0, 0, scopeSys, 0, (*session).stls},
+		{"USER", inAuth, 1, wholeLine, scopeSys, keepsUser, (*session).userName},
+		{"PASS", inAuth, 1, wholeLine, scopeLogin, longLine, (*session).pass},
+		{"AUTH", inAuth, 0, 2, scopeLogin, longLine | secrets, (*session).auth},
+		{"UTF8", inAuth, 0, 0, scopeSys, 0, (*session).enterUTF8},
+		{"STAT", inTran, 0, 0, scopeSys, harmless, (*session).stat},
+		{"LIST", inTran, 0, 1, scopeMessage, harmless, (*session).list},
+		{"UIDL", inTran, 0, 1, scopeSys, harmless, (*session).uidl},
+		{"RETR", inTran, 1, 1, scopeMessage, 0, (*session).retr},
+		{"TOP", inTran, 2, 2, scopeMessage, 0, (*session).top},
+		{"DELE", inTran, 1, 1, scopeSys, harmless, (*session).dele},
+		{"NOOP", inTran, 0, 0, scopeSys, harmless, (*session).noop},
+		{"RSET", inTran, 0, 0, scopeSys, 0, (*session).rset},
+		{"QUIT", inBoth, 0, 0, scopeSys, 0, (*session).quit},
+	}
 }
 
-// lookUp finds the command of a line and the rest behind its keyword; nil if
-// there is none. Keywords are in any case (RFC 1939 §3); no letter outside
-// ASCII that folds to one of theirs fits into four octets.
-func lookUp(line string) (cmd *command, rest string) {
-	verb, rest, found := strings.Cut(line, " ")
-	if found {
-		rest = line[len(verb):] // with the SP, which tells "PASS" from "PASS "
-	}
-	if len(verb) > 4 {
-		return nil, ""
-	}
+// notCommand stands for the command of a line that is none.
+var notCommand = command{verb: "unknown"}
+
+// findCommand returns the command with that keyword, in any case (RFC 1939 §3),
+// or nil. A letter outside ASCII that folds to one of a keyword's has more
+// octets than that.
+func findCommand(verb string) *command {
 	for i := range commands {
-		if strings.EqualFold(verb, commands[i].verb) {
-			return &commands[i], rest
+		if c := &commands[i]; len(c.verb) == len(verb) && strings.EqualFold(c.verb, verb) {
+			return c
 		}
 	}
-	return nil, ""
+	return nil
 }
+
+// lookUp finds the command of a line and the rest after its keyword, with the
+// SP, which distinguishes "PASS" from "PASS "; nil if there is none.
+func lookUp(line string) (cmd *command, rest string) {
+	verb, _, _ := strings.Cut(line, " ")
+	return findCommand(verb), line[len(verb):]
+}
+
+func (c *command) has(t trait) bool { return c.traits&t != 0 }
 
 // parse splits rest, which is empty or begins with SP, into arguments.
 func (c *command) parse(rest string) ([]string, error) {
@@ -127,16 +147,16 @@ func (c *command) parse(rest string) ([]string, error) {
 func (s *session) execute(line string, lineErr error) error {
 	began := time.Now()
 	s.w.last = "none"
-	cmd, err := s.dispatch(line, lineErr)
-	verb := cmd.verb
+	err := s.dispatch(line, lineErr)
+	verb := s.cmd.verb
 	if s.afterAuth && s.state == stateAuthorization {
 		verb = notCommand.verb
 	}
 	if err != nil && !isEnd(err) {
-		s.answer(verb, cmd.scope, err)
+		s.answer(verb, s.cmd.scope, err)
 	}
 	s.logCommand(verb, len(line), time.Since(began))
-	if cmd.verb == "AUTH" {
+	if s.cmd.has(secrets) {
 		s.afterAuth = true
 	}
 	if isEnd(err) {
@@ -145,32 +165,25 @@ func (s *session) execute(line string, lineErr error) error {
 	return s.tooMany()
 }
 
-// dispatch finds the command of a line and runs it.
-func (s *session) dispatch(line string, lineErr error) (*command, error) {
-	user := s.user
-	s.user = pendingUser{} // PASS counts directly after USER only
-	if lineErr != nil {
-		return &notCommand, lineErr
+// dispatch finds the command of a line, which is then s.cmd, and runs it.
+func (s *session) dispatch(line string, lineErr error) error {
+	s.cmd = &notCommand
+	err := lineErr
+	if err == nil {
+		err = errUnknown
+		if cmd, rest := lookUp(line); cmd != nil {
+			s.cmd = cmd
+			err = s.call(cmd, rest)
+		}
 	}
-	cmd, rest := lookUp(line)
-	if cmd == nil {
-		return &notCommand, errUnknown
-	}
-	if cmd.verb == "PASS" {
-		s.user = user
-	}
-	err := s.call(cmd, rest)
-	if cmd.verb != "USER" {
-		s.user = pendingUser{}
+	if err != nil || !s.cmd.has(keepsUser) {
+		s.user = pendingUser{} // PASS counts directly after USER only
 	}
 	if err != nil && !isEnd(err) && s.ctx.Err() != nil {
-		return cmd, &endError{endShutdown, err} // Close has cut it
+		return &endError{endShutdown, err} // Close has cut it
 	}
-	return cmd, err
+	return err
 }
-
-// notCommand stands for the command of a line that is none.
-var notCommand = command{verb: "unknown"}
 
 // call checks state and arguments of a command and runs it.
 func (s *session) call(cmd *command, rest string) error {

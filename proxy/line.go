@@ -10,7 +10,7 @@ import (
 // Limits of the lines a client may send, in octets, line end included.
 const (
 	commandLimit     = 255       // RFC 2449 §4
-	longCommandLimit = 16384     // PASS and AUTH: tokens are longer than passwords
+	longCommandLimit = 16384     // of commands with a password or a token
 	saslLimit        = 65536 + 2 // a SASL response (RFC 5034 §4 sets no limit)
 	endlessLine      = 1 << 20   // what is longer than this is not a line
 )
@@ -34,15 +34,20 @@ const (
 	saslLine
 )
 
-// limit returns how long the line may be that begins with head.
-func (k lineKind) limit(head []byte) int {
-	if k == saslLine {
-		return saslLimit
+// allows reports whether a line that begins with head may have n octets.
+func (k lineKind) allows(n int, head []byte) bool {
+	switch {
+	case k == saslLine:
+		return n <= saslLimit
+	case n <= commandLimit:
+		return true
 	}
-	if len(head) >= 5 && (bytes.EqualFold(head[:5], []byte("PASS ")) || bytes.EqualFold(head[:5], []byte("AUTH "))) {
-		return longCommandLimit
+	verb, _, found := bytes.Cut(head, []byte(" "))
+	if !found || n > longCommandLimit {
+		return false
 	}
-	return commandLimit
+	cmd := findCommand(string(verb))
+	return cmd != nil && cmd.has(longLine)
 }
 
 // lineReader cuts the client's octets into lines. It reads from src only when
@@ -66,13 +71,13 @@ func (r *lineReader) next(kind lineKind) ([]byte, error) {
 		if i := bytes.IndexByte(have[scanned:], '\n'); i >= 0 {
 			line := have[:scanned+i+1]
 			r.start += len(line)
-			if dropped > 0 || len(line) > kind.limit(line) {
+			if dropped > 0 || !kind.allows(len(line), line) {
 				return nil, errLineTooLong
 			}
 			return trimLine(line)
 		}
 		scanned = len(have)
-		if dropped > 0 || scanned >= kind.limit(have) {
+		if dropped > 0 || !kind.allows(scanned+1, have) {
 			dropped += scanned
 			scanned, r.start = 0, r.end
 			if dropped > endlessLine {

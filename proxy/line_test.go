@@ -49,7 +49,7 @@ func linesOf(input string, kind lineKind) []taken {
 		switch {
 		case len(raw) > endlessLine+lineBuffer:
 			return append(all, taken{err: errEndlessLine})
-		case len(raw)+1 > kind.limit([]byte(raw)):
+		case !kind.allows(len(raw)+1, []byte(raw)):
 			all = append(all, taken{err: errLineTooLong})
 		case strings.ContainsAny(line, "\r\x00"):
 			all = append(all, taken{err: errBadLine})

@@ -10,10 +10,10 @@ import (
 const maxExpected = 128
 
 // expect announces to the maildrop which messages the client has asked for after
-// the current command, RETR or TOP for lines, so that the upstream can be asked
-// for them in one flight. The commands stay where they are: each is checked and
-// answered in its turn.
-func (s *session) expect(verb string, lines uint64) {
+// the current command, RETR or TOP with that number of lines, so that the upstream
+// can be asked for them in one flight. The commands stay where they are: each is
+// checked and answered in its turn.
+func (s *session) expect(lines uint64) {
 	expecter, ok := s.maildrop.(Expecter)
 	if !ok || !s.r.pending() {
 		return
@@ -28,7 +28,7 @@ func (s *session) expect(verb string, lines uint64) {
 			break
 		}
 		rest = after
-		uid, more := s.expectLine(string(bytes.TrimSuffix(line, []byte("\r"))), verb, lines)
+		uid, more := s.expectLine(string(bytes.TrimSuffix(line, []byte("\r"))), lines)
 		if !more {
 			break
 		}
@@ -45,16 +45,17 @@ func (s *session) expect(verb string, lines uint64) {
 // expectLine returns the message that a line asks for in the same form, 0 if
 // none; more is false if it is of no use to look beyond the line. It is a guess:
 // the line is checked when its turn comes.
-func (s *session) expectLine(line, verb string, lines uint64) (uid uint32, more bool) {
+func (s *session) expectLine(line string, lines uint64) (uid uint32, more bool) {
 	fields := strings.Fields(line)
 	if len(fields) == 0 {
 		return 0, false
 	}
-	switch strings.ToUpper(fields[0]) {
-	case "DELE", "LIST", "UIDL", "STAT", "NOOP":
+	switch cmd := findCommand(fields[0]); {
+	case cmd == nil:
+		return 0, false
+	case cmd.has(harmless):
 		return 0, true
-	case verb:
-	default:
+	case cmd != s.cmd:
 		return 0, false
 	}
 	if len(fields) < 2 {

@@ -54,6 +54,7 @@ type session struct {
 	tlsByProxy    bool           // the client's TLS ends at the proxy
 
 	state     state
+	cmd       *command // the current one, or the last
 	user      pendingUser
 	utf8      bool // UTF8 mode (RFC 6856 §2.1)
 	afterAuth bool // an AUTH has failed: what follows may be its secrets

@@ -82,7 +82,7 @@ func (s *session) retr(args []string) error {
 		return err
 	}
 	m := s.snap.message(n)
-	s.expect("RETR", 0)
+	s.expect(0)
 	body, err := s.maildrop.Read(s.ctx, m.UID)
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (s *session) top(args []string) error {
 	if err != nil {
 		return err
 	}
-	s.expect("TOP", lines)
+	s.expect(lines)
 	body, err := s.maildrop.Top(s.ctx, s.snap.message(n).UID, lines)
 	if err != nil {
 		return err

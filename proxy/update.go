@@ -72,7 +72,7 @@ func (s *session) removeMarked() error {
 	k, canKeep := s.maildrop.(Keeper)
 	switch {
 	case err != nil:
-		s.answer("QUIT", scopeSys, err)
+		s.answer(s.cmd.verb, s.cmd.scope, err)
 	case canKeep && k.Keeps():
 		s.w.ok("bye, messages are kept on the server")
 	default:
