@@ -113,7 +113,7 @@ func TestUpdatePieces(t *testing.T) {
 	var uids []string
 	var marked []uint32
 	for i := range 200 {
-		uid := uint32(3000000000 + 2*i)
+		uid := 3_000_000_000 + uint32(2*i)
 		uids = append(uids, fmt.Sprint(uid), fmt.Sprint(uid+1))
 		marked = append(marked, uid)
 	}

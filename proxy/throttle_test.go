@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -50,7 +51,7 @@ func TestThrottleGrowth(t *testing.T) {
 			t.Errorf("after %d failures: %v, want %vs", n, got, int(want))
 		}
 	}
-	if got := office.after(1 << 40); got != office.MaxDelay {
+	if got := office.after(math.MaxInt); got != office.MaxDelay {
 		t.Errorf("after very many failures: %v", got)
 	}
 }

@@ -1,6 +1,8 @@
 package demo
 
 import (
+	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -135,7 +137,7 @@ func TestFetchSections(t *testing.T) {
 	for _, tt := range []struct{ item, name, want string }{
 		{"BODY.PEEK[]<0.4>", "BODY[]<0>", "A: 1"},
 		{"BODY.PEEK[]<6.1>", "BODY[]<6>", "b"},
-		{"BODY.PEEK[TEXT]<1.9223372036854775807>", "BODY[TEXT]<1>", "text\r\n"},
+		{fmt.Sprintf("BODY.PEEK[TEXT]<1.%d>", math.MaxInt), "BODY[TEXT]<1>", "text\r\n"},
 		{"BODY.PEEK[TEXT]<7.5>", "BODY[TEXT]<7>", ""},
 		{"BODY.PEEK[TEXT]<700.5>", "BODY[TEXT]<700>", ""},
 		{"BODY.PEEK[HEADER.FIELDS (B)]", "BODY[HEADER.FIELDS (B)]", "b: 2\r\n folded\r\nB : 3\r\n\r\n"},
