@@ -40,11 +40,10 @@ func TestCredential(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := new(recorder)
-			l := proxytest.Listen()
-			serve(t, l, proxy.Options{Backend: r}, insecure)
-			p := dial(t, l)
-			p.expect("+OK POP3")
-			p.send(c.input)
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: r}, proxytest.Insecure)
+			p := g.Dial()
+			p.Greeting()
+			p.Write(c.input)
 			synctest.Wait()
 			if len(r.got) != 1 || r.got[0] != c.want {
 				t.Errorf("%q: got %+v, want %+v", c.input, r.got, c.want)

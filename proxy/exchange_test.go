@@ -66,18 +66,17 @@ func TestExchange(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			e := &exchanger{challenge: strings.Repeat("challenge ", 4000)}
-			l := proxytest.Listen()
-			serve(t, l, proxy.Options{Backend: e, Mechanisms: allMechanisms, UTF8: true}, insecure)
-			p := dial(t, l)
-			p.expect("+OK POP3")
-			p.send(c.input + "\r\n")
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: e, Mechanisms: allMechanisms, UTF8: true}, proxytest.Insecure)
+			p := g.Dial()
+			p.Greeting()
+			p.Write(c.input + "\r\n")
 			if c.want.UTF8 {
-				p.expect("+OK")
+				p.Expect("+OK")
 			}
-			if got := p.line(); got != "+ "+b64(e.challenge) {
+			if got := p.Line(); got != "+ "+b64(e.challenge) {
 				t.Errorf("challenge %.40q of %d octets", got, len(got))
 			}
-			p.do(c.response, "-ERR [AUTH]")
+			p.Do(c.response, "-ERR [AUTH]")
 			if e.got.Challenge != nil || !equalExchange(e.got, c.want) {
 				t.Errorf("%s: got %+v, want %+v", c.input, e.got, c.want)
 			}
@@ -104,17 +103,16 @@ func TestChallengeErrors(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			e := new(exchanger)
-			l := proxytest.Listen()
-			serve(t, l, proxy.Options{Backend: e, Mechanisms: allMechanisms}, insecure)
-			p := dial(t, l)
-			p.expect("+OK POP3")
-			p.do("AUTH CRAM-MD5", "+ ")
-			p.do(input, "-ERR "+want)
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: e, Mechanisms: allMechanisms}, proxytest.Insecure)
+			p := g.Dial()
+			p.Greeting()
+			p.Do("AUTH CRAM-MD5", "+ ")
+			p.Do(input, "-ERR "+want)
 			pe, ok := errors.AsType[*proxy.Error](e.err)
 			if !ok || pe.Text != want || errors.Is(e.err, proxy.ErrCancelled) != (input == "*") {
 				t.Errorf("%q: %v", input, e.err)
 			}
-			p.do("NOOP", "-ERR command not valid")
+			p.Do("NOOP", "-ERR command not valid")
 		})
 	}
 }
@@ -146,16 +144,15 @@ func (p *prepared) Close() { p.e.closed++ }
 func TestPreparedExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := new(preparer)
-		l := proxytest.Listen()
-		serve(t, l, proxy.Options{Backend: e, Mechanisms: allMechanisms}, insecure)
-		p := dial(t, l)
-		p.expect("+OK POP3")
-		p.do("AUTH SCRAM-SHA-1", "+ ")
-		p.do(base64.StdEncoding.EncodeToString([]byte("n,,n=a,r=b")), "+ ")
-		p.do("", "-ERR [AUTH]")
-		p.do("USER x", "+OK")
-		p.do("QUIT", "+OK")
-		p.closed()
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: e, Mechanisms: allMechanisms}, proxytest.Insecure)
+		p := g.Dial()
+		p.Greeting()
+		p.Do("AUTH SCRAM-SHA-1", "+ ")
+		p.Do(base64.StdEncoding.EncodeToString([]byte("n,,n=a,r=b")), "+ ")
+		p.Do("", "-ERR [AUTH]")
+		p.Do("USER x", "+OK")
+		p.Do("QUIT", "+OK")
+		p.Closed()
 		synctest.Wait()
 		if e.prepared != 2 || e.used != 1 || e.closed != 1 {
 			t.Errorf("prepared %d, used %d, closed %d", e.prepared, e.used, e.closed)
@@ -166,13 +163,12 @@ func TestPreparedExchange(t *testing.T) {
 // TestClientOf shows O-ID-2: the Backend can tell the upstream whom it serves.
 func TestClientOf(t *testing.T) {
 	e := new(exchanger)
-	l := loopback(t)
-	serve(t, l, proxy.Options{Backend: e, Mechanisms: allMechanisms}, insecure)
-	p := dial(t, l)
-	p.expect("+OK POP3")
-	p.do("AUTH CRAM-MD5", "+ ")
-	p.do("*", "-ERR")
-	remote, local := netip.MustParseAddrPort(p.conn.LocalAddr().String()), netip.MustParseAddrPort(l.Addr().String())
+	g := proxytest.Serve(t, proxytest.Loopback(t), proxy.Options{Backend: e, Mechanisms: allMechanisms}, proxytest.Insecure)
+	p := g.Dial()
+	p.Greeting()
+	p.Do("AUTH CRAM-MD5", "+ ")
+	p.Do("*", "-ERR")
+	remote, local := netip.MustParseAddrPort(p.Conn.LocalAddr().String()), netip.MustParseAddrPort(g.Addr())
 	if c := e.client; c.Addr != remote || c.Local != local || len(c.Session) != 16 {
 		t.Errorf("client %+v, want %v and %v", c, remote, local)
 	}

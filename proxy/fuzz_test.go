@@ -62,17 +62,12 @@ func FuzzBehindProxy(f *testing.F) {
 	} {
 		f.Add(input)
 	}
-	opts := insecure
+	opts := proxytest.Insecure
 	opts.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 	f.Fuzz(func(t *testing.T, input string) {
-		l := proxytest.Listen()
-		log, buf := logger()
-		serve(t, l, proxy.Options{Backend: memory(), Logger: log}, opts)
-		conn, err := l.Dial()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger()}, opts)
+		conn := g.Dial().Conn.(*proxytest.Conn)
 		_, _ = io.WriteString(conn, input) // the session may end before it has all
 		_ = conn.CloseWrite()
 		output, err := io.ReadAll(conn)
@@ -84,7 +79,7 @@ func FuzzBehindProxy(f *testing.F) {
 		if len(output) > 0 && !header {
 			t.Errorf("%q is answered by %q", input, output)
 		}
-		if got := buf.String(); strings.Contains(got, "level=ERROR") {
+		if got := log.String(); strings.Contains(got, "level=ERROR") {
 			t.Errorf("log: %s", got)
 		}
 	})
@@ -95,16 +90,11 @@ func fuzzSession(t *testing.T, input string, loggedIn bool) {
 		proxytest.Stored{Body: []byte("body: 1\r\n\r\n.dots\r\ntext\r\n")},
 		proxytest.Stored{Body: []byte("body: 2\n\ntext")},
 		proxytest.Stored{Body: []byte("body: 3\r\n")})
-	log, buf := logger()
-	l := proxytest.Listen()
-	opts := insecure
+	log := new(proxytest.Log)
+	opts := proxytest.Insecure
 	opts.Mode, opts.TLS = proxy.TLSStartTLS, serverTLS(t)
-	serve(t, l, proxy.Options{Backend: b, Logger: log, UTF8: true, Mechanisms: allMechanisms}, opts)
-	conn, err := l.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Logger: log.Logger(), UTF8: true, Mechanisms: allMechanisms}, opts)
+	conn := g.Dial().Conn.(*proxytest.Conn)
 	prelude := ""
 	if loggedIn {
 		prelude = "USER alice\r\nPASS secret\r\n"
@@ -116,7 +106,7 @@ func fuzzSession(t *testing.T, input string, loggedIn bool) {
 		t.Fatal(err)
 	}
 	checkOutput(t, string(output))
-	if got := buf.String(); strings.Contains(got, "level=ERROR") {
+	if got := log.String(); strings.Contains(got, "level=ERROR") {
 		t.Errorf("log: %s", got)
 	}
 	removed := b.Removed("alice")

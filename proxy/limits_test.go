@@ -16,13 +16,6 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// from connects to l from an address.
-func from(t *testing.T, l *proxytest.Listener, addr string) *pop {
-	t.Helper()
-	conn, err := l.DialFrom(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
-	return newPop(t, conn, err)
-}
-
 // TestLimitConnections shows O-LIM-1 and P-GREET-3: what is beyond a limit is closed without
 // a greeting, and logged with the word limit and the address, once in a second.
 func TestLimitConnections(t *testing.T) {
@@ -34,29 +27,28 @@ func TestLimitConnections(t *testing.T) {
 		{proxy.Limits{PerAddress: 2}, "connections_per_address", "192.0.2.8:1"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			l := proxytest.Listen()
-			log, buf := logger()
-			srv := serve(t, l, proxy.Options{Backend: memory(), Logger: log, Limits: c.limits}, insecure)
-			first, second := from(t, l, "192.0.2.7:1"), from(t, l, "[::ffff:192.0.2.7]:2")
-			first.expect("+OK POP3")
-			second.expect("+OK POP3")
+			log := new(proxytest.Log)
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger(), Limits: c.limits}, proxytest.Insecure)
+			first, second := g.DialFrom("192.0.2.7:1"), g.DialFrom("[::ffff:192.0.2.7]:2")
+			first.Greeting()
+			second.Greeting()
 			for range 3 {
-				from(t, l, "192.0.2.7:3").closed()
+				g.DialFrom("192.0.2.7:3").Closed()
 			}
 			if c.other != "" {
-				from(t, l, c.other).expect("+OK POP3")
+				g.DialFrom(c.other).Greeting()
 			}
 			<-time.After(time.Second)
-			from(t, l, "192.0.2.7:4").closed()
-			first.do("QUIT", "+OK")
+			g.DialFrom("192.0.2.7:4").Closed()
+			first.Do("QUIT", "+OK")
 			synctest.Wait()
-			from(t, l, "192.0.2.7:5").expect("+OK POP3")
-			if n := srv.Sessions(); n != 2 && c.other == "" {
+			g.DialFrom("192.0.2.7:5").Greeting()
+			if n := g.Sessions(); n != 2 && c.other == "" {
 				t.Errorf("%d sessions", n)
 			}
-			records := lines(buf.String(), "limit reached, connection closed")
+			records := log.Lines("limit reached, connection closed")
 			if len(records) != 2 {
-				t.Fatalf("%d records:\n%s", len(records), buf.String())
+				t.Fatalf("%d records:\n%s", len(records), log.String())
 			}
 			for i, want := range []string{"client=192.0.2.7:3 more=0", "client=192.0.2.7:4 more=2"} {
 				if !strings.HasSuffix(records[i], "limit="+c.name+" max=2 "+want) {
@@ -67,16 +59,6 @@ func TestLimitConnections(t *testing.T) {
 	}
 }
 
-// lines returns the lines of text with part in them.
-func lines(text, part string) (found []string) {
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, part) {
-			found = append(found, strings.TrimSpace(line))
-		}
-	}
-	return found
-}
-
 // TestLimitUnauthenticated shows O-LIM-1: silent connections make room for one
 // that logs in, those that have logged in stay, and so do those of addresses
 // with few.
@@ -84,30 +66,29 @@ func TestLimitUnauthenticated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory()
 		b.AddAccount("bob", "secret", false)
-		l := proxytest.Listen()
-		log, buf := logger()
-		serve(t, l, proxy.Options{Backend: b, Logger: log, Limits: proxy.Limits{Unauthenticated: 3}}, insecure)
-		in := from(t, l, "192.0.2.7:1")
-		in.login()
-		other := from(t, l, "192.0.2.8:1")
-		other.expect("+OK POP3")
-		silent := []*pop{from(t, l, "192.0.2.7:2"), from(t, l, "192.0.2.7:3")}
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Logger: log.Logger(), Limits: proxy.Limits{Unauthenticated: 3}}, proxytest.Insecure)
+		in := g.DialFrom("192.0.2.7:1")
+		in.Login("alice", "secret")
+		other := g.DialFrom("192.0.2.8:1")
+		other.Greeting()
+		silent := []*proxytest.Client{g.DialFrom("192.0.2.7:2"), g.DialFrom("192.0.2.7:3")}
 		for _, p := range silent {
-			p.expect("+OK POP3")
+			p.Greeting()
 		}
-		late := from(t, l, "192.0.2.9:1")
-		late.expect("+OK POP3")
-		silent[0].closed()
-		late.do("USER bob", "+OK")
-		late.do("PASS secret", "+OK")
-		silent[1].do("NOOP", "-ERR")
-		other.do("NOOP", "-ERR")
-		in.do("STAT", "+OK")
+		late := g.DialFrom("192.0.2.9:1")
+		late.Greeting()
+		silent[0].Closed()
+		late.Do("USER bob", "+OK")
+		late.Do("PASS secret", "+OK")
+		silent[1].Do("NOOP", "-ERR")
+		other.Do("NOOP", "-ERR")
+		in.Do("STAT", "+OK")
 		synctest.Wait()
-		if got := lines(buf.String(), "limit=unauthenticated max=3 client=192.0.2.7 more=0"); len(got) != 1 {
-			t.Errorf("log:\n%s", buf.String())
+		if got := log.Lines("limit=unauthenticated max=3 client=192.0.2.7 more=0"); len(got) != 1 {
+			t.Errorf("log:\n%s", log.String())
 		}
-		if got := lines(buf.String(), "reason=limit"); len(got) != 1 || !strings.Contains(got[0], "client=192.0.2.7:2") {
+		if got := log.Lines("reason=limit"); len(got) != 1 || !strings.Contains(got[0], "client=192.0.2.7:2") {
 			t.Errorf("session records: %q", got)
 		}
 	})
@@ -120,20 +101,20 @@ func TestEvicted(t *testing.T) {
 	certificate := serverTLS(t)
 	for _, c := range []struct {
 		name, mode string
-		until      func(*testing.T, *pop) // brings the victim to where it is evicted
-		closes     bool                   // and it can see the end in order
+		until      func(*testing.T, *proxytest.Client) // brings the victim to where it is evicted
+		closes     bool                                // and it can see the end in order
 	}{
-		{"waiting", "none", func(_ *testing.T, p *pop) { p.expect("+OK POP3") }, true},
-		{"under TLS", "implicit", func(t *testing.T, p *pop) {
-			p.startTLS(t, "pop.example")
-			p.expect("+OK POP3")
+		{"waiting", "none", func(_ *testing.T, p *proxytest.Client) { p.Greeting() }, true},
+		{"under TLS", "implicit", func(t *testing.T, p *proxytest.Client) {
+			p.StartTLS(&tls.Config{ServerName: "pop.example"})
+			p.Greeting()
 		}, true},
-		{"in a handshake", "implicit", func(_ *testing.T, p *pop) { p.send("\x16\x03\x01") }, false},
-		{"in a slow login", "none", func(_ *testing.T, p *pop) { p.send("USER alice\r\nPASS secret\r\n") }, false},
-		{"held up", "none", func(_ *testing.T, p *pop) { p.send("USER alice\r\nPASS wrong\r\n") }, false},
-		{"in an exchange", "none", func(_ *testing.T, p *pop) { p.send("AUTH LOGIN\r\n") }, false},
-		{"not reading", "none", func(_ *testing.T, p *pop) {
-			go func() { _, _ = io.WriteString(p.conn, strings.Repeat("CAPA\r\n", 100_000)) }()
+		{"in a handshake", "implicit", func(_ *testing.T, p *proxytest.Client) { p.Write("\x16\x03\x01") }, false},
+		{"in a slow login", "none", func(_ *testing.T, p *proxytest.Client) { p.Write("USER alice\r\nPASS secret\r\n") }, false},
+		{"held up", "none", func(_ *testing.T, p *proxytest.Client) { p.Write("USER alice\r\nPASS wrong\r\n") }, false},
+		{"in an exchange", "none", func(_ *testing.T, p *proxytest.Client) { p.Send("AUTH LOGIN") }, false},
+		{"not reading", "none", func(_ *testing.T, p *proxytest.Client) {
+			go func() { _, _ = io.WriteString(p.Conn, strings.Repeat("CAPA\r\n", 100_000)) }()
 		}, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -145,39 +126,37 @@ func TestEvicted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := proxytest.Listen()
-			log, buf := logger()
-			opts := insecure
+			log := new(proxytest.Log)
+			opts := proxytest.Insecure
 			opts.Mode, opts.TLS = proxy.TLSMode(c.mode), certificate
-			srv := serve(t, l, proxy.Options{
-				Backend: b, Logger: log, Throttler: th, Limits: proxy.Limits{Unauthenticated: 1},
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{
+				Backend: b, Logger: log.Logger(), Throttler: th, Limits: proxy.Limits{Unauthenticated: 1},
 			}, opts)
-			victim := dial(t, l)
+			victim := g.Dial()
 			c.until(t, victim)
 			synctest.Wait()
 			began := time.Now()
-			conn, err := l.Dial()
-			p := newPop(t, conn, err)
+			p := g.Dial()
 			synctest.Wait()
 			if c.closes {
-				victim.closed()
+				victim.Closed()
 			}
-			if n := srv.Sessions(); n != 1 && c.name != "not reading" {
+			if n := g.Sessions(); n != 1 && c.name != "not reading" {
 				t.Errorf("%s: %d sessions", c.name, n)
 			}
 			if took := time.Since(began); took > 0 {
 				t.Errorf("%s: took %v", c.name, took)
 			}
-			_ = victim.conn.Close()
+			_ = victim.Conn.Close()
 			synctest.Wait()
-			if got := lines(buf.String(), "reason=limit"); len(got) != 1 {
-				t.Errorf("%s: log:\n%s", c.name, buf.String())
+			if got := log.Lines("reason=limit"); len(got) != 1 {
+				t.Errorf("%s: log:\n%s", c.name, log.String())
 			}
-			if b.Open() != 0 || strings.Contains(buf.String(), "level=ERROR") {
-				t.Errorf("%s: %d open upstream; log:\n%s", c.name, b.Open(), buf.String())
+			if b.Open() != 0 || strings.Contains(log.String(), "level=ERROR") {
+				t.Errorf("%s: %d open upstream; log:\n%s", c.name, b.Open(), log.String())
 			}
 			if c.mode == "none" {
-				p.expect("+OK POP3")
+				p.Greeting()
 			}
 		})
 	}
@@ -187,34 +166,33 @@ func TestEvicted(t *testing.T) {
 // address, not the proxy's.
 func TestLimitBehindProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := proxytest.Listen()
-		log, buf := logger()
-		opts := insecure
+		log := new(proxytest.Log)
+		opts := proxytest.Insecure
 		opts.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")}
-		serve(t, l, proxy.Options{Backend: memory(), Logger: log, Limits: proxy.Limits{PerAddress: 1, Unauthenticated: 3}}, opts)
-		client := func(addr string) *pop {
-			p := from(t, l, "192.0.2.7:1")
-			p.send("PROXY TCP4 " + addr + " 192.0.2.1 40000 110\r\n")
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger(), Limits: proxy.Limits{PerAddress: 1, Unauthenticated: 3}}, opts)
+		client := func(addr string) *proxytest.Client {
+			p := g.DialFrom("192.0.2.7:1")
+			p.Write("PROXY TCP4 " + addr + " 192.0.2.1 40000 110\r\n")
 			return p
 		}
 		first := client("203.0.113.1")
-		first.expect("+OK POP3")
-		client("203.0.113.1").closed()
-		client("203.0.113.2").expect("+OK POP3")
+		first.Greeting()
+		client("203.0.113.1").Closed()
+		client("203.0.113.2").Greeting()
 		third := client("203.0.113.3")
-		third.expect("+OK POP3")
-		client("203.0.113.4").expect("+OK POP3") // and the oldest goes
-		first.closed()
-		third.do("USER alice", "+OK")
-		third.do("PASS wrong", "-ERR [AUTH]")
+		third.Greeting()
+		client("203.0.113.4").Greeting() // and the oldest goes
+		first.Closed()
+		third.Do("USER alice", "+OK")
+		third.Do("PASS wrong", "-ERR [AUTH]")
 		synctest.Wait()
 		for _, want := range []string{
 			"limit=connections_per_address max=1 client=203.0.113.1:40000",
 			"limit=unauthenticated max=3 client=203.0.113.1 ",
 			"client=203.0.113.3:40000 user=alice",
 		} {
-			if len(lines(buf.String(), want)) != 1 {
-				t.Errorf("no %q in\n%s", want, buf.String())
+			if len(log.Lines(want)) != 1 {
+				t.Errorf("no %q in\n%s", want, log.String())
 			}
 		}
 	})
@@ -224,17 +202,16 @@ func TestLimitBehindProxy(t *testing.T) {
 // log.
 func TestProxyForeignLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := proxytest.Listen()
-		log, buf := logger()
-		opts := insecure
+		log := new(proxytest.Log)
+		opts := proxytest.Insecure
 		opts.ProxyProtocolFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32")}
-		srv := serve(t, l, proxy.Options{Backend: memory(), Logger: log}, opts)
-		dial(t, l).closed()
-		if n := srv.Sessions(); n != 0 {
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger()}, opts)
+		g.Dial().Closed()
+		if n := g.Sessions(); n != 0 {
 			t.Errorf("%d sessions", n)
 		}
-		if len(lines(buf.String(), "level=WARN")) != 2 || len(lines(buf.String(), "client=198.51.100.7:40000")) != 1 {
-			t.Errorf("log:\n%s", buf.String())
+		if len(log.Lines("level=WARN")) != 2 || len(log.Lines("client=198.51.100.7:40000")) != 1 {
+			t.Errorf("log:\n%s", log.String())
 		}
 	})
 }
@@ -243,22 +220,18 @@ func TestProxyForeignLog(t *testing.T) {
 // header is not lost; the record has the client's address and its TLS.
 func TestProxyImplicitTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := proxytest.Listen()
-		log, buf := logger()
-		serve(t, l, proxy.Options{Backend: memory(), Logger: log}, proxy.ListenerOptions{
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger()}, proxy.ListenerOptions{
 			Mode: proxy.TLSImplicit, TLS: serverTLS(t),
 			ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
 		})
-		conn, err := l.Dial()
-		if err != nil {
-			t.Fatal(err)
-		}
-		first := &prefixed{Conn: conn, prefix: "PROXY TCP6 2001:db8::9 2001:db8::1 40000 995\r\n"}
-		p := newPop(t, tls.Client(first, &tls.Config{InsecureSkipVerify: true}), nil) // of serverTLS
-		p.login()
-		p.do("QUIT", "+OK")
+		p := g.Dial()
+		p.Use(&prefixed{Conn: p.Conn, prefix: "PROXY TCP6 2001:db8::9 2001:db8::1 40000 995\r\n"})
+		p.StartTLS(new(tls.Config))
+		p.Login("alice", "secret")
+		p.Do("QUIT", "+OK")
 		synctest.Wait()
-		if got := lines(buf.String(), "msg=session "); len(got) != 1 ||
+		if got := log.Lines("msg=session "); len(got) != 1 ||
 			!strings.Contains(got[0], "client=[2001:db8::9]:40000") || !strings.Contains(got[0], `tls="TLS 1.3"`) {
 			t.Errorf("records: %q", got)
 		}
@@ -281,20 +254,19 @@ func (c *prefixed) Write(p []byte) (int, error) {
 // TestLongName shows that what a client calls itself does not fill the log.
 func TestLongName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := proxytest.Listen()
-		log, buf := logger()
-		serve(t, l, proxy.Options{Backend: memory(), Logger: log}, insecure)
-		p := dial(t, l)
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger()}, proxytest.Insecure)
+		p := g.Dial()
 		message := "\x00" + strings.Repeat("u", 30000) + "\x00wrong"
-		p.send("AUTH PLAIN\r\n" + base64.StdEncoding.EncodeToString([]byte(message)) + "\r\nQUIT\r\n")
+		p.Write("AUTH PLAIN\r\n" + base64.StdEncoding.EncodeToString([]byte(message)) + "\r\nQUIT\r\n")
 		synctest.Wait()
-		for line := range strings.Lines(buf.String()) {
+		for line := range strings.Lines(log.String()) {
 			if len(line) > 1000 {
 				t.Errorf("%d octets: %.200s", len(line), line)
 			}
 		}
-		if len(lines(buf.String(), `user=`+strings.Repeat("u", 255)+"... ")) != 2 {
-			t.Errorf("log:\n%s", buf.String())
+		if len(log.Lines(`user=`+strings.Repeat("u", 255)+"... ")) != 2 {
+			t.Errorf("log:\n%s", log.String())
 		}
 	})
 }
@@ -308,13 +280,12 @@ func TestLoginFailedLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := proxytest.Listen()
-		log, buf := logger()
-		serve(t, l, proxy.Options{Backend: memory(), Logger: log, Throttler: th}, insecure)
-		p := from(t, l, "[2001:db8::7]:1")
-		p.send(`USER x" client=192.0.2.1:1` + "\r\nPASS wrong\r\n")
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger(), Throttler: th}, proxytest.Insecure)
+		p := g.DialFrom("[2001:db8::7]:1")
+		p.Write(`USER x" client=192.0.2.1:1` + "\r\nPASS wrong\r\n")
 		synctest.Wait()
-		got := lines(buf.String(), `msg="login failed"`)
+		got := log.Lines(`msg="login failed"`)
 		want := fmt.Sprintf("client=[2001:db8::7]:1 user=%q", `x" client=192.0.2.1:1`)
 		if len(got) != 1 || !strings.Contains(got[0], want) || !strings.Contains(got[0], "level=INFO") {
 			t.Errorf("records %q, want %s", got, want)

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -12,25 +11,6 @@ import (
 	"popgate/proxy"
 	"popgate/proxy/proxytest"
 )
-
-func serverTLS(t *testing.T) *tls.Config {
-	t.Helper()
-	cert, err := proxytest.Certificate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}}
-}
-
-// startTLS goes on under TLS.
-func (p *pop) startTLS(t *testing.T, name string) {
-	t.Helper()
-	conn := tls.Client(p.conn, &tls.Config{InsecureSkipVerify: true, ServerName: name}) // of serverTLS
-	if err := conn.Handshake(); err != nil {
-		t.Fatal(err)
-	}
-	*p = *newPop(t, conn, nil)
-}
 
 const marker = "s3cr3t-Marker"
 
@@ -74,16 +54,14 @@ func TestNoSecretInLog(t *testing.T) {
 			b := memory()
 			b.AddAccount("bob", marker, false)
 			b.SetFaults(proxytest.Faults{Login: c.fault})
-			l := proxytest.Listen()
-			log, buf := logger()
-			serve(t, l, proxy.Options{Backend: b, Logger: log, LoginAttempts: 100, Mechanisms: allMechanisms}, insecure)
-			conn, err := l.Dial()
-			p := newPop(t, conn, err)
-			p.send(c.input)
+			log := new(proxytest.Log)
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Logger: log.Logger(), LoginAttempts: 100, Mechanisms: allMechanisms}, proxytest.Insecure)
+			p := g.Dial()
+			p.Write(c.input)
 			synctest.Wait()
-			_ = conn.Close()
+			_ = p.Conn.Close()
 			synctest.Wait()
-			got := buf.String()
+			got := log.String()
 			for _, secret := range []string{marker, b64(marker), strings.TrimRight(b64(marker), "="), plain, plain[8:], xoauth2[:20], bearer[:20]} {
 				if strings.Contains(got, secret) {
 					t.Errorf("%s: %q is in the log:\n%s", c.name, secret, got)
@@ -101,17 +79,16 @@ var proxytestError = &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server no
 // TestUserEscaped shows O-LOG-1: a name cannot forge a record.
 func TestUserEscaped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := proxytest.Listen()
-		log, buf := logger()
-		serve(t, l, proxy.Options{Backend: memory(), Logger: log}, insecure)
-		p := dial(t, l)
-		p.expect("+OK POP3")
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger()}, proxytest.Insecure)
+		p := g.Dial()
+		p.Greeting()
 		name := "a\nlevel=ERROR msg=forged\x1b[31m"
-		p.do("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+name+"\x00p")), "-ERR [AUTH]")
-		p.do("QUIT", "+OK")
-		p.closed()
+		p.Do("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+name+"\x00p")), "-ERR [AUTH]")
+		p.Do("QUIT", "+OK")
+		p.Closed()
 		synctest.Wait()
-		if got := buf.String(); !strings.Contains(got, `user="a\nlevel=ERROR msg=forged\x1b[31m"`) || strings.Contains(got, "\nlevel") {
+		if got := log.String(); !strings.Contains(got, `user="a\nlevel=ERROR msg=forged\x1b[31m"`) || strings.Contains(got, "\nlevel") {
 			t.Errorf("log: %s", got)
 		}
 	})
@@ -121,23 +98,22 @@ func TestUserEscaped(t *testing.T) {
 // AUTH that has failed, is told by its length only.
 func TestUnknownInLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := proxytest.Listen()
-		log, buf := logger()
-		serve(t, l, proxy.Options{Backend: memory(), Logger: log}, insecure)
-		p := dial(t, l)
-		p.expect("+OK POP3")
-		p.do("HELLO world", "-ERR")
-		p.do("CAPA", "+OK")
-		p.body()
-		p.do("AUTH NONE", "-ERR")
-		p.do("RSET", "-ERR") // what a base64 response could look like
-		p.do("USER alice", "+OK")
-		p.do("PASS secret", "+OK")
-		p.do("STAT", "+OK")
-		_ = p.conn.Close()
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger()}, proxytest.Insecure)
+		p := g.Dial()
+		p.Greeting()
+		p.Do("HELLO world", "-ERR")
+		p.Do("CAPA", "+OK")
+		p.Body()
+		p.Do("AUTH NONE", "-ERR")
+		p.Do("RSET", "-ERR") // what a base64 response could look like
+		p.Do("USER alice", "+OK")
+		p.Do("PASS secret", "+OK")
+		p.Do("STAT", "+OK")
+		_ = p.Conn.Close()
 		synctest.Wait()
 		var verbs []string
-		for line := range strings.Lines(buf.String()) {
+		for line := range strings.Lines(log.String()) {
 			if _, rest, found := strings.Cut(line, "msg=command session="); found {
 				verb, octets := "", 0
 				_, rest, _ = strings.Cut(rest, "verb=")

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"regexp"
 	"strings"
@@ -17,23 +18,22 @@ import (
 func TestPipelinedDELE(t *testing.T) {
 	const n = 10000
 	b := memory(generated(n, 10)...)
-	l := loopback(t)
-	serve(t, l, proxy.Options{Backend: b}, insecure)
-	p := dial(t, l)
-	p.login()
+	g := proxytest.Serve(t, proxytest.Loopback(t), proxy.Options{Backend: b}, proxytest.Insecure)
+	p := g.Dial()
+	p.Login("alice", "secret")
 	var commands strings.Builder
 	for i := range n {
 		fmt.Fprintf(&commands, "DELE %d\r\n", i+1)
 	}
-	p.send(commands.String() + "STAT\r\nQUIT\r\n")
+	p.Write(commands.String() + "STAT\r\nQUIT\r\n")
 	for i := range n {
-		if got := p.line(); got != fmt.Sprintf("+OK message %d deleted", i+1) {
+		if got := p.Line(); got != fmt.Sprintf("+OK message %d deleted", i+1) {
 			t.Fatalf("reply %d: %q", i+1, got)
 		}
 	}
-	p.expect("+OK 0 0")
-	p.expect("+OK bye, 10000 messages removed")
-	p.closed()
+	p.Expect("+OK 0 0")
+	p.Expect("+OK bye, 10000 messages removed")
+	p.Closed()
 	if left := len(b.Messages("alice")); left != 0 {
 		t.Errorf("%d messages are left", left)
 	}
@@ -44,22 +44,21 @@ func TestPipelinedDELE(t *testing.T) {
 func TestPipelinedRETR(t *testing.T) {
 	const n = 100
 	messages := generated(n, 100_000)
-	l := loopback(t)
-	serve(t, l, proxy.Options{Backend: memory(messages...)}, insecure)
-	p := dial(t, l)
-	p.login()
+	g := proxytest.Serve(t, proxytest.Loopback(t), proxy.Options{Backend: memory(messages...)}, proxytest.Insecure)
+	p := g.Dial()
+	p.Login("alice", "secret")
 	var commands strings.Builder
 	for i := range n {
 		fmt.Fprintf(&commands, "RETR %d\r\n", i+1)
 	}
-	p.send(commands.String())
+	p.Write(commands.String())
 	for i, m := range messages {
-		p.expect(fmt.Sprintf("+OK %d octets", len(m.Body)))
-		if p.body() != string(m.Body) {
+		p.Expect(fmt.Sprintf("+OK %d octets", len(m.Body)))
+		if p.Body() != string(m.Body) {
 			t.Fatalf("message %d differs", i+1)
 		}
 	}
-	p.do("QUIT", "+OK bye")
+	p.Do("QUIT", "+OK bye")
 }
 
 // TestPanic shows that a panic costs its session only: it is logged with its
@@ -68,28 +67,26 @@ func TestPanic(t *testing.T) {
 	for _, method := range []string{"login", "open", "uniqueids", "read", "top", "retrieved", "close"} {
 		synctest.Test(t, func(t *testing.T) {
 			b := memory(generated(1, 10)...)
-			l := proxytest.Listen()
-			log, buf := logger()
-			srv := serve(t, l, proxy.Options{Backend: b, Logger: log}, insecure)
-			other := dial(t, l)
-			other.expect("+OK POP3")
+			log := new(proxytest.Log)
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Logger: log.Logger()}, proxytest.Insecure)
+			other := g.Dial()
+			other.Greeting()
 			b.SetFaults(proxytest.Faults{Panic: method})
-			conn, err := l.Dial()
-			p := newPop(t, conn, err)
-			p.send("USER alice\r\nPASS secret\r\nUIDL\r\nTOP 1 0\r\nRETR 1\r\nNOOP\r\n")
+			p := g.Dial()
+			p.Write("USER alice\r\nPASS secret\r\nUIDL\r\nTOP 1 0\r\nRETR 1\r\nNOOP\r\n")
 			synctest.Wait()
-			_ = conn.Close()
+			_ = p.Conn.Close()
 			synctest.Wait()
-			if n := srv.Sessions(); n != 1 {
+			if n := g.Sessions(); n != 1 {
 				t.Errorf("%s: %d sessions, want 1", method, n)
 			}
-			if got := buf.String(); !strings.Contains(got, "fault of "+method) || !strings.Contains(got, "stack=") {
+			if got := log.String(); !strings.Contains(got, "fault of "+method) || !strings.Contains(got, "stack=") {
 				t.Errorf("%s: log: %s", method, got)
 			}
 			b.SetFaults(proxytest.Faults{})
-			other.do("USER alice", "+OK")
-			other.do("PASS secret", "+OK maildrop has 1")
-			other.do("QUIT", "+OK")
+			other.Do("USER alice", "+OK")
+			other.Do("PASS secret", "+OK maildrop has 1")
+			other.Do("QUIT", "+OK")
 			synctest.Wait()
 		})
 	}
@@ -99,34 +96,33 @@ func TestPanic(t *testing.T) {
 // given up; the autologout does not run while a reply is being sent.
 func TestWriteStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := proxytest.Listen()
-		log, buf := logger()
-		srv := serve(t, l, proxy.Options{Backend: memory(generated(1, 2<<20)...), Logger: log}, insecure)
-		p := dial(t, l)
-		p.login()
-		p.do("DELE 1", "+OK")
-		p.do("RSET", "+OK")
-		p.send("RETR 1\r\n")
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(generated(1, 2<<20)...), Logger: log.Logger()}, proxytest.Insecure)
+		p := g.Dial()
+		p.Login("alice", "secret")
+		p.Do("DELE 1", "+OK")
+		p.Do("RSET", "+OK")
+		p.Send("RETR 1")
 		piece := make([]byte, 40_000)
-		_ = p.conn.SetReadDeadline(time.Time{})
+		_ = p.Conn.SetReadDeadline(time.Time{})
 		for range 30 { // far longer than the autologout, but never 300 s without progress
 			<-time.After(4 * time.Minute)
-			if _, err := p.r.Read(piece); err != nil {
+			if _, err := p.Reader.Read(piece); err != nil {
 				t.Fatal(err)
 			}
 		}
 		synctest.Wait()
 		began := time.Now()
 		<-time.After(299 * time.Second)
-		if srv.Sessions() != 1 {
+		if g.Sessions() != 1 {
 			t.Error("given up before 300 s")
 		}
 		<-time.After(36 * time.Second)
 		synctest.Wait()
-		if srv.Sessions() != 0 {
+		if g.Sessions() != 0 {
 			t.Errorf("still there after %v", time.Since(began))
 		}
-		if got := buf.String(); !strings.Contains(got, "reason=stalled") {
+		if got := log.String(); !strings.Contains(got, "reason=stalled") {
 			t.Errorf("log: %s", got)
 		}
 	})
@@ -141,11 +137,10 @@ func TestBackPressure(t *testing.T) {
 		b := memory(proxytest.Stored{Body: make([]byte, 4<<20), Listed: 4 << 20})
 		pieces := 0
 		b.SetFaults(proxytest.Faults{Chunk: chunk, OnWrite: func() { pieces++ }})
-		l := proxytest.Listen()
-		serve(t, l, proxy.Options{Backend: b}, insecure)
-		p := dial(t, l)
-		p.login()
-		p.send("RETR 1\r\n")
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b}, proxytest.Insecure)
+		p := g.Dial()
+		p.Login("alice", "secret")
+		p.Send("RETR 1")
 		synctest.Wait()
 		if got := pieces * chunk; got < transport || got > transport+2*buffer {
 			t.Errorf("%d octets taken from the upstream", got)
@@ -158,20 +153,19 @@ func TestBackPressure(t *testing.T) {
 func TestSTLSInjection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory()
-		l := proxytest.Listen()
-		opts := insecure
+		opts := proxytest.Insecure
 		opts.Mode, opts.TLS = proxy.TLSStartTLS, serverTLS(t)
-		log, buf := logger()
-		serve(t, l, proxy.Options{Backend: b, Logger: log}, opts)
-		p := dial(t, l)
-		p.expect("+OK POP3")
-		p.send("STLS\r\nUSER alice\r\nPASS secret\r\n")
-		p.expect("+OK begin TLS")
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Logger: log.Logger()}, opts)
+		p := g.Dial()
+		p.Greeting()
+		p.Write("STLS\r\nUSER alice\r\nPASS secret\r\n")
+		p.Expect("+OK begin TLS")
 		synctest.Wait()
 		if n := b.Counts().Logins; n != 0 {
 			t.Errorf("%d logins reached the Backend", n)
 		}
-		if got := buf.String(); !strings.Contains(got, "reason=handshake") {
+		if got := log.String(); !strings.Contains(got, "reason=handshake") {
 			t.Errorf("log: %s", got)
 		}
 	})
@@ -183,15 +177,14 @@ func TestDropDuringRETR(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory(generated(2, 1<<20)...)
 		b.SetFaults(proxytest.Faults{RetrievedLog: func(uid uint32) { t.Errorf("message %d retrieved", uid) }})
-		l := proxytest.Listen()
-		srv := serve(t, l, proxy.Options{Backend: b}, insecure)
-		p := dial(t, l)
-		p.login()
-		p.do("DELE 2", "+OK")
-		p.do("RETR 1", "+OK")
-		_ = p.conn.Close()
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b}, proxytest.Insecure)
+		p := g.Dial()
+		p.Login("alice", "secret")
+		p.Do("DELE 2", "+OK")
+		p.Do("RETR 1", "+OK")
+		_ = p.Conn.Close()
 		synctest.Wait()
-		if srv.Sessions() != 0 || b.Open() != 0 {
+		if g.Sessions() != 0 || b.Open() != 0 {
 			t.Error("the session goes on")
 		}
 		if left := len(b.Messages("alice")); left != 2 {
@@ -210,15 +203,14 @@ func TestRetrievedBeforeUpdate(t *testing.T) {
 			RetrievedLog: func(uid uint32) { order = append(order, fmt.Sprint("retrieved ", uid)) },
 			OnUpdate:     func() { order = append(order, "update") },
 		})
-		l := proxytest.Listen()
-		serve(t, l, proxy.Options{Backend: b}, insecure)
-		p := dial(t, l)
-		p.login()
-		p.send("RETR 1\r\nQUIT\r\n")
-		p.expect("+OK")
-		p.body()
-		p.expect("+OK bye")
-		p.closed()
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b}, proxytest.Insecure)
+		p := g.Dial()
+		p.Login("alice", "secret")
+		p.Write("RETR 1\r\nQUIT\r\n")
+		p.Expect("+OK")
+		p.Body()
+		p.Expect("+OK bye")
+		p.Closed()
 		synctest.Wait()
 		if got := strings.Join(order, ", "); got != "retrieved 1, update" {
 			t.Errorf("order: %s", got)
@@ -231,34 +223,33 @@ func TestSessionRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory(generated(3, 10)...)
 		b.Add("alice", proxytest.Stored{Body: []byte("a: b\r\n"), Listed: 99})
-		l := proxytest.Listen()
-		opts := insecure
+		opts := proxytest.Insecure
 		opts.Mode, opts.TLS = proxy.TLSStartTLS, serverTLS(t)
-		log, buf := logger()
-		serve(t, l, proxy.Options{Backend: b, Logger: log}, opts)
-		p := dial(t, l)
-		p.expect("+OK POP3")
-		p.do("STLS", "+OK")
-		p.startTLS(t, "pop.example")
-		p.do("USER alice", "+OK")
-		p.do("PASS wrong", "-ERR [AUTH]")
-		p.do("USER Alice", "+OK")
-		p.do("PASS secret", "+OK")
-		p.do("TOP 1 0", "+OK")
-		p.body()
+		log := new(proxytest.Log)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Logger: log.Logger()}, opts)
+		p := g.Dial()
+		p.Greeting()
+		p.Do("STLS", "+OK")
+		p.StartTLS(&tls.Config{ServerName: "pop.example"})
+		p.Do("USER alice", "+OK")
+		p.Do("PASS wrong", "-ERR [AUTH]")
+		p.Do("USER Alice", "+OK")
+		p.Do("PASS secret", "+OK")
+		p.Do("TOP 1 0", "+OK")
+		p.Body()
 		for _, n := range []int{1, 4} {
-			p.do(fmt.Sprintf("RETR %d", n), "+OK")
-			p.body()
+			p.Do(fmt.Sprintf("RETR %d", n), "+OK")
+			p.Body()
 		}
-		p.do("DELE 1", "+OK")
-		p.do("DELE 2", "+OK")
-		p.do("QUIT", "+OK")
-		p.closed()
+		p.Do("DELE 1", "+OK")
+		p.Do("DELE 2", "+OK")
+		p.Do("QUIT", "+OK")
+		p.Closed()
 		synctest.Wait()
 		pattern := `level=INFO msg=session session=[0-9a-f]{16} client=198\.51\.100\.7:40000 listener=192\.0\.2\.1:110 ` +
 			`tls="TLS 1\.3" suite=TLS_\S+ sni=pop\.example user=alice upstream=memory retr=2 top=1 dele=2 octets=46 ` +
 			`removed=2 remaining=2 size_mismatches=1 failed_logins=1 sent=[0-9]+ reason=quit duration=\S+\n`
-		if got := buf.String(); len(regexp.MustCompile(pattern).FindAllString(got, -1)) != 1 {
+		if got := log.String(); len(regexp.MustCompile(pattern).FindAllString(got, -1)) != 1 {
 			t.Errorf("no single record like %s in\n%s", pattern, got)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -14,8 +15,8 @@ import (
 const pipeBuffer = 256 << 10
 
 // Pipe returns the two ends of a connection in memory. Like a socket, and
-// unlike net.Pipe, it buffers, delivers what was written before Close, and
-// can be closed for writing alone. It works under testing/synctest.
+// unlike net.Pipe, it buffers, delivers what was written before Close, can be
+// closed for writing alone, and can be reset. It works under testing/synctest.
 func Pipe(client, server net.Addr) (clientEnd, serverEnd *Conn) {
 	up, down := newHalf(), newHalf()
 	return &Conn{in: down, out: up, local: client, remote: server},
@@ -26,6 +27,7 @@ func Pipe(client, server net.Addr) (clientEnd, serverEnd *Conn) {
 type Conn struct {
 	in, out       *half
 	local, remote net.Addr
+	resets        atomic.Bool // Close resets
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -39,13 +41,20 @@ func (c *Conn) Write(p []byte) (int, error) { return c.out.write(p) }
 // Close implements net.Conn.
 func (c *Conn) Close() error {
 	c.in.closeRead()
-	c.out.closeWrite()
+	c.out.closeWrite(c.resets.Load())
+	return nil
+}
+
+// SetLinger is that of net.TCPConn for 0: Close then resets the connection, and
+// what the other end has not read is lost.
+func (c *Conn) SetLinger(sec int) error {
+	c.resets.Store(sec == 0)
 	return nil
 }
 
 // CloseWrite lets the other end read to the end of what has been written.
 func (c *Conn) CloseWrite() error {
-	c.out.closeWrite()
+	c.out.closeWrite(false)
 	return nil
 }
 
@@ -81,6 +90,7 @@ type half struct {
 	data        []byte
 	writeClosed bool
 	readClosed  bool
+	reset       bool // by the writer
 	readBy      deadline
 	writeBy     deadline
 }
@@ -101,6 +111,8 @@ func (h *half) read(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		case h.readBy.over():
 			return 0, os.ErrDeadlineExceeded
+		case h.reset:
+			return 0, syscall.ECONNRESET
 		case len(h.data) > 0 || len(p) == 0:
 			n := copy(p, h.data)
 			if h.data = h.data[n:]; len(h.data) == 0 {
@@ -146,10 +158,13 @@ func (h *half) closeRead() {
 	h.changed.Broadcast()
 }
 
-func (h *half) closeWrite() {
+func (h *half) closeWrite(reset bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.writeClosed = true
+	if reset {
+		h.reset, h.data = true, nil
+	}
 	h.writeBy.stop()
 	h.changed.Broadcast()
 }

@@ -48,11 +48,7 @@ type client struct {
 func newPlayer(t *testing.T, sc *scenario, update bool) (*player, error) {
 	p := &player{t: t, sc: sc, update: update, lis: Listen(), clients: make(map[string]*client)}
 	if sc.listener.Mode != proxy.TLSNone {
-		cert, err := Certificate()
-		if err != nil {
-			return nil, err
-		}
-		sc.listener.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		sc.listener.TLS = NewCertificate(t, CertificateOptions{Names: []string{"pop.example"}}).Server()
 	}
 	sc.faults.RetrievedLog = func(uid uint32) {
 		p.mu.Lock()

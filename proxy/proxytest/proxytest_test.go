@@ -2,6 +2,7 @@ package proxytest
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math"
@@ -139,4 +140,88 @@ func TestPipe(t *testing.T) {
 		}
 		_ = b.Close()
 	})
+}
+
+// TestPipeReset shows that a reset loses what has not been read.
+func TestPipeReset(t *testing.T) {
+	a, b := Pipe(new(net.TCPAddr), new(net.TCPAddr))
+	if _, err := a.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.SetLinger(0)
+	_ = a.Close()
+	if n, err := b.Read(make([]byte, 1)); n != 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("Read: %d, %v", n, err)
+	}
+	if _, err := b.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("Write: %v", err)
+	}
+	_ = b.Close()
+}
+
+// TestPipeCloseWakes shows that Close ends what waits at the other end.
+func TestPipeCloseWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := Pipe(new(net.TCPAddr), new(net.TCPAddr))
+		errs := make(chan error, 2)
+		go func() {
+			_, err := a.Read(make([]byte, 1))
+			errs <- err
+		}()
+		go func() {
+			_, err := a.Write(make([]byte, pipeBuffer+1))
+			errs <- err
+		}()
+		synctest.Wait()
+		_ = b.Close()
+		for range 2 {
+			if err := <-errs; err != io.EOF && !errors.Is(err, syscall.EPIPE) {
+				t.Error(err)
+			}
+		}
+		_ = a.Close()
+		_ = a.Close()
+		if _, err := a.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Write after own Close: %v", err)
+		}
+	})
+}
+
+// TestCertificate shows what clients make of the kinds of certificates.
+func TestCertificate(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		options CertificateOptions
+		server  string
+		ok      bool
+	}{
+		{"default", CertificateOptions{}, "localhost", true},
+		{"address", CertificateOptions{}, "127.0.0.1", true},
+		{"another name", CertificateOptions{}, "pop.example", false},
+		{"RSA", CertificateOptions{RSA: true}, "localhost", true},
+		{"self-signed", CertificateOptions{SelfSigned: true}, "localhost", true},
+		{"common name", CertificateOptions{CommonName: "localhost", Names: []string{}}, "localhost", false},
+		{"for an hour", CertificateOptions{Until: time.Now().Add(time.Hour)}, "localhost", true},
+		{"expired", CertificateOptions{Until: time.Now().Add(-time.Hour)}, "localhost", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := NewCertificate(t, tt.options)
+			near, far := Pipe(new(net.TCPAddr), new(net.TCPAddr))
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = tls.Server(far, c.Server()).Handshake() // the client says how it went
+				_ = far.Close()
+			}()
+			err := tls.Client(near, &tls.Config{ServerName: tt.server, RootCAs: c.CA}).Handshake()
+			_ = near.Close()
+			<-done
+			if (err == nil) != tt.ok {
+				t.Errorf("handshake: %v", err)
+			}
+			if _, err := tls.X509KeyPair(c.CertPEM, c.KeyPEM); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
