@@ -28,7 +28,7 @@ const learnInterval = 5 * time.Minute
 // asked at once, and later only while it is not known to take all of them: a
 // mechanism that is not offered brings no logins.
 func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
-	missing := func(mechanism string) bool { return !b.Offers(mechanism) }
+	missing := func(mechanism string) bool { return !b.offers(mechanism) }
 	tick := time.NewTicker(learnInterval)
 	defer tick.Stop()
 	for {
@@ -49,7 +49,9 @@ func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
 
 // Offers implements proxy.Exchanger. Tokens are passed to any upstream; the
 // mechanisms that are relayed are those it has last been seen to offer.
-func (b *Backend) Offers(mechanism string) bool {
+func (b *Backend) Offers(mechanism string, _ proxy.Caller) bool { return b.offers(mechanism) }
+
+func (b *Backend) offers(mechanism string) bool {
 	if isToken(mechanism) {
 		return true
 	}

@@ -215,7 +215,7 @@ func TestOffers(t *testing.T) {
 			if got := offered(s.b); got != want {
 				s.Errorf("offered: %q, want %q", got, want)
 			}
-			if !s.b.Offers(mechXOAuth2) || !s.b.Offers(mechOAuthBearer) {
+			if !s.b.Offers(mechXOAuth2, proxy.Caller{}) || !s.b.Offers(mechOAuthBearer, proxy.Caller{}) {
 				s.Error("tokens are passed to any upstream")
 			}
 		})
@@ -225,7 +225,7 @@ func TestOffers(t *testing.T) {
 func offered(b *Backend) string {
 	var names []string
 	for _, m := range []string{"CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "PLAIN", "DIGEST-MD5"} {
-		if b.Offers(m) && m != "PLAIN" {
+		if b.Offers(m, proxy.Caller{}) && m != "PLAIN" {
 			names = append(names, m)
 		}
 	}
@@ -299,7 +299,7 @@ func TestPreparedExchange(t *testing.T) {
 		{"lost behind the challenge", caps + "C: <l> AUTHENTICATE CRAM-MD5\nS: + Yw==\nC: cg==\nX:\n", "CRAM-MD5", temp},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {
-			p := s.b.Prepare(s.ctx)
+			p := s.b.Prepare(s.ctx, proxy.Caller{})
 			synctest.Wait()
 			ex := bearer(tt.mechanism, someuser, &saslClient{answers: []string{"r"}})
 			l, err := p.(proxy.PreparedExchanger).Exchange(s.ctx, ex)

@@ -72,7 +72,7 @@ func TestLoginFlights(t *testing.T) {
 			}
 			d.Close()
 
-			p := b.Prepare(t.Context())
+			p := b.Prepare(t.Context(), proxy.Caller{})
 			<-time.After(3 * rtt)
 			start = time.Now()
 			l, err := p.Login(t.Context(), joe)
@@ -96,7 +96,7 @@ func TestLoginFlights(t *testing.T) {
 func TestPrepare(t *testing.T) {
 	const greetsAndCloses = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nX:\n-- connection 2 --\n"
 	play(t, "given up by the upstream", greetsAndCloses+opened+bye, Options{}, func(s *session) {
-		p := s.b.Prepare(s.ctx)
+		p := s.b.Prepare(s.ctx, proxy.Caller{})
 		synctest.Wait()
 		l, err := p.Login(s.ctx, joe)
 		if err != nil {
@@ -109,7 +109,7 @@ func TestPrepare(t *testing.T) {
 		d.Close()
 	})
 	play(t, "not used", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nW:\n", Options{}, func(s *session) {
-		s.b.Prepare(s.ctx)
+		s.b.Prepare(s.ctx, proxy.Caller{})
 		s.after(preparedPatience + time.Second)
 		if n := len(s.b.waiting); n != 0 {
 			s.Errorf("%d connections wait", n)
@@ -119,16 +119,16 @@ func TestPrepare(t *testing.T) {
 		b := newModel().backend(t, Options{})
 		var all []proxy.Prepared
 		for range maxPrepared {
-			all = append(all, b.Prepare(t.Context()))
+			all = append(all, b.Prepare(t.Context(), proxy.Caller{}))
 		}
-		if b.Prepare(t.Context()) != nil {
+		if b.Prepare(t.Context(), proxy.Caller{}) != nil {
 			t.Error("no limit")
 		}
 		for _, p := range all {
 			p.Close()
 			p.Close()
 		}
-		p := b.Prepare(t.Context())
+		p := b.Prepare(t.Context(), proxy.Caller{})
 		if p == nil {
 			t.Fatal("places are not given back")
 		}

@@ -244,7 +244,7 @@ func TestKeptFlights(t *testing.T) {
 		quit(t, openMaildrop(t, b))
 		for _, pause := range []time.Duration{0, rtt / 4, time.Second} {
 			<-time.After(pause)
-			if p := b.Prepare(t.Context()); p != nil {
+			if p := b.Prepare(t.Context(), proxy.Caller{}); p != nil {
 				p.Close()
 			}
 			before := len(m.Commands())
@@ -262,7 +262,7 @@ func TestKeptFlights(t *testing.T) {
 			read(t, d, 3)
 			quit(t, d)
 		}
-		if b.Prepare(t.Context()) != nil {
+		if b.Prepare(t.Context(), proxy.Caller{}) != nil {
 			t.Error("a connection is prepared though users find theirs")
 		}
 		b.Close()
@@ -276,7 +276,7 @@ func TestKeptPrepared(t *testing.T) {
 		m := newModel()
 		b := m.backend(t, keeping)
 		quit(t, openMaildrop(t, b))
-		p := b.Prepare(t.Context())
+		p := b.Prepare(t.Context(), proxy.Caller{})
 		l, err := p.Login(t.Context(), joe)
 		if err != nil {
 			t.Fatal(err)

@@ -37,7 +37,7 @@ type maildrop struct {
 var (
 	_ proxy.Maildrop = (*maildrop)(nil)
 	_ proxy.Expecter = (*maildrop)(nil)
-	_ proxy.Keeper   = (*maildrop)(nil)
+	_ proxy.Retainer = (*maildrop)(nil)
 )
 
 // Open implements proxy.Login.

@@ -38,7 +38,7 @@ type prepared struct {
 
 // Prepare implements proxy.Preparer. Where users find their connections kept
 // there is nothing to prepare.
-func (b *Backend) Prepare(ctx context.Context) proxy.Prepared {
+func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	if b.keeper.found.Load() {
 		return nil
 	}

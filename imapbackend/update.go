@@ -42,14 +42,14 @@ func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
 	return err
 }
 
-// Keeps implements proxy.Keeper.
-func (m *maildrop) Keeps() bool { return m.opts.Delete == DeleteKeep }
+// Retains implements proxy.Retainer.
+func (m *maildrop) Retains() bool { return m.opts.Delete == DeleteKeep }
 
 func (m *maildrop) update(ctx context.Context, marked []uint32) error {
 	m.flagSeen(ctx, slices.DeleteFunc(m.retrievedOnce(), func(uid uint32) bool {
 		return m.opts.Delete == DeleteExpunge && has(marked, uid)
 	}))
-	if len(marked) == 0 || m.Keeps() {
+	if len(marked) == 0 || m.Retains() {
 		return nil
 	}
 	r := &removal{m: m, marked: marked, copied: make(map[string]bool)}

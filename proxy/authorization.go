@@ -54,8 +54,8 @@ func (s *session) capability(tag, params string) {
 // plaintextAllowed reports whether passwords may be sent on this connection.
 func (s *session) plaintextAllowed() bool { return s.secure() || s.insecureLogin }
 
-// secure reports whether the client has TLS, to us or to the proxy that it
-// comes by.
+// secure reports whether the client uses TLS, to the gateway or to the proxy in
+// front of it.
 func (s *session) secure() bool { return s.tls != nil || s.tlsByProxy }
 
 // canSTLS reports whether STLS would be accepted in AUTHORIZATION.
@@ -98,15 +98,21 @@ func (s *session) userName(args []string) error {
 	}
 	s.user = pendingUser{args[0], true}
 	s.w.ok("send PASS")
-	s.prepare()
+	s.prepare(args[0])
 	return nil
 }
 
-// prepare has the backend connect while the client sends its password.
-func (s *session) prepare() {
+// prepare has the backend connect while the client sends its password. username
+// is "" as long as it is not known.
+func (s *session) prepare(username string) {
 	if p, ok := s.srv.opts.Backend.(Preparer); ok && s.prepared == nil {
-		s.prepared = p.Prepare(s.ctx)
+		s.prepared = p.Prepare(s.ctx, s.caller(username))
 	}
+}
+
+// caller returns what is known of a client that may log in as username.
+func (s *session) caller(username string) Caller {
+	return Caller{Client: s.clientOf(), Username: username, TLS: s.secure()}
 }
 
 // verify has the backend log in, by the prepared connection where there is one.
@@ -222,5 +228,5 @@ func (s *session) offers(m *mechanism) bool {
 	if !slices.Contains(s.srv.opts.Mechanisms, m.name) {
 		return false
 	}
-	return !m.asked || s.srv.opts.Backend.(Exchanger).Offers(m.name)
+	return !m.asked || s.srv.opts.Backend.(Exchanger).Offers(m.name, s.caller(s.user.name))
 }

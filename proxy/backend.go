@@ -3,9 +3,9 @@ package proxy
 import (
 	"context"
 	"io"
-	"log/slog"
-	"net/netip"
 )
+
+// Logins.
 
 // Backend logs users in on the upstream. It is safe for concurrent use.
 type Backend interface {
@@ -16,24 +16,6 @@ type Backend interface {
 	Login(ctx context.Context, cred Credential) (Login, error)
 }
 
-// Preparer is a Backend that can connect to its upstream before it knows who
-// will log in.
-type Preparer interface {
-	// Prepare begins to connect and returns at once; nil if the Backend has
-	// reasons not to. Cancelling ctx ends the connection until Login has
-	// it.
-	Prepare(ctx context.Context) Prepared
-}
-
-// Prepared is a connection for one login.
-type Prepared interface {
-	// Login is as that of Backend, and is called once at the most.
-	Login(ctx context.Context, cred Credential) (Login, error)
-
-	// Close gives the connection up, if Login has not been called.
-	Close()
-}
-
 // Credential is what a client offered to log in with: by USER and PASS
 // (RFC 1939 §7), or by a SASL mechanism that reveals the password (RFC 5034).
 // The fields are the client's octets, unchanged; none holds a NUL.
@@ -42,62 +24,28 @@ type Credential struct {
 	Username string
 	Password string
 
-	// UTF8 tells that the client has asked for UTF8 mode (RFC 6856 §2.1).
+	// UTF8 reports that the client has asked for UTF8 mode (RFC 6856 §2.1).
 	UTF8 bool
 }
 
-// Exchanger is a Backend that verifies users by SASL mechanisms which are more
-// than a name and a password. It is all that such a mechanism asks: whether the
-// upstream decides, or somebody who keeps secrets of his own, is the Backend's
-// affair.
-type Exchanger interface {
-	// Offers reports whether an exchange of this mechanism, in upper case,
-	// can succeed now. It answers from memory, without asking the upstream.
-	Offers(mechanism string) bool
+// Caller is what is known of a client that has not logged in.
+type Caller struct {
+	Client
 
-	// Exchange is Login for a SASL exchange (RFC 4422 §3). It returns errors
-	// of ex.Challenge as they are.
-	Exchange(ctx context.Context, ex *Exchange) (Login, error)
-}
+	// Username is the name that the client has given, by USER or in its SASL
+	// exchange, and may still log in with; "" before that. Nothing proves it:
+	// an answer that depends on it tells anybody about that user.
+	Username string
 
-// Exchange is the client's side of a SASL exchange. It belongs to the session,
-// which fills in what the client tells; a Backend uses it for one call.
-type Exchange struct {
-	// Mechanism is its registered name, in upper case.
-	Mechanism string
-
-	// Initial is the client's first message, decoded; "" where the server
-	// begins, as in CRAM-MD5.
-	Initial string
-
-	// Authzid and Username are valid UTF-8 without NUL. They are what the
-	// client has told so far: Username is "" until the first response of
-	// CRAM-MD5, and never in another mechanism.
-	Authzid, Username string
-
-	// Authorization is the value of "auth" in XOAUTH2 and OAUTHBEARER, such
-	// as "Bearer abc"; "" in other mechanisms.
-	Authorization string
-
-	// UTF8 is as in Credential.
-	UTF8 bool
-
-	// Challenge sends data to the client and returns its response, both not
-	// in base64. Of its errors ErrCancelled leaves the client waiting for the
-	// reply to AUTH, as do all others that are an *Error; the rest end the
-	// session.
-	Challenge func(ctx context.Context, data string) (response string, err error)
-}
-
-// PreparedExchanger is a Prepared that may serve an exchange instead of a Login.
-type PreparedExchanger interface {
-	// Exchange is as that of Exchanger; it counts as the call of Login.
-	Exchange(ctx context.Context, ex *Exchange) (Login, error)
+	// TLS reports that the client uses TLS, to the gateway or to the proxy in
+	// front of it.
+	TLS bool
 }
 
 // Login is a user who has been verified but whose maildrop is not open yet.
 // One goroutine at a time may use it.
 type Login interface {
+
 	// Identity names the maildrop that Open would open.
 	Identity() Identity
 
@@ -128,6 +76,81 @@ func (id Identity) Key() string {
 	return id.Upstream + "\x00" + id.User + "\x00" + id.Mailbox
 }
 
+// Logins by a SASL exchange.
+
+// Exchanger is a Backend that verifies users by SASL mechanisms which are more
+// than a name and a password. Whether the upstream decides, or a service that
+// holds the secrets, is up to the Backend.
+type Exchanger interface {
+	// Offers reports whether an exchange of this mechanism, in upper case,
+	// can succeed now for c. It answers from memory, without asking the
+	// upstream.
+	Offers(mechanism string, c Caller) bool
+
+	// Exchange is Login for a SASL exchange (RFC 4422 §3). It returns errors
+	// of ex.Challenge as they are.
+	Exchange(ctx context.Context, ex *Exchange) (Login, error)
+}
+
+// Exchange is the client's side of a SASL exchange. It belongs to the session,
+// which fills in what the client sends; a Backend uses it for one call.
+type Exchange struct {
+	// Mechanism is its registered name, in upper case.
+	Mechanism string
+
+	// Initial is the client's first message, decoded; "" where the server
+	// begins, as in CRAM-MD5.
+	Initial string
+
+	// Authzid and Username are valid UTF-8 without NUL. They are what the
+	// client has sent so far: Username is "" until the first response of
+	// CRAM-MD5, and never in another mechanism.
+	Authzid, Username string
+
+	// Authorization is the value of "auth" in XOAUTH2 and OAUTHBEARER, such
+	// as "Bearer abc"; "" in other mechanisms.
+	Authorization string
+
+	// UTF8 is as in Credential.
+	UTF8 bool
+
+	// Challenge sends data to the client and returns its response, both not
+	// in base64. Of its errors ErrCancelled leaves the client waiting for the
+	// reply to AUTH, as do all others that are an *Error; the rest end the
+	// session.
+	Challenge func(ctx context.Context, data string) (response string, err error)
+}
+
+// Connections made in advance.
+
+// Preparer is a Backend that can connect to its upstream before the client has
+// sent its credential.
+type Preparer interface {
+	// Prepare begins to connect and returns at once; nil if the Backend has
+	// reasons not to. It is called again, as long as it has returned nil, when
+	// more is known of c. Cancelling ctx ends the connection until Login has
+	// it.
+	Prepare(ctx context.Context, c Caller) Prepared
+}
+
+// Prepared is a connection for one login. The login may be that of another user
+// than Prepare was given: what Login is given decides.
+type Prepared interface {
+	// Login is as that of Backend, and is called at most once.
+	Login(ctx context.Context, cred Credential) (Login, error)
+
+	// Close gives the connection up, if Login has not been called.
+	Close()
+}
+
+// PreparedExchanger is a Prepared that may serve an exchange instead of a Login.
+type PreparedExchanger interface {
+	// Exchange is as that of Exchanger; it counts as the call of Login.
+	Exchange(ctx context.Context, ex *Exchange) (Login, error)
+}
+
+// Open maildrops.
+
 // Message is one message of a snapshot.
 type Message struct {
 	UID    uint32
@@ -157,42 +180,26 @@ type Maildrop interface {
 	// Maildrop must not be used again before the Body is closed.
 	Read(ctx context.Context, uid uint32) (Body, error)
 
-	// Top is Read for the header, the blank line and the first lines lines
+	// Top is Read for the header, the empty line and the first lines lines
 	// of the text (RFC 1939 §7).
 	Top(ctx context.Context, uid uint32, lines uint64) (Body, error)
 
-	// Retrieved tells that the client has been sent the whole message by
+	// Retrieved reports that the client has been sent the whole message by
 	// RETR, its final line included: octets of it, with line ends repaired
 	// and byte-stuffing not counted, which is what LIST should have said.
 	Retrieved(ctx context.Context, uid uint32, octets int64)
 
 	// Update removes exactly the messages marked, in ascending order, and
 	// does what else the end of a session by QUIT asks for (RFC 1939 §6). It
-	// is called once at the most, with none marked too. nil means that all
-	// marked are gone; no other message is ever removed.
+	// is called at most once, with none marked too. nil means that all
+	// marked are gone; no other message is ever removed. Once ctx has ended
+	// no further removal is begun: the lock of the maildrop may be another
+	// session's by then.
 	Update(ctx context.Context, marked []uint32) error
 
 	// Close leaves the mailbox without changing it and logs out upstream,
 	// waiting a short time at most. It may be called after any error.
 	Close() error
-}
-
-// Expecter is a Maildrop that can make use of what the client has asked for
-// already, behind the command at hand.
-type Expecter interface {
-	// Expect tells which messages the client has asked for behind the one
-	// that Read or Top, called next, is about, in the order in which it
-	// wants them and in the same form: whole, or the header. It costs
-	// nothing if they are not asked for in the end. The slice is the
-	// callee's.
-	Expect(uids []uint32)
-}
-
-// Keeper is a Maildrop that may leave all marked messages where they are.
-type Keeper interface {
-	// Keeps reports that Update removes nothing, by configuration, and so
-	// that its nil means that.
-	Keeps() bool
 }
 
 // Body is a message on its way from the upstream.
@@ -203,7 +210,7 @@ type Body interface {
 
 	// WriteTo writes the octets of the message as the upstream has them:
 	// lines may end in bare LF and the last may lack its end. It is called
-	// once at the most. An error that is not w's own means that the message
+	// at most once. An error that is not w's own means that the message
 	// is not whole; then it must not be ended as if it were.
 	io.WriterTo
 
@@ -212,39 +219,22 @@ type Body interface {
 	Close() error
 }
 
-// Client is the connection that a session serves.
-type Client struct {
-	Addr    netip.AddrPort // where it comes from
-	Local   netip.AddrPort // where it has come to
-	Session string         // as the log names it
+// What a Maildrop may be besides.
+
+// Expecter is a Maildrop that can make use of what the client has asked for
+// already, after the current command.
+type Expecter interface {
+	// Expect announces which messages the client has asked for after the one
+	// that Read or Top, called next, is about, in the order in which it
+	// wants them and in the same form: whole, or the header. It costs
+	// nothing if they are not asked for in the end. The slice is the
+	// callee's.
+	Expect(uids []uint32)
 }
 
-type clientKey struct{}
-
-// WithClient returns a context that tells whom the session serves.
-func WithClient(ctx context.Context, c Client) context.Context {
-	return context.WithValue(ctx, clientKey{}, c)
-}
-
-// ClientOf returns the client of the session that ctx belongs to; ok is false
-// if there is none, or its addresses are not of IP.
-func ClientOf(ctx context.Context) (c Client, ok bool) {
-	c, ok = ctx.Value(clientKey{}).(Client)
-	return c, ok && c.Addr.IsValid() && c.Local.IsValid()
-}
-
-type loggerKey struct{}
-
-// WithLogger returns a context that carries the logger of one session.
-func WithLogger(ctx context.Context, l *slog.Logger) context.Context {
-	return context.WithValue(ctx, loggerKey{}, l)
-}
-
-// Logger returns the logger of the session that ctx belongs to, which names
-// session and client in each record, or slog.Default().
-func Logger(ctx context.Context) *slog.Logger {
-	if l, ok := ctx.Value(loggerKey{}).(*slog.Logger); ok {
-		return l
-	}
-	return slog.Default()
+// Retainer is a Maildrop that may leave all marked messages where they are.
+type Retainer interface {
+	// Retains reports that Update removes nothing, by configuration, and so
+	// that its nil means that.
+	Retains() bool
 }

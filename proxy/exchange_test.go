@@ -28,7 +28,7 @@ type exchanger struct {
 	closed    int
 }
 
-func (e *exchanger) Offers(string) bool { return true }
+func (e *exchanger) Offers(string, proxy.Caller) bool { return true }
 
 func (e *exchanger) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
 	e.response, e.err = ex.Challenge(ctx, e.challenge)
@@ -120,7 +120,7 @@ func TestChallengeErrors(t *testing.T) {
 // preparer is an exchanger that prepares connections.
 type preparer struct{ exchanger }
 
-func (p *preparer) Prepare(context.Context) proxy.Prepared {
+func (p *preparer) Prepare(context.Context, proxy.Caller) proxy.Prepared {
 	p.prepared++
 	return &prepared{&p.exchanger}
 }

@@ -105,7 +105,7 @@ func (s *session) authList() error {
 func (s *session) initialResponse(initial []string) (string, error) {
 	switch {
 	case len(initial) == 0:
-		return s.challenge("")
+		return s.challenge("", "")
 	case initial[0] == "=": // an empty response
 		return "", nil
 	}
@@ -123,18 +123,18 @@ func (s *session) askPlain(initial []string) (Credential, error) {
 
 // askLogin is the LOGIN mechanism (draft-murchison-sasl-login).
 func (s *session) askLogin([]string) (cred Credential, err error) {
-	if cred.Username, err = s.challenge("Username:"); err != nil {
+	if cred.Username, err = s.challenge("Username:", ""); err != nil {
 		return cred, err
 	}
-	cred.Password, err = s.challenge("Password:")
+	cred.Password, err = s.challenge("Password:", cred.Username)
 	return cred, err
 }
 
 // challenge sends a challenge and returns the client's response, decoded. The
-// backend connects meanwhile.
-func (s *session) challenge(data string) (string, error) {
+// backend connects meanwhile; username is as in prepare.
+func (s *session) challenge(data, username string) (string, error) {
 	s.w.challenge(data)
-	s.prepare()
+	s.prepare(username)
 	return s.response()
 }
 

@@ -188,8 +188,12 @@ func (s *session) identify(client netip.AddrPort) {
 		name = client.String()
 	}
 	s.log = s.srv.opts.Logger.With(slog.String("session", s.id), slog.String("client", name))
-	ctx := WithClient(s.base, Client{Addr: client, Local: clientAddr(s.raw.LocalAddr()), Session: s.id})
-	s.ctx = WithLogger(ctx, s.log)
+	s.ctx = WithLogger(WithClient(s.base, s.clientOf()), s.log)
+}
+
+// clientOf returns what the Backend may know of the client.
+func (s *session) clientOf() Client {
+	return Client{Addr: s.client, Local: clientAddr(s.raw.LocalAddr()), Session: s.id, Listener: s.lis.addr}
 }
 
 // contains reports whether addr is in one of the networks.

@@ -69,11 +69,11 @@ func (s *session) removeMarked() error {
 	if !overdue {
 		s.unlock()
 	}
-	k, canKeep := s.maildrop.(Keeper)
+	r, mayRetain := s.maildrop.(Retainer)
 	switch {
 	case err != nil:
 		s.answer(s.cmd.verb, s.cmd.scope, err)
-	case canKeep && k.Keeps():
+	case mayRetain && r.Retains():
 		s.w.ok("bye, messages are kept on the server")
 	default:
 		s.record.removed = len(marked)

@@ -308,8 +308,8 @@ func (d *maildrop) Retrieved(_ context.Context, uid uint32, _ int64) {
 	}
 }
 
-// Keeps implements proxy.Keeper.
-func (d *maildrop) Keeps() bool { return d.b.do("keeps", nil).KeepAll }
+// Retains implements proxy.Retainer.
+func (d *maildrop) Retains() bool { return d.b.do("retains", nil).KeepAll }
 
 func (d *maildrop) Update(ctx context.Context, marked []uint32) error {
 	f := d.b.do("update", func(c *Counts) { c.Updates++ })

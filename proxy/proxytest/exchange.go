@@ -29,7 +29,7 @@ const (
 )
 
 // Offers implements proxy.Exchanger.
-func (b *Backend) Offers(string) bool { return !b.do("offers", nil).NoExchanges }
+func (b *Backend) Offers(string, proxy.Caller) bool { return !b.do("offers", nil).NoExchanges }
 
 // Exchange implements proxy.Exchanger by the passwords of the accounts, which
 // are their tokens too.

@@ -1,0 +1,45 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+)
+
+// Client is the connection that a session serves.
+type Client struct {
+	Addr     netip.AddrPort // remote address; the zero AddrPort if it is not an IP address
+	Local    netip.AddrPort // local address, likewise
+	Session  string         // identifies the session in the log
+	Listener string         // address of the listener, as in the log
+}
+
+type clientKey struct{}
+
+// WithClient returns a context that carries the client of a session.
+func WithClient(ctx context.Context, c Client) context.Context {
+	return context.WithValue(ctx, clientKey{}, c)
+}
+
+// ClientOf returns the client of the session that ctx belongs to; ok is false
+// if there is none, or its addresses are not IP addresses.
+func ClientOf(ctx context.Context) (c Client, ok bool) {
+	c, ok = ctx.Value(clientKey{}).(Client)
+	return c, ok && c.Addr.IsValid() && c.Local.IsValid()
+}
+
+type loggerKey struct{}
+
+// WithLogger returns a context that carries the logger of one session.
+func WithLogger(ctx context.Context, l *slog.Logger) context.Context {
+	return context.WithValue(ctx, loggerKey{}, l)
+}
+
+// Logger returns the logger of the session that ctx belongs to, which names
+// session and client in each record, or slog.Default().
+func Logger(ctx context.Context) *slog.Logger {
+	if l, ok := ctx.Value(loggerKey{}).(*slog.Logger); ok {
+		return l
+	}
+	return slog.Default()
+}
