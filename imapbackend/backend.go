@@ -2,39 +2,30 @@ package imapbackend
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/emersion/go-sasl"
-	"golang.org/x/text/secure/precis"
 
 	"popgate/imapbackend/internal/eyeballs"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
-	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
 // Backend logs users in on one upstream. It is safe for concurrent use.
 type Backend struct {
 	opts      Options
-	form      *uniqueid.Template       // of unique-ids
-	source    uniqueid.Kind            // in place of form
-	objectID  atomic.Bool              // the upstream had OBJECTID at the last login
-	told      atomic.Pointer[[]string] // its capabilities before the last login; nil: not known
-	tls       *tls.Config              // shared, never changed
+	form      *uniqueid.Template // of unique-ids
+	source    uniqueid.Kind      // in place of form
 	store     *store.Store
+	server    *server
 	readAhead *budget
-	keeper    *keeper
+	pool      *pool
 	waiting   chan struct{}                           // full of one for each connection that is prepared
 	dial      func(context.Context) (net.Conn, error) // replaced by tests
 }
@@ -108,22 +99,22 @@ func New(opts Options) (*Backend, error) {
 		opts:      opts,
 		form:      form,
 		source:    uniqueid.ParseSource(opts.UIDL),
-		tls:       opts.tlsConfig(),
 		store:     opts.Store,
 		readAhead: &budget{left: opts.ReadAheadTotal},
-		keeper:    newKeeper(opts.KeepOpen),
+		pool:      newPool(opts.KeepOpen),
 		waiting:   make(chan struct{}, maxPrepared),
 	}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
 		return eyeballs.New().Connect(ctx, host, uint16(number))
 	}
+	b.server = newServer(&b.opts, func(ctx context.Context) (net.Conn, error) { return b.dial(ctx) })
 	return b, nil
 }
 
 // Close ends the connections that wait for a next login. Sessions go on, and
 // those that end later log out.
 func (b *Backend) Close() error {
-	b.keeper.close()
+	b.pool.close()
 	return nil
 }
 
@@ -152,7 +143,16 @@ func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login
 	if l := b.resume(ctx, cred); l != nil {
 		return l, nil
 	}
-	l, err := b.verify(ctx, cred)
+	return asLogin(b.verify(ctx, cred))
+}
+
+// Exchange implements proxy.Exchanger.
+func (b *Backend) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
+	return asLogin(b.relay(ctx, ex))
+}
+
+// asLogin returns a nil interface in place of one that holds a nil *login.
+func asLogin(l *login, err error) (proxy.Login, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -161,11 +161,20 @@ func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login
 
 // verify connects and logs in.
 func (b *Backend) verify(ctx context.Context, cred proxy.Credential) (*login, error) {
-	u, err := b.connect(ctx)
+	return b.onNewConnection(ctx, func(u *upstream) (*login, error) { return b.authenticate(ctx, u, cred) })
+}
+
+// relay connects and logs in by a SASL exchange with the client.
+func (b *Backend) relay(ctx context.Context, ex *proxy.Exchange) (*login, error) {
+	return b.onNewConnection(ctx, func(u *upstream) (*login, error) { return b.exchange(ctx, u, ex) })
+}
+
+func (b *Backend) onNewConnection(ctx context.Context, logIn func(*upstream) (*login, error)) (*login, error) {
+	u, err := b.server.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l, err := u.authenticate(ctx, cred)
+	l, err := logIn(u)
 	if err != nil {
 		u.logout(ctx)
 		return nil, err
@@ -173,13 +182,46 @@ func (b *Backend) verify(ctx context.Context, cred proxy.Credential) (*login, er
 	return l, nil
 }
 
+// authenticate logs in on a connection that has greeted. On error the caller
+// closes it.
+func (b *Backend) authenticate(ctx context.Context, u *upstream, cred proxy.Credential) (*login, error) {
+	id, err := u.authenticate(ctx, cred)
+	if err != nil {
+		return nil, err
+	}
+	return &login{b: b, u: u, id: id, user: spelling(cred.Authzid, cred.Username),
+		again: b.repeat(cred), ticket: b.pool.admit(cred, id)}, nil
+}
+
+// exchange is authenticate for a SASL exchange. A token can be sent once more to
+// another connection, for which the client is not asked; the other mechanisms
+// answer a challenge that serves once.
+func (b *Backend) exchange(ctx context.Context, u *upstream, ex *proxy.Exchange) (*login, error) {
+	id, err := u.exchange(ctx, ex)
+	if err != nil {
+		return nil, err
+	}
+	l := &login{b: b, u: u, id: id, user: spelling(ex.Authzid, ex.Username)}
+	if isToken(ex.Mechanism) {
+		l.again = b.repeatToken(*ex)
+	}
+	return l, nil
+}
+
 // login is a verified user on a connection without a selected mailbox.
 type login struct {
+	b       *Backend
 	u       *upstream // nil once a Maildrop owns it
 	id      proxy.Identity
-	again   relogin           // nil: what the client has said serves for one login
+	user    string            // as the client spelled it
+	again   relogin           // nil: what the client has sent serves for one login
+	ticket  *ticket           // nil: the connection is not to be kept
 	resumed *proxy.Credential // of a kept connection that has not proved to be alive
 }
+
+// spelling is the user as the client spelled it: two users whose names differ
+// in the case of letters only may be two to the upstream.
+func spelling(authzid, username string) string { return authzid + "\x00" + username }
 
 // relogin logs the same user in on a new connection. It holds the credential,
 // in memory only and for as long as the session lasts.
@@ -189,135 +231,12 @@ func (b *Backend) repeat(cred proxy.Credential) relogin {
 	return func(ctx context.Context) (*login, error) { return b.verify(ctx, cred) }
 }
 
-// authenticate brings a connection that has greeted to where the mailbox is
-// named but not selected. On error the caller closes it.
-func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (*login, error) {
-	defer u.watch(ctx)()
-	if strings.ContainsRune(cred.Authzid+cred.Username+cred.Password, 0) {
-		return nil, withCause(proxy.ErrAuth, errors.New("NUL in a credential"))
+func (b *Backend) repeatToken(ex proxy.Exchange) relogin {
+	ex.Challenge = func(context.Context, string) (string, error) { return "", proxy.ErrCancelled }
+	return func(ctx context.Context) (*login, error) {
+		again := ex
+		return b.relay(ctx, &again)
 	}
-	u.secrets = secretsOf(cred)
-	u.user = cred.Authzid + "\x00" + cred.Username
-	mailboxID, err := u.logIn(ctx, cred)
-	if err != nil {
-		return nil, err
-	}
-	u.clientUTF8 = cred.UTF8
-	l, err := u.identify(ctx, canonical(cred.Authzid, cred.Username), mailboxID)
-	if err != nil {
-		return nil, err
-	}
-	l.again = u.backend.repeat(cred)
-	u.ticket = u.backend.keeper.admit(cred, l.id)
-	return l, nil
-}
-
-// identify learns, after the login, which mailbox is user's.
-func (u *upstream) identify(ctx context.Context, user, mailboxID string) (_ *login, err error) {
-	if u.conn.Capabilities() == nil {
-		if err := u.askCapabilities(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := u.enableUTF8(ctx); err != nil {
-		return nil, err
-	}
-	hasIDs := u.conn.Has("OBJECTID")
-	u.backend.objectID.Store(hasIDs)
-	if hasIDs && mailboxID == "" {
-		if mailboxID, err = u.askMailboxID(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if err := u.compress(ctx); err != nil {
-		return nil, err
-	}
-	id := proxy.Identity{
-		Upstream:  u.opts.Name,
-		User:      user,
-		Mailbox:   u.opts.Mailbox,
-		MailboxID: mailboxID,
-	}
-	return &login{u: u, id: id}, nil
-}
-
-// canonical returns the name by which two spellings of one user meet. What the
-// upstream gets is the client's octets (requirement P-AUTH-6).
-func canonical(authzid, username string) string {
-	name := username
-	if authzid != "" {
-		name = authzid
-	}
-	if prepared, err := precis.UsernameCaseMapped.CompareKey(name); err == nil {
-		return prepared
-	}
-	return name
-}
-
-// logIn sends the credential in the form that the upstream offers
-// (requirement P-SASL-1), in one flight with ID and, to an upstream known to
-// answer it, the question for the mailbox-id. It does so without go-imap, which
-// can wait for ever for the word to send a literal.
-func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
-	plain := u.conn.Has("AUTH=PLAIN")
-	switch {
-	case plain:
-	case u.conn.Has("LOGINDISABLED"):
-		return "", setupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
-	case cred.Authzid != "":
-		return "", setupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
-	case !isASCII(cred.Username + cred.Password):
-		return "", setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
-	}
-	var ops []string
-	if u.conn.Has("ID") {
-		ops = append(ops, u.idCommand(ctx))
-		err = u.conn.Start(ops[0])
-	}
-	login := len(ops)
-	initial := u.conn.Has("SASL-IR")
-	if plain {
-		ops = append(ops, "AUTHENTICATE PLAIN")
-		_, response, _ := sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password).Start() // never fails
-		encoded := base64.StdEncoding.EncodeToString(response)
-		err = errors.Join(err, u.conn.StartAuthenticate("PLAIN", encoded, initial))
-	} else {
-		ops = append(ops, "LOGIN")
-		err = errors.Join(err, u.conn.StartLogin(cred.Username, cred.Password, u.literals()))
-	}
-	if err == nil && plain && initial && u.backend.objectID.Load() {
-		ops = append(ops, u.mailboxIDCommand())
-		err = u.conn.Start(u.mailboxIDCommand())
-	}
-	// What was told before the login is void with it, but for what comes in
-	// its answer; no answer has been read that could be one to success.
-	u.conn.ForgetCapabilities()
-	status := make([]wire.Status, len(ops))
-	if err == nil {
-		status, err = u.answers(ctx, ops, func(ev wire.Event) { takeMailboxID(&mailboxID, ev) })
-	}
-	if err != nil {
-		return "", u.failed(atLogin, ops[login], wire.Status{}, err)
-	}
-	if !status[login].OK() {
-		return "", u.failed(atLogin, ops[login], status[login], nil)
-	}
-	return mailboxID, nil
-}
-
-// literals says which literals the upstream takes unasked.
-func (u *upstream) literals() wire.Literals {
-	switch {
-	case u.conn.Has("LITERAL+"):
-		return wire.AnyLiterals
-	case u.conn.Has("LITERAL-"):
-		return wire.ShortLiterals
-	}
-	return wire.NoLiterals
-}
-
-func isASCII(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
 }
 
 // Identity implements proxy.Login.
@@ -330,42 +249,4 @@ func (l *login) Close() error {
 		l.u = nil
 	}
 	return nil
-}
-
-// mailboxIDCommand asks for the mailbox-id before SELECT, so that two names of
-// one mailbox have one lock (RFC 8474 §4.3).
-func (u *upstream) mailboxIDCommand() string {
-	return "STATUS " + u.mailboxName() + " (MAILBOXID)"
-}
-
-// askMailboxID sends that question by itself. Where there is no answer the
-// mailbox's name serves.
-func (u *upstream) askMailboxID(ctx context.Context) (id string, err error) {
-	cmd := u.mailboxIDCommand()
-	if _, err = u.collect(ctx, cmd, func(ev wire.Event) { takeMailboxID(&id, ev) }); err != nil {
-		return "", u.lost(atSelect, err)
-	}
-	return id, nil
-}
-
-// takeMailboxID takes the mailbox-id out of an answer to STATUS.
-func takeMailboxID(id *string, ev wire.Event) {
-	if ev.Kind == wire.Data && ev.Name == "STATUS" {
-		*id = statusMailboxID(ev.Text)
-	}
-}
-
-// statusMailboxID finds the mailbox-id in what follows STATUS: the mailbox's
-// name, which may hold anything, and a list at the end of the line.
-func statusMailboxID(text string) string {
-	const item = "MAILBOXID ("
-	i := strings.LastIndex(strings.ToUpper(text), item)
-	if i < 0 {
-		return ""
-	}
-	id, _, ok := strings.Cut(text[i+len(item):], ")")
-	if !ok || len(id) > 255 {
-		return ""
-	}
-	return strings.TrimSpace(id)
 }

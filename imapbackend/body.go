@@ -156,7 +156,7 @@ func (b *message) resume() error {
 		return fmt.Errorf("%w: octet %d is beyond what IMAP4rev1 can ask for", errChanged, offset)
 	}
 	proxy.Logger(b.ctx).InfoContext(b.ctx, "message goes on where it broke off", "uid", uid, "octet", b.out.written, "octets", b.body.Octets)
-	size, err := b.m.u.announced(b.ctx, uid)
+	size, err := b.announcedSize()
 	if err != nil {
 		return err
 	}
@@ -186,11 +186,11 @@ func (b *message) resume() error {
 	}
 }
 
-// announced asks for the size of one message.
-func (u *upstream) announced(ctx context.Context, uid uint32) (size int64, err error) {
+// announcedSize asks for the size of the message; -1 if it is not told.
+func (b *message) announcedSize() (size int64, err error) {
 	size = -1
-	_, err = u.collect(ctx, fmt.Sprintf("UID FETCH %d (UID RFC822.SIZE)", uid), func(ev wire.Event) {
-		if ev.Kind == wire.Fetch && ev.UID == uid && ev.Octets >= 0 {
+	_, err = b.m.u.collect(b.ctx, fmt.Sprintf("UID FETCH %d (UID RFC822.SIZE)", b.uid), func(ev wire.Event) {
+		if ev.Kind == wire.Fetch && ev.UID == b.uid && ev.Octets >= 0 {
 			size = ev.Octets
 		}
 	})

@@ -21,35 +21,42 @@ const (
 	fetchAll       = "UID FETCH 1:* (UID RFC822.SIZE)"
 )
 
-// flight is the listing that is sent along with SELECT: of everything, or of
-// what is newer than the listing that is remembered (requirement I-SNAP-7).
-type flight struct {
-	search, fetch string
-	key           store.Key
-	cached        store.Listing
-	warm          bool // cached is of use if the mailbox is still the same
+// opening is a mailbox being opened: its connection, the commands that are sent
+// along with SELECT, and what is remembered of it. They ask for a listing of
+// everything, or of what is newer than the listing that is remembered
+// (requirement I-SNAP-7).
+type opening struct {
+	*upstream
+	b         *Backend
+	user      string // canonical
+	key       store.Key
+	searchCmd string
+	fetchCmd  string
+	cached    store.Listing
+	warm      bool // cached is of use if the mailbox is still the same
 }
 
-func (u *upstream) planFlight(id proxy.Identity) flight {
-	f := flight{
-		search: searchDeleted,
-		fetch:  fetchAll,
-		// The user as the upstream knows him: two that differ in the case
-		// of letters may be two.
-		key: store.Key{Upstream: id.Upstream, User: u.user, Mailbox: id.Mailbox, UTF8: u.utf8},
+func (l *login) newOpening() *opening {
+	o := &opening{
+		upstream:  l.u,
+		b:         l.b,
+		user:      l.id.User,
+		key:       store.Key{Upstream: l.id.Upstream, User: l.user, Mailbox: l.id.Mailbox, UTF8: l.u.utf8},
+		searchCmd: searchDeleted,
+		fetchCmd:  fetchAll,
 	}
-	if u.conn.Has("ESEARCH") || u.conn.Has("IMAP4REV2") {
-		f.search = esearchDeleted
+	if l.u.conn.Has("ESEARCH") || l.u.conn.Has("IMAP4REV2") {
+		o.searchCmd = esearchDeleted
 	}
-	if f.cached, f.warm = u.backend.store.Listing(f.key); f.warm {
-		f.fetch = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", f.cached.UIDNext)
+	if o.cached, o.warm = l.b.store.Listing(o.key); o.warm {
+		o.fetchCmd = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", o.cached.UIDNext)
 	}
-	return f
+	return o
 }
 
-// expect is a guess at how many messages the listing tells of.
-func (f flight) expect(mb wire.Mailbox) int {
-	if f.warm {
+// expect is a guess at how many messages the listing has.
+func (o *opening) expect(mb wire.Mailbox) int {
+	if o.warm {
 		return 16
 	}
 	return int(min(mb.Exists, 1<<20))
@@ -58,34 +65,34 @@ func (f flight) expect(mb wire.Mailbox) int {
 // current returns all messages of the mailbox as it is now, from what is
 // remembered and what the flight has told, or by a listing of everything, and
 // remembers them.
-func (u *upstream) current(ctx context.Context, f flight, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
-	if f.warm && mb.UIDValidity != f.cached.UIDValidity && !u.opts.UIDLMemory && u.backend.source == uniqueid.NoKind {
+func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
+	if o.warm && mb.UIDValidity != o.cached.UIDValidity && !o.b.opts.UIDLMemory && o.b.source == uniqueid.NoKind {
 		// Requirement I-UIDV-3: an operator should hear of it before the
 		// users do.
 		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: clients will download all mail again",
-			"upstream", f.key.Upstream, "mailbox", f.key.Mailbox, "before", f.cached.UIDValidity, "now", mb.UIDValidity)
+			"upstream", o.key.Upstream, "mailbox", o.key.Mailbox, "before", o.cached.UIDValidity, "now", mb.UIDValidity)
 	}
 	var all []proxy.Message
 	var err error
-	if f.warm {
-		all, err = u.extend(ctx, f, mb, l)
+	if o.warm {
+		all, err = o.extend(ctx, mb, l)
 		if err == nil && all == nil {
 			*l = listing{}
 			if mb.Exists > 0 {
-				err = u.list(ctx, l)
+				err = o.list(ctx, l)
 			}
 		}
 	}
 	if err == nil && all == nil {
-		all, err = u.whole(ctx, mb, l)
+		all, err = o.whole(ctx, mb, l)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if mb.UIDNext == 0 || mb.UIDValidity == 0 || mb.UIDNotSticky || len(l.vanished) > 0 {
-		u.backend.store.DropListing(f.key)
+		o.b.store.DropListing(o.key)
 	} else {
-		u.backend.store.PutListing(f.key, store.Listing{UIDValidity: mb.UIDValidity, UIDNext: mb.UIDNext, Messages: all})
+		o.b.store.PutListing(o.key, store.Listing{UIDValidity: mb.UIDValidity, UIDNext: mb.UIDNext, Messages: all})
 	}
 	return all, nil
 }
@@ -95,21 +102,21 @@ func (u *upstream) current(ctx context.Context, f flight, mb wire.Mailbox, l *li
 // only grow and are not used again, so what is below the remembered UIDNEXT
 // can only have become less, and SELECT has told the number of all below its
 // own UIDNEXT.
-func (u *upstream) extend(ctx context.Context, f flight, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
-	if mb.UIDValidity == 0 || mb.UIDValidity != f.cached.UIDValidity || mb.UIDNotSticky ||
-		mb.UIDNext == 0 || mb.UIDNext < f.cached.UIDNext {
+func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
+	if mb.UIDValidity == 0 || mb.UIDValidity != o.cached.UIDValidity || mb.UIDNotSticky ||
+		mb.UIDNext == 0 || mb.UIDNext < o.cached.UIDNext {
 		return nil, nil
 	}
 	// n:* brings the last message also where that is below n, and messages
 	// that have come since SELECT.
-	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return e.uid < f.cached.UIDNext || e.uid >= mb.UIDNext })
+	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return e.uid < o.cached.UIDNext || e.uid >= mb.UIDNext })
 	if slices.ContainsFunc(fresh, unsized) {
 		return nil, nil
 	}
-	old := f.cached.Messages
-	if l.expunged || uint32(len(old)+len(fresh)) != min(mb.Exists, u.conn.Mailbox().Exists) {
+	old := o.cached.Messages
+	if l.expunged || uint32(len(old)+len(fresh)) != min(mb.Exists, o.conn.Mailbox().Exists) {
 		var err error
-		if old, fresh, err = u.stillThere(ctx, mb, old, fresh); err != nil || old == nil {
+		if old, fresh, err = o.stillThere(ctx, mb, old, fresh); err != nil || old == nil {
 			return nil, err
 		}
 	}
@@ -125,12 +132,12 @@ func (u *upstream) extend(ctx context.Context, f flight, mb wire.Mailbox, l *lis
 
 // stillThere asks which messages there are and returns those of old and fresh
 // among them, or nil if these are not all.
-func (u *upstream) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.Message, fresh []entry) ([]proxy.Message, []entry, error) {
-	ranges, err := u.search(ctx, atList, "ALL")
+func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.Message, fresh []entry) ([]proxy.Message, []entry, error) {
+	ranges, err := o.search(ctx, atList, "ALL")
 	if err != nil {
 		return nil, nil, err
 	}
-	exists := u.conn.Mailbox().Exists
+	exists := o.conn.Mailbox().Exists
 	present, err := expandRanges(ranges, exists)
 	if err != nil {
 		return nil, nil, setupError(err)

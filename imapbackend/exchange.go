@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
@@ -19,45 +18,6 @@ const (
 	mechXOAuth2     = "XOAUTH2"
 	mechOAuthBearer = "OAUTHBEARER"
 )
-
-// learnInterval lies between two looks at the upstream's mechanisms.
-const learnInterval = 5 * time.Minute
-
-// Learn keeps known, until ctx ends, whether the upstream takes these SASL
-// mechanisms, in upper case. Each login tells that anew, so the upstream is
-// asked at once, and later only while it is not known to take all of them: a
-// mechanism that is not offered brings no logins.
-func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
-	missing := func(mechanism string) bool { return !b.offers(mechanism) }
-	tick := time.NewTicker(learnInterval)
-	defer tick.Stop()
-	for {
-		if slices.ContainsFunc(mechanisms, missing) {
-			if _, err := b.Probe(ctx); err != nil && ctx.Err() == nil {
-				b.told.Store(nil)
-				proxy.Logger(ctx).WarnContext(ctx, "upstream does not tell its mechanisms",
-					"upstream", b.opts.Name, "error", err, "retry", learnInterval)
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// Offers implements proxy.Exchanger. Tokens are passed to any upstream; the
-// mechanisms that are relayed are those it has last been seen to offer.
-func (b *Backend) Offers(mechanism string, _ proxy.Caller) bool { return b.offers(mechanism) }
-
-func (b *Backend) offers(mechanism string) bool {
-	if isToken(mechanism) {
-		return true
-	}
-	told := b.told.Load()
-	return told != nil && Relays(*told, mechanism)
-}
 
 // Relays reports whether an upstream with these capabilities, in upper case,
 // lets a client use the mechanism through the gateway (requirement P-SASL-5).
@@ -75,55 +35,18 @@ func Relays(capabilities []string, mechanism string) bool {
 
 func isToken(mechanism string) bool { return mechanism == mechXOAuth2 || mechanism == mechOAuthBearer }
 
-// Exchange implements proxy.Exchanger.
-func (b *Backend) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
-	l, err := b.converse(ctx, ex)
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
-func (b *Backend) converse(ctx context.Context, ex *proxy.Exchange) (*login, error) {
-	u, err := b.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	l, err := u.exchange(ctx, ex)
-	if err != nil {
-		u.logout(ctx)
-		return nil, err
-	}
-	return l, nil
-}
-
 // exchange is authenticate for a SASL exchange.
-func (u *upstream) exchange(ctx context.Context, ex *proxy.Exchange) (*login, error) {
+func (u *upstream) exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Identity, err error) {
 	defer u.watch(ctx)()
 	carry := u.relay
 	if isToken(ex.Mechanism) {
 		carry = u.passToken
 	}
 	if err := carry(ctx, ex); err != nil {
-		return nil, err
+		return id, err
 	}
 	u.clientUTF8 = ex.UTF8
-	u.user = ex.Authzid + "\x00" + ex.Username
-	l, err := u.identify(ctx, canonical(ex.Authzid, ex.Username), "")
-	if err == nil && isToken(ex.Mechanism) {
-		l.again = u.backend.repeatToken(*ex)
-	}
-	return l, err
-}
-
-// repeatToken sends the token of ex once more, for which the client is not
-// asked. The other mechanisms answer a challenge that serves once.
-func (b *Backend) repeatToken(ex proxy.Exchange) relogin {
-	ex.Challenge = func(context.Context, string) (string, error) { return "", proxy.ErrCancelled }
-	return func(ctx context.Context) (*login, error) {
-		again := ex
-		return b.converse(ctx, &again)
-	}
+	return u.identify(ctx, CanonicalUser(ex.Authzid, ex.Username), "")
 }
 
 // relay passes challenges and responses on unchanged (requirement P-SASL-5).

@@ -149,13 +149,13 @@ func (f *fetch) outcome() error {
 	cause := fmt.Errorf("imap: %s: %s", f.cmd, u.clean(status.String()))
 	switch {
 	case status.Type == "BAD":
-		return mapStatus(atRead, status, cause)
+		return u.failed(atRead, f.cmd, status, nil)
 	case status.OK() && !f.empty:
 		return f.gone(cause)
 	}
 	err := f.m.ahead.settle(f.ctx)
 	if err == nil {
-		err = u.noop(f.ctx)
+		_, err = u.noop(f.ctx)
 	}
 	if err != nil {
 		return u.lost(atRead, err)
@@ -169,13 +169,13 @@ func (f *fetch) outcome() error {
 	case status.OK():
 		return tempError(fmt.Errorf("imap: %s: the upstream gives no content of an existing message", f.cmd))
 	}
-	return mapStatus(atRead, status, cause)
+	return u.failed(atRead, f.cmd, status, nil)
 }
 
 // gone returns the error for a message that is not there. It may never have
 // been, where the upstream has listed it by mistake: the next login lists anew.
 func (f *fetch) gone(cause error) error {
-	f.m.u.backend.store.DropListing(f.m.key)
+	f.m.b.store.DropListing(f.m.key)
 	return withCause(proxy.ErrGone, cause)
 }
 

@@ -13,13 +13,13 @@ import (
 	"popgate/proxy"
 )
 
-// told reports whether the upstream can tell identities of the kind.
-func (u *upstream) told(k uniqueid.Kind) bool {
+// offers reports whether the upstream gives identities of the kind.
+func (o *opening) offers(k uniqueid.Kind) bool {
 	switch k {
 	case uniqueid.EmailID:
-		return u.conn.Has("OBJECTID")
+		return o.conn.Has("OBJECTID")
 	case uniqueid.Gmail:
-		return u.conn.Has("X-GM-EXT-1")
+		return o.conn.Has("X-GM-EXT-1")
 	}
 	return k == uniqueid.Header
 }
@@ -39,7 +39,7 @@ var _ io.Writer = (*capped)(nil)
 
 // identifying is a fetch of identities on its way.
 type identifying struct {
-	u       *upstream
+	o       *opening
 	uids    []uint32 // ascending
 	found   map[uint32]*identified
 	header  capped // of the response at hand
@@ -60,7 +60,7 @@ type identified struct {
 // messages that are gone by now there is nothing. The status is that of the
 // first command that was refused. An error is a lost connection; what was told
 // before it is returned too.
-func (u *upstream) fetchIdentities(ctx context.Context, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
+func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
 	items := "UID"
 	for _, k := range kinds {
 		switch k {
@@ -79,19 +79,19 @@ func (u *upstream) fetchIdentities(ctx context.Context, all []proxy.Message, uid
 		}
 	}
 	var ops []string
-	for _, set := range uidSets(uids, others, u.maxLine()-len("P1000000 UID FETCH  ()")-len(items)) {
+	for _, set := range uidSets(uids, others, o.maxLine()-len("P1000000 UID FETCH  ()")-len(items)) {
 		ops = append(ops, "UID FETCH "+set.text+" ("+items+")")
-		if err := u.conn.Start(ops[len(ops)-1]); err != nil {
-			return nil, wire.Status{}, u.lost(atList, err)
+		if err := o.conn.Start(ops[len(ops)-1]); err != nil {
+			return nil, wire.Status{}, o.lost(atList, err)
 		}
 	}
-	f := &identifying{u: u, uids: uids, found: make(map[uint32]*identified, len(uids))}
-	results, err := u.answers(ctx, ops, f.add)
+	f := &identifying{o: o, uids: uids, found: make(map[uint32]*identified, len(uids))}
+	results, err := o.answers(ctx, ops, f.add)
 	if err == nil {
 		err = f.bodyErr
 	}
 	if err != nil {
-		return f.ids(), wire.Status{}, u.lost(atList, fmt.Errorf("imap: identities of messages: %w", err))
+		return f.ids(), wire.Status{}, o.lost(atList, fmt.Errorf("imap: identities of messages: %w", err))
 	}
 	status := results[0]
 	for _, r := range results {
@@ -109,7 +109,7 @@ func (f *identifying) add(ev wire.Event) {
 	case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil && f.bodyErr == nil:
 		f.header.Reset()
 		f.told = true
-		_, f.bodyErr = f.u.conn.BodyTo(&f.header)
+		_, f.bodyErr = f.o.conn.BodyTo(&f.header)
 	case ev.Kind == wire.Fetch:
 		told := f.told
 		f.told = false

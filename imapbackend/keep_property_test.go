@@ -180,8 +180,8 @@ func TestKeepProperty(t *testing.T) {
 			for len(w.open) > 0 {
 				w.end(0)
 			}
-			if n := m.Open(); n > len(w.b.keeper.kept) {
-				t.Errorf("seed %d: %d connections open, %d of them kept", seed, n, len(w.b.keeper.kept))
+			if n := m.Open(); n > len(w.b.pool.kept) {
+				t.Errorf("seed %d: %d connections open, %d of them kept", seed, n, len(w.b.pool.kept))
 			}
 			w.b.Close()
 			synctest.Wait()

@@ -134,7 +134,7 @@ func TestNotKept(t *testing.T) {
 		play(t, tt.name, tt.script, keeping, func(s *session) {
 			tt.end(s, s.open())
 			s.after(0)
-			if n := len(s.b.keeper.kept); n != 0 {
+			if n := len(s.b.pool.kept); n != 0 {
 				s.Errorf("%d connections are kept", n)
 			}
 		})
@@ -344,25 +344,25 @@ func TestKeptLimits(t *testing.T) {
 		quit(t, one)
 		quit(t, two)
 		synctest.Wait()
-		if len(b.keeper.kept) != 1 || m.Open() != 1 {
-			t.Errorf("%d connections kept, %d open", len(b.keeper.kept), m.Open())
+		if len(b.pool.kept) != 1 || m.Open() != 1 {
+			t.Errorf("%d connections kept, %d open", len(b.pool.kept), m.Open())
 		}
-		b.keeper.limit = 5
+		b.pool.limit = 5
 		for i := range 12 {
 			<-time.After(time.Millisecond)
 			quit(t, open("user"+strconv.Itoa(i)))
 		}
 		synctest.Wait()
-		if len(b.keeper.kept) != 5 || m.Open() != 5 {
-			t.Errorf("%d connections kept, %d open", len(b.keeper.kept), m.Open())
+		if len(b.pool.kept) != 5 || m.Open() != 5 {
+			t.Errorf("%d connections kept, %d open", len(b.pool.kept), m.Open())
 		}
-		if b.keeper.kept[account{"", "user11"}] == nil {
+		if b.pool.kept[account{"", "user11"}] == nil {
 			t.Error("the last one to come is not kept")
 		}
 		found := 0
 		for i := range 20 * 12 { // users in turn, more than there is room for
 			name := "user" + strconv.Itoa(i%12)
-			if b.keeper.kept[account{"", name}] != nil {
+			if b.pool.kept[account{"", name}] != nil {
 				found++
 			}
 			quit(t, open(name))
@@ -418,7 +418,7 @@ func TestKeptDigest(t *testing.T) {
 	if n := reflect.TypeFor[proxy.Credential]().NumField(); n != 4 {
 		t.Errorf("a credential has %d fields, and the digest is of 4", n)
 	}
-	k, other := newKeeper(keepOpen), newKeeper(keepOpen)
+	k, other := newPool(keepOpen), newPool(keepOpen)
 	seen := make(map[[32]byte]bool)
 	for _, c := range []proxy.Credential{
 		{}, joe, {Username: "joe", Password: "secret", UTF8: true}, {Authzid: "", Username: "joes", Password: "ecret"}, {Authzid: "joe", Username: "", Password: "secret"}, {Authzid: "j", Username: "oe", Password: "secret"}, {Authzid: "", Username: "joe", Password: "Secret"}, {Authzid: "", Username: "Joe", Password: "secret"},
@@ -435,8 +435,8 @@ func TestKeptDigest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newModel().backend(t, keeping)
 		quit(t, openMaildrop(t, b))
-		p := b.keeper.kept[accountOf(joe)]
-		if p == nil || p.secrets != nil {
+		p := b.pool.kept[accountOf(joe)]
+		if p == nil || p.u.secrets != nil {
 			t.Errorf("%+v is kept", p)
 		}
 	})

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/emersion/go-imap/client"
-
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -48,6 +46,7 @@ type link struct {
 	u      *upstream
 	id     proxy.Identity
 	again  relogin
+	ticket *ticket   // of the connection u
 	used   time.Time // when the connection was last given back
 	timer  *time.Timer
 	closed bool
@@ -79,7 +78,7 @@ func (m *maildrop) begin(ctx context.Context, l *login) {
 
 // use makes the connection of l that of the maildrop.
 func (m *maildrop) use(l *login) {
-	m.u, l.u = l.u, nil
+	m.u, m.ticket, l.u = l.u, l.ticket, nil
 	m.u.retire()
 	m.stop = m.u.watch(m.life)
 	if m.unwatch != nil {
@@ -134,7 +133,8 @@ func (m *maildrop) still(ctx context.Context) error {
 		return err
 	}
 	defer m.u.conn.SetProgress(m.u.conn.SetProgress(doubtPatience))
-	return m.u.noop(ctx)
+	_, err := m.u.noop(ctx)
+	return err
 }
 
 // usable reports why the upstream connection cannot serve the snapshot.
@@ -276,7 +276,7 @@ func (m *maildrop) keepAlive() {
 	if m.ahead.settle(context.Background()) != nil {
 		return
 	}
-	status, err := m.u.execute(context.Background(), "NOOP", (*client.Client).Noop)
+	status, err := m.u.noop(context.Background())
 	m.u.retire()
 	if err == nil && status.Type != "BAD" {
 		m.used = time.Now()
@@ -284,9 +284,9 @@ func (m *maildrop) keepAlive() {
 	}
 }
 
-// seize takes the connection for good; a NOOP of keepAlive may be waiting for
+// takeOver takes the connection for good; a NOOP of keepAlive may be waiting for
 // an upstream that hangs.
-func (m *maildrop) seize() (unhand func()) {
+func (m *maildrop) takeOver() (giveBack func()) {
 	impatience := time.AfterFunc(logoutTimeout, func() { m.end(errHung) })
 	m.held <- struct{}{}
 	impatience.Stop()

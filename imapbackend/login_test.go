@@ -171,8 +171,8 @@ func TestCanonical(t *testing.T) {
 		{"joe", "joe"}, {"JOE", "joe"}, {"Joe@Example.ORG", "joe@example.org"},
 		{"jo\u0308e", "j\u00f6e"}, {"\xff", "\xff"}, {"with space", "with space"}, {"", ""},
 	} {
-		if got := canonical("", tt.cred); got != tt.want {
-			t.Errorf("canonical(%q) = %q, want %q", tt.cred, got, tt.want)
+		if got := CanonicalUser("", tt.cred); got != tt.want {
+			t.Errorf("CanonicalUser(%q) = %q, want %q", tt.cred, got, tt.want)
 		}
 	}
 }

@@ -5,9 +5,6 @@ import (
 	"net"
 	"sync/atomic"
 
-	"github.com/emersion/go-imap"
-	"github.com/emersion/go-imap/client"
-
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
@@ -17,6 +14,7 @@ import (
 type maildrop struct {
 	*snapshot
 	link
+	b         *Backend
 	key       store.Key
 	opts      *Options
 	readOnly  bool
@@ -44,72 +42,42 @@ var (
 func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 	defer l.u.watch(ctx)()
 	if l.resumed != nil {
-		f := l.u.planFlight(l.id)
-		if status, ok := l.selectKept(ctx, f); ok {
-			return l.maildrop(ctx, f, status)
+		o := l.newOpening()
+		if status, ok := l.selectKept(ctx, o); ok {
+			return l.maildrop(ctx, o, status)
 		}
 		if err := l.replace(ctx); err != nil {
 			return nil, err
 		}
 		defer l.u.watch(ctx)()
 	}
-	u := l.u
-	f := u.planFlight(l.id)
-	status, err := u.enter(ctx, f.search, f.fetch)
+	o := l.newOpening()
+	status, err := l.u.enter(ctx, o.searchCmd, o.fetchCmd)
 	if err != nil || !status.OK() {
-		return nil, u.failed(atSelect, "SELECT", status, err)
+		return nil, l.u.failed(atSelect, "SELECT", status, err)
 	}
-	return l.maildrop(ctx, f, status)
+	return l.maildrop(ctx, o, status)
 }
 
 // maildrop takes the snapshot of the mailbox that has been selected.
-func (l *login) maildrop(ctx context.Context, f flight, status wire.Status) (proxy.Maildrop, error) {
-	u := l.u
-	snap, err := u.takeSnapshot(ctx, f)
+func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (proxy.Maildrop, error) {
+	snap, err := o.takeSnapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	mb := u.conn.Mailbox()
+	mb := l.u.conn.Mailbox()
+	opts := &l.b.opts
 	m := &maildrop{
 		snapshot: snap,
-		key:      f.key,
-		opts:     u.opts,
-		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !u.plan().moves,
+		b:        l.b,
+		key:      o.key,
+		opts:     opts,
+		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !opts.plan(l.u.can).moves,
 	}
-	m.ahead = newAhead(m, u.backend.readAhead)
+	m.ahead = newAhead(m, l.b.readAhead)
 	m.begin(ctx, l)
 	return m, nil
 }
-
-// enter selects the mailbox after a login; the commands behind go with SELECT.
-func (u *upstream) enter(ctx context.Context, behind ...string) (wire.Status, error) {
-	status, err := u.selectMailbox(ctx, behind...)
-	if err == nil && status.Type == "NO" && u.conn.Has("ID") {
-		// Some providers refuse SELECT until ID has been sent after the login.
-		if _, err := u.run(ctx, u.idCommand(ctx)); err != nil {
-			return status, err
-		}
-		status, err = u.selectMailbox(ctx, behind...)
-	}
-	return status, err
-}
-
-// selectMailbox selects the configured mailbox read-write, as EXAMINE does not
-// settle UIDVALIDITY on every server, with the commands behind in the same
-// flight.
-func (u *upstream) selectMailbox(ctx context.Context, behind ...string) (wire.Status, error) {
-	u.conn.ResetMailbox()
-	defer u.conn.SetProgress(u.conn.SetProgress(selectTimeout))
-	name := u.mailboxName()
-	cmd := &imap.Command{Name: "SELECT", Arguments: []any{imap.RawString(name)}}
-	return u.execute(ctx, "SELECT "+name, func(cl *client.Client) error {
-		_, err := cl.Execute(cmd, nil)
-		return err
-	}, behind...)
-}
-
-// mailboxName returns the configured mailbox as it goes into a command.
-func (u *upstream) mailboxName() string { return u.quoteMailbox(u.opts.Mailbox) }
 
 // Messages implements proxy.Maildrop.
 func (m *maildrop) Messages() []proxy.Message { return m.messages }
@@ -142,7 +110,7 @@ func (m *maildrop) flagSeen(ctx context.Context, uids []uint32) {
 		defer release()
 		for _, set := range m.sets(uids) {
 			var status wire.Status
-			status, err = m.u.store(ctx, set.text, `+FLAGS.SILENT (\Seen)`)
+			status, err = m.u.storeFlags(ctx, set.text, `+FLAGS.SILENT (\Seen)`)
 			if err != nil || !status.OK() {
 				err = m.u.failed(atUpdate, "STORE", status, err)
 				break
@@ -156,8 +124,8 @@ func (m *maildrop) flagSeen(ctx context.Context, uids []uint32) {
 
 // Close implements proxy.Maildrop.
 func (m *maildrop) Close() error {
-	unhand := m.seize()
-	defer unhand()
+	giveBack := m.takeOver()
+	defer giveBack()
 	if m.closed {
 		return nil
 	}
@@ -170,9 +138,21 @@ func (m *maildrop) Close() error {
 		m.settle()
 	}
 	m.ahead.close()
-	if !keep || !m.u.backend.keeper.park(m.u) {
+	if !keep || !m.b.pool.put(m.u, m.ticket) {
 		m.u.logout(context.Background())
 	}
 	m.end(net.ErrClosed)
 	return nil
+}
+
+// settle reads what is on its way, as long as that is little, so that the
+// connection can be kept. Whatever is then left shows in wire.Conn.Settled.
+func (m *maildrop) settle() {
+	if m.u.conn.Err() != nil || !m.u.conn.Pending() || m.ahead.coming > settleLimit || m.u.conn.BodyLeft() > settleLimit {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), logoutTimeout)
+	defer cancel()
+	defer m.u.watch(ctx)()
+	m.u.conn.Drain() // an error is in conn.Err
 }

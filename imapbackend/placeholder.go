@@ -123,21 +123,21 @@ func (i *inspector) Write(p []byte) (int, error) {
 		if i.found {
 			i.m.placeholders = append(i.m.placeholders, i.uid)
 		}
-		if i.header && !before && i.m.u.isExchange() {
+		if i.header && !before && i.m.isExchange() {
 			i.m.inspected = append(i.m.inspected, i.uid)
 		}
 	}
 	return i.w.Write(p)
 }
 
-func (u *upstream) isExchange() bool { return strings.Contains(u.greeting, exchangeGreeting) }
+func (m *maildrop) isExchange() bool { return strings.Contains(m.u.greeting, exchangeGreeting) }
 
 // spare takes placeholders out of what is removed: those that this session has
 // read, and on Exchange those that it has not. There a message of which the
 // upstream tells no Subject is left too.
 func (r *removal) spare(ctx context.Context) error {
 	m := r.m
-	if m.u.isExchange() {
+	if m.isExchange() {
 		if err := r.askSubjects(ctx); err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	slices.Sort(m.inspected)
 	unread := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool { return has(m.inspected, uid) })
 	for _, set := range m.setsBeside(unread, subjectMore) {
-		good, err := m.u.harmless(ctx, set)
+		good, err := r.harmless(ctx, set)
 		if err == nil {
 			err = m.usable(atUpdate)
 		}
@@ -180,7 +180,8 @@ func (r *removal) askSubjects(ctx context.Context) error {
 
 // harmless returns those of set whose Subject the upstream tells, and it is not
 // that of a placeholder.
-func (u *upstream) harmless(ctx context.Context, set uidSet) (map[uint32]bool, error) {
+func (r *removal) harmless(ctx context.Context, set uidSet) (map[uint32]bool, error) {
+	u := r.m.u
 	good := make(map[uint32]bool)
 	var subject scanner
 	told := false

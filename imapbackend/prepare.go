@@ -39,7 +39,7 @@ type prepared struct {
 // Prepare implements proxy.Preparer. Where users find their connections kept
 // there is nothing to prepare.
 func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
-	if b.keeper.found.Load() {
+	if b.pool.found.Load() {
 		return nil
 	}
 	select {
@@ -51,7 +51,7 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	p := &prepared{b: b, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		p.u, p.err = b.connect(ctx)
+		p.u, p.err = b.server.connect(ctx)
 	}()
 	p.mu.Lock() // the timer's goroutine reads expiry too
 	defer p.mu.Unlock()
@@ -80,14 +80,14 @@ func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Logi
 		return l, nil
 	}
 	return p.use(ctx,
-		func(u *upstream) (*login, error) { return u.authenticate(ctx, cred) },
+		func(u *upstream) (*login, error) { return p.b.authenticate(ctx, u, cred) },
 		func() (proxy.Login, error) { return p.b.Login(ctx, cred) })
 }
 
 // Exchange implements proxy.PreparedExchanger.
 func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
 	return p.use(ctx,
-		func(u *upstream) (*login, error) { return u.exchange(ctx, ex) },
+		func(u *upstream) (*login, error) { return p.b.exchange(ctx, u, ex) },
 		func() (proxy.Login, error) { return p.b.Exchange(ctx, ex) })
 }
 

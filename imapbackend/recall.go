@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"popgate/imapbackend/store"
@@ -18,26 +17,25 @@ import (
 // recall gives messages the unique-ids that were shown for them before, under
 // whatever UIDVALIDITY, and remembers those of new ones (requirement I-UIDL-5).
 // It asks the upstream only about messages that are new.
-func (u *upstream) recall(ctx context.Context, key store.Key, s *snapshot, all []proxy.Message) error {
-	old, _ := u.backend.store.UniqueIDs(key)
+func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) error {
+	old, _ := o.b.store.UniqueIDs(o.key)
 	memory := uniqueid.NewMemory(old, s.uidValidity, all, today())
-	authzid, name, _ := strings.Cut(u.user, "\x00")
-	memory.Imported = u.opts.UIDLImport.For(canonical(authzid, name))
+	memory.Imported = o.b.opts.UIDLImport.For(o.user)
 	if len(memory.Fresh) > 0 {
-		told, status, err := u.resumeIdentities(ctx, key, s.uidValidity, all, memory.Fresh, memory.Kinds(u.backend.source, u.told))
+		told, status, err := o.resumeIdentities(ctx, s.uidValidity, all, memory.Fresh, memory.Kinds(o.b.source, o.offers))
 		if err != nil {
 			return err
 		}
-		lookedFor := status.Type == "NO" && (memory.Rebuilt || u.opts.UIDLImport != nil)
-		if !status.OK() && len(told) == 0 && (lookedFor || u.backend.source != uniqueid.NoKind) {
-			s.noUniqueIDs = u.noIdentities(ctx, key, status)
+		lookedFor := status.Type == "NO" && (memory.Rebuilt || o.b.opts.UIDLImport != nil)
+		if !status.OK() && len(told) == 0 && (lookedFor || o.b.source != uniqueid.NoKind) {
+			s.noUniqueIDs = o.noIdentities(ctx, status)
 			return nil
 		}
 		memory.Identities, memory.Complete = told, status.OK()
 	}
-	byTemplate := u.backend.form.Bind(s.uidValidity)
+	byTemplate := o.b.form.Bind(s.uidValidity)
 	now, kept := memory.Assign(func(uid uint32, id uniqueid.Identities) string {
-		if source := u.backend.source; source != uniqueid.NoKind && id[source] != "" {
+		if source := o.b.source; source != uniqueid.NoKind && id[source] != "" {
 			return uniqueid.FromIdentity(source, id[source])
 		}
 		return string(byTemplate(nil, uid))
@@ -45,12 +43,12 @@ func (u *upstream) recall(ctx context.Context, key store.Key, s *snapshot, all [
 	if memory.Rebuilt {
 		// Requirement I-UIDV-3.
 		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: unique-ids are remembered",
-			"upstream", key.Upstream, "mailbox", key.Mailbox, "before", old.UIDValidity, "now", s.uidValidity,
+			"upstream", o.key.Upstream, "mailbox", o.key.Mailbox, "before", old.UIDValidity, "now", s.uidValidity,
 			"messages", len(all), "kept", kept)
 	}
 	if memory.Changed {
-		if err := u.backend.store.PutUniqueIDs(key, now); err != nil {
-			proxy.Logger(ctx).ErrorContext(ctx, "unique-ids cannot be remembered", "upstream", key.Upstream, "error", err)
+		if err := o.b.store.PutUniqueIDs(o.key, now); err != nil {
+			proxy.Logger(ctx).ErrorContext(ctx, "unique-ids cannot be remembered", "upstream", o.key.Upstream, "error", err)
 		}
 	}
 	s.named = func(dst []byte, uid uint32) []byte {
@@ -63,11 +61,12 @@ func (u *upstream) recall(ctx context.Context, key store.Key, s *snapshot, all [
 // resumeIdentities is fetchIdentities in as many sessions as it takes: where the
 // connection is lost, or the client gives up because its first login lasts too
 // long, the next session goes on with what is missing.
-func (u *upstream) resumeIdentities(ctx context.Context, key store.Key, uidValidity uint32, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
+func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint32, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
+	key := o.key
 	key.UTF8 = false
 	before := make(map[uint32]uniqueid.Identities)
 	for _, k := range kinds {
-		for _, known := range u.backend.store.Identities(key, uidValidity, partial(k)) {
+		for _, known := range o.b.store.Identities(key, uidValidity, partial(k)) {
 			id := before[known.UID]
 			id[k] = known.ID
 			before[known.UID] = id
@@ -80,7 +79,7 @@ func (u *upstream) resumeIdentities(ctx context.Context, key store.Key, uidValid
 	missing := slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return whole(before[uid]) })
 	var err error
 	if len(missing) > 0 {
-		told, status, err = u.fetchIdentities(ctx, all, missing, kinds)
+		told, status, err = o.fetchIdentities(ctx, all, missing, kinds)
 	}
 	for uid, id := range before {
 		if whole(id) {
@@ -97,7 +96,7 @@ func (u *upstream) resumeIdentities(ctx context.Context, key store.Key, uidValid
 				known = append(known, store.Identity{UID: uid, ID: told[uid][k]})
 			}
 		}
-		u.backend.store.PutIdentities(key, uidValidity, partial(k), known)
+		o.b.store.PutIdentities(key, uidValidity, partial(k), known)
 	}
 	return told, status, err
 }
@@ -119,5 +118,5 @@ func today() int32 { return int32(time.Now().Unix() / 86400) }
 
 // ReadImport is uniqueid.ReadImport with users compared as this package does.
 func ReadImport(name string, r io.Reader) (*uniqueid.Import, error) {
-	return uniqueid.ReadImport(name, r, func(user string) string { return canonical("", user) })
+	return uniqueid.ReadImport(name, r, func(user string) string { return CanonicalUser("", user) })
 }

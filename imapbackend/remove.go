@@ -2,93 +2,11 @@ package imapbackend
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
-
-	"github.com/emersion/go-imap"
-	"github.com/emersion/go-imap/client"
-	"github.com/emersion/go-imap/commands"
 
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
-
-// plan is how the marked messages are removed.
-type plan struct {
-	text    string // for an operator
-	steps   []step // done to each piece of them, one after the other
-	last    func(r *removal, ctx context.Context) error
-	trash   bool // the steps need the trash mailbox
-	moves   bool // no flag is set
-	flags   bool // messages may be left, flagged \Deleted
-	refuses bool // nothing is removed
-}
-
-// step does one thing to a piece of the marked messages; done is false if the
-// upstream has refused, which ends the piece. An error ends the attempt: the
-// connection is lost, or the snapshot void.
-type step func(r *removal, ctx context.Context, set uidSet) (done bool, err error)
-
-// The plans that need no trash mailbox, and that of MOVE.
-var (
-	planKeep    = plan{text: "nothing, messages are kept"}
-	planRefuse  = plan{text: "nothing, QUIT is refused: no UIDPLUS", refuses: true}
-	planFlag    = plan{text: `flag \Deleted, and hide`, steps: []step{(*removal).flag}, flags: true}
-	planExpunge = plan{text: `flag \Deleted, UID EXPUNGE`, steps: []step{(*removal).flag, (*removal).expunge}}
-	planIfAlone = plan{text: `flag \Deleted, EXPUNGE if nothing else is flagged so`, steps: []step{(*removal).flag},
-		last: (*removal).expungeIfAlone, flags: true}
-	planMove = plan{text: "UID MOVE to trash", steps: []step{(*removal).move}, trash: true, moves: true}
-)
-
-// plan chooses by policy and capabilities (requirements I-DEL-2, 7, 8, 13).
-func (u *upstream) plan() plan {
-	switch o := u.opts; {
-	case o.Delete == DeleteKeep:
-		return planKeep
-	case o.Delete == DeleteFlag:
-		return planFlag
-	case o.Delete == DeleteTrash:
-		return u.planTrash(u.planRemoval())
-	case !u.can("UIDPLUS") && o.WithoutUIDPLUS == Move:
-		return u.planTrash(planFlag)
-	}
-	return u.planRemoval()
-}
-
-// planRemoval removes messages from the mailbox served.
-func (u *upstream) planRemoval() plan {
-	switch {
-	case u.can("UIDPLUS"):
-		return planExpunge
-	case u.opts.WithoutUIDPLUS == ExpungeIfAlone:
-		return planIfAlone
-	case u.opts.WithoutUIDPLUS == Refuse:
-		return planRefuse
-	}
-	return planFlag
-}
-
-// planTrash moves them to the trash mailbox: by MOVE, or by a copy and what
-// then removes them.
-func (u *upstream) planTrash(then plan) plan {
-	switch {
-	case u.can("MOVE"):
-		return planMove
-	case then.refuses:
-		return then
-	}
-	then.text = "UID COPY to trash, " + then.text
-	then.steps = slices.Concat([]step{(*removal).copy}, then.steps)
-	then.trash = true
-	return then
-}
-
-// can reports whether the upstream has a capability that IMAP4rev2 includes
-// (RFC 9051 appendix E).
-func (u *upstream) can(capability string) bool {
-	return u.conn.Has(capability) || u.conn.Has("IMAP4REV2")
-}
 
 // flag sets \Deleted. A lost answer leaves open whether it did, which counts as
 // done: in the next attempt it may be this session's to take back.
@@ -133,7 +51,7 @@ func (r *removal) expungeIfAlone(ctx context.Context) error {
 			return nil
 		}
 	}
-	status, err := r.sendPlain(ctx, "EXPUNGE")
+	status, err := r.sendPlain(ctx, "EXPUNGE", "")
 	_, err = r.judge("EXPUNGE", status, err)
 	return err
 }
@@ -181,7 +99,7 @@ func (r *removal) transfer(ctx context.Context, verb string, set uidSet) (done b
 }
 
 func (r *removal) create(ctx context.Context) (done bool, err error) {
-	status, err := r.sendPlain(ctx, "CREATE", imap.RawString(r.trash))
+	status, err := r.sendPlain(ctx, "CREATE", r.trash)
 	if err == nil && status.Code == "ALREADYEXISTS" {
 		return true, nil
 	}
@@ -203,11 +121,8 @@ func (r *removal) send(ctx context.Context, verb, args string) (wire.Status, err
 }
 
 // sendPlain sends a command without UIDs.
-func (r *removal) sendPlain(ctx context.Context, verb string, args ...any) (wire.Status, error) {
-	status, err := r.m.u.execute(ctx, strings.TrimSpace(verb+" "+fmt.Sprint(args...)), func(cl *client.Client) error {
-		_, err := cl.Execute(&imap.Command{Name: verb, Arguments: args}, nil)
-		return err
-	})
+func (r *removal) sendPlain(ctx context.Context, verb, args string) (wire.Status, error) {
+	status, err := r.m.u.command(ctx, verb, args)
 	return status, r.interrupted(verb, status, err)
 }
 
@@ -219,19 +134,4 @@ func (r *removal) interrupted(op string, status wire.Status, err error) error {
 		return r.m.u.failed(atUpdate, op, status, err)
 	}
 	return r.m.usable(atUpdate)
-}
-
-// store sends UID STORE. set and change are ours, free of user input.
-func (u *upstream) store(ctx context.Context, set, change string) (wire.Status, error) {
-	return u.uidCommand(ctx, "STORE", set+" "+change)
-}
-
-// uidCommand sends a UID command. Its arguments are free of user input that has
-// not been quoted.
-func (u *upstream) uidCommand(ctx context.Context, verb, args string) (wire.Status, error) {
-	cmd := &commands.Uid{Cmd: &imap.Command{Name: verb, Arguments: []any{imap.RawString(args)}}}
-	return u.execute(ctx, fmt.Sprintf("UID %s %s", verb, args), func(cl *client.Client) error {
-		_, err := cl.Execute(cmd, nil)
-		return err
-	})
 }

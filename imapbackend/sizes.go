@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"popgate/imapbackend/store"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -23,21 +22,21 @@ const (
 
 // trueSizes puts sizes that are known to be true in the place of those that the
 // upstream reports (requirements I-SIZE-2 to 4).
-func (u *upstream) trueSizes(ctx context.Context, key store.Key, s *snapshot) error {
+func (o *opening) trueSizes(ctx context.Context, s *snapshot) error {
 	if !s.lasting {
 		return nil
 	}
-	known := u.backend.store.Sizes(key, s.uidValidity)
-	if u.opts.Sizes == SizesExact {
+	known := o.b.store.Sizes(o.key, s.uidValidity)
+	if o.b.opts.Sizes == SizesExact {
 		missing := s.without(known)
 		if len(missing) > 0 {
-			m := &measuring{u: u, key: key, s: s, found: make(map[uint32]int64)}
+			m := &measuring{o: o, s: s, found: make(map[uint32]int64)}
 			err := m.run(ctx, missing)
 			m.keep()
 			if err != nil {
 				return err
 			}
-			known = u.backend.store.Sizes(key, s.uidValidity)
+			known = o.b.store.Sizes(o.key, s.uidValidity)
 			if len(known) == 0 { // there is no room in the store
 				known = m.found
 			}
@@ -111,8 +110,7 @@ func (m *maildrop) rememberSizes() {
 
 // measuring reads messages to know their octets.
 type measuring struct {
-	u     *upstream
-	key   store.Key
+	o     *opening
 	s     *snapshot
 	found map[uint32]int64 // octets as RETR would send them
 
@@ -125,18 +123,18 @@ type measuring struct {
 // reported. What is found is stored on the way, so that after a lost connection
 // the next login goes on from there.
 func (m *measuring) run(ctx context.Context, uids []uint32) error {
-	log := proxy.Logger(ctx).With("upstream", m.key.Upstream)
+	log := proxy.Logger(ctx).With("upstream", m.o.key.Upstream)
 	told := time.Now()
 	for batch := range slices.Chunk(uids, measuredAtOnce) {
-		for _, set := range uidSets(batch, nil, m.u.maxLine()-setFrame) {
+		for _, set := range uidSets(batch, nil, m.o.maxLine()-setFrame) {
 			m.uidOf, m.unassigned = make(map[uint32]uint32), make(map[uint32]int64)
 			cmd := "UID FETCH " + set.text + " (UID BODY.PEEK[])"
-			status, err := m.u.collect(ctx, cmd, m.take)
+			status, err := m.o.collect(ctx, cmd, m.take)
 			if err != nil {
-				return m.u.lost(atList, err)
+				return m.o.lost(atList, err)
 			}
 			if !status.OK() {
-				log.WarnContext(ctx, "sizes cannot be measured", "uids", set.text, "status", m.u.clean(status.String()))
+				log.WarnContext(ctx, "sizes cannot be measured", "uids", set.text, "status", m.o.clean(status.String()))
 			}
 		}
 		if len(m.found)-m.kept >= measuredMost+m.kept/8 {
@@ -154,7 +152,7 @@ func (m *measuring) run(ctx context.Context, uids []uint32) error {
 // keep stores what has been found so far.
 func (m *measuring) keep() {
 	if len(m.found) > m.kept {
-		m.u.backend.store.PutSizes(m.key, m.s.uidValidity, maps.Clone(m.found))
+		m.o.b.store.PutSizes(m.o.key, m.s.uidValidity, maps.Clone(m.found))
 		m.kept = len(m.found)
 	}
 }
@@ -173,7 +171,7 @@ func (m *measuring) take(ev wire.Event) {
 		}
 	case ev.Kind == wire.Body && ev.Section == "" && ev.Origin < 0 && !ev.Nil:
 		var c octetCounter
-		if _, err := m.u.conn.BodyTo(&c); err != nil {
+		if _, err := m.o.conn.BodyTo(&c); err != nil {
 			return
 		}
 		uid := ev.UID

@@ -3,11 +3,8 @@ package imapbackend
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/emersion/go-imap/client"
 
 	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
@@ -37,32 +34,32 @@ type entry struct {
 
 // takeSnapshot reads the listing that was sent with SELECT (requirements
 // I-SNAP-1 to 4, 7).
-func (u *upstream) takeSnapshot(ctx context.Context, f flight) (*snapshot, error) {
-	mb := u.conn.Mailbox()
-	s := &snapshot{uidValidity: mb.UIDValidity, form: u.backend.form, maxLine: u.maxLine()}
-	l := listing{entries: make([]entry, 0, f.expect(mb))}
-	if err := u.read(ctx, &l, f.search, f.fetch); err != nil {
+func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
+	mb := o.conn.Mailbox()
+	s := &snapshot{uidValidity: mb.UIDValidity, form: o.b.form, maxLine: o.maxLine()}
+	l := listing{entries: make([]entry, 0, o.expect(mb))}
+	if err := o.read(ctx, &l, o.searchCmd, o.fetchCmd); err != nil {
 		return nil, err
 	}
-	deleted, err := expandRanges(l.ranges, max(mb.Exists, u.conn.Mailbox().Exists))
+	deleted, err := expandRanges(l.ranges, max(mb.Exists, o.conn.Mailbox().Exists))
 	if err != nil {
 		return nil, setupError(err)
 	}
 	s.deleted = deleted
-	all, err := u.current(ctx, f, mb, &l)
+	all, err := o.current(ctx, mb, &l)
 	if err != nil {
 		return nil, err
 	}
 	s.hidden = l.vanished
-	s.show(all, u.opts.ShowDeleted)
+	s.show(all, o.b.opts.ShowDeleted)
 	s.lasting = !mb.UIDNotSticky && mb.UIDValidity != 0
-	if err := u.trueSizes(ctx, f.key, s); err != nil {
+	if err := o.trueSizes(ctx, s); err != nil {
 		return nil, err
 	}
 	if !s.lasting {
-		err = u.hashUniqueIDs(ctx, s)
+		err = o.hashUniqueIDs(ctx, s)
 	} else {
-		err = u.nameMessages(ctx, f.key, s, all)
+		err = o.nameMessages(ctx, s, all)
 	}
 	if err != nil {
 		return nil, err
@@ -89,23 +86,23 @@ func (s *snapshot) show(all []proxy.Message, deletedToo bool) {
 }
 
 // list asks for the whole listing, in a flight of its own.
-func (u *upstream) list(ctx context.Context, l *listing) error {
-	if err := u.conn.Start(fetchAll); err != nil {
-		return u.lost(atList, err)
+func (o *opening) list(ctx context.Context, l *listing) error {
+	if err := o.conn.Start(fetchAll); err != nil {
+		return o.lost(atList, err)
 	}
-	return u.read(ctx, l, fetchAll)
+	return o.read(ctx, l, fetchAll)
 }
 
 // read reads the answers to the last commands of ours, ops, into l.
-func (u *upstream) read(ctx context.Context, l *listing, ops ...string) error {
-	results, err := u.answers(ctx, ops, l.add)
+func (o *opening) read(ctx context.Context, l *listing, ops ...string) error {
+	results, err := o.answers(ctx, ops, l.add)
 	if err != nil {
-		return u.lost(atList, err)
+		return o.lost(atList, err)
 	}
 	for i, op := range ops {
 		// An empty mailbox may refuse the listing.
-		if !results[i].OK() && u.conn.Mailbox().Exists > 0 {
-			return u.failed(atList, op, results[i], nil)
+		if !results[i].OK() && o.conn.Mailbox().Exists > 0 {
+			return o.failed(atList, op, results[i], nil)
 		}
 	}
 	return nil
@@ -114,16 +111,16 @@ func (u *upstream) read(ctx context.Context, l *listing, ops ...string) error {
 // whole turns a listing of everything into messages: all of them, each once,
 // in ascending order of UID, with their sizes. Messages above the UIDNEXT of
 // SELECT belong to the next session.
-func (u *upstream) whole(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
+func (o *opening) whole(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	entries := l.sorted()
-	told, n := u.conn.Mailbox().Exists, len(entries)
+	told, n := o.conn.Mailbox().Exists, len(entries)
 	if mb.UIDNext != 0 { // then later messages do not count
 		told = min(told, mb.Exists)
 		n, _ = slices.BinarySearchFunc(entries, mb.UIDNext, func(e entry, uid uint32) int { return cmp.Compare(e.uid, uid) })
 	}
 	if l.expunged || uint32(n) != told || slices.ContainsFunc(entries, unsized) {
 		var err error
-		if entries, err = u.complete(ctx, entries); err != nil {
+		if entries, err = o.complete(ctx, entries); err != nil {
 			return nil, err
 		}
 	}
@@ -222,15 +219,15 @@ func mergeEntries(entries []entry) []entry {
 // complete mends a listing that does not add up: it asks which UIDs there are
 // and once more for those without a size. What then is still missing has been
 // expunged, or the login fails: a shortened maildrop would hide mail.
-func (u *upstream) complete(ctx context.Context, entries []entry) ([]entry, error) {
-	if err := u.noop(ctx); err != nil {
-		return nil, u.lost(atList, err)
+func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error) {
+	if _, err := o.noop(ctx); err != nil {
+		return nil, o.lost(atList, err)
 	}
-	ranges, err := u.search(ctx, atList, "ALL")
+	ranges, err := o.search(ctx, atList, "ALL")
 	if err != nil {
 		return nil, err
 	}
-	present, err := expandRanges(ranges, u.conn.Mailbox().Exists)
+	present, err := expandRanges(ranges, o.conn.Mailbox().Exists)
 	if err != nil {
 		return nil, setupError(err)
 	}
@@ -239,19 +236,19 @@ func (u *upstream) complete(ctx context.Context, entries []entry) ([]entry, erro
 		return entries, nil
 	}
 	l := listing{entries: entries}
-	for _, set := range uidSets(missing, nil, u.maxLine()) {
+	for _, set := range uidSets(missing, nil, o.maxLine()) {
 		cmd := "UID FETCH " + set.text + " (UID RFC822.SIZE)"
-		status, err := u.collect(ctx, cmd, l.add)
+		status, err := o.collect(ctx, cmd, l.add)
 		// NO may tell that one of them has been expunged (RFC 2180 §4.1.2).
 		if err != nil || status.Type == "BAD" {
-			return nil, u.failed(atList, cmd, status, err)
+			return nil, o.failed(atList, cmd, status, err)
 		}
 	}
 	entries = l.sorted()
 	if missing = subtract(present, entries); len(missing) == 0 {
 		return entries, nil
 	}
-	still, err := u.searchAmong(ctx, atList, missing, "")
+	still, err := o.searchAmong(ctx, atList, missing, "")
 	if err != nil {
 		return nil, err
 	}
@@ -277,97 +274,4 @@ func subtract(present []uint32, entries []entry) []uint32 {
 		}
 	}
 	return out
-}
-
-// collect runs a command of ours and hands over the events of its answer.
-func (u *upstream) collect(ctx context.Context, cmd string, each func(wire.Event)) (wire.Status, error) {
-	if err := u.conn.Start(cmd); err != nil {
-		return wire.Status{}, err
-	}
-	results, err := u.answers(ctx, []string{cmd}, each)
-	if err != nil {
-		return wire.Status{}, err
-	}
-	return results[0], nil
-}
-
-func (u *upstream) noop(ctx context.Context) error {
-	_, err := u.execute(ctx, "NOOP", (*client.Client).Noop)
-	return err
-}
-
-// uidRange is a range of UIDs, both ends included.
-type uidRange struct{ low, high uint32 }
-
-// search returns the UIDs that match criteria, in the order of the answer.
-func (u *upstream) search(ctx context.Context, ph phase, criteria string) ([]uidRange, error) {
-	cmd := "UID SEARCH " + criteria
-	if u.conn.Has("ESEARCH") || u.conn.Has("IMAP4REV2") {
-		cmd = "UID SEARCH RETURN (ALL) " + criteria
-	}
-	var l listing
-	status, err := u.collect(ctx, cmd, l.add)
-	if err != nil || !status.OK() {
-		return nil, u.failed(ph, cmd, status, err)
-	}
-	return l.ranges, nil
-}
-
-// searchAmong returns those of uids, which is ascending, that are in the
-// mailbox and match key, "" for all. What a server answers beyond uids does
-// not count.
-func (u *upstream) searchAmong(ctx context.Context, ph phase, uids []uint32, key string) ([]uint32, error) {
-	return u.searchSets(ctx, ph, uids, uidSets(uids, nil, u.maxLine()-setFrame), key)
-}
-
-// searchSets is searchAmong with uids written as sets already.
-func (u *upstream) searchSets(ctx context.Context, ph phase, uids []uint32, sets []uidSet, key string) ([]uint32, error) {
-	found := make(map[uint32]bool)
-	for _, set := range sets {
-		criteria := "UID " + set.text
-		if key != "" {
-			criteria += " " + key
-		}
-		ranges, err := u.search(ctx, ph, criteria)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range ranges {
-			i, _ := slices.BinarySearch(uids, r.low)
-			for ; i < len(uids) && uids[i] <= r.high; i++ {
-				found[uids[i]] = true
-			}
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return !found[uid] }), nil
-}
-
-// expandRanges returns the UIDs in ranges, ascending, each once. A result that
-// cannot be that of a mailbox of exists messages is refused before it takes
-// its memory.
-func expandRanges(ranges []uidRange, exists uint32) ([]uint32, error) {
-	var total uint64
-	for _, r := range ranges {
-		total += uint64(r.high-r.low) + 1
-	}
-	if total > 2*uint64(exists)+1000 {
-		return nil, errors.New("imap: a search result larger than the mailbox")
-	}
-	uids := make([]uint32, 0, total)
-	for _, r := range ranges {
-		for uid := uint64(r.low); uid <= uint64(r.high); uid++ {
-			uids = append(uids, uint32(uid))
-		}
-	}
-	slices.Sort(uids)
-	return slices.Compact(uids), nil
-}
-
-// maxLine is the longest command line that the upstream is sent, in octets
-// (requirement I-CONN-4).
-func (u *upstream) maxLine() int {
-	if u.conn.Has("QRESYNC") {
-		return 8000
-	}
-	return 950
 }

@@ -17,37 +17,38 @@ const textNoUniqueIDs = "mail server gives no unique-ids"
 
 // nameMessages gives the messages of a mailbox, all there are and not only those
 // shown, their unique-ids where more than a template makes them.
-func (u *upstream) nameMessages(ctx context.Context, key store.Key, s *snapshot, all []proxy.Message) error {
-	source := u.backend.source
-	if source != uniqueid.NoKind && !u.told(source) {
+func (o *opening) nameMessages(ctx context.Context, s *snapshot, all []proxy.Message) error {
+	source := o.b.source
+	if source != uniqueid.NoKind && !o.offers(source) {
 		s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoUniqueIDs,
-			Err: fmt.Errorf("imap: the upstream cannot tell what uidl = %q needs", u.opts.UIDL)}
-		proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", key.Upstream, "error", s.noUniqueIDs)
+			Err: fmt.Errorf("imap: the upstream cannot tell what uidl = %q needs", o.b.opts.UIDL)}
+		proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", o.key.Upstream, "error", s.noUniqueIDs)
 		return nil
 	}
 	switch {
-	case u.opts.UIDLMemory:
-		return u.recall(ctx, key, s, all)
+	case o.b.opts.UIDLMemory:
+		return o.recall(ctx, s, all)
 	case source != uniqueid.NoKind:
-		return u.nameBySource(ctx, key, s, all)
+		return o.nameBySource(ctx, s, all)
 	}
 	return nil
 }
 
 // nameBySource makes unique-ids of the identities of one kind. What they came to
 // is remembered, so that a copy keeps its number when another copy goes.
-func (u *upstream) nameBySource(ctx context.Context, key store.Key, s *snapshot, all []proxy.Message) error {
-	source := u.backend.source
+func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Message) error {
+	source := o.b.source
+	key := o.key
 	key.UTF8 = false // a message has one unique-id, in that mode and out of it
-	known := u.backend.store.Identities(key, s.uidValidity, u.opts.UIDL)
+	known := o.b.store.Identities(key, s.uidValidity, o.b.opts.UIDL)
 	named, fresh := stillNamed(known, all)
 	if len(fresh) > 0 {
-		told, status, err := u.fetchIdentities(ctx, all, fresh, []uniqueid.Kind{source})
+		told, status, err := o.fetchIdentities(ctx, all, fresh, []uniqueid.Kind{source})
 		if err != nil {
 			return err
 		}
 		if !status.OK() && len(told) == 0 {
-			s.noUniqueIDs = u.noIdentities(ctx, key, status)
+			s.noUniqueIDs = o.noIdentities(ctx, status)
 			return nil
 		}
 		used := make(map[string]bool, len(all))
@@ -64,9 +65,9 @@ func (u *upstream) nameBySource(ctx context.Context, key store.Key, s *snapshot,
 		slices.SortFunc(named, func(a, b store.Identity) int { return cmp.Compare(a.UID, b.UID) })
 	}
 	if len(fresh) > 0 || len(named) != len(known) {
-		u.backend.store.PutIdentities(key, s.uidValidity, u.opts.UIDL, named)
+		o.b.store.PutIdentities(key, s.uidValidity, o.b.opts.UIDL, named)
 	}
-	byTemplate := u.backend.form.Bind(s.uidValidity)
+	byTemplate := o.b.form.Bind(s.uidValidity)
 	s.named = func(dst []byte, uid uint32) []byte {
 		if i, ok := slices.BinarySearchFunc(named, uid, func(id store.Identity, uid uint32) int { return cmp.Compare(id.UID, uid) }); ok {
 			return append(dst, named[i].ID...)
@@ -95,9 +96,9 @@ func stillNamed(known []store.Identity, all []proxy.Message) (named []store.Iden
 
 // noIdentities is why there are no unique-ids in this session: to make others
 // would have the clients download everything again.
-func (u *upstream) noIdentities(ctx context.Context, key store.Key, status wire.Status) error {
+func (o *opening) noIdentities(ctx context.Context, status wire.Status) error {
 	err := &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server gives no unique-ids now, try again later",
-		Err: errors.New("imap: identities of messages: " + u.clean(status.String()))}
-	proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", key.Upstream, "error", err)
+		Err: errors.New("imap: identities of messages: " + o.clean(status.String()))}
+	proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", o.key.Upstream, "error", err)
 	return err
 }

@@ -56,7 +56,7 @@ func TestTLSResumed(t *testing.T) {
 	once := "TLS:\n" + greeted + bye
 	play(t, "tickets", once+"-- connection 2 --\n"+once, opts, func(s *session) {
 		for _, want := range []bool{false, true} {
-			u, err := s.b.connect(s.ctx)
+			u, err := s.b.server.connect(s.ctx)
 			if err != nil {
 				s.Fatal(err)
 			}

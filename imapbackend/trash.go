@@ -3,12 +3,8 @@ package imapbackend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
-
-	"github.com/emersion/go-imap/utf7"
 
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
@@ -24,28 +20,14 @@ func SameMailbox(a, b string) bool {
 	return a == b || strings.EqualFold(a, "INBOX") && strings.EqualFold(b, "INBOX")
 }
 
-// quoteMailbox returns a mailbox name in UTF-8 as it goes into a command:
-// quoted and in modified UTF-7, or in UTF-8 where that is enabled (RFC 3501
-// §5.1.3, RFC 6855 §3).
-func (u *upstream) quoteMailbox(name string) string {
-	switch {
-	case strings.EqualFold(name, "INBOX"):
-		return "INBOX"
-	case u.utf8:
-		return wire.Quote(name)
-	}
-	encoded, _ := utf7.Encoding.NewEncoder().String(name) // New has seen to it that it is UTF-8
-	return wire.Quote(encoded)
-}
-
 // trashMailbox returns the trash mailbox as it goes into a command: that of the
 // configuration, or the one with the attribute \Trash.
-func (u *upstream) trashMailbox(ctx context.Context) (string, error) {
+func (m *maildrop) trashMailbox(ctx context.Context) (string, error) {
 	trash := ""
-	if u.opts.Trash != "" {
-		trash = u.quoteMailbox(u.opts.Trash)
+	if m.opts.Trash != "" {
+		trash = m.u.quoteMailbox(m.opts.Trash)
 	} else {
-		found, err := u.listTrash(ctx)
+		found, err := m.listTrash(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -56,7 +38,7 @@ func (u *upstream) trashMailbox(ctx context.Context) (string, error) {
 	switch {
 	case trash == "":
 		return "", noTrash(`imap: the upstream lists no mailbox with \Trash whose name can be used; name one by the key trash`)
-	case trash == u.mailboxName() || strings.EqualFold(trash, `"INBOX"`) && u.mailboxName() == "INBOX":
+	case trash == m.u.mailboxName() || strings.EqualFold(trash, `"INBOX"`) && m.u.mailboxName() == "INBOX":
 		return "", noTrash("imap: the trash mailbox is the mailbox served; name another one by the key trash")
 	}
 	return trash, nil
@@ -69,20 +51,20 @@ func noTrash(cause string) error {
 // listTrash looks for the mailbox with \Trash: the one nearest to the root, as
 // deeper ones may be those of other users; of several such the first. Its name
 // is "" where there is none.
-func (u *upstream) listTrash(ctx context.Context) (mailboxEntry, error) {
+func (m *maildrop) listTrash(ctx context.Context) (mailboxEntry, error) {
 	// Without the capability a server may show the attribute in a plain LIST.
 	cmds := []string{`LIST "" "*"`}
-	if u.can("SPECIAL-USE") {
+	if m.u.can("SPECIAL-USE") {
 		cmds = []string{`LIST (SPECIAL-USE) "" "*"`, cmds[0]}
 	}
 	for {
 		var best mailboxEntry
-		status, err := u.collect(ctx, cmds[0], func(ev wire.Event) {
+		status, err := m.u.collect(ctx, cmds[0], func(ev wire.Event) {
 			if ev.Kind != wire.Data || ev.Name != "LIST" {
 				return
 			}
 			e, ok := parseList(ev.Text)
-			if ok && e.isTrash() && u.canName(e.name) && (best.name == "" || e.depth() < best.depth()) {
+			if ok && e.isTrash() && m.u.canName(e.name) && (best.name == "" || e.depth() < best.depth()) {
 				best = e
 			}
 		})
@@ -90,20 +72,9 @@ func (u *upstream) listTrash(ctx context.Context) (mailboxEntry, error) {
 			return best, nil
 		}
 		if cmds = cmds[1:]; err != nil || len(cmds) == 0 {
-			return best, u.failed(atUpdate, "LIST", status, err)
+			return best, m.u.failed(atUpdate, "LIST", status, err)
 		}
 	}
-}
-
-// canName reports whether a name of the upstream's can go into a command as a
-// quoted string.
-func (u *upstream) canName(name string) bool {
-	for _, c := range []byte(name) {
-		if c < ' ' || c == 0x7f || c > '~' && !u.utf8 {
-			return false
-		}
-	}
-	return name != "" && len(name) <= maxMailboxName && utf8.ValidString(name)
 }
 
 // mailboxEntry is what LIST tells of one mailbox.
@@ -189,33 +160,4 @@ func cutQuoted(text string) (value, rest string, ok bool) {
 		}
 	}
 	return "", "", false
-}
-
-// Planner is a maildrop that can say how it would remove messages. Those of a
-// Backend are.
-type Planner interface {
-	// Plan returns, in words for an operator, what UPDATE would do to marked
-	// messages, with the trash mailbox that it would use. It changes nothing
-	// upstream. An error is what QUIT would answer, with its cause.
-	Plan(ctx context.Context) (string, error)
-}
-
-var _ Planner = (*maildrop)(nil)
-
-// Plan implements Planner.
-func (m *maildrop) Plan(ctx context.Context) (string, error) {
-	release, err := m.acquire(ctx, atUpdate)
-	if err != nil {
-		return "", err
-	}
-	defer release()
-	p := m.u.plan()
-	if !p.trash {
-		return p.text, nil
-	}
-	trash, err := m.u.trashMailbox(ctx)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%s, %s", p.text, trash), nil
 }

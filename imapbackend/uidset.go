@@ -1,6 +1,7 @@
 package imapbackend
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 )
@@ -100,4 +101,28 @@ func (m *maildrop) runs(uids []uint32) []uidSet {
 	}
 	slices.Sort(others)
 	return uidSets(uids, others, m.maxLine-len("P1000000 UID FETCH  (UID BODY.PEEK[HEADER])"))
+}
+
+// uidRange is a range of UIDs, both ends included.
+type uidRange struct{ low, high uint32 }
+
+// expandRanges returns the UIDs in ranges, ascending, each once. A result that
+// cannot be that of a mailbox of exists messages is refused before it takes
+// its memory.
+func expandRanges(ranges []uidRange, exists uint32) ([]uint32, error) {
+	var total uint64
+	for _, r := range ranges {
+		total += uint64(r.high-r.low) + 1
+	}
+	if total > 2*uint64(exists)+1000 {
+		return nil, errors.New("imap: a search result larger than the mailbox")
+	}
+	uids := make([]uint32, 0, total)
+	for _, r := range ranges {
+		for uid := uint64(r.low); uid <= uint64(r.high); uid++ {
+			uids = append(uids, uint32(uid))
+		}
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids), nil
 }

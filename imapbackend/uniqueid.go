@@ -32,7 +32,7 @@ func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 // SHA-256 of the header in base64url, 43 characters; of equal ones the second
 // gets ".2", and so on in the order of UIDs. An error is a lost connection;
 // where the upstream does not give a header there are no unique-ids.
-func (u *upstream) hashUniqueIDs(ctx context.Context, s *snapshot) error {
+func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 	s.hashes = make(map[uint32]string, len(s.messages))
 	if len(s.messages) == 0 {
 		return nil
@@ -41,11 +41,11 @@ func (u *upstream) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 	sums := make(map[uint32]string, len(s.messages))
 	var sum string
 	var bodyErr error
-	status, err := u.collect(ctx, cmd, func(ev wire.Event) {
+	status, err := o.collect(ctx, cmd, func(ev wire.Event) {
 		switch {
 		case ev.Kind == wire.Body && ev.Section == "HEADER" && !ev.Nil && bodyErr == nil:
 			h := sha256.New()
-			_, bodyErr = u.conn.BodyTo(h)
+			_, bodyErr = o.conn.BodyTo(h)
 			sum = base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 		case ev.Kind == wire.Fetch:
 			if ev.UID != 0 && sum != "" {
@@ -58,7 +58,7 @@ func (u *upstream) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 		err = bodyErr
 	}
 	if err != nil {
-		return u.lost(atList, fmt.Errorf("imap: %s: %w", cmd, err))
+		return o.lost(atList, fmt.Errorf("imap: %s: %w", cmd, err))
 	}
 	seen := make(map[string]int)
 	for _, msg := range s.messages {
@@ -66,7 +66,7 @@ func (u *upstream) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 		if !ok {
 			s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoUniqueIDs,
 				Err: errors.New("imap: UIDs do not last and the header of UID " +
-					strconv.FormatUint(uint64(msg.UID), 10) + " is not given: " + u.clean(status.String()))}
+					strconv.FormatUint(uint64(msg.UID), 10) + " is not given: " + o.clean(status.String()))}
 			return nil
 		}
 		if seen[sum]++; seen[sum] > 1 {

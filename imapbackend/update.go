@@ -76,7 +76,7 @@ func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
 	conn := r.m.u.conn
 	defer conn.SetProgress(conn.SetProgress(updateProgress))
 	if err = r.m.confirm(ctx); err == nil {
-		err = r.carryOut(ctx, r.m.u.plan())
+		err = r.carryOut(ctx, r.m.opts.plan(r.m.u.can))
 	}
 	return conn.Err() != nil, err
 }
@@ -90,7 +90,7 @@ func (r *removal) carryOut(ctx context.Context, p plan) error {
 	}
 	if p.trash && r.trash == "" {
 		var err error
-		if r.trash, err = r.m.u.trashMailbox(ctx); err != nil {
+		if r.trash, err = r.m.trashMailbox(ctx); err != nil {
 			return err
 		}
 	}
@@ -135,7 +135,7 @@ func (r *removal) check(ctx context.Context, p plan) error {
 		return err
 	case len(rest) == 0:
 		if !p.flags {
-			u.backend.forget(r.m.key, r.marked)
+			r.m.b.forget(r.m.key, r.marked)
 		}
 		return nil
 	}
@@ -159,7 +159,7 @@ func (r *removal) unflag(ctx context.Context, rest []uint32) {
 		return !has(r.flagged, uid) || has(m.deleted, uid)
 	})
 	for _, set := range m.sets(ours) {
-		status, err := m.u.store(ctx, set.text, `-FLAGS.SILENT (\Deleted)`)
+		status, err := m.u.storeFlags(ctx, set.text, `-FLAGS.SILENT (\Deleted)`)
 		if err != nil || !status.OK() {
 			proxy.Logger(ctx).WarnContext(ctx, `cannot take \Deleted back`,
 				"uids", set.text, "error", m.u.failed(atUpdate, "STORE", status, err))

@@ -1,0 +1,281 @@
+package imapbackend
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	mathrand "math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+const (
+	// maxKeepOpen bounds Options.KeepOpen: an upstream may log off after 30
+	// minutes (RFC 9051 §5.4), and nothing is said on a kept connection.
+	maxKeepOpen = 10 * time.Minute
+
+	// maxKept bounds the connections that are kept.
+	maxKept = 256
+
+	// keptPatience is how long a kept connection may take to show that it
+	// lives, until another takes its place.
+	keptPatience = 5 * time.Second
+
+	// settleLimit bounds the octets on their way at QUIT that are worth
+	// waiting for.
+	settleLimit = 64 << 10
+)
+
+// pool keeps the connections of sessions that have ended by QUIT for the next
+// login of the same user, which then costs the upstream neither a connection
+// nor an authentication. It is safe for concurrent use.
+//
+// A connection is in the pool only while no session uses it, so that two never
+// share it, and there is at most one for an account. Who may have it is decided
+// by a digest of the credential that the upstream has accepted: its key is
+// random and of this process alone, and the credential itself is not held.
+type pool struct {
+	keepOpen time.Duration // 0: nothing is kept
+	limit    int           // connections
+	key      [sha256.Size]byte
+	found    atomic.Bool // the last login found its connection
+
+	mu      sync.Mutex
+	kept    map[account]*keptConn
+	closed  bool
+	leaving sync.WaitGroup // connections taken out to be ended
+}
+
+// account is a login name as the client spelled it; upstream and mailbox are
+// those of the Backend.
+type account struct{ authzid, username string }
+
+func accountOf(cred proxy.Credential) account { return account{cred.Authzid, cred.Username} }
+
+// ticket says which later login may have a connection.
+type ticket struct {
+	account account
+	digest  [sha256.Size]byte
+	id      proxy.Identity
+	until   time.Time // KeepOpen after the upstream's verdict
+}
+
+// keptConn is a connection that waits for its next session.
+type keptConn struct {
+	u      *upstream
+	ticket *ticket
+	expiry *time.Timer
+}
+
+func newPool(keepOpen time.Duration) *pool {
+	p := &pool{keepOpen: keepOpen, limit: maxKept, kept: make(map[account]*keptConn)}
+	rand.Read(p.key[:]) // never fails
+	return p
+}
+
+// digest is a keyed digest of all of a credential, each field after its length.
+func (p *pool) digest(cred proxy.Credential) (sum [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, p.key[:])
+	for _, field := range []string{cred.Authzid, cred.Username, cred.Password, strconv.FormatBool(cred.UTF8)} {
+		var length [8]byte
+		binary.BigEndian.PutUint64(length[:], uint64(len(field)))
+		mac.Write(length[:])
+		mac.Write([]byte(field))
+	}
+	mac.Sum(sum[:0])
+	return sum
+}
+
+// admit records that the upstream has accepted cred. A connection that is kept
+// for that account is ended: had it been of this credential it would have been
+// used, and what it was opened with may no longer be valid.
+func (p *pool) admit(cred proxy.Credential, id proxy.Identity) *ticket {
+	if p.keepOpen <= 0 {
+		return nil
+	}
+	t := &ticket{account: accountOf(cred), digest: p.digest(cred), id: id, until: time.Now().Add(p.keepOpen)}
+	p.mu.Lock()
+	old := p.kept[t.account]
+	if p.closed {
+		old = nil // Close ends it
+	}
+	p.remove(old)
+	p.mu.Unlock()
+	p.end(old)
+	return t
+}
+
+// take returns the connection that is kept for cred, or nil. It becomes the
+// caller's. A wrong password leaves it where it is.
+func (p *pool) take(cred proxy.Credential) *keptConn {
+	if p.keepOpen <= 0 {
+		return nil
+	}
+	digest := p.digest(cred)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.kept[accountOf(cred)]
+	if c == nil || !hmac.Equal(c.ticket.digest[:], digest[:]) || !time.Now().Before(c.ticket.until) {
+		p.found.Store(false)
+		return nil
+	}
+	p.found.Store(true)
+	c.expiry.Stop()
+	delete(p.kept, c.ticket.account)
+	return c
+}
+
+// put keeps u for the next login that t admits and leaves its mailbox, or
+// returns false if u remains the caller's. Without UNSELECT the next SELECT
+// leaves the mailbox, and never CLOSE, which expunges.
+func (p *pool) put(u *upstream, t *ticket) bool {
+	if t == nil || !u.conn.Settled() {
+		return false
+	}
+	left := time.Until(t.until)
+	if left <= 0 {
+		return false
+	}
+	if u.conn.Has("UNSELECT") || u.conn.Has("IMAP4REV2") {
+		if u.conn.Leave() != nil {
+			return false
+		}
+	}
+	u.rest()
+	c := &keptConn{u: u, ticket: t}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return false
+	}
+	old := p.kept[t.account]
+	if old == nil && len(p.kept) >= p.limit {
+		old = p.random()
+	}
+	p.remove(old)
+	p.kept[t.account] = c
+	c.expiry = time.AfterFunc(left, func() { p.expire(c) })
+	p.mu.Unlock()
+	p.end(old)
+	return true
+}
+
+// random returns the connection that makes room for another, chosen at random:
+// the oldest would always be the one wanted next where more users come in turn
+// than there is room for, and the newest would never be kept where others have
+// left for good.
+func (p *pool) random() *keptConn {
+	n := mathrand.IntN(len(p.kept))
+	for _, c := range p.kept {
+		if n == 0 {
+			return c
+		}
+		n--
+	}
+	return nil
+}
+
+func (p *pool) expire(c *keptConn) {
+	p.mu.Lock()
+	if p.kept[c.ticket.account] != c {
+		p.mu.Unlock()
+		return // taken or removed meanwhile
+	}
+	p.remove(c)
+	p.mu.Unlock()
+	p.end(c)
+}
+
+// remove takes c out for end, with mu held; nil is nothing to remove.
+func (p *pool) remove(c *keptConn) {
+	if c != nil {
+		c.expiry.Stop()
+		delete(p.kept, c.ticket.account)
+		p.leaving.Add(1)
+	}
+}
+
+// end ends a connection that remove has taken out, without mu held.
+func (p *pool) end(c *keptConn) {
+	if c != nil {
+		c.u.dismiss()
+		p.leaving.Done()
+	}
+}
+
+// close ends all connections that are kept; from then on none is.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	var all []*keptConn
+	for _, c := range p.kept {
+		p.remove(c)
+		all = append(all, c)
+	}
+	p.mu.Unlock()
+	for _, c := range all {
+		p.end(c)
+	}
+	p.leaving.Wait()
+}
+
+// resume returns the login of cred on the connection that is kept for it, or
+// nil. The upstream is not asked: Open is what shows whether it is still there.
+func (b *Backend) resume(ctx context.Context, cred proxy.Credential) *login {
+	kept := b.pool.take(cred)
+	if kept == nil {
+		return nil
+	}
+	proxy.Logger(ctx).DebugContext(ctx, "upstream connection kept from the last session", "upstream", b.opts.Name)
+	kept.u.reuse(cred)
+	return &login{b: b, u: kept.u, id: kept.ticket.id, user: spelling(cred.Authzid, cred.Username),
+		again: b.repeat(cred), ticket: kept.ticket, resumed: &cred}
+}
+
+// selectKept is selectMailbox on a kept connection; ok is false if that is
+// dead, or does not serve the mailbox any more.
+func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status, ok bool) {
+	l.u.conn.Probe(keptPatience)
+	status, err := l.u.selectMailbox(ctx, o.searchCmd, o.fetchCmd)
+	if err != nil || !status.OK() {
+		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection is of no use", "upstream", l.id.Upstream)
+		return status, false
+	}
+	// Without UIDVALIDITY the server may have answered out of order, so that
+	// what it said of the mailbox was taken for that of the previous one.
+	mb := l.u.conn.Mailbox()
+	if mb.UIDValidity == 0 || mb.MailboxID != "" && l.id.MailboxID != "" && mb.MailboxID != l.id.MailboxID {
+		return status, false
+	}
+	l.resumed = nil
+	return status, true
+}
+
+// replace puts a new connection in the place of a kept one, on which the
+// upstream gives its verdict on the credential.
+func (l *login) replace(ctx context.Context) error {
+	cred := *l.resumed
+	l.resumed = nil
+	if ctx.Err() != nil {
+		return tempError(context.Cause(ctx))
+	}
+	l.u.dismiss()
+	fresh, err := l.b.verify(ctx, cred)
+	if err != nil {
+		return err
+	}
+	l.u, l.ticket = fresh.u, fresh.ticket
+	if fresh.id.Key() != l.id.Key() {
+		// The lock that is held is that of another maildrop.
+		return tempError(errors.New("imap: the mailbox is another one than at the last login"))
+	}
+	return nil
+}
