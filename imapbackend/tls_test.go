@@ -12,12 +12,18 @@ import (
 
 	"popgate/imapbackend/internal/imapscript"
 	"popgate/proxy"
+	"popgate/proxy/proxytest"
 )
 
 const hostName = "zebra.example.net"
 
 // startTLS is the beginning of a script up to TLS.
 const startTLS = "S: * OK [CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN] x\nC: <t> STARTTLS\nS: <t> OK go\nTLS:\n"
+
+func certificateFor(t *testing.T, name string) *proxytest.Certificate {
+	t.Helper()
+	return proxytest.NewCertificate(t, proxytest.CertificateOptions{Names: []string{name}})
+}
 
 // noSecret wants that the upstream got nothing of a credential: no login is
 // attempted before TLS stands (O-TLS-7).
@@ -31,27 +37,27 @@ func (s *session) noSecret() {
 
 // O-TLS-7: a private CA is trusted, the right name found, in both modes.
 func TestTLS(t *testing.T) {
-	cert := imapscript.NewTLS(t, hostName)
+	cert := certificateFor(t, hostName)
 	opts := Options{Address: hostName + ":993", RootCAs: cert.CA}
-	play(t, "O-TLS-7 implicit", "TLS:\n"+opened+bye, withTLS(opts, TLSImplicit), func(s *session) { s.open() }, imapscript.WithTLS(cert))
+	play(t, "O-TLS-7 implicit", "TLS:\n"+opened+bye, withTLS(opts, TLSImplicit), func(s *session) { s.open() }, imapscript.WithTLS(cert.Server()))
 
 	fresh := "C: <c> CAPABILITY\nS: * CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR\nS: <c> OK x\n" + strings.TrimPrefix(opened, greeted) + bye
 	play(t, "I-CONN-2 capabilities asked for again after STARTTLS", startTLS+fresh, withTLS(opts, TLSStartTLS),
-		func(s *session) { s.open() }, imapscript.WithTLS(cert))
+		func(s *session) { s.open() }, imapscript.WithTLS(cert.Server()))
 	play(t, "STARTTLS is tried where the greeting says nothing", "S: * OK x\nC: <t> STARTTLS\nS: * CAPABILITY X\nS: <t> OK go\nTLS:\n"+fresh,
-		withTLS(opts, TLSStartTLS), func(s *session) { s.open() }, imapscript.WithTLS(cert))
+		withTLS(opts, TLSStartTLS), func(s *session) { s.open() }, imapscript.WithTLS(cert.Server()))
 	// The octets behind the OK are no answer to anything within TLS: the
 	// attacker's capabilities would have the password sent by LOGIN.
 	play(t, "I-CONN-2 injected plaintext is dropped", "S: * OK [CAPABILITY IMAP4rev1 STARTTLS] x\nC: <t> STARTTLS\n"+
 		"S+: <t> OK [CAPABILITY IMAP4rev1 AUTH=ZEBRA] go\nS64: DQoqIENBUEFCSUxJVFkgSU1BUDRyZXYxDQpQMiBPSyB4DQo=\nTLS:\n"+fresh,
-		withTLS(opts, TLSStartTLS), func(s *session) { s.open() }, imapscript.WithTLS(cert))
+		withTLS(opts, TLSStartTLS), func(s *session) { s.open() }, imapscript.WithTLS(cert.Server()))
 	play(t, "O-TLS-7 name given apart from the address", "TLS:\n"+opened+bye,
-		Options{Address: "10.0.0.1:993", ServerName: hostName, RootCAs: cert.CA, TLS: TLSImplicit}, func(s *session) { s.open() }, imapscript.WithTLS(cert))
+		Options{Address: "10.0.0.1:993", ServerName: hostName, RootCAs: cert.CA, TLS: TLSImplicit}, func(s *session) { s.open() }, imapscript.WithTLS(cert.Server()))
 }
 
 // A second connection takes up the TLS session of the first.
 func TestTLSResumed(t *testing.T) {
-	cert := imapscript.NewTLS(t, hostName)
+	cert := certificateFor(t, hostName)
 	opts := Options{Address: hostName + ":993", RootCAs: cert.CA, TLS: TLSImplicit}
 	once := "TLS:\n" + greeted + bye
 	play(t, "tickets", once+"-- connection 2 --\n"+once, opts, func(s *session) {
@@ -65,7 +71,7 @@ func TestTLSResumed(t *testing.T) {
 			}
 			u.logout(s.ctx)
 		}
-	}, imapscript.WithTLS(cert))
+	}, imapscript.WithTLS(cert.Server()))
 }
 
 func withTLS(o Options, mode TLSMode) Options {
@@ -75,15 +81,14 @@ func withTLS(o Options, mode TLSMode) Options {
 
 // O-TLS-2, O-TLS-3, O-TLS-7: what the client offers, and what must be there.
 func TestTLSOffer(t *testing.T) {
-	cert := imapscript.NewTLS(t, hostName)
+	cert := certificateFor(t, hostName)
 	var hello *tls.ClientHelloInfo
-	server := cert.Server.Clone()
+	server := cert.Server()
 	server.NextProtos = []string{"imap"}
 	server.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		hello = h
 		return nil, nil
 	}
-	offering := &imapscript.TLS{Server: server, CA: cert.CA}
 	opts := Options{Address: hostName + ":993", RootCAs: cert.CA, TLS: TLSImplicit}
 	play(t, "O-TLS-3", "TLS:\n"+greeted+bye, opts, func(s *session) {
 		r, err := s.b.Probe(s.ctx)
@@ -107,25 +112,26 @@ func TestTLSOffer(t *testing.T) {
 				s.Errorf("O-TLS-2: offers %s", name)
 			}
 		}
-	}, imapscript.WithTLS(offering))
+	}, imapscript.WithTLS(server))
 }
 
 // O-TLS-7, M-1: what stands in the way of TLS ends the attempt with
 // [SYS/PERM], and as a security event, before a credential is sent.
 func TestTLSRefused(t *testing.T) {
-	good := imapscript.NewTLS(t, hostName)
-	withServer := func(change func(*tls.Config)) *imapscript.TLS {
-		server := good.Server.Clone()
+	good := certificateFor(t, hostName)
+	otherName := certificateFor(t, "other.example.net")
+	withServer := func(change func(*tls.Config)) *tls.Config {
+		server := good.Server()
 		change(server)
-		return &imapscript.TLS{Server: server, CA: good.CA}
+		return server
 	}
 	for _, tt := range []struct {
-		name string
-		cert *imapscript.TLS
-		fail string // in the cause
+		name   string
+		server *tls.Config
+		fail   string // in the cause
 	}{
-		{"wrong name", imapscript.NewTLS(t, "other.example.net"), "certificate"},
-		{"unknown CA", imapscript.NewTLS(t, hostName), "unknown authority"},
+		{"wrong name", otherName.Server(), "certificate"},
+		{"unknown CA", certificateFor(t, hostName).Server(), "unknown authority"},
 		{"TLS 1.1", withServer(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }), "protocol version"},
 		{"no AEAD", withServer(func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
@@ -134,7 +140,7 @@ func TestTLSRefused(t *testing.T) {
 	} {
 		opts := Options{Address: hostName + ":993", RootCAs: good.CA}
 		if tt.name == "wrong name" {
-			opts.RootCAs = tt.cert.CA
+			opts.RootCAs = otherName.CA
 		}
 		for mode, script := range map[TLSMode]string{TLSImplicit: "TLS:\nW: stall\n", TLSStartTLS: startTLS + "W: stall\n"} {
 			play(t, tt.name+"/"+string(mode), script, withTLS(opts, mode), func(s *session) {
@@ -146,7 +152,7 @@ func TestTLSRefused(t *testing.T) {
 					s.Errorf("no security event in the log: %s", s.log.String())
 				}
 				s.noSecret()
-			}, imapscript.WithTLS(tt.cert))
+			}, imapscript.WithTLS(tt.server))
 		}
 	}
 }

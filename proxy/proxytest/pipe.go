@@ -87,7 +87,8 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 type half struct {
 	mu          sync.Mutex
 	changed     *sync.Cond
-	data        []byte
+	buf         []byte // buf[done:] has been written and not read
+	done        int
 	writeClosed bool
 	readClosed  bool
 	reset       bool // by the writer
@@ -113,10 +114,10 @@ func (h *half) read(p []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		case h.reset:
 			return 0, syscall.ECONNRESET
-		case len(h.data) > 0 || len(p) == 0:
-			n := copy(p, h.data)
-			if h.data = h.data[n:]; len(h.data) == 0 {
-				h.data = nil
+		case h.done < len(h.buf) || len(p) == 0:
+			n := copy(p, h.buf[h.done:])
+			if h.done += n; h.done == len(h.buf) {
+				h.buf, h.done = h.buf[:0], 0
 			}
 			h.changed.Broadcast()
 			return n, nil
@@ -139,8 +140,11 @@ func (h *half) write(p []byte) (int, error) {
 		case h.writeBy.over():
 			return done, os.ErrDeadlineExceeded
 		}
-		n := min(len(p)-done, pipeBuffer-len(h.data))
-		h.data = append(h.data, p[done:done+n]...)
+		n := min(len(p)-done, pipeBuffer-(len(h.buf)-h.done))
+		if len(h.buf)+n > cap(h.buf) && h.done > 0 {
+			h.buf, h.done = h.buf[:copy(h.buf, h.buf[h.done:])], 0
+		}
+		h.buf = append(h.buf, p[done:done+n]...)
 		done += n
 		h.changed.Broadcast()
 		if done == len(p) {
@@ -153,7 +157,7 @@ func (h *half) write(p []byte) (int, error) {
 func (h *half) closeRead() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.readClosed, h.data = true, nil
+	h.readClosed, h.buf, h.done = true, nil, 0
 	h.readBy.stop()
 	h.changed.Broadcast()
 }
@@ -163,7 +167,7 @@ func (h *half) closeWrite(reset bool) {
 	defer h.mu.Unlock()
 	h.writeClosed = true
 	if reset {
-		h.reset, h.data = true, nil
+		h.reset, h.buf, h.done = true, nil, 0
 	}
 	h.writeBy.stop()
 	h.changed.Broadcast()

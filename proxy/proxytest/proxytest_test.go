@@ -3,6 +3,7 @@ package proxytest
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"math"
@@ -221,6 +222,9 @@ func TestCertificate(t *testing.T) {
 			}
 			if _, err := tls.X509KeyPair(c.CertPEM, c.KeyPEM); err != nil {
 				t.Error(err)
+			}
+			if pool := x509.NewCertPool(); !pool.AppendCertsFromPEM(c.CAPEM) || !pool.Equal(c.CA) {
+				t.Error("CAPEM is not CA")
 			}
 		})
 	}

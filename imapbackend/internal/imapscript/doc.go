@@ -29,9 +29,8 @@
 //	             string, for line ends: S*: 1000000000 "0123456789\r\n"
 //	TLS:         TLS handshake as server; as first line of a connection it is
 //	             implicit TLS, behind the answer to STARTTLS it is that
-//	D: 30s       the client has so long for each step that follows. Default: 20s;
-//	             1h for connections in memory
-//	T: 30s       lets time pass; connections in memory only, for fake time
+//	D: 30s       the client has this long for each step that follows. Default: 1h
+//	T: 30s       lets time pass, for fake time
 //	X:           closes the connection
 //	R:           resets the connection; what the client has not read yet may be lost
 //	W:           the client closes the connection and sends nothing before

@@ -9,13 +9,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"popgate/proxy/proxytest"
 )
 
 // player plays one section on one connection.
 type player struct {
 	server *Server
 	number int // of the connection, from 1
-	raw    net.Conn
+	raw    *proxytest.Conn
 	conn   net.Conn // raw, or TLS over it
 	in     *bufio.Reader
 	limit  time.Duration
@@ -55,10 +57,8 @@ func waits(steps []step) bool {
 }
 
 // reset closes c so that its peer gets an error, not the end of the stream.
-func reset(c net.Conn) {
-	if l, ok := c.(interface{ SetLinger(int) error }); ok {
-		l.SetLinger(0)
-	}
+func reset(c *proxytest.Conn) {
+	c.SetLinger(0)
 	c.Close()
 }
 

@@ -11,13 +11,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"popgate/proxy/proxytest"
 )
 
 // How long the client has for each step, and to close at the end of the test.
 const (
-	socketLimit = 20 * time.Second
-	memoryLimit = time.Hour // fake time, where it costs nothing
-	grace       = 5 * time.Second
+	stepLimit = time.Hour // in fake time, where it costs nothing
+	grace     = 5 * time.Second
 )
 
 // Server plays a script. Its methods are safe for concurrent use.
@@ -25,15 +26,11 @@ type Server struct {
 	t        testing.TB
 	sections [][]step
 	tls      *tls.Config
-	limit    time.Duration
-	listener net.Listener // nil: connections in memory
 
 	playing sync.WaitGroup
-	played  chan struct{} // closed when all sections are
 
 	mu           sync.Mutex
 	made         int // connections so far
-	ended        int // of these
 	closing      time.Time
 	conns        map[net.Conn]struct{}
 	conversation []string
@@ -45,29 +42,15 @@ type Server struct {
 // Option changes how a Server is set up.
 type Option func(*Server)
 
-// WithTLS gives the certificate for the directive TLS.
-func WithTLS(c *TLS) Option { return func(s *Server) { s.tls = c.Server } }
+// WithTLS gives the server's configuration for the directive TLS.
+func WithTLS(c *tls.Config) Option { return func(s *Server) { s.tls = c } }
 
-// Start listens on a free loopback port and plays script until the test ends,
-// when everything in it must have happened.
-func Start(t testing.TB, script string, options ...Option) *Server {
-	t.Helper()
-	s := newServer(t, script, socketLimit, options)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("imapscript: %v", err)
-	}
-	s.listener = l
-	s.playing.Go(s.accept)
-	t.Cleanup(s.finish)
-	return s
-}
-
-// New is Start with connections in memory, made by Dial. Inside a bubble of
-// testing/synctest time passes when all goroutines wait, for this server too.
+// New plays script on connections in memory, made by Dial, until the test ends,
+// when everything in it must have happened. Inside a bubble of testing/synctest
+// time passes when all goroutines wait, for this server too.
 func New(t testing.TB, script string, options ...Option) *Server {
 	t.Helper()
-	s := newServer(t, script, memoryLimit, options)
+	s := newServer(t, script, options)
 	t.Cleanup(s.finish)
 	return s
 }
@@ -83,16 +66,15 @@ func Conn(t testing.TB, script string, options ...Option) net.Conn {
 	return c
 }
 
-func newServer(t testing.TB, script string, limit time.Duration, options []Option) *Server {
+func newServer(t testing.TB, script string, options []Option) *Server {
 	t.Helper()
 	sections, err := parse(script)
 	if err != nil {
 		t.Fatalf("imapscript: %v", err)
 	}
 	s := &Server{
-		t: t, sections: sections, limit: limit,
-		played: make(chan struct{}),
-		conns:  make(map[net.Conn]struct{}),
+		t: t, sections: sections,
+		conns: make(map[net.Conn]struct{}),
 	}
 	for _, o := range options {
 		o(s)
@@ -101,36 +83,26 @@ func newServer(t testing.TB, script string, limit time.Duration, options []Optio
 		if st.op == "TLS" && s.tls == nil {
 			t.Fatal("imapscript: the directive TLS needs the option WithTLS")
 		}
-		if st.op == "T" && limit != memoryLimit {
-			t.Fatal("imapscript: the directive T needs a connection in memory")
-		}
 	}
 	return s
-}
-
-// Addr returns the server's "host:port"; "" for connections in memory.
-func (s *Server) Addr() string {
-	if s.listener == nil {
-		return ""
-	}
-	return s.listener.Addr().String()
 }
 
 // Dial makes a connection to the server. The caller closes it before the test
 // ends.
 func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
-	if s.listener != nil {
-		return new(net.Dialer).DialContext(ctx, "tcp", s.Addr())
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	client, server := pipe()
+	client, server := proxytest.Pipe(address(49152), address(143))
 	if !s.serve(server) {
 		client.Close()
 		return nil, errors.New("imapscript: connection refused")
 	}
 	return client, nil
+}
+
+func address(port int) net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}
 }
 
 // Commands returns the commands received so far, without their tags, from
@@ -151,22 +123,6 @@ func (s *Server) Flights() int {
 	return s.flights
 }
 
-// Wait waits until all of the script has been played.
-func (s *Server) Wait() {
-	s.t.Helper()
-	limit := s.limit
-	for _, st := range slices.Concat(s.sections...) {
-		limit += st.wait
-	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-s.played:
-	case <-timer.C:
-		s.t.Fatalf("imapscript: not played to its end after %v:\n%s", limit, s.Conversation())
-	}
-}
-
 // Conversation returns what has been said so far, a line each with its
 // direction.
 func (s *Server) Conversation() string {
@@ -175,18 +131,8 @@ func (s *Server) Conversation() string {
 	return strings.Join(s.conversation, "")
 }
 
-func (s *Server) accept() {
-	for {
-		c, err := s.listener.Accept()
-		if err != nil {
-			return // closed by finish
-		}
-		s.serve(c)
-	}
-}
-
 // serve plays the next section on c, unless there is none.
-func (s *Server) serve(c net.Conn) bool {
+func (s *Server) serve(c *proxytest.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closing.IsZero() {
@@ -201,7 +147,7 @@ func (s *Server) serve(c net.Conn) bool {
 		return false
 	}
 	s.made++
-	p := &player{server: s, number: s.made, raw: c, limit: s.limit, tags: make(map[string]string)}
+	p := &player{server: s, number: s.made, raw: c, limit: stepLimit, tags: make(map[string]string)}
 	p.use(c)
 	s.conns[c] = struct{}{}
 	s.playing.Go(func() {
@@ -211,9 +157,6 @@ func (s *Server) serve(c net.Conn) bool {
 		delete(s.conns, c)
 		if err != nil {
 			s.fail(fmt.Errorf("connection %d: %w", p.number, err))
-		}
-		if s.ended++; s.ended == len(s.sections) {
-			close(s.played)
 		}
 	})
 	return true
@@ -241,9 +184,6 @@ func (s *Server) fail(err error) {
 // finish ends the test: a client that is still connected gets a short time to
 // close.
 func (s *Server) finish() {
-	if s.listener != nil {
-		s.listener.Close()
-	}
 	s.mu.Lock()
 	s.closing = time.Now().Add(grace)
 	for c := range s.conns {
