@@ -12,9 +12,6 @@ import (
 
 // Bounds of the reading ahead.
 const (
-	defaultReadAhead      = 1 << 20   // octets of a session kept in memory
-	defaultReadAheadTotal = 256 << 20 // octets of all sessions, in memory or on their way
-
 	maxFlight      = 16 << 20 // octets of a session on their way
 	maxFlightCount = 512      // messages of a session on their way
 	minFlight      = 64 << 10 // octets asked for in a walk, however short it is

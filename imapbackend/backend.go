@@ -2,19 +2,13 @@ package imapbackend
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
-	"net/netip"
-	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"popgate/imapbackend/internal/eyeballs"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
+	"popgate/proxy/endpoint"
 )
 
 // Backend logs users in on one upstream. It is safe for concurrent use.
@@ -35,50 +29,14 @@ var (
 	_ proxy.Exchanger = (*Backend)(nil)
 )
 
-// New checks opts and returns a Backend. It does not contact the upstream.
+// New returns a Backend. It does not contact the upstream. The error is
+// OptionErrors for what is wrong with opts.
 func New(opts Options) (*Backend, error) {
-	host, port, err := net.SplitHostPort(opts.Address)
-	if err != nil || host == "" || port == "" {
-		return nil, fmt.Errorf("address %q is not host:port", opts.Address)
+	opts, wrong := opts.Resolve()
+	if len(wrong) > 0 {
+		return nil, wrong
 	}
-	number, err := net.LookupPort("tcp", port)
-	if err != nil {
-		return nil, fmt.Errorf("address %q: %w", opts.Address, err)
-	}
-	setDefault(&opts.Name, host)
-	setDefault(&opts.ServerName, host)
-	setDefault(&opts.TLS, TLSImplicit)
-	setDefault(&opts.Mailbox, "INBOX")
-	setDefault(&opts.Delete, DeleteExpunge)
-	setDefault(&opts.WithoutUIDPLUS, Flag)
-	setDefault(&opts.Seen, SeenNever)
-	setDefault(&opts.Sizes, SizesReported)
-	switch {
-	case !slices.Contains([]TLSMode{TLSImplicit, TLSStartTLS, TLSNone}, opts.TLS):
-		err = fmt.Errorf("unknown TLS mode %q", opts.TLS)
-	case opts.TLS == TLSNone && !opts.Insecure && !isLoopback(host):
-		err = errors.New("an upstream without TLS must be on a loopback address, or insecure must be set")
-	case !slices.Contains([]Delete{DeleteExpunge, DeleteTrash, DeleteFlag, DeleteKeep}, opts.Delete):
-		err = fmt.Errorf("unknown policy %q for marked messages", opts.Delete)
-	case !slices.Contains([]WithoutUIDPLUS{Flag, Move, ExpungeIfAlone, Refuse}, opts.WithoutUIDPLUS):
-		err = fmt.Errorf("unknown policy %q without UIDPLUS", opts.WithoutUIDPLUS)
-	case !slices.Contains([]Sizes{SizesReported, SizesExact}, opts.Sizes):
-		err = fmt.Errorf("unknown policy %q for sizes", opts.Sizes)
-	case !slices.Contains([]Seen{SeenNever, SeenOnRetr, SeenOnQuit}, opts.Seen):
-		err = fmt.Errorf("unknown policy %q for \\Seen", opts.Seen)
-	case !isMailboxName(opts.Mailbox):
-		err = fmt.Errorf("mailbox %q is not printable UTF-8", opts.Mailbox)
-	case !isMailboxName(opts.Trash):
-		err = fmt.Errorf("trash %q is not printable UTF-8", opts.Trash)
-	case SameMailbox(opts.Trash, opts.Mailbox):
-		err = fmt.Errorf("trash %q is the mailbox served", opts.Trash)
-	case opts.KeepOpen < 0 || opts.KeepOpen > maxKeepOpen:
-		err = fmt.Errorf("connections are kept open for up to %v, not %v", maxKeepOpen, opts.KeepOpen)
-	case opts.UIDLImport != nil && !opts.UIDLMemory:
-		err = errors.New("unique-ids can be imported only where they are remembered")
-	case opts.ShowDeleted && MayFlag(opts.Delete, opts.WithoutUIDPLUS):
-		err = errors.New("messages that UPDATE only flags \\Deleted must be hidden from later sessions")
-	}
+	host, port, err := endpoint.Split(opts.Address, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -86,14 +44,8 @@ func New(opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if opts.ReadAhead == 0 {
-		opts.ReadAhead = defaultReadAhead
-	}
-	if opts.ReadAheadTotal == 0 {
-		opts.ReadAheadTotal = defaultReadAheadTotal
-	}
 	if opts.Store == nil {
-		opts.Store = store.NewMemory(DefaultStoreMemory)
+		opts.Store = store.NewMemory(store.DefaultMemory)
 	}
 	b := &Backend{
 		opts:      opts,
@@ -105,7 +57,7 @@ func New(opts Options) (*Backend, error) {
 		waiting:   make(chan struct{}, maxPrepared),
 	}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
-		return eyeballs.New().Connect(ctx, host, uint16(number))
+		return eyeballs.New().Connect(ctx, host, port)
 	}
 	b.server = newServer(&b.opts, func(ctx context.Context) (net.Conn, error) { return b.dial(ctx) })
 	return b, nil
@@ -116,24 +68,6 @@ func New(opts Options) (*Backend, error) {
 func (b *Backend) Close() error {
 	b.pool.close()
 	return nil
-}
-
-func setDefault[T ~string](v *T, def T) {
-	if *v == "" {
-		*v = def
-	}
-}
-
-func isMailboxName(name string) bool {
-	return utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }
 
 // Login implements proxy.Backend: it connects, verifies the user, and learns

@@ -82,7 +82,9 @@ func serveBench(conn net.Conn, messages int, body string) {
 
 // benchGateway starts a gateway before the upstream and returns its address.
 func benchGateway(b testing.TB, upstream string) string {
-	backend, err := imapbackend.New(imapbackend.Options{Address: upstream, TLS: imapbackend.TLSNone})
+	opts := imapbackend.Defaults()
+	opts.Address, opts.TLS = upstream, imapbackend.TLSNone
+	backend, err := imapbackend.New(opts)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -11,10 +11,6 @@ import (
 	"popgate/proxy"
 )
 
-// DefaultStoreMemory bounds what a store keeps in memory, in octets, where
-// nothing else is asked for.
-const DefaultStoreMemory = 64 << 20
-
 const (
 	searchDeleted  = "UID SEARCH DELETED"
 	esearchDeleted = "UID SEARCH RETURN (ALL) DELETED"

@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 	}{
 		{"UIDPLUS=true", false, Options{}},
 		{"UIDPLUS=false", true, Options{}},
-		{"keep_open", false, Options{KeepOpen: maxKeepOpen}},
+		{"keep_open", false, Options{KeepOpen: MaxKeepOpen}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			proxytest.TestBackend(t, func(t *testing.T) proxytest.Mailbox {

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"popgate/imapbackend/wire"
-	"popgate/proxy"
 	"sync/atomic"
 	"time"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+	"popgate/proxy/endpoint"
 )
 
 // Longest waits towards the upstream (requirement I-KEEP-2).
@@ -89,17 +91,10 @@ func (u *upstream) tlsFailed(ctx context.Context, err error) *proxy.Error {
 // of a handshake.
 func (o *Options) tlsConfig() *tls.Config {
 	return &tls.Config{
-		ServerName: o.ServerName,
-		RootCAs:    o.RootCAs,
-		MinVersion: tls.VersionTLS12,
-		CipherSuites: []uint16{ // of TLS 1.2
-			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-		},
+		ServerName:         o.ServerName,
+		RootCAs:            o.RootCAs,
+		MinVersion:         tls.VersionTLS12,
+		CipherSuites:       endpoint.Suites(),
 		NextProtos:         []string{"imap"},
 		ClientSessionCache: tls.NewLRUClientSessionCache(0),
 	}

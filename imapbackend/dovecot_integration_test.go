@@ -25,9 +25,9 @@ func TestConformanceDovecot(t *testing.T) {
 		{"UIDPLUS, implicit TLS", nil, Options{TLS: TLSImplicit}},
 		{"STARTTLS, mdbox", []dovecottest.Option{dovecottest.WithStore("mdbox")}, Options{TLS: TLSStartTLS}},
 		{"bare IMAP4rev1", []dovecottest.Option{dovecottest.WithCapability("IMAP4rev1")}, Options{TLS: TLSNone}},
-		{"keep_open", nil, Options{TLS: TLSImplicit, KeepOpen: maxKeepOpen}},
+		{"keep_open", nil, Options{TLS: TLSImplicit, KeepOpen: MaxKeepOpen}},
 		{"compress and keep_open", []dovecottest.Option{dovecottest.WithCompression()},
-			Options{TLS: TLSImplicit, Compress: true, KeepOpen: maxKeepOpen}},
+			Options{TLS: TLSImplicit, Compress: true, KeepOpen: MaxKeepOpen}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			up := dovecottest.Start(t, tt.start...)
@@ -123,7 +123,7 @@ func TestCompressDovecot(t *testing.T) {
 	samples := proxytest.Samples()
 	up.Append("joe", samples...)
 	stored := up.Messages("joe")
-	b := backend(t, Options{Address: up.Addr, TLS: TLSNone, Compress: true, KeepOpen: maxKeepOpen})
+	b := backend(t, Options{Address: up.Addr, TLS: TLSNone, Compress: true, KeepOpen: MaxKeepOpen})
 	var log strings.Builder
 	ctx := proxy.WithLogger(t.Context(), slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	for range 3 {

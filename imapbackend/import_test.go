@@ -69,7 +69,7 @@ func TestImport(t *testing.T) {
 }
 
 func TestImportNeedsMemory(t *testing.T) {
-	if _, err := New(Options{Address: "a:1", UIDLImport: importOf(t)}); err == nil {
+	if _, err := New(orDefaults(Options{Address: "a:1", UIDLImport: importOf(t)})); err == nil {
 		t.Error("an import without memory is accepted")
 	}
 }

@@ -443,9 +443,9 @@ func TestKeptDigest(t *testing.T) {
 }
 
 func TestKeepOpenRange(t *testing.T) {
-	for _, d := range []time.Duration{-1, 0, time.Minute, maxKeepOpen, maxKeepOpen + 1} {
-		b, err := New(Options{Address: "127.0.0.1:1", TLS: TLSNone, KeepOpen: d})
-		if ok := d >= 0 && d <= maxKeepOpen; ok != (err == nil) {
+	for _, d := range []time.Duration{-1, 0, time.Minute, MaxKeepOpen, MaxKeepOpen + 1} {
+		b, err := New(orDefaults(Options{Address: "127.0.0.1:1", TLS: TLSNone, KeepOpen: d}))
+		if ok := d >= 0 && d <= MaxKeepOpen; ok != (err == nil) {
 			t.Errorf("KeepOpen %v: %v", d, err)
 		}
 		if b != nil {

@@ -226,9 +226,36 @@ func TestNew(t *testing.T) {
 		{Options{Address: "h:993", Mailbox: "\xff"}, false},
 		{Options{Address: "h:993", Mailbox: "a\r\nA2 DELETE x"}, false},
 	} {
-		if _, err := New(tt.opts); (err == nil) != tt.ok {
+		if _, err := New(orDefaults(tt.opts)); (err == nil) != tt.ok {
 			t.Errorf("New(%+v): %v", tt.opts, err)
 		}
+	}
+}
+
+// What is wrong with Options is reported in full, by the names of the options.
+func TestResolve(t *testing.T) {
+	opts := Defaults()
+	opts.Mailbox, opts.Trash, opts.Delete, opts.ShowDeleted, opts.UIDL = "Bin", "Bin", DeleteFlag, true, "{uid"
+	opts.TLS, opts.ServerName, opts.KeepOpen, opts.SendClientID = "ssl", "a:993", MaxKeepOpen+1, true
+	_, err := New(opts)
+	want := strings.Join([]string{
+		`address: missing`,
+		`tls: unknown value "ssl"`,
+		`server_name: "a:993" is not a host name`,
+		`trash: "Bin" is the mailbox that is served`,
+		`uidl: "{uid" has a "{" without its "}"`,
+		`deleted_messages: "show" would bring back what delete = "flag" has removed`,
+		`keep_open: 10m0.000000001s is not from 0 to 10m0s`,
+		`keep_open: keeps connections on which another client was reported to the upstream`,
+	}, "\n")
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want\n%s", err, want)
+	}
+	opts = Defaults()
+	opts.Address = "imap.example.net:993"
+	resolved, wrong := opts.Resolve()
+	if wrong != nil || resolved.Name != "imap.example.net" || resolved.ServerName != resolved.Name {
+		t.Errorf("%+v, %v", resolved, wrong)
 	}
 }
 

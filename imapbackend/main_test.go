@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -150,6 +151,17 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 	})
 }
 
+// orDefaults returns opts with its zero fields at their defaults.
+func orDefaults(opts Options) Options {
+	v, defaults := reflect.ValueOf(&opts).Elem(), reflect.ValueOf(Defaults())
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			v.Field(i).Set(defaults.Field(i))
+		}
+	}
+	return opts
+}
+
 func backend(t testing.TB, opts Options) *Backend {
 	t.Helper()
 	if opts.TLS == "" {
@@ -158,7 +170,7 @@ func backend(t testing.TB, opts Options) *Backend {
 	if opts.Address == "" {
 		opts.Address = "zebra.example.net:143"
 	}
-	b, err := New(opts)
+	b, err := New(orDefaults(opts))
 	if err != nil {
 		t.Fatal(err)
 	}

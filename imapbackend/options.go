@@ -2,20 +2,29 @@ package imapbackend
 
 import (
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
+	"popgate/proxy"
+	"popgate/proxy/endpoint"
 )
 
 // TLSMode says how the connection to the upstream is protected.
-type TLSMode string
+type TLSMode = proxy.TLSMode
 
 // The modes of TLS towards the upstream (RFC 8314 §3, RFC 9051 §6.2.1).
 const (
-	TLSImplicit TLSMode = "implicit"
-	TLSStartTLS TLSMode = "starttls"
-	TLSNone     TLSMode = "none"
+	TLSImplicit = proxy.TLSImplicit
+	TLSStartTLS = proxy.TLSStartTLS
+	TLSNone     = proxy.TLSNone
 )
 
 // Delete says what UPDATE does with the marked messages.
@@ -34,6 +43,9 @@ const (
 	// DeleteKeep does nothing: they are there again in the next session.
 	DeleteKeep Delete = "keep"
 )
+
+// Values returns the policies there are.
+func (Delete) Values() []Delete { return []Delete{DeleteExpunge, DeleteTrash, DeleteFlag, DeleteKeep} }
 
 // WithoutUIDPLUS says what UPDATE does where the upstream lacks UIDPLUS, so
 // that no command removes exactly the marked messages.
@@ -55,16 +67,9 @@ const (
 	Refuse WithoutUIDPLUS = "refuse"
 )
 
-// MayFlag reports whether UPDATE may leave messages behind that are flagged
-// \Deleted, on one upstream or another, which later sessions must not show.
-func MayFlag(d Delete, w WithoutUIDPLUS) bool {
-	switch d {
-	case DeleteKeep:
-		return false
-	case DeleteFlag:
-		return true
-	}
-	return w != Refuse
+// Values returns the policies there are.
+func (WithoutUIDPLUS) Values() []WithoutUIDPLUS {
+	return []WithoutUIDPLUS{Flag, Move, ExpungeIfAlone, Refuse}
 }
 
 // Seen says when a message that RETR has delivered is flagged \Seen.
@@ -76,6 +81,9 @@ const (
 	SeenOnRetr Seen = "on-retr"
 	SeenOnQuit Seen = "on-quit"
 )
+
+// Values returns the policies there are.
+func (Seen) Values() []Seen { return []Seen{SeenNever, SeenOnRetr, SeenOnQuit} }
 
 // Sizes says where the octets that LIST announces come from.
 type Sizes string
@@ -89,14 +97,20 @@ const (
 	SizesExact Sizes = "exact"
 )
 
-// Options describe one upstream. The zero value of each field but Address is
-// its default.
+// Values returns the policies there are.
+func (Sizes) Values() []Sizes { return []Sizes{SizesReported, SizesExact} }
+
+// MaxKeepOpen bounds Options.KeepOpen: an upstream may log off after 30 minutes
+// (RFC 9051 §5.4), and nothing is sent on a kept connection.
+const MaxKeepOpen = 10 * time.Minute
+
+// Options describe one upstream. Defaults returns those to start from; Address
+// has no default.
 type Options struct {
-	// Name identifies the upstream in logs and locks. Default: the host of
-	// Address.
+	// Name identifies the upstream in logs and locks. "": the host of Address.
 	Name string
 
-	// Address is the upstream's "host:port".
+	// Address is the upstream's "host:port", the port as a number.
 	Address string
 
 	// TLS is TLSImplicit by default. TLSNone is accepted for a loopback
@@ -104,8 +118,8 @@ type Options struct {
 	TLS      TLSMode
 	Insecure bool
 
-	// ServerName is the name the upstream's certificate must carry. Default:
-	// the host of Address.
+	// ServerName is the name the upstream's certificate must carry. "": the
+	// host of Address.
 	ServerName string
 
 	// RootCAs verifies the upstream's certificate. nil: the system's.
@@ -118,56 +132,248 @@ type Options struct {
 	Delete         Delete
 	WithoutUIDPLUS WithoutUIDPLUS
 
-	// Trash is the mailbox that messages are moved to, in UTF-8. Default: the
-	// one that the upstream lists with the attribute \Trash (RFC 6154 §2). It
-	// is made where it is missing, and must not be Mailbox.
+	// Trash is the mailbox that messages are moved to, in UTF-8. "": the one
+	// that the upstream lists with the attribute \Trash (RFC 6154 §2). It is
+	// created where it is missing, and must not be Mailbox.
 	Trash string
 
 	// Seen defaults to SeenNever.
 	Seen Seen
 
-	// UIDL is a template of unique-ids as ParseTemplate takes them, or
-	// UIDLEmailID or UIDLGmail. Default: DefaultUIDL.
+	// UIDL is a template of unique-ids as uniqueid.Parse takes them, or
+	// uniqueid.SourceEmailID or uniqueid.SourceGmail. Default:
+	// uniqueid.Default.
 	UIDL string
 
-	// UIDLMemory has unique-ids remembered in Store, so that they outlive a
-	// change of UIDVALIDITY. UIDLImport, which needs it, holds those of a
-	// former server.
+	// UIDLMemory remembers unique-ids in Store, so that they outlive a change
+	// of UIDVALIDITY. UIDLImport, which needs it, holds those of a former
+	// server.
 	UIDLMemory bool
 	UIDLImport *uniqueid.Import
 
 	// ShowDeleted puts messages into the snapshot that were flagged \Deleted
-	// before the session. It is refused where MayFlag reports true.
+	// before the session. It is refused where UPDATE may leave messages that
+	// are flagged so: with DeleteFlag, and without DeleteKeep unless
+	// WithoutUIDPLUS is Refuse.
 	ShowDeleted bool
 
 	// ReadAhead bounds the octets that one session holds in memory of what
 	// it has read ahead of its client, ReadAheadTotal those of all sessions,
-	// in memory or on their way. Defaults: 1 MiB and 256 MiB. Negative: no
-	// reading ahead.
+	// in memory or on their way. 0 or less: no reading ahead. Defaults: 1 MiB
+	// and 256 MiB.
 	ReadAhead      int64
 	ReadAheadTotal int64
 
 	// KeepOpen is how long after a login that the upstream has verified its
 	// connection may serve further logins with the same credential, which
-	// the upstream is not asked about: 0 to 10 minutes, 0 for not at all.
+	// the upstream is not asked about: 0 to MaxKeepOpen. Default: 0, not at
+	// all. It excludes SendClientID.
 	KeepOpen time.Duration
 
 	// Sizes defaults to SizesReported.
 	Sizes Sizes
 
 	// Store remembers mailboxes between sessions. Several Backends may share
-	// it, if their Names differ; it is closed by who opened it, after them.
-	// nil: one of its own, of DefaultStoreMemory, that ends with the process.
+	// it, if their Names differ; its owner closes it, after them. nil: one of
+	// its own, of store.DefaultMemory, that ends with the process.
 	Store *store.Store
 
 	// Compress asks the upstream for COMPRESS=DEFLATE (RFC 4978) where it
 	// offers that, which costs a round trip at login.
 	Compress bool
 
-	// SendClientID tells the upstream by ID where the client comes from. It
-	// is personal data, for an upstream that trusts the gateway and logs it.
+	// SendClientID reports to the upstream by ID where the client comes from.
+	// It is personal data, for an upstream that trusts the gateway and logs
+	// it.
 	SendClientID bool
 
-	// Version is told to the upstream by ID (RFC 2971).
+	// Version is reported to the upstream by ID (RFC 2971).
 	Version string
+}
+
+// Defaults returns the Options from which to start.
+func Defaults() Options {
+	return Options{
+		TLS:            TLSImplicit,
+		Mailbox:        "INBOX",
+		Delete:         DeleteExpunge,
+		WithoutUIDPLUS: Flag,
+		Seen:           SeenNever,
+		UIDL:           uniqueid.Default,
+		ReadAhead:      1 << 20,
+		ReadAheadTotal: 256 << 20,
+		Sizes:          SizesReported,
+	}
+}
+
+// An OptionError is what is wrong with one of the Options.
+type OptionError struct {
+	// Option is the option's name as a configuration spells it: "keep_open"
+	// for KeepOpen; "deleted_messages" for ShowDeleted.
+	Option string
+
+	// Others are the options whose values it does not go with, spelt so too.
+	Others []string
+
+	// Err is what is wrong with the value, as said after the option's name.
+	Err error
+}
+
+func (e *OptionError) Error() string { return e.Option + ": " + e.Err.Error() }
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// OptionErrors are all that is wrong with Options.
+type OptionErrors []*OptionError
+
+// Error returns one line for each.
+func (es OptionErrors) Error() string {
+	lines := make([]string, len(es))
+	for i, e := range es {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Resolve returns o with the values that follow from others, and what is wrong
+// with it, nil for nothing.
+func (o Options) Resolve() (Options, OptionErrors) {
+	host, _, err := endpoint.Split(o.Address, 1)
+	if err == nil {
+		if o.Name == "" {
+			o.Name = host
+		}
+		if o.ServerName == "" {
+			o.ServerName = host
+		}
+	}
+	var wrong OptionErrors
+	for _, r := range optionRules {
+		if err := r.check(&o); err != nil {
+			wrong = append(wrong, &OptionError{r.option, r.others, err})
+		}
+	}
+	return o, wrong
+}
+
+// optionRules are what Options must fulfil. A rule with others looks at the
+// values of these options too. It has nothing to say while one of them breaks a
+// rule of its own.
+var optionRules = []struct {
+	option string
+	others []string
+	check  func(*Options) error
+}{
+	{"address", nil, checkAddress},
+	{"tls", nil, func(o *Options) error { return known(o.TLS) }},
+	{"tls", []string{"address", "insecure"}, checkPlain},
+	{"server_name", []string{"address"}, checkServerName},
+	{"mailbox", nil, func(o *Options) error { return printable(o.Mailbox) }},
+	{"delete", nil, func(o *Options) error { return known(o.Delete) }},
+	{"without_uidplus", nil, func(o *Options) error { return known(o.WithoutUIDPLUS) }},
+	{"trash", nil, func(o *Options) error { return printable(o.Trash) }},
+	{"trash", []string{"mailbox"}, checkTrash},
+	{"seen", nil, func(o *Options) error { return known(o.Seen) }},
+	{"uidl", nil, checkUIDL},
+	{"uidl_import", []string{"uidl_memory"}, checkImport},
+	{"deleted_messages", []string{"delete", "without_uidplus"}, checkShowDeleted},
+	{"keep_open", nil, checkKeepOpen},
+	{"keep_open", []string{"send_client_id"}, checkKeptClient},
+	{"sizes", nil, func(o *Options) error { return known(o.Sizes) }},
+}
+
+// known refuses what is none of the values of its type.
+func known[T interface {
+	~string
+	Values() []T
+}](v T) error {
+	if !slices.Contains(v.Values(), v) {
+		return fmt.Errorf("unknown value %q", string(v))
+	}
+	return nil
+}
+
+// printable refuses names of mailboxes that are not text.
+func printable(mailbox string) error {
+	if !utf8.ValidString(mailbox) || strings.ContainsFunc(mailbox, unicode.IsControl) {
+		return fmt.Errorf("%q is not printable UTF-8", mailbox)
+	}
+	return nil
+}
+
+func checkAddress(o *Options) error {
+	host, _, err := endpoint.Split(o.Address, 1)
+	switch {
+	case o.Address == "":
+		return errors.New("missing")
+	case err != nil:
+		return err
+	case host == "":
+		return fmt.Errorf("%q has no host", o.Address)
+	}
+	return nil
+}
+
+func checkPlain(o *Options) error {
+	host, _, err := endpoint.Split(o.Address, 1)
+	if err == nil && host != "" && o.TLS == TLSNone && !o.Insecure && !endpoint.IsLoopback(host) {
+		return fmt.Errorf(`"none" would send passwords to %s in the clear`, host)
+	}
+	return nil
+}
+
+func checkServerName(o *Options) error {
+	if strings.ContainsAny(o.ServerName, ":/ ") && net.ParseIP(o.ServerName) == nil {
+		return fmt.Errorf("%q is not a host name", o.ServerName)
+	}
+	return nil
+}
+
+func checkTrash(o *Options) error {
+	if sameMailbox(o.Trash, o.Mailbox) {
+		return fmt.Errorf("%q is the mailbox that is served", o.Trash)
+	}
+	return nil
+}
+
+func checkUIDL(o *Options) error {
+	if _, err := uniqueid.ForMailbox(o.UIDL, o.Mailbox); err != nil {
+		return fmt.Errorf("%q %w", o.UIDL, err)
+	}
+	return nil
+}
+
+func checkImport(o *Options) error {
+	if o.UIDLImport != nil && !o.UIDLMemory {
+		return errors.New("has no effect without uidl_memory")
+	}
+	return nil
+}
+
+// checkShowDeleted refuses to show in a later session what UPDATE has only
+// flagged \Deleted, on one upstream or another.
+func checkShowDeleted(o *Options) error {
+	switch {
+	case !o.ShowDeleted || o.Delete == DeleteKeep:
+	case o.Delete == DeleteFlag:
+		return errors.New(`"show" would bring back what delete = "flag" has removed`)
+	case o.WithoutUIDPLUS != Refuse:
+		return fmt.Errorf(`"show" would bring back what without_uidplus = %q has removed`, string(o.WithoutUIDPLUS))
+	}
+	return nil
+}
+
+func checkKeepOpen(o *Options) error {
+	if o.KeepOpen < 0 || o.KeepOpen > MaxKeepOpen {
+		return fmt.Errorf("%v is not from 0 to %v", o.KeepOpen, MaxKeepOpen)
+	}
+	return nil
+}
+
+// checkKeptClient refuses to serve a client by a connection on which another
+// one was reported.
+func checkKeptClient(o *Options) error {
+	if o.KeepOpen > 0 && o.SendClientID {
+		return errors.New("keeps connections on which another client was reported to the upstream")
+	}
+	return nil
 }

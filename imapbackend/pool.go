@@ -18,10 +18,6 @@ import (
 )
 
 const (
-	// maxKeepOpen bounds Options.KeepOpen: an upstream may log off after 30
-	// minutes (RFC 9051 §5.4), and nothing is said on a kept connection.
-	maxKeepOpen = 10 * time.Minute
-
 	// maxKept bounds the connections that are kept.
 	maxKept = 256
 

@@ -33,7 +33,7 @@ func TestRaceDovecot(t *testing.T) {
 	for i := range raceUsers {
 		opts := Options{Address: up.TLSAddr, RootCAs: up.RootCAs, TLS: TLSImplicit, Mailbox: raceMailbox}
 		if i%2 == 1 {
-			opts.KeepOpen = maxKeepOpen
+			opts.KeepOpen = MaxKeepOpen
 		}
 		user := fmt.Sprintf("user%d", i)
 		w := &rival{T: t, up: up, b: backend(t, opts), user: user, c: up.Login(user), r: rand.New(rand.NewPCG(faultSeed, uint64(i))),

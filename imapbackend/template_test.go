@@ -26,7 +26,7 @@ func TestTemplateConfigured(t *testing.T) {
 			s.Errorf("unique-id %s", got)
 		}
 	})
-	if _, err := New(Options{Address: "a:1", UIDL: "{uid"}); err == nil {
+	if _, err := New(orDefaults(Options{Address: "a:1", UIDL: "{uid"})); err == nil {
 		t.Error("a template without its brace is accepted")
 	}
 }

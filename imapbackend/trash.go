@@ -14,9 +14,9 @@ import (
 // octets: it must fit a command with a set (requirement I-CONN-4).
 const maxMailboxName = 512
 
-// SameMailbox reports whether two names in UTF-8 are that of one mailbox: they
+// sameMailbox reports whether two names in UTF-8 are that of one mailbox: they
 // are equal, INBOX in any case of letters (RFC 3501 §5.1).
-func SameMailbox(a, b string) bool {
+func sameMailbox(a, b string) bool {
 	return a == b || strings.EqualFold(a, "INBOX") && strings.EqualFold(b, "INBOX")
 }
 

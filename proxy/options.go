@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -57,8 +58,18 @@ type Options struct {
 	Throttler Throttler
 }
 
+// Defaults returns the Options that stand for their zero values.
+func Defaults() Options {
+	return Options{
+		Autologout:    minAutologout,
+		LoginAttempts: 3,
+		Mechanisms:    []string{mechPlain, mechLogin},
+	}
+}
+
 // resolve returns o with its defaults, or what is wrong with it.
 func (o Options) resolve() (Options, error) {
+	defaults := Defaults()
 	if o.Backend == nil {
 		return o, errors.New("proxy: no Backend")
 	}
@@ -68,15 +79,11 @@ func (o Options) resolve() (Options, error) {
 	if o.Locker == nil {
 		o.Locker = new(lock.Local)
 	}
-	if o.Autologout == 0 {
-		o.Autologout = minAutologout
-	}
+	o.Autologout = cmp.Or(o.Autologout, defaults.Autologout)
 	if o.Autologout < minAutologout {
 		return o, fmt.Errorf("proxy: autologout %v is below the %v of RFC 1939 §3", o.Autologout, minAutologout)
 	}
-	if o.LoginAttempts == 0 {
-		o.LoginAttempts = 3
-	}
+	o.LoginAttempts = cmp.Or(o.LoginAttempts, defaults.LoginAttempts)
 	if o.LoginAttempts < 0 {
 		return o, fmt.Errorf("proxy: %d login attempts", o.LoginAttempts)
 	}
@@ -84,7 +91,7 @@ func (o Options) resolve() (Options, error) {
 		return o, fmt.Errorf("proxy: negative limit in %+v", l)
 	}
 	if o.Mechanisms == nil {
-		o.Mechanisms = []string{mechPlain, mechLogin}
+		o.Mechanisms = defaults.Mechanisms
 	}
 	_, exchanger := o.Backend.(Exchanger)
 	for _, name := range o.Mechanisms {
@@ -111,6 +118,9 @@ const (
 	TLSStartTLS TLSMode = "starttls" // plain until STLS (RFC 2595 §4)
 	TLSImplicit TLSMode = "implicit" // TLS from the first octet (RFC 8314 §3.3)
 )
+
+// Values returns the modes there are.
+func (TLSMode) Values() []TLSMode { return []TLSMode{TLSImplicit, TLSStartTLS, TLSNone} }
 
 // ListenerOptions describe one listener of a Server.
 type ListenerOptions struct {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"popgate/cmd/popgate/config"
+	"popgate/cmd/popgate/words"
 	"popgate/imapbackend"
 	"popgate/imapbackend/store"
 	"popgate/proxy"
@@ -44,20 +46,20 @@ func checkCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		fmt.Fprintf(cmd.OutOrStdout(), "configuration: good, %d listener(s)\n", len(c.listeners))
-		for _, w := range c.warnings(time.Now()) {
+		fmt.Fprintf(cmd.OutOrStdout(), "configuration: good, %d listener(s)\n", len(c.Listeners))
+		for _, w := range c.Warnings(time.Now()) {
 			fmt.Fprintf(cmd.OutOrStdout(), "configuration: warning: %s\n", w)
 		}
-		if err := checkStore(c.store, cmd.OutOrStdout()); err != nil {
+		if err := checkStore(c.Store, cmd.OutOrStdout()); err != nil {
 			return err
 		}
-		return checkUpstream(ctx, &c.upstream, cred, cmd.OutOrStdout())
+		return checkUpstream(ctx, &c.Upstreams[0], cred, cmd.OutOrStdout())
 	}
 	return cmd
 }
 
 // checkStore looks at the store on disk, where there is to be one.
-func checkStore(c storage, out io.Writer) error {
+func checkStore(c config.Store, out io.Writer) error {
 	if c.Path == "" {
 		return nil
 	}
@@ -103,14 +105,14 @@ func (k *checker) step(what string, f func() error) (string, error) {
 	return k.now().Sub(start).Round(100 * time.Microsecond).String(), nil
 }
 
-// explain tells an operator the cause, which a client never learns, and what
-// clients get.
+// explain describes err to an operator: the cause, which a client never learns,
+// and what clients get.
 func explain(err error) string {
 	e, ok := errors.AsType[*proxy.Error](err)
 	if !ok || e.Err == nil {
-		return printable(err.Error())
+		return words.Printable(err.Error())
 	}
-	return fmt.Sprintf("%s (clients get -ERR [%s])", printable(e.Err.Error()), e.Code)
+	return fmt.Sprintf("%s (clients get -ERR [%s])", words.Printable(e.Err.Error()), e.Code)
 }
 
 // checkHint says what to look at after a failed step.
@@ -132,14 +134,14 @@ func checkHint(err error) string {
 
 // checkUpstream looks at u, as cred where that is not nil, and writes to out
 // what it finds. Nothing is changed upstream.
-func checkUpstream(ctx context.Context, u *upstream, cred *proxy.Credential, out io.Writer) error {
-	backend, err := imapbackend.New(u.options)
+func checkUpstream(ctx context.Context, u *config.Upstream, cred *proxy.Credential, out io.Writer) error {
+	backend, err := newBackend(u, nil)
 	if err != nil {
-		return &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", u.Name, err)}
+		return err
 	}
 	defer backend.Close()
-	k := &checker{name: fmt.Sprintf("upstream %q", u.Name), out: out, now: time.Now}
-	if err := k.probe(ctx, backend, u.Auth); err != nil {
+	k := &checker{name: fmt.Sprintf("upstream %q", u.Options.Name), out: out, now: time.Now}
+	if err := k.probe(ctx, backend, u); err != nil {
 		return err
 	}
 	if cred != nil {
@@ -151,8 +153,8 @@ func checkUpstream(ctx context.Context, u *upstream, cred *proxy.Credential, out
 	return nil
 }
 
-// probe connects without logging in. auth is what clients are to be offered.
-func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, auth []string) error {
+// probe connects to u without logging in.
+func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *config.Upstream) error {
 	var r imapbackend.Report
 	took, err := k.step("connect", func() (err error) {
 		r, err = backend.Probe(ctx)
@@ -165,14 +167,14 @@ func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, auth 
 		r.TLSVersion = "without TLS"
 	}
 	k.say("connected, %s (%s)", r.TLSVersion, took)
-	k.say("greeting: %s", printable(r.Greeting))
-	k.say("capabilities: %s", printable(strings.Join(r.Capabilities, " ")))
+	k.say("greeting: %s", words.Printable(r.Greeting))
+	k.say("capabilities: %s", words.Printable(strings.Join(r.Capabilities, " ")))
 	for _, w := range r.Warnings {
-		k.say("warning: %s", printable(w))
+		k.say("warning: %s", words.Printable(w))
 	}
-	for _, m := range auth {
-		switch {
-		case slices.Contains(relayed, m) && !imapbackend.Relays(r.Capabilities, strings.ToUpper(m)):
+	for _, m := range u.Auth {
+		switch name := strings.ToUpper(m); {
+		case slices.Contains(u.Relayed(), name) && !imapbackend.Relays(r.Capabilities, name):
 			k.say("warning: does not offer %s, or binds SCRAM to TLS: clients are not offered it either", m)
 		case (m == "xoauth2" || m == "oauthbearer") && !takesTokens(r.Capabilities):
 			k.say("warning: takes no tokens: %s fails", m)
@@ -199,7 +201,7 @@ func (k *checker) session(ctx context.Context, backend proxy.Backend, cred proxy
 	}
 	defer login.Close()
 	id := login.Identity()
-	k.say("logged in as %s (%s)", printable(id.User), took)
+	k.say("logged in as %s (%s)", words.Printable(id.User), took)
 
 	var drop proxy.Maildrop
 	took, err = k.step("open "+id.Mailbox, func() (err error) {
@@ -215,7 +217,7 @@ func (k *checker) session(ctx context.Context, backend proxy.Backend, cred proxy
 	for _, m := range messages {
 		octets += m.Octets
 	}
-	k.say("%s has %d messages, %d octets (%s)", printable(id.Mailbox), len(messages), octets, took)
+	k.say("%s has %d messages, %d octets (%s)", words.Printable(id.Mailbox), len(messages), octets, took)
 	if drop.ReadOnly() {
 		k.say("warning: the mailbox is read-only, clients cannot delete")
 	}
@@ -245,7 +247,7 @@ func (k *checker) session(ctx context.Context, backend proxy.Backend, cred proxy
 	return nil
 }
 
-// deletion tells what QUIT would do with deleted messages.
+// deletion reports what QUIT would do with deleted messages.
 func (k *checker) deletion(ctx context.Context, drop proxy.Maildrop) error {
 	p, ok := drop.(imapbackend.Planner)
 	if !ok {
@@ -257,7 +259,7 @@ func (k *checker) deletion(ctx context.Context, drop proxy.Maildrop) error {
 		return err
 	})
 	if err == nil {
-		k.say("deleted messages: %s", printable(plan))
+		k.say("deleted messages: %s", words.Printable(plan))
 	}
 	return err
 }

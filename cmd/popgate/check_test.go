@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"popgate/cmd/popgate/words"
 	"popgate/imapbackend/demo"
 )
 
@@ -198,7 +199,7 @@ func TestCheckBad(t *testing.T) {
 }
 
 func TestPrintable(t *testing.T) {
-	if got := printable("a\x1b[31m\u009b\x7f ü"); got != "a?[31m?? ü" {
+	if got := words.Printable("a\x1b[31m\u009b\x7f ü"); got != "a?[31m?? ü" {
 		t.Errorf("%q", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -13,9 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"popgate/cmd/popgate/config"
 	"popgate/imapbackend"
 	"popgate/imapbackend/demo"
 	"popgate/proxy"
+	"popgate/proxy/endpoint"
 )
 
 // demoUser is both name and password of the demo's only user.
@@ -52,17 +55,17 @@ func demoCommand() *cobra.Command {
 // is known to all.
 func loopbackOnly(address string) error {
 	const hint = "write an address such as 127.0.0.1:2110"
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return usage(hint, "--listen %q is not host:port", address)
-	}
-	if !loopback(host) {
+	host, _, err := endpoint.Split(address, 0)
+	switch {
+	case err == nil && endpoint.IsLoopback(host):
+		return nil
+	case err == nil:
 		return usage(hint, "--listen %q is not a loopback address", address)
 	}
-	if !isPort(port, 0) {
+	if _, ok := errors.AsType[*endpoint.PortError](err); ok {
 		return usage(hint, "--listen %q has no number from 0 to 65535 as its port", address)
 	}
-	return nil
+	return usage(hint, "--listen %q is not host:port", address)
 }
 
 func readMbox(file string) ([][]byte, error) {
@@ -103,13 +106,10 @@ func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
 	defer mail.Close()
 
 	// Errors only: it is meant here that passwords come without TLS.
-	log := newLogger(stderr, logging{Level: "error", Format: "text"})
-	backend, err := imapbackend.New(imapbackend.Options{
-		Name:    "demo",
-		Address: upstream,
-		TLS:     imapbackend.TLSNone,
-		Version: version(),
-	})
+	log := newLogger(stderr, config.Log{Level: slog.LevelError})
+	opts := imapbackend.Defaults()
+	opts.Name, opts.Address, opts.TLS, opts.Version = "demo", upstream, imapbackend.TLSNone, version()
+	backend, err := imapbackend.New(opts)
 	if err != nil {
 		return &failure{code: exitFailure, err: err}
 	}

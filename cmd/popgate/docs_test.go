@@ -1,12 +1,19 @@
 package main
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"popgate/cmd/popgate/config"
+	"popgate/proxy/proxytest"
 )
 
 // A block is a fenced block of a document.
@@ -52,9 +59,9 @@ func readmeCommands(t *testing.T) []string {
 // smallest file.
 func TestDocumentedConfigurations(t *testing.T) {
 	dir := t.TempDir()
-	writePair(t, dir)
+	proxytest.NewCertificate(t, proxytest.CertificateOptions{}).WriteFiles(t, dir)
 	for from, names := range map[string][]string{
-		"cert.pem": {"fullchain.pem", "example.org.pem", "ca.pem"},
+		"cert.pem": {"fullchain.pem", "example.org.pem"},
 		"key.pem":  {"privkey.pem", "example.org.key"},
 	} {
 		for _, to := range names {
@@ -84,7 +91,7 @@ func TestDocumentedConfigurations(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := loadConfig(file); err != nil {
+		if _, err := config.Load(file); err != nil {
 			t.Errorf("%s: %v in\n%s", b.file, err, text)
 		}
 	}
@@ -93,17 +100,22 @@ func TestDocumentedConfigurations(t *testing.T) {
 	}
 }
 
-// The README's first configuration is the smallest one.
+// The README's first configuration is the one that the tests run.
 func TestReadmeSmallest(t *testing.T) {
+	want, err := config.Load(writeConfig(t, smallest))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, b := range documents(t) {
 		if b.file != "README.md" || b.language != "toml" {
 			continue
 		}
-		c, err := loadConfig(writeConfig(t, b.text))
+		got, err := config.Load(writeConfig(t, b.text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := diffConfig(defaultsOf(), c); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(config.Listener{}, config.Upstream{}),
+			cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 			t.Errorf("(-smallest +README):\n%s", diff)
 		}
 		return

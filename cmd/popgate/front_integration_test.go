@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"popgate/proxy/proxytest"
 )
 
 // installHint names the package of a program that is missing.
@@ -61,9 +63,9 @@ func front(t *testing.T, more string, listeners ...string) (p *process, addrs []
 	t.Helper()
 	_, upstream := upstreamWithMail(t)
 	dir = t.TempDir()
-	certPEM, keyPEM := rsaCertificate(t, inAYear(), "localhost")
-	put(t, filepath.Join(dir, "cert.pem"), certPEM)
-	put(t, filepath.Join(dir, "key.pem"), keyPEM)
+	proxytest.NewCertificate(t, proxytest.CertificateOptions{
+		Names: []string{"localhost"}, Until: time.Now().AddDate(1, 0, 0), RSA: true, SelfSigned: true,
+	}).WriteFiles(t, dir)
 	var text strings.Builder
 	for _, keys := range listeners {
 		text.WriteString("[[listener]]\naddress = \"127.0.0.1:0\"\n" + keys + "\n")

@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"popgate/cmd/popgate/config"
+	"popgate/cmd/popgate/words"
 )
 
 // Exit codes.
@@ -34,7 +37,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	report(stderr, err)
-	if _, ok := errors.AsType[*problems](err); ok {
+	if _, ok := errors.AsType[*config.Problems](err); ok {
 		return exitUsage
 	}
 	if f, ok := errors.AsType[*failure](err); ok {
@@ -119,7 +122,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	for _, c := range cmd.Commands() {
 		names = append(names, c.Name())
 	}
-	if near := nearest(args[0], names); near != "" {
+	if near := words.Nearest(args[0], names); near != "" {
 		return usage(fmt.Sprintf("did you mean %q?", near), "unknown command %q", args[0])
 	}
 	return usage(seeHelp(cmd), "unknown command %q", args[0])
@@ -138,16 +141,16 @@ func seeHelp(cmd *cobra.Command) string {
 }
 
 // configFlag gives cmd the flag --config and returns what loads the file.
-func configFlag(cmd *cobra.Command) func() (*config, error) {
+func configFlag(cmd *cobra.Command) func() (*config.Config, error) {
 	file := cmd.Flags().String("config", "", "the configuration `FILE` (required)")
 	_ = cmd.MarkFlagFilename("config", "toml") // fails for unknown flags only
-	return func() (*config, error) {
+	return func() (*config.Config, error) {
 		if *file == "" {
 			return nil, usage(fmt.Sprintf("%s --config config.toml", cmd.CommandPath()),
 				"%s: --config is required", cmd.CommandPath())
 		}
-		c, err := loadConfig(*file)
-		if _, ok := errors.AsType[*problems](err); err != nil && !ok {
+		c, err := config.Load(*file)
+		if _, ok := errors.AsType[*config.Problems](err); err != nil && !ok {
 			return nil, &failure{code: exitUsage, err: err}
 		}
 		return c, err

@@ -5,7 +5,6 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
-	"crypto/x509"
 	"io"
 	"net"
 	"net/textproto"
@@ -17,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"popgate/proxy/proxytest"
 )
 
 // patience bounds every wait of these tests; it is never reached unless one
@@ -372,12 +373,8 @@ func TestServeOpenFiles(t *testing.T) {
 // O-TLS-1: implicit TLS and STLS, with the certificate of the file.
 func TestServeTLS(t *testing.T) {
 	dir := t.TempDir()
-	leaf, err := x509.ParseCertificate(writePair(t, dir).Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
+	cert := proxytest.NewCertificate(t, proxytest.CertificateOptions{})
+	cert.WriteFiles(t, dir)
 	file := filepath.Join(dir, "config.toml")
 	text := `[[listener]]
 address = "127.0.0.1:0"
@@ -397,7 +394,7 @@ address = "upstream.invalid:993"
 	p := start(t, "serve", "--config", file)
 	implicit := p.stderr.expect(t, `msg=listening address=(\S+) tls=implicit`)[1]
 	plain := p.stderr.expect(t, `msg=listening address=(\S+) tls=starttls`)[1]
-	clientTLS := &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"pop3"}}
+	clientTLS := &tls.Config{RootCAs: cert.CA, ServerName: "localhost", NextProtos: []string{"pop3"}}
 
 	conn, err := tls.Dial("tcp", implicit, clientTLS)
 	if err != nil {

@@ -8,61 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"popgate/proxy/proxytest"
 )
 
 var regexpReloaded = regexp.MustCompile(`msg="certificate reloaded"`)
-
-// directories follows each link on the way, once.
-func TestDirectories(t *testing.T) {
-	root, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := func(name string) string { return filepath.Join(root, name) }
-	for _, dir := range []string{"etc", "live", "archive", "secret/..2026"} {
-		if err := os.MkdirAll(at(dir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put(t, at("archive/cert1.pem"), nil)
-	put(t, at("secret/..2026/tls.crt"), nil)
-	for link, target := range map[string]string{
-		"live/cert.pem":  "../archive/cert1.pem",
-		"etc/cert.pem":   at("live/cert.pem"),
-		"secret/..data":  "..2026",
-		"secret/tls.crt": "..data/tls.crt",
-		"certs":          "secret",
-		"loop":           "loop",
-	} {
-		if err := os.Symlink(target, at(link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for file, want := range map[string][]string{
-		"archive/cert1.pem": {"archive"},
-		"archive/none.pem":  {"archive"},
-		"etc/cert.pem":      {"etc", "live", "archive"},
-		"secret/tls.crt":    {"secret", "secret", "secret/..2026"},
-		"certs/tls.crt":     {"", "secret", "secret", "secret/..2026"},
-	} {
-		for i := range want {
-			want[i] = at(want[i])
-		}
-		if diff := cmp.Diff(want, directories(at(file))); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", file, diff)
-		}
-	}
-	if got := directories(at("loop")); len(got) > 41 || !slices.Contains(got, root) {
-		t.Errorf("a loop: %v", got)
-	}
-}
 
 // withCertificate starts a gateway with implicit TLS, its files in dir.
 func withCertificate(t *testing.T, dir string) (p *process, addr string) {
@@ -84,9 +38,9 @@ tls = "none"
 // putPair puts a new certificate for name into dir.
 func putPair(t *testing.T, dir, name string) {
 	t.Helper()
-	certPEM, keyPEM := rsaCertificate(t, inAYear(), name)
-	put(t, filepath.Join(dir, "tls.crt"), certPEM)
-	put(t, filepath.Join(dir, "tls.key"), keyPEM)
+	cert := proxytest.NewCertificate(t, proxytest.CertificateOptions{Names: []string{name}})
+	put(t, filepath.Join(dir, "tls.crt"), cert.CertPEM)
+	put(t, filepath.Join(dir, "tls.key"), cert.KeyPEM)
 }
 
 // served returns the name in the certificate that a gateway serves.

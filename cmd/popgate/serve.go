@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,13 +13,13 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"popgate/cmd/popgate/certificates"
+	"popgate/cmd/popgate/config"
 	"popgate/imapbackend"
 	"popgate/imapbackend/store"
 	"popgate/proxy"
@@ -46,54 +47,85 @@ func serveCommand() *cobra.Command {
 }
 
 // serve runs the gateway that c describes until a signal ends it.
-func serve(c *config, stderr io.Writer) error {
+func serve(c *config.Config, stderr io.Writer) error {
 	// From here on a signal drains, also one that comes during the start.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
 	defer runtime.KeepAlive(tuneMemory())
-	log := newLogger(stderr, c.log)
-	kept, err := c.openStore(log)
+	log := newLogger(stderr, c.Log)
+	kept, err := openStore(c.Store, log)
 	if err != nil {
 		return &failure{code: exitFailure, err: err, hint: storeHint}
 	}
 	defer closeStore(kept, log)
-	c.upstream.options.Store = kept
-	backend, err := imapbackend.New(c.upstream.options)
+	upstream := &c.Upstreams[0]
+	backend, err := newBackend(upstream, kept)
 	if err != nil {
-		return &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", c.upstream.Name, err)}
+		return err
 	}
 	defer backend.Close()
-	opts := c.proxyOptions()
+	opts := c.ProxyOptions()
 	opts.Backend, opts.Logger = backend, log
-	if opts.Throttler, err = c.throttler(); err != nil {
+	if opts.Throttler, err = throttler(c.Throttle); err != nil {
 		return &failure{code: exitUsage, err: err}
 	}
 	srv, err := proxy.NewServer(opts)
 	if err != nil {
 		return &failure{code: exitUsage, err: err}
 	}
-	bound, err := bind(c.listeners)
+	bound, err := bind(c.Listeners)
 	if err != nil {
 		return err
 	}
-	log.Info("popgate starts", "version", version(), "upstream", c.upstream.Name)
+	log.Info("popgate starts", "version", version(), "upstream", upstream.Options.Name)
 	warn(log, c)
-	defer learn(backend, c.upstream.Auth, log)()
-	reloader := newReloader(c.listeners, log)
-	defer reloader.start()()
-	return runServer(srv, bound, c.session.ShutdownGrace, signals, log, reloader.reload)
+	defer learn(backend, upstream.Relayed(), log)()
+	reloader := newReloader(c.Listeners, log)
+	defer reloader.Start()()
+	return runServer(srv, bound, c.Session.ShutdownGrace, signals, log, reloader.Reload)
 }
 
 const storeHint = "look at [store] path: its directory must be there, and the file belongs to one process"
 
+// newBackend returns the backend of u, which remembers in kept; nil for memory
+// of its own.
+func newBackend(u *config.Upstream, kept *store.Store) (*imapbackend.Backend, error) {
+	opts := u.Options
+	opts.Store, opts.Version = kept, version()
+	backend, err := imapbackend.New(opts)
+	if err != nil {
+		return nil, &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", opts.Name, err)}
+	}
+	return backend, nil
+}
+
+// throttler returns what slows down failed logins, nil if nothing does.
+func throttler(opts proxy.ThrottleOptions) (proxy.Throttler, error) {
+	if opts.Delay == 0 {
+		return nil, nil
+	}
+	return proxy.NewThrottle(opts)
+}
+
+// newReloader returns the reloader of the certificates of listeners.
+func newReloader(listeners []config.Listener, log *slog.Logger) *certificates.Reloader {
+	var pairs []*certificates.Pair
+	for _, l := range listeners {
+		if l.Certificates != nil {
+			pairs = append(pairs, l.Certificates.Pairs...)
+		}
+	}
+	return certificates.NewReloader(pairs, log)
+}
+
 // openStore opens what is remembered between sessions.
-func (c *config) openStore(log *slog.Logger) (*store.Store, error) {
-	if c.store.Path == "" {
+func openStore(c config.Store, log *slog.Logger) (*store.Store, error) {
+	if c.Path == "" {
 		return store.NewMemory(store.DefaultMemory), nil
 	}
-	return store.Open(c.store.Path, store.Options{MaxSize: c.store.MaxSize, Log: log})
+	return store.Open(c.Path, store.Options{MaxSize: c.MaxSize, Log: log})
 }
 
 func closeStore(s *store.Store, log *slog.Logger) {
@@ -102,16 +134,10 @@ func closeStore(s *store.Store, log *slog.Logger) {
 	}
 }
 
-// learn has the backend keep known, in the background, which of the mechanisms
-// that are relayed the upstream takes. The function returned ends that. Without
-// such a mechanism the upstream is not contacted before a client needs it.
-func learn(backend *imapbackend.Backend, auth []string, log *slog.Logger) (stop func()) {
-	var mechanisms []string
-	for _, m := range auth {
-		if slices.Contains(relayed, m) {
-			mechanisms = append(mechanisms, strings.ToUpper(m))
-		}
-	}
+// learn keeps the backend informed, in the background, of which of mechanisms
+// the upstream takes, until the returned function is called. Without any the
+// upstream is not contacted before a client needs it.
+func learn(backend *imapbackend.Backend, mechanisms []string, log *slog.Logger) (stop func()) {
 	if len(mechanisms) == 0 {
 		return func() {}
 	}
@@ -148,11 +174,9 @@ func tuneMemory() (reserve []byte) {
 }
 
 // newLogger returns the logger that c asks for.
-func newLogger(w io.Writer, c logging) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // one of four words, checked
-	opts := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" {
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.Level}
+	if c.JSON {
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}
 	return slog.New(slog.NewTextHandler(w, opts))
@@ -169,7 +193,7 @@ type boundListener struct {
 var listenConfig = net.ListenConfig{KeepAlive: -1}
 
 // bind takes the address of every listener, or none of them.
-func bind(listeners []listener) ([]boundListener, error) {
+func bind(listeners []config.Listener) ([]boundListener, error) {
 	var bound []boundListener
 	for _, l := range listeners {
 		nl, err := listenConfig.Listen(context.Background(), "tcp", l.Address)
@@ -179,7 +203,7 @@ func bind(listeners []listener) ([]boundListener, error) {
 			}
 			return nil, &failure{code: exitFailure, err: err, hint: bindHint(err)}
 		}
-		bound = append(bound, boundListener{nl, l.options})
+		bound = append(bound, boundListener{nl, l.Options})
 	}
 	return bound, nil
 }
@@ -203,17 +227,16 @@ func addressInUse(err error) bool {
 
 // warn logs what an operator should know about a configuration that is valid
 // and about the process.
-func warn(log *slog.Logger, c *config) {
-	for _, w := range c.warnings(time.Now()) {
-		log.LogAttrs(context.Background(), slog.LevelWarn, w.text, w.attrs...)
+func warn(log *slog.Logger, c *config.Config) {
+	for _, w := range c.Warnings(time.Now()) {
+		log.LogAttrs(context.Background(), slog.LevelWarn, w.Text, w.Attrs...)
 	}
-	connections := c.limits.Connections
-	if connections == 0 {
-		connections = defaultLimits().Connections
+	for i := range c.Upstreams {
+		if o := &c.Upstreams[i].Options; o.KeepOpen > 0 {
+			log.Info("logins may go without the upstream's verdict for a while after one", "upstream", o.Name, "keep_open", o.KeepOpen)
+		}
 	}
-	if c.upstream.KeepOpen > 0 {
-		log.Info("logins may go without the upstream's verdict for a while after one", "upstream", c.upstream.Name, "keep_open", c.upstream.KeepOpen)
-	}
+	connections := cmp.Or(c.Limits.Options.Connections, config.DefaultConnections)
 	// Two descriptors a session, and some for all else.
 	want := uint64(2*connections + 100)
 	if limit, ok := openFilesLimit(); ok && limit < want {

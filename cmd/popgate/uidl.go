@@ -20,7 +20,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"popgate/cmd/popgate/words"
 	"popgate/imapbackend/uniqueid"
+	"popgate/proxy/endpoint"
 )
 
 const (
@@ -124,11 +126,11 @@ type formerMessage struct {
 
 // validate checks the flags.
 func (f *formerServer) validate(caFile string) error {
-	host, port, err := net.SplitHostPort(f.address)
+	host, _, err := endpoint.Split(f.address, 1)
 	switch {
 	case f.address == "":
 		return usage("popgate uidl --server pop.example.com:995 --user NAME", "--server is required")
-	case err != nil || host == "" || !isPort(port, 1):
+	case err != nil || host == "":
 		return usage("write --server HOST:PORT, such as pop.example.com:995", "--server %q is not host:port", f.address)
 	case f.user == "":
 		return usage("popgate uidl --server "+f.address+" --user NAME", "--user is required")
@@ -136,7 +138,7 @@ func (f *formerServer) validate(caFile string) error {
 		return usage("write --user NAME", "--user %q is no user name", f.user)
 	case !slices.Contains([]string{"implicit", "starttls", "none"}, f.tls):
 		return usage("write implicit, starttls or none", "--tls %q is unknown", f.tls)
-	case f.tls == "none" && !f.insecure && !loopback(host):
+	case f.tls == "none" && !f.insecure && !endpoint.IsLoopback(host):
 		return usage("use --tls implicit or starttls, or add --insecure if the network between is trusted",
 			"--tls none would send the password to %s in the clear", host)
 	}
@@ -154,7 +156,7 @@ func (f *formerServer) validate(caFile string) error {
 
 // failed is an error at a step of the session.
 func (f *formerServer) failed(step string, err error, hint string) error {
-	return &failure{code: exitFailure, err: fmt.Errorf("%s: %s: %s", f.address, step, printable(err.Error())), hint: hint}
+	return &failure{code: exitFailure, err: fmt.Errorf("%s: %s: %s", f.address, step, words.Printable(err.Error())), hint: hint}
 }
 
 // read runs the session.
@@ -335,7 +337,7 @@ func (f *formerServer) pipelines() bool {
 func (f *formerServer) top(m *formerMessage, progress io.Writer) error {
 	if _, err := f.reply(); err != nil {
 		if _, refused := errors.AsType[*refusal](err); refused {
-			fmt.Fprintf(progress, "message %d: no header: %s\n", m.number, printable(err.Error()))
+			fmt.Fprintf(progress, "message %d: no header: %s\n", m.number, words.Printable(err.Error()))
 			return nil
 		}
 		return err
@@ -358,7 +360,7 @@ func (f *formerServer) write(out, progress io.Writer, messages []formerMessage, 
 		times[m.identity]++
 	}
 	w := bufio.NewWriter(out)
-	fmt.Fprintf(w, "# unique-ids of %s at %s\n", printable(f.user), f.address)
+	fmt.Fprintf(w, "# unique-ids of %s at %s\n", words.Printable(f.user), f.address)
 	copies := 0
 	for _, m := range messages {
 		if m.identity == "" {

@@ -19,6 +19,7 @@ import (
 	"popgate/imapbackend/demo"
 	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
+	"popgate/proxy/proxytest"
 )
 
 // formerPOP3 runs a POP3 server, which is the gateway itself, with messages of
@@ -32,7 +33,9 @@ func formerPOP3(t *testing.T, mode proxy.TLSMode, messages ...string) (mail *dem
 			t.Fatal(err)
 		}
 	}
-	backend, err := imapbackend.New(imapbackend.Options{Address: imap, TLS: imapbackend.TLSNone, UIDL: "former-{uid}"})
+	opts := imapbackend.Defaults()
+	opts.Address, opts.TLS, opts.UIDL = imap, imapbackend.TLSNone, "former-{uid}"
+	backend, err := imapbackend.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,15 +52,10 @@ func formerPOP3(t *testing.T, mode proxy.TLSMode, messages ...string) (mail *dem
 		options.InsecureLoginFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	} else {
 		dir := t.TempDir()
-		writePair(t, dir)
-		caFile = filepath.Join(dir, "cert.pem")
-		one := &listener{certificates: &certificates{}, MinTLS: "1.2"}
-		pair, err := readKeyPair(caFile, filepath.Join(dir, "key.pem"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		one.certificates.pairs = []*keyPair{pair}
-		options.TLS = listenerTLS(one)
+		cert := proxytest.NewCertificate(t, proxytest.CertificateOptions{})
+		cert.WriteFiles(t, dir)
+		caFile = filepath.Join(dir, "ca.pem")
+		options.TLS = cert.Server()
 	}
 	done := make(chan struct{})
 	go func() {

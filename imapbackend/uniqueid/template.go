@@ -196,7 +196,7 @@ func ForMailbox(text, mailbox string) (*Template, error) {
 	if text != "" && text != Default && ParseSource(text) == NoKind {
 		t, err := Parse(text)
 		if err != nil {
-			return nil, fmt.Errorf("template of unique-ids %q %w", text, err)
+			return nil, err
 		}
 		return t, nil
 	}

@@ -76,7 +76,9 @@ func (r resumptions) WithGroup(string) slog.Handler { return r }
 // serve runs a gateway before the upstream and returns its address.
 func serve(t *testing.T, upstream string, log slog.Handler) string {
 	t.Helper()
-	b, err := imapbackend.New(imapbackend.Options{Address: upstream, TLS: imapbackend.TLSNone})
+	options := imapbackend.Defaults()
+	options.Address, options.TLS = upstream, imapbackend.TLSNone
+	b, err := imapbackend.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"os"
@@ -7,14 +7,16 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"popgate/proxy/proxytest"
 )
 
 // Fragments of a file and the one mistake in each. A line "L" stands for a good
 // listener of four lines, a line "U" for a good upstream of three.
 var mistakeTests = []struct{ name, fragment, want string }{
 	// Text that is no TOML.
-	{"syntax", "[log]\nlevel = \n", `2: log.level: not TOML: expected value but found '\n' instead; mend it as https://toml.io describes`},
-	{"twice", "L\nU\n[log]\nlevel = \"info\"\nlevel = \"info\"", `10: log.level: not TOML: Key 'log.level' has already been defined; mend it as https://toml.io describes`},
+	{"syntax", "[log]\nlevel = \n", `2: log.level: not TOML: expected value but found '\n' instead; see https://toml.io`},
+	{"twice", "L\nU\n[log]\nlevel = \"info\"\nlevel = \"info\"", `10: log.level: not TOML: Key 'log.level' has already been defined; see https://toml.io`},
 
 	// Tables.
 	{"no listener", "U", `1: listener: missing; add a [[listener]] with its address`},
@@ -69,7 +71,7 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"number for keep_open", "L\nU\nkeep_open = 60", `8: upstream[0].keep_open: is an integer; write a string such as "60s"`},
 	{"string for compress", "L\nU\ncompress = \"yes\"", `8: upstream[0].compress: is a string; write true or false`},
 	{"unknown capability", "L\nU\n[session]\ncapabilities_hidden = [\"TOP\", \"UILD\"]", `9: session.capabilities_hidden[1]: unknown value "UILD"; did you mean "UIDL"?`},
-	{"capability twice", "L\nU\n[session]\ncapabilities_hidden = [\"TOP\", \"top\"]", `9: session.capabilities_hidden[1]: "top" is there twice; remove one`},
+	{"capability twice", "L\nU\n[session]\ncapabilities_hidden = [\"TOP\", \"top\"]", `9: session.capabilities_hidden[1]: "top" is listed twice; remove one`},
 	{"unknown mechanism", "L\nU\nauth = [\"plain\", \"gssapi\"]", `8: upstream[0].auth[1]: unknown value "gssapi"; write "plain", "login", "xoauth2", "oauthbearer", "cram-md5", "scram-sha-1" or "scram-sha-256"`},
 	{"P-SASL-5 mechanism that is not relayed", "L\nU\nauth = [\"scram-sha-256-plus\"]", `8: upstream[0].auth[0]: unknown value "scram-sha-256-plus"; write "plain", "login", "xoauth2", "oauthbearer", "cram-md5", "scram-sha-1" or "scram-sha-256"`},
 	{"mechanism misspelt", "L\nU\nauth = [\"xoauth\"]", `8: upstream[0].auth[0]: unknown value "xoauth"; did you mean "xoauth2"?`},
@@ -96,7 +98,7 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"template with a blank", "L\nU\nuidl = \"{uid} x\"", `8: upstream[0].uidl: "{uid} x" has ' ' in it, which no unique-id may have; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 	{"import without memory", "L\nU\nuidl_import = \"junk.pem\"", `8: upstream[0].uidl_import: has no effect without uidl_memory; set uidl_memory = true`},
 	{"I-UIDL-5 memory without a store", "L\nU\nuidl_memory = true", `8: upstream[0].uidl_memory: needs a store on disk; set path in [store], or remove it`},
-	{"import of junk", "L\nU\nuidl_memory = true\nuidl_import = \"junk.pem\"\n[store]\npath = \"s\"", `9: upstream[0].uidl_import: junk.pem:1: want IDENTITY<tab>UNIQUE-ID[<tab>USER]; mend that line, or write the file by popgate uidl`},
+	{"import of junk", "L\nU\nuidl_memory = true\nuidl_import = \"junk.pem\"\n[store]\npath = \"s\"", `9: upstream[0].uidl_import: junk.pem:1: want IDENTITY<tab>UNIQUE-ID[<tab>USER]; fix that line, or write the file by popgate uidl`},
 	{"import of nothing", "L\nU\nuidl_memory = true\nuidl_import = \"none\"\n[store]\npath = \"s\"", `9: upstream[0].uidl_import: cannot be read: open none: no such file or directory; name a file that popgate can read; relative names start at the directory of this file`},
 	{"number for uidl", "L\nU\nuidl = 1", `8: upstream[0].uidl: is an integer; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 
@@ -146,7 +148,7 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"size without unit", "L\nU\nread_ahead = 5", `8: upstream[0].read_ahead: is an integer; write a string such as "1MiB"`},
 	{"size of no kind", "L\nU\nread_ahead = \"1MB\"", `8: upstream[0].read_ahead: "1MB" is not a size; write a string such as "1MiB"`},
 	{"size too large", "L\nU\nread_ahead = \"2GiB\"", `8: upstream[0].read_ahead: "2GiB" is too large; write "1GiB" or less`},
-	{"O-ID-2 kept for another client", "L\nU\nsend_client_id = true\nkeep_open = \"60s\"", `9: upstream[0].keep_open: keeps connections whose client the upstream was told of for another login; set keep_open = "0s" or send_client_id = false`},
+	{"O-ID-2 kept for another client", "L\nU\nsend_client_id = true\nkeep_open = \"60s\"", `9: upstream[0].keep_open: keeps connections on which another client was reported to the upstream; set keep_open = "0s" or send_client_id = false`},
 	{"I-SNAP-3 show with flag", "L\nU\ndeleted_messages = \"show\"", `8: upstream[0].deleted_messages: "show" would bring back what without_uidplus = "flag" has removed; set without_uidplus = "refuse", or deleted_messages = "hide"`},
 }
 
@@ -166,7 +168,7 @@ func expand(fragment string) string {
 
 func TestMistakes(t *testing.T) {
 	dir := t.TempDir()
-	writePair(t, dir)
+	proxytest.NewCertificate(t, proxytest.CertificateOptions{}).WriteFiles(t, dir)
 	if err := os.WriteFile(filepath.Join(dir, "junk.pem"), []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -178,29 +180,12 @@ func TestMistakes(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := ""
-			if _, err := loadConfig(file); err != nil {
+			if _, err := Load(file); err != nil {
 				got = strings.NewReplacer(file+":", "", dir+string(filepath.Separator), "").Replace(err.Error())
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("of\n%s\n(-want +got):\n%s", text, diff)
 			}
 		})
-	}
-}
-
-func TestNearest(t *testing.T) {
-	names := upstreamKeys.names()
-	for _, test := range []struct{ word, want string }{
-		{"adress", "address"},
-		{"Mailbox", "mailbox"},
-		{"serevr_name", "server_name"},
-		{"tsl", "tls"},
-		{"x", ""},
-		{"zzz", ""},
-		{"", ""},
-	} {
-		if got := nearest(test.word, names); got != test.want {
-			t.Errorf("nearest(%q) = %q, want %q", test.word, got, test.want)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"strconv"
@@ -7,10 +7,10 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// locate returns the line, 1-based, on which each key of a TOML text stands,
-// by its path: "session.autologout", "listener[0].tls". Tables and the
-// elements of arrays have paths too. The decoder tells positions for errors of
-// syntax only. src must be valid TOML; of other texts only some keys are found.
+// locate returns the line, 1-based, of each key of a TOML text by its path:
+// "session.autologout", "listener[0].tls". Tables and the elements of arrays
+// have paths too. The decoder reports positions for errors of syntax only. src
+// must be valid TOML; of other texts only some keys are found.
 func locate(src string) map[string]int {
 	l := &locator{
 		src:    strings.TrimPrefix(src, "\ufeff"),
@@ -56,7 +56,7 @@ func elementPath(path string, i int) string {
 	return path + "[" + strconv.Itoa(i) + "]"
 }
 
-// found notes where path stands; the first place counts.
+// found records the line of path; the first one counts.
 func (l *locator) found(path string, line int) {
 	if _, ok := l.lines[path]; !ok {
 		l.lines[path] = line
@@ -155,7 +155,7 @@ func unquote(quoted string) string {
 	return v.K
 }
 
-// value passes over the value of the key at path and notes what is inside.
+// value passes over the value of the key at path and records what is inside.
 func (l *locator) value(path string) {
 	rest := l.src[l.pos:]
 	switch {

@@ -1,4 +1,4 @@
-package main
+package certificates
 
 import (
 	"context"
@@ -21,22 +21,18 @@ const (
 	latest = 5 * time.Second
 )
 
-// reloader keeps the certificates of all listeners up to date.
-type reloader struct {
-	pairs   []*keyPair
+// Reloader keeps pairs up to date with their files.
+type Reloader struct {
+	pairs   []*Pair
 	log     *slog.Logger
 	watcher *fsnotify.Watcher // nil where the system has none to give
 	watched map[string]bool   // directories
 }
 
-func newReloader(listeners []listener, log *slog.Logger) *reloader {
-	r := &reloader{log: log, watched: make(map[string]bool)}
-	for _, l := range listeners {
-		if l.certificates != nil {
-			r.pairs = append(r.pairs, l.certificates.pairs...)
-		}
-	}
-	if len(r.pairs) == 0 {
+// NewReloader returns the Reloader of pairs. It does nothing before Start.
+func NewReloader(pairs []*Pair, log *slog.Logger) *Reloader {
+	r := &Reloader{pairs: pairs, log: log, watched: make(map[string]bool)}
+	if len(pairs) == 0 {
 		return r
 	}
 	var err error
@@ -46,8 +42,9 @@ func newReloader(listeners []listener, log *slog.Logger) *reloader {
 	return r
 }
 
-// start watches the files until the returned function is called.
-func (r *reloader) start() (stop func()) {
+// Start watches the files until the returned function is called, which is to be
+// done once.
+func (r *Reloader) Start() (stop func()) {
 	if r.watcher == nil {
 		return func() {}
 	}
@@ -63,7 +60,7 @@ func (r *reloader) start() (stop func()) {
 }
 
 // run reloads when something has changed and it has become quiet.
-func (r *reloader) run(ctx context.Context) {
+func (r *Reloader) run(ctx context.Context) {
 	quiet := time.NewTimer(settle)
 	quiet.Stop()
 	var since time.Time // of the first change not read yet
@@ -87,20 +84,20 @@ func (r *reloader) run(ctx context.Context) {
 		case <-quiet.C:
 			since = time.Time{}
 			r.watch() // first, to miss nothing: links may point elsewhere now
-			r.reload()
+			r.Reload()
 		}
 	}
 }
 
-// reload reads all files again.
-func (r *reloader) reload() {
+// Reload reads all files again. It is safe for concurrent use.
+func (r *Reloader) Reload() {
 	for _, p := range r.pairs {
 		p.reload(r.log)
 	}
 }
 
 // watch watches the directories that the files now depend on, and no others.
-func (r *reloader) watch() {
+func (r *Reloader) watch() {
 	wanted := make(map[string]bool)
 	for _, p := range r.pairs {
 		for _, file := range []string{p.certFile, p.keyFile} {

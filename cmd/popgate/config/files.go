@@ -1,0 +1,32 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// absolute returns the file that name refers to.
+func (l *loader) absolute(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(l.dir, name)
+}
+
+// read reads a file that the key at path names.
+func (l *loader) read(path, name string) ([]byte, bool) {
+	name = l.absolute(name)
+	b, err := os.ReadFile(name)
+	if err == nil {
+		return b, true
+	}
+	remedy := "name a file that popgate can read; relative names start at the directory of this file"
+	if errors.Is(err, fs.ErrPermission) {
+		remedy = "let the user that popgate runs as read it"
+	}
+	l.fail(path, fmt.Sprintf("cannot be read: %v", err), remedy)
+	return nil, false
+}

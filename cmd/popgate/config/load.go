@@ -1,0 +1,144 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"popgate/proxy"
+)
+
+// Config is a configuration file without mistakes: each value is in its range,
+// and the files it names have been read.
+type Config struct {
+	Listeners []Listener
+	Session   Session
+	Limits    Limits
+	Throttle  proxy.ThrottleOptions // Delay 0: off
+	Upstreams []Upstream            // one, in this version
+	Store     Store
+	Log       Log
+}
+
+// defaults returns what a file without tables comes to.
+func defaults() *Config {
+	return &Config{
+		Session:  defaultSession(),
+		Limits:   defaultLimits(),
+		Throttle: defaultThrottle(),
+		Store:    defaultStore(),
+		Log:      defaultLog(),
+	}
+}
+
+// Load reads a file. The error is *Problems for mistakes in it, and names all
+// of them, unless the text is not TOML at all.
+func Load(file string) (*Config, error) {
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return parse(file, string(src))
+}
+
+// parse is Load for the text src of file.
+func parse(file, src string) (*Config, error) {
+	var top map[string]any
+	if _, err := toml.Decode(src, &top); err != nil {
+		return nil, syntaxProblem(file, src, err)
+	}
+	l := &loader{
+		Problems: Problems{file: file},
+		lines:    locate(src),
+		dir:      filepath.Dir(file),
+	}
+	c := defaults()
+	l.decode(c, top)
+	for _, t := range tables() {
+		if t.check != nil {
+			t.check(l, c)
+		}
+	}
+	if len(l.list) > 0 {
+		return nil, l.sorted()
+	}
+	return c, nil
+}
+
+func syntaxProblem(file, src string, err error) error {
+	p := problem{line: 1, what: "not TOML: " + err.Error(), remedy: "see https://toml.io"}
+	if pe, ok := errors.AsType[toml.ParseError](err); ok {
+		// The line of a Position is one too far where the line end is at fault.
+		before := src[:min(max(pe.Position.Start, 0), len(src))]
+		p.line, p.key = 1+strings.Count(before, "\n"), pe.LastKey
+		p.what = "not TOML: " + strings.TrimSuffix(pe.Message, ".")
+	}
+	return &Problems{file: file, list: []problem{p}}
+}
+
+// loader collects the mistakes of one file.
+type loader struct {
+	Problems
+	lines map[string]int // of each path
+	dir   string         // what relative file names are relative to
+}
+
+// decode puts the values of the file over the defaults.
+func (l *loader) decode(c *Config, top map[string]any) {
+	all := tables()
+	for _, name := range slices.Sorted(maps.Keys(top)) {
+		i := slices.IndexFunc(all, func(t table) bool { return t.name == name })
+		if i < 0 {
+			l.unknownTable(name, top[name])
+			continue
+		}
+		all[i].decode(l, c, top[name])
+	}
+	for _, t := range all {
+		if _, ok := top[t.name]; t.required && !ok {
+			l.fail(t.name, "missing", fmt.Sprintf("add a %s with its address", t.header))
+		}
+	}
+}
+
+// fail records a mistake at path, on the line of the table it belongs in where
+// path is not in the file.
+func (l *loader) fail(path, what, remedy string) {
+	l.list = append(l.list, problem{line: l.lineOf(path), key: path, what: what, remedy: remedy})
+}
+
+func (l *loader) lineOf(path string) int {
+	for i := len(path); i > 0; i-- {
+		if i < len(path) && path[i] != '.' && path[i] != '[' {
+			continue
+		}
+		if line, ok := l.lines[path[:i]]; ok {
+			return line
+		}
+	}
+	return 1
+}
+
+// wrong reports whether a mistake at path or below it has been recorded: the
+// field then has its default in place of the value meant, of which nothing is
+// to be said.
+func (l *loader) wrong(path string) bool {
+	for _, p := range l.list {
+		if p.key == path || strings.HasPrefix(p.key, path+"[") {
+			return true
+		}
+	}
+	return false
+}
+
+// given reports whether the file has the key at path.
+func (l *loader) given(path string) bool {
+	_, ok := l.lines[path]
+	return ok
+}

@@ -1,0 +1,39 @@
+package config
+
+import (
+	"time"
+
+	"popgate/proxy"
+)
+
+// Session is [session].
+type Session struct {
+	Options       proxy.Options // those of its keys
+	ShutdownGrace time.Duration
+}
+
+func defaultSession() Session {
+	return Session{Options: proxy.Defaults(), ShutdownGrace: 60 * time.Second}
+}
+
+var sessionKeys = keyTable[Session]{
+	"autologout":          duration(func(s *Session) *time.Duration { return &s.Options.Autologout }, 10*time.Minute, 24*time.Hour, "10m"),
+	"login_attempts":      integer(func(s *Session) *int { return &s.Options.LoginAttempts }, 1, 100),
+	"auth_list":           negated(func(s *Session) *bool { return &s.Options.NoAuthList }),
+	"utf8":                boolean(func(s *Session) *bool { return &s.Options.UTF8 }),
+	"capabilities_hidden": anyOf(func(s *Session) *[]string { return &s.Options.HiddenCapabilities }, capabilities...),
+	"shutdown_grace":      duration(func(s *Session) *time.Duration { return &s.ShutdownGrace }, 0, time.Hour, "60s"),
+}
+
+// capabilities are the tags that CAPA may list (RFC 2449 §6, RFC 2595 §4,
+// RFC 3206 §5, RFC 5034 §3, RFC 6856 §2).
+var capabilities = []string{"TOP", "UIDL", "USER", "SASL", "STLS", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8"}
+
+// ProxyOptions returns the options of the server, without its Backend, Logger
+// and Throttler.
+func (c *Config) ProxyOptions() proxy.Options {
+	o := c.Session.Options
+	o.Limits = c.Limits.Options
+	o.Mechanisms = c.Upstreams[0].Mechanisms()
+	return o
+}

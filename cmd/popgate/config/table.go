@@ -1,0 +1,155 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"popgate/cmd/popgate/words"
+	"popgate/proxy"
+)
+
+// tables returns the tables of a file, in the order of config.toml.example.
+func tables() []table {
+	return []table{
+		arrayTable("listener", listenerKeys, defaultListener, func(c *Config) *[]Listener { return &c.Listeners }, checkListeners),
+		{name: "listener.certificate", header: "[[listener.certificate]]", keys: certificateKeys.names()},
+		singleTable("session", sessionKeys, func(c *Config) *Session { return &c.Session }, nil),
+		singleTable("limits", limitsKeys, func(c *Config) *Limits { return &c.Limits }, nil),
+		singleTable("throttle", throttleKeys, func(c *Config) *proxy.ThrottleOptions { return &c.Throttle }, checkThrottle),
+		arrayTable("upstream", upstreamKeys, defaultUpstream, func(c *Config) *[]Upstream { return &c.Upstreams }, checkUpstreams),
+		singleTable("store", storeKeys, func(c *Config) *Store { return &c.Store }, checkStore),
+		singleTable("log", logKeys, func(c *Config) *Log { return &c.Log }, nil),
+	}
+}
+
+// planned are the keys, by table, that later versions are going to know, and
+// plannedTables the tables. They are refused like unknown ones; only the
+// message differs.
+var planned = map[string][]string{
+	"session":  {"hostname"},
+	"upstream": {"profile", "max_connections"},
+}
+
+var plannedTables = []string{"route", "account", "cluster", "admin"}
+
+// table is one kind of table.
+type table struct {
+	name, header string // listener, [[listener]]
+	keys         []string
+	required     bool
+
+	// decode sets what the table v of the file is for; nil where the table is
+	// a key of another one.
+	decode func(l *loader, c *Config, v any)
+
+	// check looks at what concerns more than one key; it may be nil.
+	check func(l *loader, c *Config)
+}
+
+// singleTable is a table that there is once.
+func singleTable[T any](name string, keys keyTable[T], field func(*Config) *T, check func(*loader, *Config)) table {
+	return table{
+		name: name, header: "[" + name + "]", keys: keys.names(), check: check,
+		decode: func(l *loader, c *Config, v any) {
+			m, ok := v.(map[string]any)
+			if !ok {
+				l.fail(name, "is "+kind(v), fmt.Sprintf("begin it with [%s]", name))
+			}
+			fill(l, name, name, keys, field(c), m)
+		},
+	}
+}
+
+// arrayTable is a table that there is once or more.
+func arrayTable[T any](name string, keys keyTable[T], defaults func() T, field func(*Config) *[]T, check func(*loader, *Config)) table {
+	return table{
+		name: name, header: "[[" + name + "]]", keys: keys.names(), required: true, check: check,
+		decode: func(l *loader, c *Config, v any) {
+			for i, m := range l.arrayOfTables(name, v) {
+				one := defaults()
+				fill(l, elementPath(name, i), name, keys, &one, m)
+				*field(c) = append(*field(c), one)
+			}
+		},
+	}
+}
+
+func (l *loader) arrayOfTables(name string, v any) []map[string]any {
+	switch v := v.(type) {
+	case []map[string]any:
+		if len(v) > 0 {
+			return v
+		}
+	case []any: // what the decoder makes of []
+		if len(v) == 0 {
+			break
+		}
+		l.fail(name, "is "+kind(v), fmt.Sprintf("begin each with [[%s]]", name))
+		return nil
+	default:
+		l.fail(name, "is "+kind(v), fmt.Sprintf("begin it with [[%s]]", name))
+		return nil
+	}
+	l.fail(name, "is empty", fmt.Sprintf("add a [[%s]] with its address", name))
+	return nil
+}
+
+// fill sets the fields of dst from m, which is the table at path.
+func fill[T any](l *loader, path, table string, keys keyTable[T], dst *T, m map[string]any) {
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		set, ok := keys[name]
+		if !ok {
+			l.unknownKey(childPath(path, name), table, name, keys.names())
+			continue
+		}
+		if f := set(dst, m[name]); f != nil {
+			l.fail(childPath(path, name)+f.element, f.what, f.remedy)
+		}
+	}
+}
+
+// unknownKey refuses the key name of a table that knows the given names.
+func (l *loader) unknownKey(path, table, name string, names []string) {
+	if slices.Contains(planned[table], name) {
+		l.fail(path, "not supported in this version", "remove it")
+		return
+	}
+	l.fail(path, "unknown key", misplaced(name, names))
+}
+
+// unknownTable refuses a name at the top of the file.
+func (l *loader) unknownTable(name string, v any) {
+	if slices.Contains(plannedTables, name) {
+		l.fail(childPath("", name), "not supported in this version", "remove it")
+		return
+	}
+	what := "unknown key"
+	switch v.(type) {
+	case map[string]any, []map[string]any:
+		what = "unknown table"
+	}
+	var names []string
+	for _, t := range tables() {
+		if t.decode != nil {
+			names = append(names, t.name)
+		}
+	}
+	l.fail(childPath("", name), what, misplaced(name, names))
+}
+
+// misplaced says what to do about an unknown key where names are known.
+func misplaced(name string, names []string) string {
+	if near := words.Nearest(name, names); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	for _, t := range tables() {
+		if slices.Contains(t.keys, name) {
+			return "it belongs in " + t.header
+		}
+	}
+	return removeKey
+}
+
+// removeKey is what to do about a key that resembles none.
+const removeKey = "remove it; config.toml.example shows all keys"

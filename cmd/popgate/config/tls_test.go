@@ -1,0 +1,260 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"popgate/cmd/popgate/certificates"
+	"popgate/proxy/proxytest"
+)
+
+// newPair returns a certificate in files, as a listener has it.
+func newPair(t *testing.T, o proxytest.CertificateOptions) *certificates.Pair {
+	t.Helper()
+	dir := t.TempDir()
+	proxytest.NewCertificate(t, o).WriteFiles(t, dir)
+	p, err := certificates.ReadPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// rsaPair is newPair for name with an RSA key.
+func rsaPair(t *testing.T, name string) *certificates.Pair {
+	t.Helper()
+	return newPair(t, proxytest.CertificateOptions{Names: []string{name}, RSA: true})
+}
+
+// listenerWith returns a listener with certificates.
+func listenerWith(minimum uint16, legacy bool, pairs ...*certificates.Pair) *Listener {
+	l := &Listener{MinTLS: minimum, LegacyCiphers: legacy, Certificates: &certificates.Set{Pairs: pairs}}
+	l.Certificates.Lenient = l.lowered()
+	return l
+}
+
+// shake does a handshake and returns the client's view of it, and its error.
+func shake(t *testing.T, server, client *tls.Config) (tls.ConnectionState, error) {
+	t.Helper()
+	near, far := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = tls.Server(far, server).Handshake() // the client's error is the more telling
+		_ = far.Close()
+	}()
+	client.InsecureSkipVerify = true // what is served is looked at by the caller
+	conn := tls.Client(near, client)
+	err := conn.Handshake()
+	state := conn.ConnectionState()
+	_ = near.Close()
+	<-done
+	return state, err
+}
+
+// O-TLS-4: which certificate a client gets.
+func TestCertificateByName(t *testing.T) {
+	common := newPair(t, proxytest.CertificateOptions{CommonName: "old.example", Names: []string{}, RSA: true})
+	first, second, wild := rsaPair(t, "pop.example"), rsaPair(t, "mail.example"), rsaPair(t, "*.example.org")
+	both := newPair(t, proxytest.CertificateOptions{Names: []string{"localhost"}}) // ECDSA
+	old := rsaPair(t, "localhost")
+	for _, c := range []struct {
+		sni     string
+		lenient bool
+		want    string // common name, "" for the alert
+	}{
+		{"", false, "pop.example"},
+		{"pop.example", false, "pop.example"},
+		{"MAIL.example", false, "mail.example"},
+		{"a.example.org", false, "*.example.org"},
+		{"a.b.example.org", false, ""},
+		{"other.example", false, ""},
+		{"old.example", false, "old.example"},
+		{"other.example", true, "pop.example"},
+		{"mail.example", true, "mail.example"},
+		{"", true, "pop.example"},
+	} {
+		l := listenerWith(tls.VersionTLS12, c.lenient, first, second, wild, common)
+		state, err := shake(t, listenerTLS(l), &tls.Config{ServerName: c.sni})
+		if c.want == "" {
+			if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+				t.Errorf("%q: %v, want the alert unrecognized_name", c.sni, err)
+			}
+			continue
+		}
+		if err != nil || state.PeerCertificates[0].Subject.CommonName != c.want {
+			t.Errorf("%q: %v, want %s", c.sni, err, c.want)
+		}
+	}
+
+	// A name with two kinds of keys.
+	l := listenerWith(tls.VersionTLS12, false, both, old)
+	for suite, want := range map[uint16]x509.PublicKeyAlgorithm{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: x509.ECDSA,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:   x509.RSA,
+	} {
+		state, err := shake(t, listenerTLS(l), &tls.Config{
+			ServerName: "localhost", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite},
+		})
+		if err != nil || state.PeerCertificates[0].PublicKeyAlgorithm != want {
+			t.Errorf("%s: %v", tls.CipherSuiteName(suite), err)
+		}
+	}
+}
+
+// An address in place of a name, which old clients send, stands for no name.
+func TestCertificateByAddress(t *testing.T) {
+	l := listenerWith(tls.VersionTLS12, false, rsaPair(t, "pop.example"))
+	for _, name := range []string{"192.0.2.1", "2001:db8::1"} {
+		cert, err := l.Certificates.Choose(&tls.ClientHelloInfo{ServerName: name})
+		if err != nil || cert == nil {
+			t.Errorf("%s: %v, %v", name, cert, err)
+		}
+	}
+}
+
+// O-TLS-2: what min_tls and legacy_ciphers let in, and that neither lets in
+// more than it says.
+func TestVintageTLS(t *testing.T) {
+	cert := rsaPair(t, "pop.example")
+	const (
+		modern  = tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+		cbc     = tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA
+		static  = tls.TLS_RSA_WITH_AES_128_CBC_SHA
+		triple  = tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA
+		rivest4 = tls.TLS_RSA_WITH_RC4_128_SHA
+	)
+	for _, c := range []struct {
+		minimum uint16
+		legacy  bool
+		version uint16 // the client's only one
+		suite   uint16
+		want    bool
+	}{
+		{tls.VersionTLS12, false, tls.VersionTLS12, modern, true},
+		{tls.VersionTLS12, false, tls.VersionTLS12, cbc, false},
+		{tls.VersionTLS12, false, tls.VersionTLS12, static, false},
+		{tls.VersionTLS12, false, tls.VersionTLS10, cbc, false},
+		{tls.VersionTLS12, true, tls.VersionTLS12, cbc, true},
+		{tls.VersionTLS12, true, tls.VersionTLS12, static, true},
+		{tls.VersionTLS12, true, tls.VersionTLS11, static, false},
+		{tls.VersionTLS11, false, tls.VersionTLS11, cbc, true},
+		{tls.VersionTLS11, false, tls.VersionTLS11, static, false},
+		{tls.VersionTLS11, false, tls.VersionTLS10, cbc, false},
+		{tls.VersionTLS10, false, tls.VersionTLS10, cbc, true},
+		{tls.VersionTLS10, false, tls.VersionTLS10, static, false},
+		{tls.VersionTLS10, true, tls.VersionTLS10, static, true},
+		{tls.VersionTLS10, true, tls.VersionTLS10, triple, true},
+		{tls.VersionTLS10, true, tls.VersionTLS10, rivest4, false},
+		{tls.VersionTLS13, true, tls.VersionTLS12, static, false},
+	} {
+		_, err := shake(t, listenerTLS(listenerWith(c.minimum, c.legacy, cert)), &tls.Config{
+			ServerName: "pop.example", MinVersion: c.version, MaxVersion: c.version, CipherSuites: []uint16{c.suite},
+		})
+		if (err == nil) != c.want {
+			t.Errorf("%s or later, legacy_ciphers %v: %s with %s: %v",
+				tls.VersionName(c.minimum), c.legacy, tls.VersionName(c.version), tls.CipherSuiteName(c.suite), err)
+		}
+	}
+}
+
+// O-TLS-2, O-TLS-3: what a listener agrees to.
+func TestListenerTLS(t *testing.T) {
+	cert := newPair(t, proxytest.CertificateOptions{Names: []string{"localhost"}, SelfSigned: true})
+	roots := x509.NewCertPool()
+	roots.AddCert(cert.Leaf())
+
+	for _, test := range []struct {
+		name    string
+		minimum uint16
+		client  *tls.Config
+		version uint16 // 0 for a refusal
+		alpn    string
+		refusal string // alert that the client gets
+	}{
+		{"new client", tls.VersionTLS12, &tls.Config{NextProtos: []string{"pop3"}}, tls.VersionTLS13, "pop3", ""},
+		{"without ALPN", tls.VersionTLS12, &tls.Config{}, tls.VersionTLS13, "", ""},
+		{"several protocols", tls.VersionTLS12, &tls.Config{NextProtos: []string{"imap", "pop3"}}, tls.VersionTLS13, "pop3", ""},
+		{"foreign protocol", tls.VersionTLS12, &tls.Config{NextProtos: []string{"http/1.1"}}, 0, "", "no application protocol"},
+		{"1.2", tls.VersionTLS12, &tls.Config{MaxVersion: tls.VersionTLS12}, tls.VersionTLS12, "", ""},
+		{"1.2 below the minimum", tls.VersionTLS13, &tls.Config{MaxVersion: tls.VersionTLS12}, 0, "", "protocol version"},
+		{"1.1", tls.VersionTLS12, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, 0, "", "protocol version"},
+		{"1.2 with CBC", tls.VersionTLS12, &tls.Config{
+			MaxVersion:   tls.VersionTLS12,
+			CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA},
+		}, 0, "", "handshake failure"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			client, server := net.Pipe()
+			defer client.Close()
+			defer server.Close()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = tls.Server(server, listenerTLS(listenerWith(test.minimum, false, cert))).Handshake()
+			}()
+			test.client.RootCAs, test.client.ServerName = roots, "localhost"
+			conn := tls.Client(client, test.client)
+			err := conn.Handshake()
+			if test.refusal != "" {
+				if err == nil || !strings.Contains(err.Error(), test.refusal) {
+					t.Errorf("handshake: %v, want %q", err, test.refusal)
+				}
+				client.Close()
+				<-done
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := conn.ConnectionState()
+			if state.Version != test.version || state.NegotiatedProtocol != test.alpn {
+				t.Errorf("TLS %x with ALPN %q, want %x with %q", state.Version, state.NegotiatedProtocol, test.version, test.alpn)
+			}
+			client.Close()
+			<-done
+		})
+	}
+}
+
+// O-TLS-1: both kinds of listener, with files named relative to the
+// configuration.
+func TestCertificateFiles(t *testing.T) {
+	dir := t.TempDir()
+	proxytest.NewCertificate(t, proxytest.CertificateOptions{}).WriteFiles(t, dir)
+	file := filepath.Join(dir, "config.toml")
+	text := `[[listener]]
+address = ":995"
+tls = "implicit"
+min_tls = "1.3"
+cert_file = "cert.pem"
+key_file = "key.pem"
+[[listener]]
+address = ":110"
+cert_file = "cert.pem"
+key_file = "key.pem"
+[[upstream]]
+address = "localhost:993"
+ca_file = "cert.pem"
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
+		if cfg := c.Listeners[i].Options.TLS; cfg == nil || cfg.MinVersion != want || len(c.Listeners[i].Certificates.Pairs) != 1 {
+			t.Errorf("listener %d: TLS %+v, want one certificate and minimum %x", i, cfg, want)
+		}
+	}
+	if c.Upstreams[0].Options.RootCAs == nil {
+		t.Error("the upstream has no CA of its own")
+	}
+}

@@ -1,0 +1,195 @@
+package config
+
+import (
+	"bytes"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"popgate/imapbackend"
+	"popgate/imapbackend/uniqueid"
+	"popgate/proxy/endpoint"
+)
+
+// Upstream is one [[upstream]].
+type Upstream struct {
+	Options imapbackend.Options // without Store and Version
+	Auth    []string            // SASL mechanisms offered to clients, as the file spells them
+
+	caFile, importFile string // "" for none
+}
+
+// relayed are the SASL mechanisms of which the gateway sees no secret.
+var relayed = []string{"cram-md5", "scram-sha-1", "scram-sha-256"}
+
+// Mechanisms returns the mechanisms of Auth as proxy.Options has them.
+func (u *Upstream) Mechanisms() []string { return upper(u.Auth) }
+
+// Relayed returns those of Mechanisms that are offered only while the upstream
+// offers them.
+func (u *Upstream) Relayed() []string {
+	return upper(slices.DeleteFunc(slices.Clone(u.Auth), func(m string) bool { return !slices.Contains(relayed, m) }))
+}
+
+func upper(list []string) []string {
+	upper := []string{}
+	for _, s := range list {
+		upper = append(upper, strings.ToUpper(s))
+	}
+	return upper
+}
+
+func defaultUpstream() Upstream {
+	return Upstream{Options: imapbackend.Defaults(), Auth: []string{"plain", "login"}}
+}
+
+var upstreamKeys = keyTable[Upstream]{
+	"name":             text(func(u *Upstream) *string { return &u.Options.Name }, "mail"),
+	"address":          text(func(u *Upstream) *string { return &u.Options.Address }, "imap.example.com:993"),
+	"tls":              oneOf(func(u *Upstream) *imapbackend.TLSMode { return &u.Options.TLS }),
+	"insecure":         boolean(func(u *Upstream) *bool { return &u.Options.Insecure }),
+	"server_name":      text(func(u *Upstream) *string { return &u.Options.ServerName }, "imap.example.com"),
+	"ca_file":          text(func(u *Upstream) *string { return &u.caFile }, "ca.pem"),
+	"mailbox":          text(func(u *Upstream) *string { return &u.Options.Mailbox }, "INBOX"),
+	"auth":             anyOf(func(u *Upstream) *[]string { return &u.Auth }, append([]string{"plain", "login", "xoauth2", "oauthbearer"}, relayed...)...),
+	"delete":           oneOf(func(u *Upstream) *imapbackend.Delete { return &u.Options.Delete }),
+	"without_uidplus":  oneOf(func(u *Upstream) *imapbackend.WithoutUIDPLUS { return &u.Options.WithoutUIDPLUS }),
+	"trash":            text(func(u *Upstream) *string { return &u.Options.Trash }, "Trash"),
+	"seen":             oneOf(func(u *Upstream) *imapbackend.Seen { return &u.Options.Seen }),
+	"uidl":             textLike(func(u *Upstream) *string { return &u.Options.UIDL }, uidlForms),
+	"uidl_memory":      boolean(func(u *Upstream) *bool { return &u.Options.UIDLMemory }),
+	"uidl_import":      text(func(u *Upstream) *string { return &u.importFile }, "former.uidl"),
+	"read_ahead":       size(func(u *Upstream) *int64 { return &u.Options.ReadAhead }, 0, 1<<30, "1MiB"),
+	"sizes":            oneOf(func(u *Upstream) *imapbackend.Sizes { return &u.Options.Sizes }),
+	"send_client_id":   boolean(func(u *Upstream) *bool { return &u.Options.SendClientID }),
+	"deleted_messages": choice(func(u *Upstream) *bool { return &u.Options.ShowDeleted }, word[bool]{"hide", false}, word[bool]{"show", true}),
+	"compress":         boolean(func(u *Upstream) *bool { return &u.Options.Compress }),
+	"keep_open":        duration(func(u *Upstream) *time.Duration { return &u.Options.KeepOpen }, 0, imapbackend.MaxKeepOpen, "60s"),
+}
+
+var uidlForms = fmt.Sprintf("a template such as %q, or %q or %q",
+	uniqueid.Default, uniqueid.SourceEmailID, uniqueid.SourceGmail)
+
+// upstreamRemedies say, by key, what to do about an error of imapbackend.
+var upstreamRemedies = map[string]func(u *Upstream, err error) string{
+	"address": func(u *Upstream, err error) string {
+		if host, _, err := endpoint.Split(u.Options.Address, 1); err == nil && host == "" {
+			return "write the IMAP server's name before the colon"
+		}
+		if u.Options.TLS == imapbackend.TLSImplicit {
+			return addressRemedy(err, 1, "imap.example.com:993")
+		}
+		return addressRemedy(err, 1, "imap.example.com:143")
+	},
+	"tls": func(*Upstream, error) string {
+		return `set tls = "implicit" or "starttls", or insecure = true if the network between is trusted`
+	},
+	"server_name": func(*Upstream, error) string {
+		return `write the name in the certificate, such as "imap.example.com"`
+	},
+	"trash": func(*Upstream, error) string {
+		return `name another one, or remove the key for the mailbox with \Trash`
+	},
+	"uidl":        func(*Upstream, error) string { return "write " + uidlForms },
+	"uidl_import": func(*Upstream, error) string { return "set uidl_memory = true" },
+	"deleted_messages": func(u *Upstream, _ error) string {
+		if u.Options.Delete == imapbackend.DeleteFlag {
+			return `set deleted_messages = "hide", or another delete`
+		}
+		return `set without_uidplus = "refuse", or deleted_messages = "hide"`
+	},
+	"keep_open": func(*Upstream, error) string { return `set keep_open = "0s" or send_client_id = false` },
+}
+
+func checkUpstreams(l *loader, c *Config) {
+	for i := range c.Upstreams {
+		path := elementPath("upstream", i)
+		if i > 0 {
+			l.fail(path, "a second upstream is not supported in this version", "run one popgate for each upstream")
+			continue
+		}
+		u := &c.Upstreams[i]
+		u.Options.ReadAheadTotal = c.Limits.ReadAheadTotal
+		u.Options.RootCAs = l.rootCAs(path, u)
+		u.Options.UIDLImport = l.uidlImport(path, u)
+		var wrong imapbackend.OptionErrors
+		u.Options, wrong = u.Options.Resolve()
+		for _, e := range wrong {
+			l.optionError(path, u, e)
+		}
+		l.withoutEffect(path, u)
+		if u.Options.UIDLMemory && c.Store.Path == "" && !l.wrong("store.path") { // I-UIDL-5
+			l.fail(path+".uidl_memory", "needs a store on disk", "set path in [store], or remove it")
+		}
+	}
+}
+
+// optionError reports what imapbackend has against an option, unless there is a
+// mistake at its key, or at another one that matters, already.
+func (l *loader) optionError(path string, u *Upstream, e *imapbackend.OptionError) {
+	for _, key := range append([]string{e.Option}, e.Others...) {
+		if l.wrong(path + "." + key) {
+			return
+		}
+	}
+	remedy := "see config.toml.example"
+	if f := upstreamRemedies[e.Option]; f != nil {
+		remedy = f(u, e.Err)
+	}
+	l.fail(path+"."+e.Option, e.Err.Error(), remedy)
+}
+
+// withoutEffect refuses keys that others make pointless.
+func (l *loader) withoutEffect(path string, u *Upstream) {
+	o := &u.Options
+	if o.TLS == imapbackend.TLSNone {
+		l.noEffect(path, o.TLS, "server_name", "ca_file")
+	} else if o.Insecure && !l.wrong(path+".tls") {
+		l.fail(path+".insecure", fmt.Sprintf("has no effect with tls = %q", o.TLS),
+			"remove it; certificates are always verified, ca_file adds a private CA")
+	}
+	if o.Trash != "" && o.Delete != imapbackend.DeleteTrash && o.WithoutUIDPLUS != imapbackend.Move &&
+		!l.wrong(path+".trash") && !l.wrong(path+".delete") && !l.wrong(path+".without_uidplus") {
+		l.fail(path+".trash", fmt.Sprintf("has no effect with delete = %q", o.Delete),
+			`set delete = "trash", or without_uidplus = "move", or remove it`)
+	}
+}
+
+// uidlImport reads uidl_import; nil if there is none.
+func (l *loader) uidlImport(path string, u *Upstream) *uniqueid.Import {
+	switch {
+	case u.importFile == "":
+		return nil
+	case !u.Options.UIDLMemory:
+		return new(uniqueid.Import) // which is refused, whatever the file has
+	}
+	path += ".uidl_import"
+	text, ok := l.read(path, u.importFile)
+	if !ok {
+		return nil
+	}
+	im, err := imapbackend.ReadImport(u.importFile, bytes.NewReader(text))
+	if err != nil {
+		l.fail(path, err.Error(), "fix that line, or write the file by popgate uidl")
+		return nil
+	}
+	return im
+}
+
+// rootCAs reads ca_file; nil for the system's certificates.
+func (l *loader) rootCAs(path string, u *Upstream) *x509.CertPool {
+	if u.caFile == "" {
+		return nil
+	}
+	pem, ok := l.read(path+".ca_file", u.caFile)
+	if !ok {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		l.fail(path+".ca_file", "has no certificate in it", "name a PEM file with the CA's certificate")
+	}
+	return pool
+}
