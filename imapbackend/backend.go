@@ -13,15 +13,15 @@ import (
 
 // Backend logs users in on one upstream. It is safe for concurrent use.
 type Backend struct {
-	opts      Options
-	form      *uniqueid.Template // of unique-ids
-	source    uniqueid.Kind      // in place of form
-	store     *store.Store
-	server    *server
-	readAhead *budget
-	pool      *pool
-	waiting   chan struct{}                           // full of one for each connection that is prepared
-	dial      func(context.Context) (net.Conn, error) // replaced by tests
+	opts    Options
+	form    *uniqueid.Template // of unique-ids
+	source  uniqueid.Kind      // in place of form
+	store   *store.Store
+	server  *server
+	budget  *readAheadBudget
+	pool    *pool
+	waiting chan struct{}                           // full of one for each connection that is prepared
+	dial    func(context.Context) (net.Conn, error) // replaced by tests
 }
 
 var (
@@ -48,13 +48,13 @@ func New(opts Options) (*Backend, error) {
 		opts.Store = store.NewMemory(store.DefaultMemory)
 	}
 	b := &Backend{
-		opts:      opts,
-		form:      form,
-		source:    uniqueid.ParseSource(opts.UIDL),
-		store:     opts.Store,
-		readAhead: &budget{left: opts.ReadAheadTotal},
-		pool:      newPool(opts.KeepOpen),
-		waiting:   make(chan struct{}, maxPrepared),
+		opts:    opts,
+		form:    form,
+		source:  uniqueid.ParseSource(opts.UIDL),
+		store:   opts.Store,
+		budget:  &readAheadBudget{left: opts.ReadAheadTotal},
+		pool:    newPool(opts.KeepOpen),
+		waiting: make(chan struct{}, maxPrepared),
 	}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
 		return eyeballs.New().Connect(ctx, host, port)
@@ -124,7 +124,7 @@ func (b *Backend) authenticate(ctx context.Context, u *upstream, cred proxy.Cred
 		return nil, err
 	}
 	return &login{b: b, u: u, id: id, user: spelling(cred.Authzid, cred.Username),
-		again: b.repeat(cred), ticket: b.pool.admit(cred, id)}, nil
+		relogin: b.repeat(cred), ticket: b.pool.admit(cred, id)}, nil
 }
 
 // exchange is authenticate for a SASL exchange. A token can be sent once more to
@@ -137,7 +137,7 @@ func (b *Backend) exchange(ctx context.Context, u *upstream, ex *proxy.Exchange)
 	}
 	l := &login{b: b, u: u, id: id, user: spelling(ex.Authzid, ex.Username)}
 	if isToken(ex.Mechanism) {
-		l.again = b.repeatToken(*ex)
+		l.relogin = b.repeatToken(*ex)
 	}
 	return l, nil
 }
@@ -148,7 +148,7 @@ type login struct {
 	u       *upstream // nil once a Maildrop owns it
 	id      proxy.Identity
 	user    string            // as the client spelled it
-	again   relogin           // nil: what the client has sent serves for one login
+	relogin relogin           // nil: what the client has sent serves for one login
 	ticket  *ticket           // nil: the connection is not to be kept
 	resumed *proxy.Credential // of a kept connection that has not proved to be alive
 }

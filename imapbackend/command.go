@@ -3,13 +3,14 @@ package imapbackend
 import (
 	"context"
 	"fmt"
-	"popgate/imapbackend/wire"
 	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap"
 	"github.com/emersion/go-imap/client"
 	"github.com/emersion/go-imap/commands"
+
+	"popgate/imapbackend/wire"
 )
 
 // collect runs a command of ours and hands over the events of its answer.

@@ -7,10 +7,11 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"popgate/imapbackend/wire"
-	"popgate/proxy"
 
 	"github.com/emersion/go-imap/client"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
 )
 
 var noLog = log.New(io.Discard, "", 0)

@@ -61,7 +61,7 @@ func (u *upstream) relay(ctx context.Context, ex *proxy.Exchange) error {
 		u.keepSecret(response)
 		return response, err
 	}
-	status, err := u.converse(ctx, ex.Mechanism, ex.Initial, answer)
+	status, err := u.authenticateSASL(ctx, ex.Mechanism, ex.Initial, answer)
 	if err == nil && !status.OK() {
 		err = u.failed(atLogin, "AUTHENTICATE "+ex.Mechanism, status, nil)
 	}
@@ -95,14 +95,14 @@ func (u *upstream) passToken(ctx context.Context, ex *proxy.Exchange) error {
 		_, err := ex.Challenge(ctx, challenge)
 		return dummy, err
 	}
-	status, err := u.converse(ctx, mechanism, message, answer)
+	status, err := u.authenticateSASL(ctx, mechanism, message, answer)
 	switch op := "AUTHENTICATE " + mechanism; {
 	case errors.Is(err, proxy.ErrCancelled):
-		return u.refused(op, refusal)
+		return u.tokenRefused(op, refusal)
 	case err != nil || status.OK():
 		return err
 	case refusal != nil && (refusal.passes() || status.Type == "BAD"): // to the dummy, as some answer
-		return u.refused(op, refusal)
+		return u.tokenRefused(op, refusal)
 	default:
 		return u.failed(atLogin, op, status, nil)
 	}
@@ -138,8 +138,8 @@ func (r *tokenRefusal) passes() bool {
 	return len(r.status) == 3 && r.status[0] == '5' && strings.Trim(r.status, "0123456789") == ""
 }
 
-// refused returns what the client is told of a refusal.
-func (u *upstream) refused(op string, r *tokenRefusal) error {
+// tokenRefused returns what the client is told of a refusal.
+func (u *upstream) tokenRefused(op string, r *tokenRefusal) error {
 	cause := fmt.Errorf("imap: %s: token refused, status %q", op, u.clean(r.status))
 	if r.passes() {
 		return tempError(cause)
@@ -147,11 +147,11 @@ func (u *upstream) refused(op string, r *tokenRefusal) error {
 	return withCause(proxy.ErrAuth, cause)
 }
 
-// converse runs AUTHENTICATE, in one flight with ID. first is the client's first
+// authenticateSASL runs AUTHENTICATE, in one flight with ID. first is the client's first
 // message, "" where the server begins; answer is asked for the response to each
 // challenge. Its errors end the exchange and are returned as they are; the
 // others are *proxy.Error.
-func (u *upstream) converse(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
+func (u *upstream) authenticateSASL(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
 	op := "AUTHENTICATE " + mechanism
 	ops := []string{op}
 	var err error

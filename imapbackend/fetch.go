@@ -71,7 +71,7 @@ func (f *fetch) join(number int, items string) {
 // then ok is false. Bodies that were asked for ahead and come before it are
 // kept.
 func (f *fetch) next() (ev wire.Event, ok bool, err error) {
-	conn, ahead := f.m.u.conn, f.m.ahead
+	conn, ahead := f.m.u.conn, f.m.readAhead
 	for !f.done {
 		if ev, err = conn.Next(); err != nil {
 			f.done = true
@@ -98,7 +98,7 @@ func (f *fetch) next() (ev wire.Event, ok bool, err error) {
 			}
 			if ev.UID == f.uid || ev.UID == 0 && f.own && len(ahead.flight) == 0 {
 				if p, ok := partOf(ev); ok {
-					ahead.landed(p)
+					ahead.arrived(p)
 				}
 				return ev, true, nil
 			}
@@ -126,9 +126,9 @@ func (f *fetch) verify(body wire.Event) error {
 	return nil
 }
 
-// lost reports whether err is that of a connection which is gone, and not that
+// isLoss reports whether err is that of a connection which is gone, and not that
 // of a writer.
-func (f *fetch) lost(err error) bool {
+func (f *fetch) isLoss(err error) bool {
 	loss := f.m.u.conn.Err()
 	return err != nil && loss != nil && errors.Is(err, loss)
 }
@@ -136,7 +136,7 @@ func (f *fetch) lost(err error) bool {
 // classify returns the error of a body being written: a loss as the client may
 // see it, anything else, such as an error of the writer, as it is.
 func (f *fetch) classify(err error) error {
-	if f.lost(err) {
+	if f.isLoss(err) {
 		return f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
 	}
 	return err
@@ -153,7 +153,7 @@ func (f *fetch) outcome() error {
 	case status.OK() && !f.empty:
 		return f.gone(cause)
 	}
-	err := f.m.ahead.settle(f.ctx)
+	err := f.m.readAhead.drain(f.ctx)
 	if err == nil {
 		_, err = u.noop(f.ctx)
 	}
@@ -187,12 +187,12 @@ func (f *fetch) close() {
 	if conn.BodyLeft() > drainLimit {
 		conn.Fail(errGiven)
 	}
-	if len(f.m.ahead.flight) == 0 {
+	if len(f.m.readAhead.flight) == 0 {
 		for f.own && !f.done && conn.BodyLeft() <= drainLimit {
 			f.next()
 		}
 		if conn.Err() == nil {
-			f.m.ahead.settle(f.ctx) // an error is in conn.Err
+			f.m.readAhead.drain(f.ctx) // an error is in conn.Err
 		}
 	}
 	f.release()

@@ -419,7 +419,7 @@ func TestReadAheadProperty(t *testing.T) {
 			const limit, total = 100_000, 400_000
 			b := m.backend(t, Options{ReadAhead: limit, ReadAheadTotal: total})
 			d := openMaildrop(t, b)
-			a := d.(*maildrop).ahead
+			a := d.(*maildrop).readAhead
 			pos := 0
 			for range 400 {
 				switch r.IntN(12) {
@@ -465,15 +465,15 @@ func TestReadAheadProperty(t *testing.T) {
 				default:
 					t.Fatalf("seed %d: UID %d: %v", seed, uid, err)
 				}
-				d.(*maildrop).held <- struct{}{} // no keep-alive now
-				if a.held > limit || a.coming < 0 || a.taken != a.coming+a.held || b.readAhead.left != total-a.taken {
-					t.Fatalf("seed %d: %d held, %d coming, %d taken, %d left", seed, a.held, a.coming, a.taken, b.readAhead.left)
+				d.(*maildrop).busy <- struct{}{} // no keep-alive now
+				if a.keptOctets > limit || a.coming < 0 || a.reserved != a.coming+a.keptOctets || b.budget.left != total-a.reserved {
+					t.Fatalf("seed %d: %d held, %d coming, %d taken, %d left", seed, a.keptOctets, a.coming, a.reserved, b.budget.left)
 				}
-				<-d.(*maildrop).held
+				<-d.(*maildrop).busy
 			}
 			d.Close()
-			if b.readAhead.left != total {
-				t.Errorf("seed %d: %d of the budget not given back", seed, total-b.readAhead.left)
+			if b.budget.left != total {
+				t.Errorf("seed %d: %d of the budget not given back", seed, total-b.budget.left)
 			}
 		})
 	}

@@ -4,12 +4,13 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"popgate/imapbackend/wire"
-	"popgate/proxy"
 	"strings"
 
 	"github.com/emersion/go-sasl"
 	"golang.org/x/text/secure/precis"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
 )
 
 // authenticate brings a connection that has greeted to where the mailbox is

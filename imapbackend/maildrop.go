@@ -29,7 +29,7 @@ type maildrop struct {
 	placeholders []uint32
 	inspected    []uint32
 
-	ahead *ahead
+	readAhead *readAhead
 }
 
 var (
@@ -38,47 +38,6 @@ var (
 	_ proxy.Retainer = (*maildrop)(nil)
 )
 
-// Open implements proxy.Login.
-func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
-	defer l.u.watch(ctx)()
-	if l.resumed != nil {
-		o := l.newOpening()
-		if status, ok := l.selectKept(ctx, o); ok {
-			return l.maildrop(ctx, o, status)
-		}
-		if err := l.replace(ctx); err != nil {
-			return nil, err
-		}
-		defer l.u.watch(ctx)()
-	}
-	o := l.newOpening()
-	status, err := l.u.enter(ctx, o.searchCmd, o.fetchCmd)
-	if err != nil || !status.OK() {
-		return nil, l.u.failed(atSelect, "SELECT", status, err)
-	}
-	return l.maildrop(ctx, o, status)
-}
-
-// maildrop takes the snapshot of the mailbox that has been selected.
-func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (proxy.Maildrop, error) {
-	snap, err := o.takeSnapshot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	mb := l.u.conn.Mailbox()
-	opts := &l.b.opts
-	m := &maildrop{
-		snapshot: snap,
-		b:        l.b,
-		key:      o.key,
-		opts:     opts,
-		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !opts.plan(l.u.can).moves,
-	}
-	m.ahead = newAhead(m, l.b.readAhead)
-	m.begin(ctx, l)
-	return m, nil
-}
-
 // Messages implements proxy.Maildrop.
 func (m *maildrop) Messages() []proxy.Message { return m.messages }
 
@@ -86,13 +45,13 @@ func (m *maildrop) Messages() []proxy.Message { return m.messages }
 func (m *maildrop) ReadOnly() bool { return m.readOnly }
 
 // Expect implements proxy.Expecter.
-func (m *maildrop) Expect(uids []uint32) { m.ahead.expected = uids }
+func (m *maildrop) Expect(uids []uint32) { m.readAhead.expected = uids }
 
 // Retrieved implements proxy.Maildrop: it learns the true size (requirement
 // I-SIZE-3), and carries out the policy for \Seen, whose failure is logged only
 // (I-FLAG-1).
 func (m *maildrop) Retrieved(ctx context.Context, uid uint32, octets int64) {
-	m.learn(uid, octets)
+	m.learnSize(uid, octets)
 	switch m.opts.Seen {
 	case SeenOnQuit:
 		m.retrieved = append(m.retrieved, uid)
@@ -133,22 +92,22 @@ func (m *maildrop) Close() error {
 	m.timer.Stop()
 	m.rememberSizes()
 	// Without QUIT, or with a ctx that has ended, it is not kept.
-	keep := m.stop() && m.done.Load()
+	keep := m.unwatchCtx() && m.done.Load()
 	if keep {
-		m.settle()
+		m.awaitLittle()
 	}
-	m.ahead.close()
+	m.readAhead.close()
 	if !keep || !m.b.pool.put(m.u, m.ticket) {
 		m.u.logout(context.Background())
 	}
-	m.end(net.ErrClosed)
+	m.cancel(net.ErrClosed)
 	return nil
 }
 
-// settle reads what is on its way, as long as that is little, so that the
+// awaitLittle reads what is on its way, as long as that is little, so that the
 // connection can be kept. Whatever is then left shows in wire.Conn.Settled.
-func (m *maildrop) settle() {
-	if m.u.conn.Err() != nil || !m.u.conn.Pending() || m.ahead.coming > settleLimit || m.u.conn.BodyLeft() > settleLimit {
+func (m *maildrop) awaitLittle() {
+	if m.u.conn.Err() != nil || !m.u.conn.Pending() || m.readAhead.coming > settleLimit || m.u.conn.BodyLeft() > settleLimit {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), logoutTimeout)

@@ -44,7 +44,7 @@ type scanner struct {
 
 func newScanner() scanner { return scanner{left: placeholderHead} }
 
-func (s *scanner) look(p []byte) {
+func (s *scanner) scan(p []byte) {
 	p = p[:min(len(p), s.left)]
 	s.left -= len(p)
 	if len(p) == placeholderHead && !bytes.Contains(p, placeholderText) {
@@ -53,7 +53,7 @@ func (s *scanner) look(p []byte) {
 	}
 	for len(p) > 0 {
 		if s.n == 0 && !s.skip {
-			s.begin(p[0])
+			s.startLine(p[0])
 		}
 		line := p
 		end := bytes.IndexByte(p, '\n') + 1
@@ -77,8 +77,8 @@ func (s *scanner) look(p []byte) {
 	}
 }
 
-// begin looks at the first octet of a line: most lines need no more.
-func (s *scanner) begin(first byte) {
+// startLine looks at the first octet of a line: most lines need no more.
+func (s *scanner) startLine(first byte) {
 	switch first {
 	case 'R', 'S', 's':
 		return
@@ -102,24 +102,24 @@ func beginsPlaceholder(line []byte) bool {
 // isSubject reports whether line is the name of that field and nothing more.
 func isSubject(line []byte) bool { return bytes.EqualFold(bytes.TrimSpace(line), subjectName) }
 
-// inspector is the writer of a body that takes note of a placeholder.
-type inspector struct {
+// placeholderDetector is the writer of a body that takes note of a placeholder.
+type placeholderDetector struct {
 	scanner
 	m   *maildrop
 	uid uint32
 	w   io.Writer
 }
 
-// inspect returns w with a look at the message uid, which is written to it from
+// detectPlaceholder returns w with a look at the message uid, which is written to it from
 // its first octet.
-func (m *maildrop) inspect(uid uint32, w io.Writer) io.Writer {
-	return &inspector{scanner: newScanner(), m: m, uid: uid, w: w}
+func (m *maildrop) detectPlaceholder(uid uint32, w io.Writer) io.Writer {
+	return &placeholderDetector{scanner: newScanner(), m: m, uid: uid, w: w}
 }
 
-func (i *inspector) Write(p []byte) (int, error) {
+func (i *placeholderDetector) Write(p []byte) (int, error) {
 	if i.left > 0 {
 		before := i.header
-		i.look(p)
+		i.scan(p)
 		if i.found {
 			i.m.placeholders = append(i.m.placeholders, i.uid)
 		}
@@ -132,10 +132,10 @@ func (i *inspector) Write(p []byte) (int, error) {
 
 func (m *maildrop) isExchange() bool { return strings.Contains(m.u.greeting, exchangeGreeting) }
 
-// spare takes placeholders out of what is removed: those that this session has
+// sparePlaceholders takes placeholders out of what is removed: those that this session has
 // read, and on Exchange those that it has not. There a message of which the
 // upstream tells no Subject is left too.
-func (r *removal) spare(ctx context.Context) error {
+func (r *removal) sparePlaceholders(ctx context.Context) error {
 	m := r.m
 	if m.isExchange() {
 		if err := r.askSubjects(ctx); err != nil {
@@ -160,7 +160,7 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	slices.Sort(m.inspected)
 	unread := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool { return has(m.inspected, uid) })
 	for _, set := range m.setsBeside(unread, subjectMore) {
-		good, err := r.harmless(ctx, set)
+		good, err := r.withSubject(ctx, set)
 		if err == nil {
 			err = m.usable(atUpdate)
 		}
@@ -178,9 +178,9 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	return nil
 }
 
-// harmless returns those of set whose Subject the upstream tells, and it is not
+// withSubject returns those of set whose Subject the upstream tells, and it is not
 // that of a placeholder.
-func (r *removal) harmless(ctx context.Context, set uidSet) (map[uint32]bool, error) {
+func (r *removal) withSubject(ctx context.Context, set uidSet) (map[uint32]bool, error) {
 	u := r.m.u
 	good := make(map[uint32]bool)
 	var subject scanner
@@ -190,7 +190,7 @@ func (r *removal) harmless(ctx context.Context, set uidSet) (map[uint32]bool, er
 		switch {
 		case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil:
 			subject, told = newScanner(), true
-			_, _ = u.conn.BodyTo(writerFunc(subject.look)) // a loss shows at the next event
+			_, _ = u.conn.BodyTo(writerFunc(subject.scan)) // a loss shows at the next event
 		case ev.Kind == wire.Fetch: // the end of the response, which has told the UID
 			if told && !subject.found {
 				good[ev.UID] = true

@@ -42,7 +42,7 @@ func TestPlaceholderCuts(t *testing.T) {
 			m := new(maildrop)
 			m.u = &upstream{greeting: exchangeGreeting}
 			var out strings.Builder
-			w := m.inspect(7, &out)
+			w := m.detectPlaceholder(7, &out)
 			for _, p := range pieces {
 				if _, err := io.WriteString(w, p); err != nil {
 					t.Fatal(err)

@@ -6,14 +6,12 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	mathrand "math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
@@ -233,45 +231,5 @@ func (b *Backend) resume(ctx context.Context, cred proxy.Credential) *login {
 	proxy.Logger(ctx).DebugContext(ctx, "upstream connection kept from the last session", "upstream", b.opts.Name)
 	kept.u.reuse(cred)
 	return &login{b: b, u: kept.u, id: kept.ticket.id, user: spelling(cred.Authzid, cred.Username),
-		again: b.repeat(cred), ticket: kept.ticket, resumed: &cred}
-}
-
-// selectKept is selectMailbox on a kept connection; ok is false if that is
-// dead, or does not serve the mailbox any more.
-func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status, ok bool) {
-	l.u.conn.Probe(keptPatience)
-	status, err := l.u.selectMailbox(ctx, o.searchCmd, o.fetchCmd)
-	if err != nil || !status.OK() {
-		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection is of no use", "upstream", l.id.Upstream)
-		return status, false
-	}
-	// Without UIDVALIDITY the server may have answered out of order, so that
-	// what it said of the mailbox was taken for that of the previous one.
-	mb := l.u.conn.Mailbox()
-	if mb.UIDValidity == 0 || mb.MailboxID != "" && l.id.MailboxID != "" && mb.MailboxID != l.id.MailboxID {
-		return status, false
-	}
-	l.resumed = nil
-	return status, true
-}
-
-// replace puts a new connection in the place of a kept one, on which the
-// upstream gives its verdict on the credential.
-func (l *login) replace(ctx context.Context) error {
-	cred := *l.resumed
-	l.resumed = nil
-	if ctx.Err() != nil {
-		return tempError(context.Cause(ctx))
-	}
-	l.u.dismiss()
-	fresh, err := l.b.verify(ctx, cred)
-	if err != nil {
-		return err
-	}
-	l.u, l.ticket = fresh.u, fresh.ticket
-	if fresh.id.Key() != l.id.Key() {
-		// The lock that is held is that of another maildrop.
-		return tempError(errors.New("imap: the mailbox is another one than at the last login"))
-	}
-	return nil
+		relogin: b.repeat(cred), ticket: kept.ticket, resumed: &cred}
 }

@@ -3,9 +3,10 @@ package imapbackend
 import (
 	"context"
 	"crypto/tls"
-	"popgate/proxy"
 	"slices"
 	"time"
+
+	"popgate/proxy"
 )
 
 // Report is what an upstream tells before anybody has logged in.

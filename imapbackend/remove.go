@@ -17,7 +17,7 @@ func (r *removal) flag(ctx context.Context, set uidSet) (done bool, err error) {
 		return false, err
 	}
 	if !status.OK() || status.Code == "READ-ONLY" {
-		r.refused("STORE", status)
+		r.recordRefusal("STORE", status)
 		return false, nil
 	}
 	r.flagged = append(r.flagged, set.uids...)
@@ -109,7 +109,7 @@ func (r *removal) create(ctx context.Context) (done bool, err error) {
 // judge takes note of the answer to op, and returns whether that was OK.
 func (r *removal) judge(op string, status wire.Status, err error) (done bool, _ error) {
 	if err == nil && !status.OK() {
-		r.refused(op, status)
+		r.recordRefusal(op, status)
 	}
 	return err == nil && status.OK(), err
 }

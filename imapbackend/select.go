@@ -2,13 +2,14 @@ package imapbackend
 
 import (
 	"context"
-	"popgate/imapbackend/wire"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/emersion/go-imap"
 	"github.com/emersion/go-imap/client"
 	"github.com/emersion/go-imap/utf7"
+
+	"popgate/imapbackend/wire"
 )
 
 // enter selects the mailbox after a login; the commands behind go with SELECT.

@@ -31,8 +31,8 @@ func (o *opening) trueSizes(ctx context.Context, s *snapshot) error {
 		missing := s.without(known)
 		if len(missing) > 0 {
 			m := &measuring{o: o, s: s, found: make(map[uint32]int64)}
-			err := m.run(ctx, missing)
-			m.keep()
+			err := m.measure(ctx, missing)
+			m.store()
 			if err != nil {
 				return err
 			}
@@ -83,9 +83,9 @@ func (s *snapshot) reportedOctets(uid uint32) int64 {
 	return s.octets(uid)
 }
 
-// learn takes note of the octets that a message turned out to have. What an
+// learnSize takes note of the octets that a message turned out to have. What an
 // upstream has sent in a message's place says nothing of it.
-func (m *maildrop) learn(uid uint32, octets int64) {
+func (m *maildrop) learnSize(uid uint32, octets int64) {
 	if !m.lasting || octets == m.octets(uid) || slices.Contains(m.placeholders, uid) {
 		return
 	}
@@ -119,17 +119,17 @@ type measuring struct {
 	unassigned map[uint32]int64 // by sequence number: the UID follows the body
 }
 
-// run measures the messages uids. One that cannot be had keeps the size that is
+// measure measures the messages uids. One that cannot be had keeps the size that is
 // reported. What is found is stored on the way, so that after a lost connection
 // the next login goes on from there.
-func (m *measuring) run(ctx context.Context, uids []uint32) error {
+func (m *measuring) measure(ctx context.Context, uids []uint32) error {
 	log := proxy.Logger(ctx).With("upstream", m.o.key.Upstream)
 	told := time.Now()
 	for batch := range slices.Chunk(uids, measuredAtOnce) {
 		for _, set := range uidSets(batch, nil, m.o.maxLine()-setFrame) {
 			m.uidOf, m.unassigned = make(map[uint32]uint32), make(map[uint32]int64)
 			cmd := "UID FETCH " + set.text + " (UID BODY.PEEK[])"
-			status, err := m.o.collect(ctx, cmd, m.take)
+			status, err := m.o.collect(ctx, cmd, m.addEvent)
 			if err != nil {
 				return m.o.lost(atList, err)
 			}
@@ -138,28 +138,28 @@ func (m *measuring) run(ctx context.Context, uids []uint32) error {
 			}
 		}
 		if len(m.found)-m.kept >= measuredMost+m.kept/8 {
-			m.keep()
+			m.store()
 		}
 		if time.Since(told) >= measureReport {
 			told = time.Now()
-			m.keep()
+			m.store()
 			log.InfoContext(ctx, "measuring messages", "done", len(m.found), "of", len(uids))
 		}
 	}
 	return nil
 }
 
-// keep stores what has been found so far.
-func (m *measuring) keep() {
+// store stores what has been found so far.
+func (m *measuring) store() {
 	if len(m.found) > m.kept {
 		m.o.b.store.PutSizes(m.o.key, m.s.uidValidity, maps.Clone(m.found))
 		m.kept = len(m.found)
 	}
 }
 
-// take takes a response of the upstream. A body is read to its end; an error
+// addEvent takes a response of the upstream. A body is read to its end; an error
 // shows at the next response.
-func (m *measuring) take(ev wire.Event) {
+func (m *measuring) addEvent(ev wire.Event) {
 	switch {
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE": // sequence numbers have moved
 		clear(m.uidOf)
@@ -167,7 +167,7 @@ func (m *measuring) take(ev wire.Event) {
 	case ev.Kind == wire.Fetch && ev.UID != 0:
 		m.uidOf[ev.Seq] = ev.UID
 		if octets, ok := m.unassigned[ev.Seq]; ok {
-			m.add(ev.UID, octets)
+			m.record(ev.UID, octets)
 		}
 	case ev.Kind == wire.Body && ev.Section == "" && ev.Origin < 0 && !ev.Nil:
 		var c octetCounter
@@ -182,13 +182,13 @@ func (m *measuring) take(ev wire.Event) {
 			m.unassigned[ev.Seq] = c.total()
 			return
 		}
-		m.add(uid, c.total())
+		m.record(uid, c.total())
 	}
 }
 
-// add takes the octets of a message of the snapshot. Of one that the upstream
+// record takes the octets of a message of the snapshot. Of one that the upstream
 // has a size but no octets for, nothing is known.
-func (m *measuring) add(uid uint32, octets int64) {
+func (m *measuring) record(uid uint32, octets int64) {
 	if _, ok := m.s.index(uid); ok && (octets > 0 || m.s.octets(uid) == 0) {
 		m.found[uid] = octets
 	}

@@ -220,13 +220,13 @@ func TestSizesNotLasting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := store.NewMemory(1 << 20)
 		m := &maildrop{snapshot: &snapshot{messages: []proxy.Message{{UID: 7, Octets: 100}}, uidValidity: 9}, opts: &Options{Store: s}}
-		m.learn(7, 103)
+		m.learnSize(7, 103)
 		m.rememberSizes()
 		if s.Sizes(m.key, 9) != nil {
 			t.Error("remembered")
 		}
 		m.lasting, m.placeholders = true, []uint32{7}
-		m.learn(7, 103)
+		m.learnSize(7, 103)
 		m.rememberSizes()
 		if s.Sizes(m.key, 9) != nil {
 			t.Error("the size of a placeholder is remembered")

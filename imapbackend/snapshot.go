@@ -1,13 +1,10 @@
 package imapbackend
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"slices"
 
 	"popgate/imapbackend/uniqueid"
-	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
@@ -26,19 +23,13 @@ type snapshot struct {
 	maxLine     int                                 // octets of a command line
 }
 
-// entry is what a listing has told of one message.
-type entry struct {
-	uid    uint32
-	octets int64 // -1: not told
-}
-
 // takeSnapshot reads the listing that was sent with SELECT (requirements
 // I-SNAP-1 to 4, 7).
 func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	mb := o.conn.Mailbox()
 	s := &snapshot{uidValidity: mb.UIDValidity, form: o.b.form, maxLine: o.maxLine()}
 	l := listing{entries: make([]entry, 0, o.expect(mb))}
-	if err := o.read(ctx, &l, o.searchCmd, o.fetchCmd); err != nil {
+	if err := o.readListing(ctx, &l, o.searchCmd, o.fetchCmd); err != nil {
 		return nil, err
 	}
 	deleted, err := expandRanges(l.ranges, max(mb.Exists, o.conn.Mailbox().Exists))
@@ -85,193 +76,18 @@ func (s *snapshot) show(all []proxy.Message, deletedToo bool) {
 	slices.Sort(s.hidden)
 }
 
-// list asks for the whole listing, in a flight of its own.
-func (o *opening) list(ctx context.Context, l *listing) error {
-	if err := o.conn.Start(fetchAll); err != nil {
-		return o.lost(atList, err)
+// UniqueIDs implements proxy.Maildrop. The unique-id follows the configured form
+// (requirements I-UIDL-1 to 3), or is the one that is remembered (I-UIDL-5).
+// Where the upstream's UIDs do not last it is a hash of the header (I-UIDL-4).
+func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
+	if s.noUniqueIDs != nil {
+		return nil, s.noUniqueIDs
 	}
-	return o.read(ctx, l, fetchAll)
-}
-
-// read reads the answers to the last commands of ours, ops, into l.
-func (o *opening) read(ctx context.Context, l *listing, ops ...string) error {
-	results, err := o.answers(ctx, ops, l.add)
-	if err != nil {
-		return o.lost(atList, err)
+	if s.hashes != nil {
+		return func(dst []byte, uid uint32) []byte { return append(dst, s.hashes[uid]...) }, nil
 	}
-	for i, op := range ops {
-		// An empty mailbox may refuse the listing.
-		if !results[i].OK() && o.conn.Mailbox().Exists > 0 {
-			return o.failed(atList, op, results[i], nil)
-		}
+	if s.named != nil {
+		return s.named, nil
 	}
-	return nil
-}
-
-// whole turns a listing of everything into messages: all of them, each once,
-// in ascending order of UID, with their sizes. Messages above the UIDNEXT of
-// SELECT belong to the next session.
-func (o *opening) whole(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
-	entries := l.sorted()
-	told, n := o.conn.Mailbox().Exists, len(entries)
-	if mb.UIDNext != 0 { // then later messages do not count
-		told = min(told, mb.Exists)
-		n, _ = slices.BinarySearchFunc(entries, mb.UIDNext, func(e entry, uid uint32) int { return cmp.Compare(e.uid, uid) })
-	}
-	if l.expunged || uint32(n) != told || slices.ContainsFunc(entries, unsized) {
-		var err error
-		if entries, err = o.complete(ctx, entries); err != nil {
-			return nil, err
-		}
-	}
-	all := make([]proxy.Message, 0, len(entries))
-	for _, e := range entries {
-		switch {
-		case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
-		case unsized(e):
-			l.vanished = append(l.vanished, e.uid) // expunged, most likely
-		default:
-			all = append(all, proxy.Message{UID: e.uid, Octets: e.octets})
-		}
-	}
-	return all, nil
-}
-
-func unsized(e entry) bool { return e.octets < 0 }
-
-// listing collects the answers to listing and search. One message may be told
-// of in several responses, which its sequence number holds together as long as
-// nothing is expunged.
-type listing struct {
-	entries  []entry
-	halves   map[uint32]entry // by sequence number: UID or size is missing
-	ranges   []uidRange
-	expunged bool     // messages were, meanwhile: their number proves nothing
-	vanished []uint32 // told of, without a size to the end
-}
-
-func (l *listing) add(ev wire.Event) {
-	switch {
-	case ev.Kind == wire.Search:
-		l.ranges = append(l.ranges, uidRange{ev.Low, ev.High})
-	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
-		l.expunged = true
-		l.flush()
-	case ev.Kind != wire.Fetch:
-	case ev.UID != 0 && ev.Octets >= 0:
-		l.entries = append(l.entries, entry{ev.UID, ev.Octets})
-	case ev.UID != 0 || ev.Octets >= 0:
-		l.addHalf(ev)
-	}
-}
-
-func (l *listing) addHalf(ev wire.Event) {
-	half, ok := l.halves[ev.Seq]
-	if !ok {
-		half.octets = -1
-	}
-	if ev.UID != 0 {
-		half.uid = ev.UID
-	}
-	if ev.Octets >= 0 {
-		half.octets = ev.Octets
-	}
-	if half.uid != 0 && half.octets >= 0 {
-		l.entries = append(l.entries, half)
-		delete(l.halves, ev.Seq)
-		return
-	}
-	if l.halves == nil {
-		l.halves = make(map[uint32]entry)
-	}
-	l.halves[ev.Seq] = half
-}
-
-// flush keeps what is known by UID without a size and forgets the rest.
-func (l *listing) flush() {
-	for _, half := range l.halves {
-		if half.uid != 0 {
-			l.entries = append(l.entries, half)
-		}
-	}
-	l.halves = nil
-}
-
-// sorted returns the entries in ascending order, one for each UID.
-func (l *listing) sorted() []entry {
-	l.flush()
-	return mergeEntries(l.entries)
-}
-
-func mergeEntries(entries []entry) []entry {
-	byUID := func(a, b entry) int {
-		if c := cmp.Compare(a.uid, b.uid); c != 0 {
-			return c
-		}
-		return cmp.Compare(b.octets, a.octets) // known sizes first
-	}
-	if !slices.IsSortedFunc(entries, byUID) {
-		slices.SortFunc(entries, byUID)
-	}
-	return slices.CompactFunc(entries, func(a, b entry) bool { return a.uid == b.uid })
-}
-
-// complete mends a listing that does not add up: it asks which UIDs there are
-// and once more for those without a size. What then is still missing has been
-// expunged, or the login fails: a shortened maildrop would hide mail.
-func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error) {
-	if _, err := o.noop(ctx); err != nil {
-		return nil, o.lost(atList, err)
-	}
-	ranges, err := o.search(ctx, atList, "ALL")
-	if err != nil {
-		return nil, err
-	}
-	present, err := expandRanges(ranges, o.conn.Mailbox().Exists)
-	if err != nil {
-		return nil, setupError(err)
-	}
-	missing := subtract(present, entries)
-	if len(missing) == 0 {
-		return entries, nil
-	}
-	l := listing{entries: entries}
-	for _, set := range uidSets(missing, nil, o.maxLine()) {
-		cmd := "UID FETCH " + set.text + " (UID RFC822.SIZE)"
-		status, err := o.collect(ctx, cmd, l.add)
-		// NO may tell that one of them has been expunged (RFC 2180 §4.1.2).
-		if err != nil || status.Type == "BAD" {
-			return nil, o.failed(atList, cmd, status, err)
-		}
-	}
-	entries = l.sorted()
-	if missing = subtract(present, entries); len(missing) == 0 {
-		return entries, nil
-	}
-	still, err := o.searchAmong(ctx, atList, missing, "")
-	if err != nil {
-		return nil, err
-	}
-	if len(still) > 0 {
-		return nil, tempError(fmt.Errorf("imap: the upstream tells no size of %d messages, UID %d the first", len(still), still[0]))
-	}
-	for _, uid := range missing {
-		entries = append(entries, entry{uid, -1})
-	}
-	return mergeEntries(entries), nil
-}
-
-// subtract returns the UIDs of present whose size entries do not tell; both
-// are ascending.
-func subtract(present []uint32, entries []entry) []uint32 {
-	var out []uint32
-	for _, uid := range present {
-		for len(entries) > 0 && entries[0].uid < uid {
-			entries = entries[1:]
-		}
-		if len(entries) == 0 || entries[0].uid != uid || unsized(entries[0]) {
-			out = append(out, uid)
-		}
-	}
-	return out
+	return s.form.Bind(s.uidValidity), nil
 }

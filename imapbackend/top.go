@@ -67,7 +67,7 @@ func (t *top) begin() (err error) {
 	switch {
 	case t.lines > uint64(t.size)/2:
 		// All there is, most likely: then one body is TOP and RETR alike.
-		t.whole, err = t.fetch.whole()
+		t.whole, err = t.fetch.message()
 		return err
 	case t.lines == 0:
 		return t.openHeader()
@@ -85,7 +85,7 @@ func (t *top) begin() (err error) {
 // openHeader begins to read a header alone: from the message or the header
 // itself where that is here or on its way, else by a command of its own.
 func (t *top) openHeader() error {
-	f, a := t.fetch, t.m.ahead
+	f, a := t.fetch, t.m.readAhead
 	whole, header := part{uid: f.uid}, part{f.uid, true}
 	if number, coming := a.flight[whole]; coming && t.size <= a.limit/2 {
 		// RETR will want it soon: it is kept for that.
@@ -106,7 +106,7 @@ func (t *top) openHeader() error {
 	} else if err := f.send(headerItem); err != nil {
 		return t.m.u.lost(atRead, err)
 	}
-	a.plan(header)
+	a.advance(header)
 	if ok {
 		t.m.u.conn.Flush() // a loss shows at the next command that needs it
 		return nil
@@ -116,7 +116,7 @@ func (t *top) openHeader() error {
 
 // awaitKept reads until the part on its way is kept, or will not be.
 func (t *top) awaitKept(p part) error {
-	f, a := t.fetch, t.m.ahead
+	f, a := t.fetch, t.m.readAhead
 	for {
 		if _, coming := a.flight[p]; !coming {
 			return nil
@@ -174,11 +174,11 @@ func (t *top) Close() error {
 // read once more from another, and what has been written is left out.
 func (t *top) WriteTo(w io.Writer) (int64, error) {
 	if t.whole == nil {
-		w = t.m.inspect(t.uid, w)
+		w = t.m.detectPlaceholder(t.uid, w)
 	}
 	out := newReplay(w)
 	err := t.writeTo(out)
-	if t.whole == nil && t.lost(err) {
+	if t.whole == nil && t.isLoss(err) {
 		if err = t.revive(err); err == nil {
 			err = t.begin()
 		}
@@ -239,7 +239,7 @@ func (t *top) writeText(header int64) error {
 		if n == 0 || n < t.piece && header+offset >= t.size {
 			return nil
 		}
-		if err := t.drain(); err != nil {
+		if err := t.finish(); err != nil {
 			return err
 		}
 		t.piece = min(2*t.piece, lastPiece)
@@ -295,8 +295,8 @@ func (t *top) verified(body wire.Event, err error) error {
 	return err
 }
 
-// drain reads the command at hand to its end.
-func (t *top) drain() error {
+// finish reads the command at hand to its end.
+func (t *top) finish() error {
 	for !t.done {
 		if _, _, err := t.next(); err != nil {
 			return err

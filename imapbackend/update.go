@@ -75,7 +75,7 @@ func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
 	defer release()
 	conn := r.m.u.conn
 	defer conn.SetProgress(conn.SetProgress(updateProgress))
-	if err = r.m.confirm(ctx); err == nil {
+	if err = r.m.reselect(ctx); err == nil {
 		err = r.carryOut(ctx, r.m.opts.plan(r.m.u.can))
 	}
 	return conn.Err() != nil, err
@@ -94,7 +94,7 @@ func (r *removal) carryOut(ctx context.Context, p plan) error {
 			return err
 		}
 	}
-	if err := r.spare(ctx); err != nil {
+	if err := r.sparePlaceholders(ctx); err != nil {
 		return err
 	}
 	r.fault = nil
@@ -189,8 +189,8 @@ func notRemoved(err error) error {
 	return e
 }
 
-// refused takes note of a command that was answered by no OK.
-func (r *removal) refused(op string, status wire.Status) {
+// recordRefusal takes note of a command that was answered by no OK.
+func (r *removal) recordRefusal(op string, status wire.Status) {
 	if r.fault == nil {
 		r.fault = r.m.u.failed(atUpdate, op, status, nil)
 	}

@@ -2,96 +2,12 @@ package imapbackend
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"popgate/imapbackend/store"
-	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
-
-const (
-	searchDeleted  = "UID SEARCH DELETED"
-	esearchDeleted = "UID SEARCH RETURN (ALL) DELETED"
-	fetchAll       = "UID FETCH 1:* (UID RFC822.SIZE)"
-)
-
-// opening is a mailbox being opened: its connection, the commands that are sent
-// along with SELECT, and what is remembered of it. They ask for a listing of
-// everything, or of what is newer than the listing that is remembered
-// (requirement I-SNAP-7).
-type opening struct {
-	*upstream
-	b         *Backend
-	user      string // canonical
-	key       store.Key
-	searchCmd string
-	fetchCmd  string
-	cached    store.Listing
-	warm      bool // cached is of use if the mailbox is still the same
-}
-
-func (l *login) newOpening() *opening {
-	o := &opening{
-		upstream:  l.u,
-		b:         l.b,
-		user:      l.id.User,
-		key:       store.Key{Upstream: l.id.Upstream, User: l.user, Mailbox: l.id.Mailbox, UTF8: l.u.utf8},
-		searchCmd: searchDeleted,
-		fetchCmd:  fetchAll,
-	}
-	if l.u.conn.Has("ESEARCH") || l.u.conn.Has("IMAP4REV2") {
-		o.searchCmd = esearchDeleted
-	}
-	if o.cached, o.warm = l.b.store.Listing(o.key); o.warm {
-		o.fetchCmd = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", o.cached.UIDNext)
-	}
-	return o
-}
-
-// expect is a guess at how many messages the listing has.
-func (o *opening) expect(mb wire.Mailbox) int {
-	if o.warm {
-		return 16
-	}
-	return int(min(mb.Exists, 1<<20))
-}
-
-// current returns all messages of the mailbox as it is now, from what is
-// remembered and what the flight has told, or by a listing of everything, and
-// remembers them.
-func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
-	if o.warm && mb.UIDValidity != o.cached.UIDValidity && !o.b.opts.UIDLMemory && o.b.source == uniqueid.NoKind {
-		// Requirement I-UIDV-3: an operator should hear of it before the
-		// users do.
-		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: clients will download all mail again",
-			"upstream", o.key.Upstream, "mailbox", o.key.Mailbox, "before", o.cached.UIDValidity, "now", mb.UIDValidity)
-	}
-	var all []proxy.Message
-	var err error
-	if o.warm {
-		all, err = o.extend(ctx, mb, l)
-		if err == nil && all == nil {
-			*l = listing{}
-			if mb.Exists > 0 {
-				err = o.list(ctx, l)
-			}
-		}
-	}
-	if err == nil && all == nil {
-		all, err = o.whole(ctx, mb, l)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if mb.UIDNext == 0 || mb.UIDValidity == 0 || mb.UIDNotSticky || len(l.vanished) > 0 {
-		o.b.store.DropListing(o.key)
-	} else {
-		o.b.store.PutListing(o.key, store.Listing{UIDValidity: mb.UIDValidity, UIDNext: mb.UIDNext, Messages: all})
-	}
-	return all, nil
-}
 
 // extend returns the remembered messages that are still there and those newer,
 // or nil where that cannot be proved to be all. The proof is arithmetic: UIDs

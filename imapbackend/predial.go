@@ -59,9 +59,9 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	return p
 }
 
-// take makes the connection the caller's; ok is false if it is not there any
+// claim makes the connection the caller's; ok is false if it is not there any
 // more.
-func (p *prepared) take() (ok bool) {
+func (p *prepared) claim() (ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.taken {
@@ -79,23 +79,23 @@ func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Logi
 		p.Close()
 		return l, nil
 	}
-	return p.use(ctx,
+	return p.logIn(ctx,
 		func(u *upstream) (*login, error) { return p.b.authenticate(ctx, u, cred) },
 		func() (proxy.Login, error) { return p.b.Login(ctx, cred) })
 }
 
 // Exchange implements proxy.PreparedExchanger.
 func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
-	return p.use(ctx,
+	return p.logIn(ctx,
 		func(u *upstream) (*login, error) { return p.b.exchange(ctx, u, ex) },
 		func() (proxy.Login, error) { return p.b.Exchange(ctx, ex) })
 }
 
-// use logs in on the connection by first. One that the upstream has given up
+// logIn logs in on the connection by first. One that the upstream has given up
 // meanwhile is replaced by anew, unless the client has been sent a challenge:
 // its answer is right on that connection only.
-func (p *prepared) use(ctx context.Context, first func(*upstream) (*login, error), anew func() (proxy.Login, error)) (proxy.Login, error) {
-	if !p.take() {
+func (p *prepared) logIn(ctx context.Context, first func(*upstream) (*login, error), anew func() (proxy.Login, error)) (proxy.Login, error) {
+	if !p.claim() {
 		return anew()
 	}
 	stop := context.AfterFunc(ctx, p.cancel)
@@ -118,7 +118,7 @@ func (p *prepared) use(ctx context.Context, first func(*upstream) (*login, error
 
 // Close implements proxy.Prepared.
 func (p *prepared) Close() {
-	if !p.take() {
+	if !p.claim() {
 		return
 	}
 	p.cancel()

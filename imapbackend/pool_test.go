@@ -306,7 +306,7 @@ func TestKeptReadAhead(t *testing.T) {
 			for uid := range uint32(2) {
 				read(t, d, uid+1)
 			}
-			if d.(*maildrop).ahead.coming == 0 {
+			if d.(*maildrop).readAhead.coming == 0 {
 				t.Fatal("nothing is on its way")
 			}
 			quit(t, d)

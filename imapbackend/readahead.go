@@ -28,7 +28,7 @@ type part struct {
 	header bool
 }
 
-// ahead asks for messages before the client does. What it has asked for is on
+// readAhead asks for messages before the client does. What it has asked for is on
 // its way, behind what is being read, and stays in the stream, that is in the
 // kernel's buffers and the network, until the client wants it or something
 // behind it: only then it is kept in memory, within limit, or given up.
@@ -37,22 +37,22 @@ type part struct {
 // client that turns away has cost the upstream at most three times the octets
 // it wanted and, after three messages in a row, sureFlight: with less to begin
 // with, a walk over a link with a long delay would be over before it is fast.
-type ahead struct {
-	m      *maildrop
-	limit  int64 // octets kept in memory at most, 0: nothing is asked for
-	total  *budget
-	flight map[part]int    // on their way: the number of their command
-	asked  map[int]string  // the commands in flight
-	kept   map[part][]byte // here, and not taken
-	coming int64           // octets of flight, as announced
-	held   int64           // octets of kept
-	taken  int64           // of the budget
-	walks  [2]walk         // of whole messages, of headers
+type readAhead struct {
+	m          *maildrop
+	limit      int64 // octets kept in memory at most, 0: nothing is asked for
+	budget     *readAheadBudget
+	flight     map[part]int    // on their way: the number of their command
+	asked      map[int]string  // the commands in flight
+	kept       map[part][]byte // here, and not taken
+	coming     int64           // octets of flight, as announced
+	keptOctets int64           // octets of kept
+	reserved   int64           // of the budget
+	walks      [2]walk         // of whole messages, of headers
 
-	expected []uint32 // what the client has asked for already, behind what it gets now
-	refusals int
-	late     []byte // a body whose UID has not been told yet
-	lateIs   part
+	expected    []uint32 // what the client has asked for already, behind what it gets now
+	refusals    int
+	pending     []byte // a body whose UID has not been told yet
+	pendingPart part
 }
 
 // walk is a client's way upward through the maildrop.
@@ -63,11 +63,11 @@ type walk struct {
 	octets int64
 }
 
-func newAhead(m *maildrop, total *budget) *ahead {
-	a := &ahead{
+func newReadAhead(m *maildrop, total *readAheadBudget) *readAhead {
+	a := &readAhead{
 		m:      m,
 		limit:  m.opts.ReadAhead,
-		total:  total,
+		budget: total,
 		flight: make(map[part]int),
 		asked:  make(map[int]string),
 		kept:   make(map[part][]byte),
@@ -78,9 +78,9 @@ func newAhead(m *maildrop, total *budget) *ahead {
 	return a
 }
 
-// plan takes note that the client reads p and asks for what it will read next.
+// advance takes note that the client reads p and asks for what it will read next.
 // The commands go out with the next one that is waited for.
-func (a *ahead) plan(p part) {
+func (a *readAhead) advance(p part) {
 	if a.limit <= 0 || a.refusals >= maxRefusals {
 		return
 	}
@@ -110,7 +110,7 @@ func kindOf(p part) int {
 }
 
 // size is the announced size of a part, or a guess.
-func (a *ahead) size(p part) int64 {
+func (a *readAhead) size(p part) int64 {
 	octets := a.m.octets(p.uid)
 	if p.header {
 		return min(octets, headerGuess)
@@ -121,7 +121,7 @@ func (a *ahead) size(p part) int64 {
 // wanted returns what the client is known to want next, as far as it is not on
 // its way and fits: in memory, unless it comes in the order in which it is
 // wanted.
-func (a *ahead) wanted(header bool) []uint32 {
+func (a *readAhead) wanted(header bool) []uint32 {
 	var uids []uint32
 	var octets int64
 	limit := a.limit
@@ -134,7 +134,7 @@ func (a *ahead) wanted(header bool) []uint32 {
 			continue
 		}
 		octets += a.size(p)
-		if len(uids) >= maxFlightCount || a.coming+a.held+octets > limit {
+		if len(uids) >= maxFlightCount || a.coming+a.keptOctets+octets > limit {
 			break
 		}
 		uids = append(uids, uid)
@@ -146,7 +146,7 @@ func (a *ahead) wanted(header bool) []uint32 {
 
 // stride asks for the next messages of a walk, when half of those asked for
 // before have been taken.
-func (a *ahead) stride(w *walk, header bool) {
+func (a *readAhead) stride(w *walk, header bool) {
 	count, octets := w.window()
 	if a.m.opts.Seen == SeenOnRetr {
 		octets = min(octets, a.limit) // each message is followed by a STORE
@@ -178,16 +178,16 @@ func (w *walk) window() (count int, octets int64) {
 	return maxFlightCount, min(sureFlight+2*w.octets, maxFlight)
 }
 
-func (a *ahead) has(p part) bool {
+func (a *readAhead) has(p part) bool {
 	_, coming := a.flight[p]
 	_, here := a.kept[p]
 	return coming || here
 }
 
 // ask starts a command for uids, ascending, as far as the budget reaches.
-func (a *ahead) ask(uids []uint32, header bool) {
+func (a *readAhead) ask(uids []uint32, header bool) {
 	for n, uid := range uids {
-		if !a.take(a.size(part{uid, header})) {
+		if !a.reserve(a.size(part{uid, header})) {
 			uids = uids[:n]
 			break
 		}
@@ -211,34 +211,34 @@ func (a *ahead) ask(uids []uint32, header bool) {
 	}
 }
 
-// take takes octets from the budget.
-func (a *ahead) take(octets int64) bool {
-	if !a.total.take(octets) {
+// reserve takes octets from the budget.
+func (a *readAhead) reserve(octets int64) bool {
+	if !a.budget.take(octets) {
 		return false
 	}
-	a.taken += octets
+	a.reserved += octets
 	return true
 }
 
-// settleBudget makes what is taken what is on its way or kept: a body may be
+// adjustBudget makes what is taken what is on its way or kept: a body may be
 // larger than announced.
-func (a *ahead) settleBudget() {
-	a.total.give(a.taken - a.coming - a.held)
-	a.taken = a.coming + a.held
+func (a *readAhead) adjustBudget() {
+	a.budget.give(a.reserved - a.coming - a.keptOctets)
+	a.reserved = a.coming + a.keptOctets
 }
 
-// landed takes p out of what is on its way.
-func (a *ahead) landed(p part) {
+// arrived takes p out of what is on its way.
+func (a *readAhead) arrived(p part) {
 	if _, ok := a.flight[p]; ok {
 		delete(a.flight, p)
 		a.coming -= a.size(p)
-		a.settleBudget()
+		a.adjustBudget()
 	}
 }
 
 // absorb takes an event that is not what is waited for: it keeps the bodies
 // asked for ahead. partOf has told which part a body is.
-func (a *ahead) absorb(ctx context.Context, ev wire.Event) error {
+func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 	switch ev.Kind {
 	case wire.Body:
 		p, ok := partOf(ev)
@@ -248,16 +248,16 @@ func (a *ahead) absorb(ctx context.Context, ev wire.Event) error {
 		if _, asked := a.flight[p]; !asked && ev.UID != 0 {
 			return nil
 		}
-		return a.keep(p, ev)
+		return a.receive(p, ev)
 	case wire.Fetch:
-		if a.late != nil && ev.UID != 0 {
-			p := part{ev.UID, a.lateIs.header}
+		if a.pending != nil && ev.UID != 0 {
+			p := part{ev.UID, a.pendingPart.header}
 			if _, asked := a.flight[p]; asked {
-				a.landed(p)
-				a.store(p, a.late)
+				a.arrived(p)
+				a.put(p, a.pending)
 			}
 		}
-		a.late = nil
+		a.pending = nil
 	case wire.Done:
 		a.finished(ctx, ev.Command)
 	}
@@ -270,14 +270,14 @@ func partOf(ev wire.Event) (part, bool) {
 	return part{ev.UID, header}, (whole || header) && ev.Origin < 0
 }
 
-// keep reads a body into memory, or leaves it to be skipped where it does not
+// receive reads a body into memory, or leaves it to be skipped where it does not
 // fit, or says nothing: then the client's own command will tell why.
-func (a *ahead) keep(p part, ev wire.Event) error {
-	a.landed(p)
-	if a.held+ev.Octets > a.limit {
+func (a *readAhead) receive(p part, ev wire.Event) error {
+	a.arrived(p)
+	if a.keptOctets+ev.Octets > a.limit {
 		a.evict()
 	}
-	if ev.Nil || ev.Octets == 0 || a.held+ev.Octets > a.limit {
+	if ev.Nil || ev.Octets == 0 || a.keptOctets+ev.Octets > a.limit {
 		return nil
 	}
 	buf := bytes.NewBuffer(make([]byte, 0, ev.Octets))
@@ -285,33 +285,33 @@ func (a *ahead) keep(p part, ev wire.Event) error {
 		return err
 	}
 	if ev.UID == 0 {
-		a.late, a.lateIs = buf.Bytes(), p
+		a.pending, a.pendingPart = buf.Bytes(), p
 		return nil
 	}
-	a.store(p, buf.Bytes())
+	a.put(p, buf.Bytes())
 	return nil
 }
 
-func (a *ahead) store(p part, data []byte) {
+func (a *readAhead) put(p part, data []byte) {
 	a.kept[p] = data
-	a.held += int64(len(data))
-	a.settleBudget()
+	a.keptOctets += int64(len(data))
+	a.adjustBudget()
 }
 
 // get returns a kept part; with remove it is the caller's from then on.
-func (a *ahead) get(p part, remove bool) ([]byte, bool) {
+func (a *readAhead) get(p part, remove bool) ([]byte, bool) {
 	data, ok := a.kept[p]
 	if ok && remove {
 		delete(a.kept, p)
-		a.held -= int64(len(data))
-		a.settleBudget()
+		a.keptOctets -= int64(len(data))
+		a.adjustBudget()
 	}
 	return data, ok
 }
 
 // finished forgets what the command was to bring and has not. A command that
 // has brought none of it counts: some servers refuse all for the sake of one.
-func (a *ahead) finished(ctx context.Context, number int) {
+func (a *readAhead) finished(ctx context.Context, number int) {
 	cmd, ours := a.asked[number]
 	if !ours {
 		return
@@ -323,7 +323,7 @@ func (a *ahead) finished(ctx context.Context, number int) {
 	for p, n := range a.flight {
 		if n == number {
 			missing++
-			a.landed(p)
+			a.arrived(p)
 		}
 	}
 	if missing > 0 && !status.OK() {
@@ -331,9 +331,9 @@ func (a *ahead) finished(ctx context.Context, number int) {
 	}
 }
 
-// settle reads what is on its way, so that another command can be sent. What
+// drain reads what is on its way, so that another command can be sent. What
 // the client has passed makes room first.
-func (a *ahead) settle(ctx context.Context) error {
+func (a *readAhead) drain(ctx context.Context) error {
 	a.evict()
 	for a.m.u.conn.Pending() {
 		ev, err := a.m.u.conn.Next()
@@ -348,7 +348,7 @@ func (a *ahead) settle(ctx context.Context) error {
 }
 
 // evict drops what is kept of messages that the client has passed.
-func (a *ahead) evict() {
+func (a *readAhead) evict() {
 	for p := range a.kept {
 		if i, _ := a.m.index(p.uid); i <= a.walks[kindOf(p)].last {
 			a.get(p, true)
@@ -358,11 +358,11 @@ func (a *ahead) evict() {
 
 // restart forgets what was on its way on a connection that is lost. What is
 // here stays, and the client's last step is taken as if it were still to come.
-func (a *ahead) restart() {
+func (a *readAhead) restart() {
 	clear(a.flight)
 	clear(a.asked)
-	a.coming, a.late = 0, nil
-	a.settleBudget()
+	a.coming, a.pending = 0, nil
+	a.adjustBudget()
 	for i := range a.walks {
 		w := &a.walks[i]
 		w.last--
@@ -371,21 +371,21 @@ func (a *ahead) restart() {
 }
 
 // close gives everything back.
-func (a *ahead) close() {
+func (a *readAhead) close() {
 	clear(a.kept)
 	clear(a.flight)
-	a.coming, a.held = 0, 0
-	a.settleBudget()
+	a.coming, a.keptOctets = 0, 0
+	a.adjustBudget()
 }
 
-// budget is a number of octets that sessions share. It is safe for concurrent
+// readAheadBudget is a number of octets that sessions share. It is safe for concurrent
 // use.
-type budget struct {
+type readAheadBudget struct {
 	mu   sync.Mutex
 	left int64
 }
 
-func (b *budget) take(n int64) bool {
+func (b *readAheadBudget) take(n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if n > b.left {
@@ -396,7 +396,7 @@ func (b *budget) take(n int64) bool {
 }
 
 // give gives n octets back, or takes -n that are in use already.
-func (b *budget) give(n int64) {
+func (b *readAheadBudget) give(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.left += n

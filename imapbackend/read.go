@@ -38,22 +38,22 @@ func (m *maildrop) Read(ctx context.Context, uid uint32) (proxy.Body, error) {
 	if err := m.checkHeader(ctx, uid); err != nil {
 		return nil, err
 	}
-	msg, err := m.read(ctx, uid)
+	msg, err := m.readMessage(ctx, uid)
 	if err != nil {
 		return nil, err
 	}
 	return msg, nil
 }
 
-func (m *maildrop) read(ctx context.Context, uid uint32) (*message, error) {
+func (m *maildrop) readMessage(ctx context.Context, uid uint32) (*message, error) {
 	f, err := m.newFetch(ctx, uid)
 	if err != nil {
 		return nil, err
 	}
-	msg, err := f.whole()
+	msg, err := f.message()
 	if err != nil {
 		if err = f.revive(err); err == nil {
-			msg, err = f.whole()
+			msg, err = f.message()
 		}
 	}
 	if err != nil {
@@ -63,11 +63,11 @@ func (m *maildrop) read(ctx context.Context, uid uint32) (*message, error) {
 	return msg, nil
 }
 
-// whole waits for the message, having asked for it and what may be next unless
+// message waits for the message, having asked for it and what may be next unless
 // that is here or on its way.
-func (f *fetch) whole() (*message, error) {
+func (f *fetch) message() (*message, error) {
 	const items = "BODY.PEEK[]"
-	a, p := f.m.ahead, part{uid: f.uid}
+	a, p := f.m.readAhead, part{uid: f.uid}
 	kept, isKept := a.get(p, true)
 	number, coming := a.flight[p]
 	switch {
@@ -80,7 +80,7 @@ func (f *fetch) whole() (*message, error) {
 			return nil, f.m.u.lost(atRead, err)
 		}
 	}
-	a.plan(p)
+	a.advance(p)
 	if isKept {
 		f.m.u.conn.Flush() // a loss shows at the next command that needs it
 		return &message{fetch: f, kept: kept}, nil
@@ -122,7 +122,7 @@ func (b *message) Close() error {
 // often as the message gets on by it, and the message goes on at the octet
 // where it broke off (requirements P-RETR-7, I-FETCH-7).
 func (b *message) WriteTo(w io.Writer) (int64, error) {
-	w = b.m.inspect(b.uid, w)
+	w = b.m.detectPlaceholder(b.uid, w)
 	if b.kept != nil {
 		n, err := w.Write(b.kept)
 		return int64(n), err
@@ -132,7 +132,7 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 	if err == nil {
 		err = b.verify(b.body)
 	}
-	for b.lost(err) {
+	for b.isLoss(err) {
 		if b.out.written >= b.out.resumed+minProgress {
 			b.m.tried = false
 		}
@@ -140,15 +140,15 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 		if e := b.revive(err); e != nil {
 			return b.out.written, b.classify(e)
 		}
-		err = b.resume()
+		err = b.continueBody()
 	}
 	return b.out.written, b.classify(err)
 }
 
-// resume writes what has not been written of the message. The upstream must
+// continueBody writes what has not been written of the message. The upstream must
 // announce the message and its rest with the octets that it did before, and
 // repeat the last ones that were written.
-func (b *message) resume() error {
+func (b *message) continueBody() error {
 	conn, uid := b.m.u.conn, b.uid
 	offset := b.out.written - int64(b.out.n)
 	count := b.body.Octets - offset

@@ -39,12 +39,12 @@ var _ io.Writer = (*capped)(nil)
 
 // identifying is a fetch of identities on its way.
 type identifying struct {
-	o       *opening
-	uids    []uint32 // ascending
-	found   map[uint32]*identified
-	header  capped // of the response at hand
-	told    bool   // it has one
-	bodyErr error
+	o         *opening
+	uids      []uint32 // ascending
+	found     map[uint32]*identified
+	header    capped // of the response at hand
+	hasHeader bool   // it has one
+	bodyErr   error
 }
 
 // identified is what has been told of one message.
@@ -108,11 +108,11 @@ func (f *identifying) add(ev wire.Event) {
 	switch {
 	case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil && f.bodyErr == nil:
 		f.header.Reset()
-		f.told = true
+		f.hasHeader = true
 		_, f.bodyErr = f.o.conn.BodyTo(&f.header)
 	case ev.Kind == wire.Fetch:
-		told := f.told
-		f.told = false
+		told := f.hasHeader
+		f.hasHeader = false
 		if _, wanted := slices.BinarySearch(f.uids, ev.UID); !wanted {
 			return
 		}

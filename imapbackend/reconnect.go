@@ -42,48 +42,48 @@ type link struct {
 	// held is full while the upstream connection is in use: by the session's
 	// goroutine, for as long as a call or an open Body lasts, or by the
 	// keep-alive timer. It guards the fields below.
-	held   chan struct{}
-	u      *upstream
-	id     proxy.Identity
-	again  relogin
-	ticket *ticket   // of the connection u
-	used   time.Time // when the connection was last given back
-	timer  *time.Timer
-	closed bool
-	void   bool // the mailbox is another one than that of the snapshot
+	busy    chan struct{}
+	u       *upstream
+	id      proxy.Identity
+	relogin relogin
+	ticket  *ticket   // of the connection u
+	used    time.Time // when the connection was last given back
+	timer   *time.Timer
+	closed  bool
+	rebuilt bool // the mailbox is another one than that of the snapshot
 
 	// life is opened, the ctx of Open and most often that of all calls, until
 	// end. The connection ends with it; stop ends that.
-	life   context.Context
-	end    context.CancelCauseFunc
-	opened context.Context
-	stop   func() bool
+	ctx        context.Context
+	cancel     context.CancelCauseFunc
+	openCtx    context.Context
+	unwatchCtx func() bool
 
-	calling context.Context // of the call at hand
-	unwatch func() bool     // of calling, where that is not opened
-	tried   bool            // to replace the connection, for the call at hand
+	callCtx     context.Context // of the call at hand
+	unwatchCall func() bool     // of calling, where that is not opened
+	tried       bool            // to replace the connection, for the call at hand
 }
 
-// begin takes over the connection of l, on which the mailbox is selected.
-func (m *maildrop) begin(ctx context.Context, l *login) {
-	m.held = make(chan struct{}, 1)
-	m.held <- struct{}{}
-	m.id, m.again, m.opened = l.id, l.again, ctx
-	m.life, m.end = context.WithCancelCause(ctx)
-	m.use(l)
+// startLink takes over the connection of l, on which the mailbox is selected.
+func (m *maildrop) startLink(ctx context.Context, l *login) {
+	m.busy = make(chan struct{}, 1)
+	m.busy <- struct{}{}
+	m.id, m.relogin, m.openCtx = l.id, l.relogin, ctx
+	m.ctx, m.cancel = context.WithCancelCause(ctx)
+	m.adopt(l)
 	m.used = time.Now()
 	m.timer = time.AfterFunc(keepAlive, m.keepAlive)
-	<-m.held
+	<-m.busy
 }
 
-// use makes the connection of l that of the maildrop.
-func (m *maildrop) use(l *login) {
+// adopt makes the connection of l that of the maildrop.
+func (m *maildrop) adopt(l *login) {
 	m.u, m.ticket, l.u = l.u, l.ticket, nil
 	m.u.retire()
-	m.stop = m.u.watch(m.life)
-	if m.unwatch != nil {
-		m.unwatch()
-		m.unwatch = m.u.watch(m.calling)
+	m.unwatchCtx = m.u.watch(m.ctx)
+	if m.unwatchCall != nil {
+		m.unwatchCall()
+		m.unwatchCall = m.u.watch(m.callCtx)
 	}
 }
 
@@ -95,27 +95,27 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 		return nil, tempError(context.Cause(ctx))
 	}
 	select {
-	case m.held <- struct{}{}:
+	case m.busy <- struct{}{}:
 	case <-ctx.Done():
 		return nil, tempError(context.Cause(ctx))
 	}
-	m.calling, m.tried = ctx, false
-	if ctx != m.opened { // which is watched all the time
-		m.unwatch = m.u.watch(ctx)
+	m.callCtx, m.tried = ctx, false
+	if ctx != m.openCtx { // which is watched all the time
+		m.unwatchCall = m.u.watch(ctx)
 	}
 	release = func() {
-		if m.unwatch != nil {
-			m.unwatch()
+		if m.unwatchCall != nil {
+			m.unwatchCall()
 		}
-		m.calling, m.unwatch = nil, nil
+		m.callCtx, m.unwatchCall = nil, nil
 		m.used = time.Now()
-		<-m.held
+		<-m.busy
 	}
 	if err = m.usable(ph); err != nil {
 		err = m.renew(ph, err)
 	}
 	if err == nil && ph == atUpdate {
-		if err = m.still(ctx); err != nil {
+		if err = m.ensureAlive(ctx); err != nil {
 			err = m.replace(ph, m.u.lost(ph, err))
 		}
 	}
@@ -126,10 +126,10 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 	return release, nil
 }
 
-// still reads what is on its way, and makes sure that the upstream lives where
+// ensureAlive reads what is on its way, and makes sure that the upstream lives where
 // nothing has shown it for a while.
-func (m *maildrop) still(ctx context.Context) error {
-	if err := m.ahead.settle(ctx); err != nil || time.Since(m.used) < doubtAfter || m.tried {
+func (m *maildrop) ensureAlive(ctx context.Context) error {
+	if err := m.readAhead.drain(ctx); err != nil || time.Since(m.used) < doubtAfter || m.tried {
 		return err
 	}
 	defer m.u.conn.SetProgress(m.u.conn.SetProgress(doubtPatience))
@@ -139,8 +139,8 @@ func (m *maildrop) still(ctx context.Context) error {
 
 // usable reports why the upstream connection cannot serve the snapshot.
 func (m *maildrop) usable(ph phase) error {
-	m.void = m.void || m.u.conn.Mailbox().Rebuilt
-	if m.void {
+	m.rebuilt = m.rebuilt || m.u.conn.Mailbox().Rebuilt
+	if m.rebuilt {
 		return &proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt, Err: errRebuilt}
 	}
 	if err := m.u.conn.Err(); err != nil {
@@ -165,57 +165,57 @@ func (m *maildrop) replace(ph phase, err error) error {
 func (m *maildrop) renew(ph phase, err error) error {
 	loss := m.u.conn.Err()
 	switch {
-	case loss == nil, m.tried, m.void, m.calling.Err() != nil, m.life.Err() != nil:
+	case loss == nil, m.tried, m.rebuilt, m.callCtx.Err() != nil, m.ctx.Err() != nil:
 		return err
-	case m.again == nil, !m.lasting:
+	case m.relogin == nil, !m.lasting:
 		// Nobody can be logged in again, or UIDs would not be those of the
 		// snapshot (I-UIDV-2).
 		return err
 	}
 	m.tried = true
-	log := proxy.Logger(m.calling).With("upstream", m.id.Upstream, "cause", m.u.cleanError(loss))
+	log := proxy.Logger(m.callCtx).With("upstream", m.id.Upstream, "cause", m.u.cleanError(loss))
 	if failure := m.reconnect(ph); failure != nil {
-		log.WarnContext(m.calling, "upstream connection lost and not replaced", "error", failure)
+		log.WarnContext(m.callCtx, "upstream connection lost and not replaced", "error", failure)
 		if proxy.AsError(failure).Text != textTemp {
 			err = failure // it tells more than the loss
 		}
 		return err
 	}
-	log.InfoContext(m.calling, "upstream connection lost and replaced")
+	log.InfoContext(m.callCtx, "upstream connection lost and replaced")
 	return nil
 }
 
 // reconnect logs in and selects the mailbox once more. What fails leaves the
 // lost connection in its place, and the next call may try again.
 func (m *maildrop) reconnect(ph phase) error {
-	ctx, cancel := context.WithCancel(m.calling)
+	ctx, cancel := context.WithCancel(m.callCtx)
 	defer cancel()
-	defer context.AfterFunc(m.life, cancel)()
+	defer context.AfterFunc(m.ctx, cancel)()
 	select {
 	case <-time.After(rand.N(reconnectJitter)):
 	case <-ctx.Done():
 		return tempError(context.Cause(ctx))
 	}
-	l, err := m.again(ctx)
+	l, err := m.relogin(ctx)
 	if err != nil {
 		return reconnectError(err)
 	}
-	if err := m.reenter(ctx, l); err != nil {
+	if err := m.selectAgain(ctx, l); err != nil {
 		l.Close()
 		return reconnectError(err)
 	}
-	m.stop()
+	m.unwatchCtx()
 	m.u.close()
-	m.use(l)
-	m.ahead.restart()
+	m.adopt(l)
+	m.readAhead.restart()
 	m.timer.Reset(keepAlive)
 	return m.usable(ph)
 }
 
-// reenter selects the mailbox on the connection of l. One of another
+// selectAgain selects the mailbox on the connection of l. One of another
 // UIDVALIDITY or mailbox-id voids the snapshot for good (requirements I-UIDV-1,
 // I-CONC-5).
-func (m *maildrop) reenter(ctx context.Context, l *login) error {
+func (m *maildrop) selectAgain(ctx context.Context, l *login) error {
 	defer l.u.watch(ctx)()
 	status, err := l.u.enter(ctx)
 	if err != nil || !status.OK() {
@@ -224,22 +224,22 @@ func (m *maildrop) reenter(ctx context.Context, l *login) error {
 	mb := l.u.conn.Mailbox()
 	differs := func(id string) bool { return id != "" && m.id.MailboxID != "" && id != m.id.MailboxID }
 	if mb.UIDValidity != m.uidValidity || mb.UIDNotSticky || differs(mb.MailboxID) || differs(l.id.MailboxID) {
-		m.void = true
+		m.rebuilt = true
 		return m.usable(atSelect)
 	}
 	return nil
 }
 
-// confirm selects the mailbox anew, before messages are removed from it: it may
+// reselect selects the mailbox anew, before messages are removed from it: it may
 // have been deleted and made again meanwhile, and a server that has not noticed
 // would remove others under the same UIDs (requirements I-DEL-1, I-CONC-5). INBOX
 // can be neither deleted nor renamed away (RFC 3501 §6.3.4, §6.3.5). Where UIDs do
 // not last, those that SELECT gives out anew may stand for other messages.
-func (m *maildrop) confirm(ctx context.Context) error {
+func (m *maildrop) reselect(ctx context.Context) error {
 	if m.tried || !m.lasting || strings.EqualFold(m.opts.Mailbox, "INBOX") {
 		return nil
 	}
-	if err := m.reenter(ctx, &login{u: m.u, id: m.id}); err != nil {
+	if err := m.selectAgain(ctx, &login{u: m.u, id: m.id}); err != nil {
 		return reconnectError(err)
 	}
 	return nil
@@ -260,12 +260,12 @@ func reconnectError(err error) error {
 // at the next command that needs the connection.
 func (m *maildrop) keepAlive() {
 	select {
-	case m.held <- struct{}{}:
+	case m.busy <- struct{}{}:
 	default: // in use, hence not idle
 		m.timer.Reset(keepAlive)
 		return
 	}
-	defer func() { <-m.held }()
+	defer func() { <-m.busy }()
 	if m.closed || m.u.conn.Err() != nil {
 		return
 	}
@@ -273,7 +273,7 @@ func (m *maildrop) keepAlive() {
 		m.timer.Reset(left)
 		return
 	}
-	if m.ahead.settle(context.Background()) != nil {
+	if m.readAhead.drain(context.Background()) != nil {
 		return
 	}
 	status, err := m.u.noop(context.Background())
@@ -287,8 +287,8 @@ func (m *maildrop) keepAlive() {
 // takeOver takes the connection for good; a NOOP of keepAlive may be waiting for
 // an upstream that hangs.
 func (m *maildrop) takeOver() (giveBack func()) {
-	impatience := time.AfterFunc(logoutTimeout, func() { m.end(errHung) })
-	m.held <- struct{}{}
+	impatience := time.AfterFunc(logoutTimeout, func() { m.cancel(errHung) })
+	m.busy <- struct{}{}
 	impatience.Stop()
-	return func() { <-m.held }
+	return func() { <-m.busy }
 }

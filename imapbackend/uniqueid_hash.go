@@ -12,22 +12,6 @@ import (
 	"popgate/proxy"
 )
 
-// UniqueIDs implements proxy.Maildrop. The unique-id follows the configured form
-// (requirements I-UIDL-1 to 3), or is the one that is remembered (I-UIDL-5).
-// Where the upstream's UIDs do not last it is a hash of the header (I-UIDL-4).
-func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
-	if s.noUniqueIDs != nil {
-		return nil, s.noUniqueIDs
-	}
-	if s.hashes != nil {
-		return func(dst []byte, uid uint32) []byte { return append(dst, s.hashes[uid]...) }, nil
-	}
-	if s.named != nil {
-		return s.named, nil
-	}
-	return s.form.Bind(s.uidValidity), nil
-}
-
 // hashUniqueIDs makes the unique-ids of a mailbox without lasting UIDs:
 // SHA-256 of the header in base64url, 43 characters; of equal ones the second
 // gets ".2", and so on in the order of UIDs. An error is a lost connection;

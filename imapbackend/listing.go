@@ -1,0 +1,251 @@
+package imapbackend
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"popgate/imapbackend/store"
+	"popgate/imapbackend/uniqueid"
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+const (
+	searchDeleted  = "UID SEARCH DELETED"
+	esearchDeleted = "UID SEARCH RETURN (ALL) DELETED"
+	fetchAll       = "UID FETCH 1:* (UID RFC822.SIZE)"
+)
+
+// current returns all messages of the mailbox as it is now, from what is
+// remembered and what the flight has told, or by a listing of everything, and
+// remembers them.
+func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
+	if o.warm && mb.UIDValidity != o.cached.UIDValidity && !o.b.opts.UIDLMemory && o.b.source == uniqueid.NoKind {
+		// Requirement I-UIDV-3: an operator should hear of it before the
+		// users do.
+		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: clients will download all mail again",
+			"upstream", o.key.Upstream, "mailbox", o.key.Mailbox, "before", o.cached.UIDValidity, "now", mb.UIDValidity)
+	}
+	var all []proxy.Message
+	var err error
+	if o.warm {
+		all, err = o.extend(ctx, mb, l)
+		if err == nil && all == nil {
+			*l = listing{}
+			if mb.Exists > 0 {
+				err = o.listAll(ctx, l)
+			}
+		}
+	}
+	if err == nil && all == nil {
+		all, err = o.fromListing(ctx, mb, l)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if mb.UIDNext == 0 || mb.UIDValidity == 0 || mb.UIDNotSticky || len(l.vanished) > 0 {
+		o.b.store.DropListing(o.key)
+	} else {
+		o.b.store.PutListing(o.key, store.Listing{UIDValidity: mb.UIDValidity, UIDNext: mb.UIDNext, Messages: all})
+	}
+	return all, nil
+}
+
+// entry is what a listing has told of one message.
+type entry struct {
+	uid    uint32
+	octets int64 // -1: not told
+}
+
+// listAll asks for the whole listing, in a flight of its own.
+func (o *opening) listAll(ctx context.Context, l *listing) error {
+	if err := o.conn.Start(fetchAll); err != nil {
+		return o.lost(atList, err)
+	}
+	return o.readListing(ctx, l, fetchAll)
+}
+
+// readListing reads the answers to the last commands of ours, ops, into l.
+func (o *opening) readListing(ctx context.Context, l *listing, ops ...string) error {
+	results, err := o.answers(ctx, ops, l.add)
+	if err != nil {
+		return o.lost(atList, err)
+	}
+	for i, op := range ops {
+		// An empty mailbox may refuse the listing.
+		if !results[i].OK() && o.conn.Mailbox().Exists > 0 {
+			return o.failed(atList, op, results[i], nil)
+		}
+	}
+	return nil
+}
+
+// fromListing turns a listing of everything into messages: all of them, each once,
+// in ascending order of UID, with their sizes. Messages above the UIDNEXT of
+// SELECT belong to the next session.
+func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
+	entries := l.sorted()
+	told, n := o.conn.Mailbox().Exists, len(entries)
+	if mb.UIDNext != 0 { // then later messages do not count
+		told = min(told, mb.Exists)
+		n, _ = slices.BinarySearchFunc(entries, mb.UIDNext, func(e entry, uid uint32) int { return cmp.Compare(e.uid, uid) })
+	}
+	if l.expunged || uint32(n) != told || slices.ContainsFunc(entries, unsized) {
+		var err error
+		if entries, err = o.complete(ctx, entries); err != nil {
+			return nil, err
+		}
+	}
+	all := make([]proxy.Message, 0, len(entries))
+	for _, e := range entries {
+		switch {
+		case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
+		case unsized(e):
+			l.vanished = append(l.vanished, e.uid) // expunged, most likely
+		default:
+			all = append(all, proxy.Message{UID: e.uid, Octets: e.octets})
+		}
+	}
+	return all, nil
+}
+
+func unsized(e entry) bool { return e.octets < 0 }
+
+// listing collects the answers to listing and search. One message may be told
+// of in several responses, which its sequence number holds together as long as
+// nothing is expunged.
+type listing struct {
+	entries  []entry
+	halves   map[uint32]entry // by sequence number: UID or size is missing
+	ranges   []uidRange
+	expunged bool     // messages were, meanwhile: their number proves nothing
+	vanished []uint32 // told of, without a size to the end
+}
+
+func (l *listing) add(ev wire.Event) {
+	switch {
+	case ev.Kind == wire.Search:
+		l.ranges = append(l.ranges, uidRange{ev.Low, ev.High})
+	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
+		l.expunged = true
+		l.flush()
+	case ev.Kind != wire.Fetch:
+	case ev.UID != 0 && ev.Octets >= 0:
+		l.entries = append(l.entries, entry{ev.UID, ev.Octets})
+	case ev.UID != 0 || ev.Octets >= 0:
+		l.addHalf(ev)
+	}
+}
+
+func (l *listing) addHalf(ev wire.Event) {
+	half, ok := l.halves[ev.Seq]
+	if !ok {
+		half.octets = -1
+	}
+	if ev.UID != 0 {
+		half.uid = ev.UID
+	}
+	if ev.Octets >= 0 {
+		half.octets = ev.Octets
+	}
+	if half.uid != 0 && half.octets >= 0 {
+		l.entries = append(l.entries, half)
+		delete(l.halves, ev.Seq)
+		return
+	}
+	if l.halves == nil {
+		l.halves = make(map[uint32]entry)
+	}
+	l.halves[ev.Seq] = half
+}
+
+// flush keeps what is known by UID without a size and forgets the rest.
+func (l *listing) flush() {
+	for _, half := range l.halves {
+		if half.uid != 0 {
+			l.entries = append(l.entries, half)
+		}
+	}
+	l.halves = nil
+}
+
+// sorted returns the entries in ascending order, one for each UID.
+func (l *listing) sorted() []entry {
+	l.flush()
+	return mergeEntries(l.entries)
+}
+
+func mergeEntries(entries []entry) []entry {
+	byUID := func(a, b entry) int {
+		if c := cmp.Compare(a.uid, b.uid); c != 0 {
+			return c
+		}
+		return cmp.Compare(b.octets, a.octets) // known sizes first
+	}
+	if !slices.IsSortedFunc(entries, byUID) {
+		slices.SortFunc(entries, byUID)
+	}
+	return slices.CompactFunc(entries, func(a, b entry) bool { return a.uid == b.uid })
+}
+
+// complete mends a listing that does not add up: it asks which UIDs there are
+// and once more for those without a size. What then is still missing has been
+// expunged, or the login fails: a shortened maildrop would hide mail.
+func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error) {
+	if _, err := o.noop(ctx); err != nil {
+		return nil, o.lost(atList, err)
+	}
+	ranges, err := o.search(ctx, atList, "ALL")
+	if err != nil {
+		return nil, err
+	}
+	present, err := expandRanges(ranges, o.conn.Mailbox().Exists)
+	if err != nil {
+		return nil, setupError(err)
+	}
+	missing := subtract(present, entries)
+	if len(missing) == 0 {
+		return entries, nil
+	}
+	l := listing{entries: entries}
+	for _, set := range uidSets(missing, nil, o.maxLine()) {
+		cmd := "UID FETCH " + set.text + " (UID RFC822.SIZE)"
+		status, err := o.collect(ctx, cmd, l.add)
+		// NO may tell that one of them has been expunged (RFC 2180 §4.1.2).
+		if err != nil || status.Type == "BAD" {
+			return nil, o.failed(atList, cmd, status, err)
+		}
+	}
+	entries = l.sorted()
+	if missing = subtract(present, entries); len(missing) == 0 {
+		return entries, nil
+	}
+	still, err := o.searchAmong(ctx, atList, missing, "")
+	if err != nil {
+		return nil, err
+	}
+	if len(still) > 0 {
+		return nil, tempError(fmt.Errorf("imap: the upstream tells no size of %d messages, UID %d the first", len(still), still[0]))
+	}
+	for _, uid := range missing {
+		entries = append(entries, entry{uid, -1})
+	}
+	return mergeEntries(entries), nil
+}
+
+// subtract returns the UIDs of present whose size entries do not tell; both
+// are ascending.
+func subtract(present []uint32, entries []entry) []uint32 {
+	var out []uint32
+	for _, uid := range present {
+		for len(entries) > 0 && entries[0].uid < uid {
+			entries = entries[1:]
+		}
+		if len(entries) == 0 || entries[0].uid != uid || unsized(entries[0]) {
+			out = append(out, uid)
+		}
+	}
+	return out
+}

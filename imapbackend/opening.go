@@ -1,0 +1,133 @@
+package imapbackend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"popgate/imapbackend/store"
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// Open implements proxy.Login.
+func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
+	defer l.u.watch(ctx)()
+	if l.resumed != nil {
+		o := l.newOpening()
+		if status, ok := l.selectKept(ctx, o); ok {
+			return l.maildrop(ctx, o, status)
+		}
+		if err := l.replaceKept(ctx); err != nil {
+			return nil, err
+		}
+		defer l.u.watch(ctx)()
+	}
+	o := l.newOpening()
+	status, err := l.u.enter(ctx, o.searchCmd, o.fetchCmd)
+	if err != nil || !status.OK() {
+		return nil, l.u.failed(atSelect, "SELECT", status, err)
+	}
+	return l.maildrop(ctx, o, status)
+}
+
+// maildrop takes the snapshot of the mailbox that has been selected.
+func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (proxy.Maildrop, error) {
+	snap, err := o.takeSnapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mb := l.u.conn.Mailbox()
+	opts := &l.b.opts
+	m := &maildrop{
+		snapshot: snap,
+		b:        l.b,
+		key:      o.key,
+		opts:     opts,
+		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !opts.plan(l.u.can).moves,
+	}
+	m.readAhead = newReadAhead(m, l.b.budget)
+	m.startLink(ctx, l)
+	return m, nil
+}
+
+// opening is a mailbox being opened: its connection, the commands that are sent
+// along with SELECT, and what is remembered of it. They ask for a listing of
+// everything, or of what is newer than the listing that is remembered
+// (requirement I-SNAP-7).
+type opening struct {
+	*upstream
+	b         *Backend
+	user      string // canonical
+	key       store.Key
+	searchCmd string
+	fetchCmd  string
+	cached    store.Listing
+	warm      bool // cached is of use if the mailbox is still the same
+}
+
+func (l *login) newOpening() *opening {
+	o := &opening{
+		upstream:  l.u,
+		b:         l.b,
+		user:      l.id.User,
+		key:       store.Key{Upstream: l.id.Upstream, User: l.user, Mailbox: l.id.Mailbox, UTF8: l.u.utf8},
+		searchCmd: searchDeleted,
+		fetchCmd:  fetchAll,
+	}
+	if l.u.conn.Has("ESEARCH") || l.u.conn.Has("IMAP4REV2") {
+		o.searchCmd = esearchDeleted
+	}
+	if o.cached, o.warm = l.b.store.Listing(o.key); o.warm {
+		o.fetchCmd = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", o.cached.UIDNext)
+	}
+	return o
+}
+
+// expect is a guess at how many messages the listing has.
+func (o *opening) expect(mb wire.Mailbox) int {
+	if o.warm {
+		return 16
+	}
+	return int(min(mb.Exists, 1<<20))
+}
+
+// selectKept is selectMailbox on a kept connection; ok is false if that is
+// dead, or does not serve the mailbox any more.
+func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status, ok bool) {
+	l.u.conn.Probe(keptPatience)
+	status, err := l.u.selectMailbox(ctx, o.searchCmd, o.fetchCmd)
+	if err != nil || !status.OK() {
+		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection is of no use", "upstream", l.id.Upstream)
+		return status, false
+	}
+	// Without UIDVALIDITY the server may have answered out of order, so that
+	// what it said of the mailbox was taken for that of the previous one.
+	mb := l.u.conn.Mailbox()
+	if mb.UIDValidity == 0 || mb.MailboxID != "" && l.id.MailboxID != "" && mb.MailboxID != l.id.MailboxID {
+		return status, false
+	}
+	l.resumed = nil
+	return status, true
+}
+
+// replaceKept puts a new connection in the place of a kept one, on which the
+// upstream gives its verdict on the credential.
+func (l *login) replaceKept(ctx context.Context) error {
+	cred := *l.resumed
+	l.resumed = nil
+	if ctx.Err() != nil {
+		return tempError(context.Cause(ctx))
+	}
+	l.u.dismiss()
+	fresh, err := l.b.verify(ctx, cred)
+	if err != nil {
+		return err
+	}
+	l.u, l.ticket = fresh.u, fresh.ticket
+	if fresh.id.Key() != l.id.Key() {
+		// The lock that is held is that of another maildrop.
+		return tempError(errors.New("imap: the mailbox is another one than at the last login"))
+	}
+	return nil
+}
