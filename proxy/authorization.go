@@ -1,24 +1,17 @@
 package proxy
 
 import (
-	"context"
-	"errors"
 	"slices"
 	"strings"
-	"time"
 )
-
-// lockWait is how long a login waits for the session that holds its maildrop.
-const lockWait = 5 * time.Second
 
 // Refusals in AUTHORIZATION. None has a response code: no credential is wrong.
 var (
-	errUseSTLS     = &Error{Text: "use STLS first"}
-	errNeedsTLS    = &Error{Text: "login needs TLS"}
-	errUserFirst   = &Error{Text: "send USER first"}
-	errNoSTLS      = &Error{Text: "STLS is not available"}
-	errTLSActive   = &Error{Text: "TLS is already active"}
-	errLockTimeout = errors.New("lock not free in time")
+	errUseSTLS   = &Error{Text: "use STLS first"}
+	errNeedsTLS  = &Error{Text: "login needs TLS"}
+	errUserFirst = &Error{Text: "send USER first"}
+	errNoSTLS    = &Error{Text: "STLS is not available"}
+	errTLSActive = &Error{Text: "TLS is already active"}
 )
 
 // capa answers CAPA: RFC 2449 §5. What is valid in AUTHORIZATION is listed in
@@ -190,7 +183,7 @@ func (s *session) openMaildrop(verify func() (Login, error)) error {
 		return err
 	}
 	identity := s.login.Identity()
-	if s.release, err = s.acquire(identity.Key()); err != nil {
+	if err = s.acquire(identity.Key()); err != nil {
 		return err
 	}
 	if s.maildrop, err = s.login.Open(s.ctx); err != nil {
@@ -199,17 +192,6 @@ func (s *session) openMaildrop(verify func() (Login, error)) error {
 	}
 	s.record.user, s.record.upstream = identity.User, identity.Upstream
 	return nil
-}
-
-// acquire locks the maildrop (RFC 1939 §4).
-func (s *session) acquire(key string) (release func(), err error) {
-	ctx, cancel := context.WithTimeoutCause(s.ctx, lockWait, errLockTimeout)
-	defer cancel()
-	release, err = s.srv.opts.Locker.Acquire(ctx, key)
-	if err != nil && errors.Is(context.Cause(ctx), errLockTimeout) {
-		return nil, ErrInUse
-	}
-	return release, err
 }
 
 // mechanisms returns the names of the SASL mechanisms that AUTH accepts now.

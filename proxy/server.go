@@ -183,12 +183,16 @@ func (srv *Server) start(lis *listener, conn net.Conn) {
 func (s *session) identify(client netip.AddrPort) {
 	s.client = client
 	s.insecureLogin = contains(s.lis.opts.InsecureLoginFrom, client.Addr())
-	name := s.raw.RemoteAddr().String()
-	if client.IsValid() {
-		name = client.String()
-	}
-	s.log = s.srv.opts.Logger.With(slog.String("session", s.id), slog.String("client", name))
+	s.log = s.srv.opts.Logger.With(slog.String("session", s.id), slog.String("client", s.clientName()))
 	s.ctx = WithLogger(WithClient(s.base, s.clientOf()), s.log)
+}
+
+// clientName names the client in the log.
+func (s *session) clientName() string {
+	if s.client.IsValid() {
+		return s.client.String()
+	}
+	return s.raw.RemoteAddr().String()
 }
 
 // clientOf returns what the Backend may know of the client.
@@ -286,7 +290,7 @@ func (srv *Server) remember(s *session) bool {
 	var from netip.Addr
 	if victim != nil {
 		from = srv.admission.sessions[victim].addr
-		victim.evict()
+		victim.interrupt(errLimit)
 	}
 	srv.mu.Unlock()
 	if victim != nil {

@@ -30,8 +30,9 @@ const (
 	stateUpdate
 )
 
-// session is one connection of a client. Its goroutine alone uses it, but for
-// raw, on which the Server sets read deadlines and which it may close.
+// session is one connection of a client. Its goroutine alone uses it, except
+// for interrupt, and for raw, on which the Server sets read deadlines and which
+// it may close.
 type session struct {
 	srv *Server
 	lis *listener
@@ -64,7 +65,7 @@ type session struct {
 	prepared Prepared // a connection that waits for the password, or nil
 
 	// Held from login on, and given back in this order.
-	release  func()
+	lock     *heldLock
 	login    Login
 	maildrop Maildrop
 
@@ -104,6 +105,7 @@ const (
 	endHandshake = "handshake"
 	endProxy     = "PROXY header"
 	endLimit     = "limit"
+	endLock      = "lock lost"
 	endUpstream  = "upstream"
 	endLogins    = "failed logins"
 	endBad       = "bad commands"
@@ -125,8 +127,14 @@ func (s *session) serve() {
 	if end, ok := errors.AsType[*endError](err); ok {
 		s.record.reason = end.reason
 	}
-	if context.Cause(s.ctx) == errLimit {
+	switch context.Cause(s.ctx) {
+	case errLimit:
 		s.record.reason = endLimit
+	case errLockLost:
+		s.record.reason = endLock
+	}
+	if s.record.reason == endLock {
+		s.log.Warn("lock of the maildrop lost while the session had it", "upstream", s.record.upstream)
 	}
 	s.log.Debug("session ends", "error", err)
 }
@@ -219,9 +227,10 @@ func (s *session) await(d time.Duration) error {
 	return nil
 }
 
-// evict ends the session for the sake of another. The Server calls it.
-func (s *session) evict() {
-	s.cancel(errLimit)
+// interrupt ends the session at once, because of cause. Any goroutine may call
+// it.
+func (s *session) interrupt(cause error) {
+	s.cancel(cause)
 	s.raw.interrupt()
 }
 
@@ -318,14 +327,6 @@ func (s *session) leave() {
 	if l := s.login; l != nil {
 		s.login = nil
 		s.logClose(l.Close())
-	}
-}
-
-// unlock frees the lock of the maildrop.
-func (s *session) unlock() {
-	if s.release != nil {
-		s.release()
-		s.release = nil
 	}
 }
 

@@ -18,7 +18,7 @@ const (
 )
 
 // errUpdateOverdue is an UPDATE that still runs when its time is over. It is
-// told to the client like any removal that is not whole.
+// reported to the client like any removal that is not whole.
 var errUpdateOverdue = fmt.Errorf("UPDATE takes too long: %w", ErrNotRemoved)
 
 // quit answers QUIT, which in TRANSACTION leads to UPDATE (RFC 1939 §6).
@@ -32,11 +32,26 @@ func (s *session) quit([]string) error {
 		// gone has sent its QUIT all the same.
 		_ = s.flush()
 	}
+	if s.lockLost() {
+		return s.leaveWithoutUpdate()
+	}
 	s.state = stateUpdate
 	if s.snap.marked == 0 {
 		return s.leaveUnchanged()
 	}
 	return s.removeMarked()
+}
+
+// leaveWithoutUpdate answers a QUIT that comes when the lock of the maildrop has
+// been lost.
+func (s *session) leaveWithoutUpdate() error {
+	if s.snap.marked > 0 {
+		s.answer(s.cmd.verb, s.cmd.scope, errLockLost)
+	} else {
+		s.w.ok("bye")
+	}
+	s.closeConn()
+	return &endError{endLock, errLockLost}
 }
 
 // leaveUnchanged is UPDATE with no message marked: the reply waits for
@@ -58,7 +73,12 @@ func (s *session) removeMarked() error {
 	marked := s.snap.markedUIDs()
 	update := s.startUpdate(marked)
 	err := update.wait(updateTimeout)
-	if err != nil && s.ctx.Err() != nil {
+	switch {
+	case err != nil && s.lockLost():
+		// Its context has ended with the lock, so that nothing more is
+		// removed. What has been removed before is not known.
+		err = fmt.Errorf("%w: %w", errLockLost, err)
+	case err != nil && s.ctx.Err() != nil:
 		return &endError{endShutdown, err} // Close has cut it
 	}
 

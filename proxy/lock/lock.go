@@ -1,89 +1,52 @@
 // Package lock grants exclusive access to maildrops (RFC 1939 §4): at most one
-// session holds a maildrop at a time.
+// session holds a maildrop at a time. Package locktest has the tests that every
+// Locker passes.
 package lock
 
 import (
 	"context"
-	"sync"
+	"fmt"
+	"time"
 )
 
 // Locker hands out exclusive locks by key. It is safe for concurrent use.
 type Locker interface {
-	// Acquire waits until no one else holds key, or ctx ends; then it returns
-	// ctx's error. Any other error means that the lock service itself failed.
-	// release gives the lock back and may be called any number of times, by
-	// any goroutine; only the first call counts.
-	Acquire(ctx context.Context, key string) (release func(), err error)
+	// Acquire waits until no one else holds key, or ctx ends. holder names
+	// the caller for the logs of others. If ctx ends while another holds key
+	// the error is a *HeldError; any other error means that ctx had ended
+	// before, or that the lock service failed or did not answer.
+	Acquire(ctx context.Context, key, holder string) (Lock, error)
 }
 
-// Local is a Locker for one process. Those who wait get the lock in the order
-// in which they came. The zero value is ready to use; it must not be copied.
-type Local struct {
-	mu   sync.Mutex
-	held map[string][]chan struct{} // waiters of each key that is held
+// Lock is a lock that is held until Release, or until it is lost. It is safe
+// for concurrent use.
+type Lock interface {
+	// Lost returns a channel that is closed when the lock service can no
+	// longer guarantee that nobody else holds the lock, but not because of
+	// Release. It is nil where that cannot happen.
+	Lost() <-chan struct{}
+
+	// Release gives the lock back, waiting a short time at most, also if it
+	// has been lost. It may be called any number of times; only the first
+	// call counts.
+	Release()
 }
 
-var _ Locker = (*Local)(nil)
+// HeldError is a lock that another held until the end of the wait.
+type HeldError struct {
+	Holder string    // as given to Acquire
+	Since  time.Time // when it acquired the lock; the zero Time if not known
+	Err    error     // that of the context
+}
 
-// Acquire implements Locker.
-func (l *Local) Acquire(ctx context.Context, key string) (func(), error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+// Error names the holder. It is for the log.
+func (e *HeldError) Error() string {
+	since := ""
+	if !e.Since.IsZero() {
+		since = " since " + e.Since.Format(time.RFC3339)
 	}
-	l.mu.Lock()
-	waiters, busy := l.held[key]
-	if !busy {
-		if l.held == nil {
-			l.held = make(map[string][]chan struct{})
-		}
-		l.held[key] = nil
-		l.mu.Unlock()
-		return l.releaser(key), nil
-	}
-	turn := make(chan struct{})
-	l.held[key] = append(waiters, turn)
-	l.mu.Unlock()
-
-	select {
-	case <-turn:
-		return l.releaser(key), nil
-	case <-ctx.Done():
-		if !l.giveUp(key, turn) {
-			l.pass(key) // the turn came in the same moment
-		}
-		return nil, ctx.Err()
-	}
+	return fmt.Sprintf("held by %s%s: %v", e.Holder, since, e.Err)
 }
 
-// releaser returns the function that gives key back once.
-func (l *Local) releaser(key string) func() {
-	return sync.OnceFunc(func() { l.pass(key) })
-}
-
-// pass hands key to the next waiter, or forgets it.
-func (l *Local) pass(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	waiters := l.held[key]
-	if len(waiters) == 0 {
-		delete(l.held, key)
-		return
-	}
-	l.held[key] = waiters[1:]
-	close(waiters[0])
-}
-
-// giveUp takes turn out of the queue. False means that it is no longer there
-// because the lock was handed to it.
-func (l *Local) giveUp(key string, turn chan struct{}) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	waiters := l.held[key]
-	for i, w := range waiters {
-		if w == turn {
-			l.held[key] = append(waiters[:i:i], waiters[i+1:]...)
-			return true
-		}
-	}
-	return false
-}
+// Unwrap returns the error of the context.
+func (e *HeldError) Unwrap() error { return e.Err }

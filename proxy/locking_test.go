@@ -1,0 +1,261 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"popgate/proxy"
+	"popgate/proxy/lock"
+	"popgate/proxy/lock/locktest"
+	"popgate/proxy/proxytest"
+)
+
+// aliceKey is the key of alice's maildrop in a proxytest.Backend.
+var aliceKey = proxy.Identity{Upstream: "memory", User: "alice", Mailbox: "INBOX"}.Key()
+
+// lossy is a Backend whose UPDATE succeeds although the lock is lost meanwhile.
+type lossy struct {
+	*proxytest.Backend
+	lose func()
+}
+
+func (b lossy) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	l, err := b.Backend.Login(ctx, cred)
+	return lossyLogin{l, b.lose}, err
+}
+
+type lossyLogin struct {
+	proxy.Login
+	lose func()
+}
+
+func (l lossyLogin) Open(ctx context.Context) (proxy.Maildrop, error) {
+	d, err := l.Login.Open(ctx)
+	return lossyMaildrop{d, l.lose}, err
+}
+
+type lossyMaildrop struct {
+	proxy.Maildrop
+	lose func()
+}
+
+func (d lossyMaildrop) Update(ctx context.Context, marked []uint32) error {
+	err := d.Maildrop.Update(ctx, marked)
+	d.lose()
+	<-ctx.Done()
+	return err
+}
+
+// TestLockLost shows O-LOCK-5: a session that loses its lock ends at once,
+// whatever it is doing, and removes nothing more; a QUIT that has been received
+// is answered by what is known.
+func TestLockLost(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		faults  func(f *proxytest.Faults, lose func())
+		lossy   bool
+		drive   func(p *proxytest.Client, lose func())
+		removed int
+		updates int
+	}{
+		{name: "waiting", drive: func(p *proxytest.Client, lose func()) {
+			p.OK("DELE 1")
+			lose()
+		}},
+		{name: "in a command", faults: func(f *proxytest.Faults, lose func()) {
+			f.Chunk = 10
+			f.OnWrite = lose
+		}, drive: func(p *proxytest.Client, _ func()) {
+			p.OK("DELE 1")
+			p.Send("RETR 2", "QUIT")
+			_, _ = p.Conversation.Body() // cut
+		}},
+		{name: "not reading", drive: func(p *proxytest.Client, lose func()) {
+			p.OK("DELE 1")
+			go func() { _ = p.Conversation.Write(strings.Repeat("LIST\r\n", 100_000)) }()
+			synctest.Wait()
+			lose()
+			synctest.Wait()
+			_ = p.Conn.Close()
+		}},
+		{name: "before QUIT is executed", faults: func(f *proxytest.Faults, lose func()) {
+			f.RetrievedLog = func(uint32) { lose() }
+		}, drive: func(p *proxytest.Client, _ func()) {
+			p.OK("DELE 1")
+			p.Send("RETR 2", "QUIT")
+			p.Expect("+OK")
+			p.Discard()
+			p.Expect("-ERR [SYS/TEMP] some deleted messages not removed")
+			p.Closed()
+		}},
+		{name: "before QUIT, none marked", faults: func(f *proxytest.Faults, lose func()) {
+			f.RetrievedLog = func(uint32) { lose() }
+		}, drive: func(p *proxytest.Client, _ func()) {
+			p.Send("RETR 2", "QUIT")
+			p.Expect("+OK")
+			p.Discard()
+			p.Expect("+OK bye")
+			p.Closed()
+		}},
+		{name: "in UPDATE", faults: func(f *proxytest.Faults, lose func()) {
+			f.OnUpdate, f.UpdateDelay = lose, time.Hour
+		}, drive: func(p *proxytest.Client, _ func()) {
+			p.OK("DELE 1")
+			p.Do("QUIT", "-ERR [SYS/TEMP] some deleted messages not removed")
+			p.Closed()
+		}, updates: 1},
+		{name: "in an UPDATE that does not end", faults: func(f *proxytest.Faults, lose func()) {
+			f.OnUpdate, f.UpdateLate = lose, 130*time.Second
+		}, drive: func(p *proxytest.Client, _ func()) {
+			p.OK("DELE 1")
+			p.Timeout = 10 * time.Minute
+			p.Do("QUIT", "-ERR [SYS/TEMP] some deleted messages not removed")
+			p.Closed()
+		}, updates: 1},
+		{name: "in an UPDATE that succeeds", lossy: true, drive: func(p *proxytest.Client, _ func()) {
+			p.OK("DELE 1")
+			p.Do("QUIT", "+OK bye, 1 messages removed")
+			p.Closed()
+		}, updates: 1, removed: 1},
+		{name: "in a login", faults: func(f *proxytest.Faults, _ func()) {
+			f.OpenDelay = time.Hour
+		}, drive: func(_ *proxytest.Client, lose func()) {
+			synctest.Wait()
+			lose()
+		}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := memory(generated(3, 1000)...)
+			var locker locktest.Losable
+			lose := func() { locker.Lose(aliceKey) }
+			var f proxytest.Faults
+			if c.faults != nil {
+				c.faults(&f, lose)
+			}
+			b.SetFaults(f)
+			var backend proxy.Backend = b
+			if c.lossy {
+				backend = lossy{b, lose}
+			}
+			var log proxytest.Log
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: backend, Locker: &locker, Logger: log.Logger()}, proxytest.Insecure)
+			p := g.Dial()
+			if f.OpenDelay > 0 {
+				p.Greeting()
+				p.OK("USER alice")
+				p.Send("PASS secret")
+			} else {
+				p.Login("alice", "secret")
+			}
+			c.drive(p, lose)
+			synctest.Wait()
+			if n := g.Sessions(); n != 0 && f.UpdateLate == 0 {
+				t.Errorf("%s: %d sessions are left", c.name, n)
+			}
+			<-time.After(f.UpdateLate)
+			synctest.Wait()
+			if b.Open() != 0 {
+				t.Errorf("%s: %d maildrops are left open", c.name, b.Open())
+			}
+			if got := b.Counts().Updates; got != c.updates {
+				t.Errorf("%s: %d updates, want %d", c.name, got, c.updates)
+			}
+			if got := len(b.Removed("alice")); got != c.removed {
+				t.Errorf("%s: %d messages removed, want %d", c.name, got, c.removed)
+			}
+			if len(log.Lines("level=WARN", "lock of the maildrop lost")) == 0 || len(log.Lines("msg=session", `reason="lock lost"`)) != 1 {
+				t.Errorf("%s: log:\n%s", c.name, log.String())
+			}
+			b.SetFaults(proxytest.Faults{})
+			next := g.Dial()
+			next.Login("alice", "secret")
+		})
+	}
+}
+
+// TestNotLostAfterwards shows that a session is not ended by the loss of a lock
+// that it has given back.
+func TestNotLostAfterwards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory()
+		b.SetFaults(proxytest.Faults{Open: errors.New("no mailbox")})
+		var locker keepsLosing
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Locker: &locker}, proxytest.Insecure)
+		p := g.Dial()
+		p.Greeting()
+		p.OK("USER alice")
+		p.Do("PASS secret", "-ERR [SYS/TEMP]")
+		close(locker.lost)
+		synctest.Wait()
+		p.OK("CAPA")
+	})
+}
+
+// keepsLosing is a Locker that loses locks which have been released.
+type keepsLosing struct{ lost chan struct{} }
+
+func (l *keepsLosing) Acquire(context.Context, string, string) (lock.Lock, error) {
+	l.lost = make(chan struct{})
+	return l, nil
+}
+
+func (l *keepsLosing) Lost() <-chan struct{} { return l.lost }
+func (l *keepsLosing) Release()              {}
+
+// TestInUseLog shows O-LOCK-5: who holds the maildrop is in the log, and never
+// in the reply.
+func TestInUseLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log proxytest.Log
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger()}, proxytest.Insecure)
+		began := time.Now()
+		g.DialFrom("192.0.2.7:40001").Login("alice", "secret")
+		<-time.After(time.Minute)
+		p := g.DialFrom("192.0.2.8:40002")
+		p.Greeting()
+		p.OK("USER alice")
+		if got := p.Do("PASS secret", "-ERR"); got != "-ERR [IN-USE] maildrop is in use by another session" {
+			t.Errorf("reply %q", got)
+		}
+		_, session, _ := strings.Cut(log.Lines("client=192.0.2.7:40001")[0], "session=")
+		want := fmt.Sprintf("held by session %s of 192.0.2.7:40001 since %s", session[:16], began.Format(time.RFC3339))
+		if got := log.Lines("level=INFO", `msg="command failed"`, "client=192.0.2.8:40002", "[IN-USE]", want); len(got) != 1 {
+			t.Errorf("no record with %q in\n%s", want, log.String())
+		}
+	})
+}
+
+// brokenLocker fails, or never answers.
+type brokenLocker struct{ err error }
+
+func (l brokenLocker) Acquire(ctx context.Context, _, _ string) (lock.Lock, error) {
+	if l.err == nil {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return nil, l.err
+}
+
+// TestLockerFails shows that a lock service which fails, or does not answer, is
+// a fault of the system and not a maildrop in use (P-RESP-6, O-LOCK-5).
+func TestLockerFails(t *testing.T) {
+	for _, err := range []error{errors.New("lock service: secret cause"), nil} {
+		synctest.Test(t, func(t *testing.T) {
+			b := memory()
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Locker: brokenLocker{err}}, proxytest.Insecure)
+			p := g.Dial()
+			p.Greeting()
+			p.OK("USER alice")
+			p.Do("PASS secret", "-ERR [SYS/TEMP] maildrop cannot be locked, try again later")
+			p.OK("CAPA")
+			if b.Open() != 0 {
+				t.Error("a login is left open")
+			}
+		})
+	}
+}
