@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap/client"
 	"github.com/emersion/go-imap/commands"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/wire"
 )
 
@@ -59,7 +60,7 @@ func (u *upstream) uidCommand(ctx context.Context, verb, args string) (wire.Stat
 }
 
 // search returns the UIDs that match criteria, in the order of the answer.
-func (u *upstream) search(ctx context.Context, ph phase, criteria string) ([]uidRange, error) {
+func (u *upstream) search(ctx context.Context, ph phase, criteria string) ([]uidset.Range, error) {
 	cmd := "UID SEARCH " + criteria
 	if u.conn.Has("ESEARCH") || u.conn.Has("IMAP4REV2") {
 		cmd = "UID SEARCH RETURN (ALL) " + criteria
@@ -76,14 +77,14 @@ func (u *upstream) search(ctx context.Context, ph phase, criteria string) ([]uid
 // mailbox and match key, "" for all. What a server answers beyond uids does
 // not count.
 func (u *upstream) searchAmong(ctx context.Context, ph phase, uids []uint32, key string) ([]uint32, error) {
-	return u.searchSets(ctx, ph, uids, uidSets(uids, nil, u.maxLine()-setFrame), key)
+	return u.searchSets(ctx, ph, uids, uidset.Split(uids, nil, u.maxLine()-uidset.Frame), key)
 }
 
 // searchSets is searchAmong with uids written as sets already.
-func (u *upstream) searchSets(ctx context.Context, ph phase, uids []uint32, sets []uidSet, key string) ([]uint32, error) {
+func (u *upstream) searchSets(ctx context.Context, ph phase, uids []uint32, sets []uidset.Set, key string) ([]uint32, error) {
 	found := make(map[uint32]bool)
 	for _, set := range sets {
-		criteria := "UID " + set.text
+		criteria := "UID " + set.Text
 		if key != "" {
 			criteria += " " + key
 		}
@@ -92,8 +93,8 @@ func (u *upstream) searchSets(ctx context.Context, ph phase, uids []uint32, sets
 			return nil, err
 		}
 		for _, r := range ranges {
-			i, _ := slices.BinarySearch(uids, r.low)
-			for ; i < len(uids) && uids[i] <= r.high; i++ {
+			i, _ := slices.BinarySearch(uids, r.Low)
+			for ; i < len(uids) && uids[i] <= r.High; i++ {
 				found[uids[i]] = true
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
@@ -119,7 +120,7 @@ func unsized(e entry) bool { return e.octets < 0 }
 type listing struct {
 	entries  []entry
 	halves   map[uint32]entry // by sequence number: UID or size is missing
-	ranges   []uidRange
+	ranges   []uidset.Range
 	expunged bool     // messages were, meanwhile: their number proves nothing
 	vanished []uint32 // told of, without a size to the end
 }
@@ -127,7 +128,7 @@ type listing struct {
 func (l *listing) add(ev wire.Event) {
 	switch {
 	case ev.Kind == wire.Search:
-		l.ranges = append(l.ranges, uidRange{ev.Low, ev.High})
+		l.ranges = append(l.ranges, uidset.Range{Low: ev.Low, High: ev.High})
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
 		l.expunged = true
 		l.flush()
@@ -201,7 +202,7 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 	if err != nil {
 		return nil, err
 	}
-	present, err := expandRanges(ranges, o.conn.Mailbox().Exists)
+	present, err := uidset.Expand(ranges, o.conn.Mailbox().Exists)
 	if err != nil {
 		return nil, setupError(err)
 	}
@@ -210,8 +211,8 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 		return entries, nil
 	}
 	l := listing{entries: entries}
-	for _, set := range uidSets(missing, nil, o.maxLine()) {
-		cmd := "UID FETCH " + set.text + " (UID RFC822.SIZE)"
+	for _, set := range uidset.Split(missing, nil, o.maxLine()) {
+		cmd := "UID FETCH " + set.Text + " (UID RFC822.SIZE)"
 		status, err := o.collect(ctx, cmd, l.add)
 		// NO may tell that one of them has been expunged (RFC 2180 §4.1.2).
 		if err != nil || status.Type == "BAD" {

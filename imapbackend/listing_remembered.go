@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
@@ -50,7 +51,7 @@ func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.M
 		return nil, nil, err
 	}
 	exists := o.conn.Mailbox().Exists
-	present, err := expandRanges(ranges, exists)
+	present, err := uidset.Expand(ranges, exists)
 	if err != nil {
 		return nil, nil, setupError(err)
 	}

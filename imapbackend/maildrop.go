@@ -69,7 +69,7 @@ func (m *maildrop) flagSeen(ctx context.Context, uids []uint32) {
 		defer release()
 		for _, set := range m.sets(uids) {
 			var status wire.Status
-			status, err = m.u.storeFlags(ctx, set.text, `+FLAGS.SILENT (\Seen)`)
+			status, err = m.u.storeFlags(ctx, set.Text, `+FLAGS.SILENT (\Seen)`)
 			if err != nil || !status.OK() {
 				err = m.u.failed(atUpdate, "STORE", status, err)
 				break

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -23,7 +24,7 @@ const (
 	exchangeGreeting = "The Microsoft Exchange IMAP4 service is ready"
 
 	// subjectItem asks for what tells a placeholder, and subjectMore is how
-	// much longer than setFrame its command is.
+	// much longer than Frame its command is.
 	subjectItem = "BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
 	subjectMore = 16
 )
@@ -144,7 +145,7 @@ func (r *removal) sparePlaceholders(ctx context.Context) error {
 	}
 	slices.Sort(m.placeholders)
 	r.targets = slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool {
-		if !has(m.placeholders, uid) {
+		if !uidset.Contains(m.placeholders, uid) {
 			return false
 		}
 		proxy.Logger(ctx).WarnContext(ctx, "message is not removed, as the upstream has delivered a placeholder for it, or does not tell its Subject", "uid", uid)
@@ -158,7 +159,7 @@ func (r *removal) sparePlaceholders(ctx context.Context) error {
 func (r *removal) askSubjects(ctx context.Context) error {
 	m := r.m
 	slices.Sort(m.inspected)
-	unread := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool { return has(m.inspected, uid) })
+	unread := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool { return uidset.Contains(m.inspected, uid) })
 	for _, set := range m.setsBeside(unread, subjectMore) {
 		good, err := r.withSubject(ctx, set)
 		if err == nil {
@@ -167,7 +168,7 @@ func (r *removal) askSubjects(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, uid := range set.uids {
+		for _, uid := range set.UIDs {
 			if good[uid] {
 				m.inspected = append(m.inspected, uid)
 			} else {
@@ -180,12 +181,12 @@ func (r *removal) askSubjects(ctx context.Context) error {
 
 // withSubject returns those of set whose Subject the upstream tells, and it is not
 // that of a placeholder.
-func (r *removal) withSubject(ctx context.Context, set uidSet) (map[uint32]bool, error) {
+func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint32]bool, error) {
 	u := r.m.u
 	good := make(map[uint32]bool)
 	var subject scanner
 	told := false
-	cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.text, subjectItem)
+	cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, subjectItem)
 	_, err := u.collect(ctx, cmd, func(ev wire.Event) {
 		switch {
 		case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil:

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"popgate/imapbackend/internal/uidset"
 )
 
 // plan is how the marked messages are removed.
@@ -20,7 +22,7 @@ type plan struct {
 // step does one thing to a piece of the marked messages; done is false if the
 // upstream has refused, which ends the piece. An error ends the attempt: the
 // connection is lost, or the snapshot void.
-type step func(r *removal, ctx context.Context, set uidSet) (done bool, err error)
+type step func(r *removal, ctx context.Context, set uidset.Set) (done bool, err error)
 
 // The plans that need no trash mailbox, and that of MOVE.
 var (

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"popgate/imapbackend/imapmodel"
+	"popgate/imapbackend/internal/uidset"
 	"popgate/proxy"
 )
 
@@ -147,7 +148,7 @@ func (p *policyRun) checkCommands(err error) {
 			if !covers(set, uid) {
 				continue
 			}
-			if !has(p.marked, uid) {
+			if !uidset.Contains(p.marked, uid) {
 				p.Errorf("%q covers %d, which is not marked", cmd, uid)
 			}
 			covered[verb][uid]++
@@ -173,9 +174,9 @@ func (p *policyRun) checkMailbox(err error) {
 	for _, uid := range p.present {
 		msg, there := left[uid]
 		gone := slices.Contains(p.removed, uid)
-		byOthers := has(p.deleted, uid) || slices.Contains(p.flagged, uid)
+		byOthers := uidset.Contains(p.deleted, uid) || slices.Contains(p.flagged, uid)
 		switch {
-		case !has(p.marked, uid):
+		case !uidset.Contains(p.marked, uid):
 			if !there && !gone {
 				p.Errorf("%d, not marked, has been removed", uid)
 			}

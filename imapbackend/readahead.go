@@ -197,13 +197,13 @@ func (a *readAhead) ask(uids []uint32, header bool) {
 		items = "BODY.PEEK[HEADER]"
 	}
 	for _, set := range a.m.runs(uids) {
-		cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.text, items)
+		cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, items)
 		if a.m.u.conn.Start(cmd) != nil {
 			return // the loss shows where something is waited for
 		}
 		number := a.m.u.conn.Started()
 		a.asked[number] = cmd
-		for _, uid := range set.uids {
+		for _, uid := range set.UIDs {
 			p := part{uid, header}
 			a.flight[p] = number
 			a.coming += a.size(p)

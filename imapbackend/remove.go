@@ -2,31 +2,31 @@ package imapbackend
 
 import (
 	"context"
-	"slices"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
 // flag sets \Deleted. A lost answer leaves open whether it did, which counts as
 // done: in the next attempt it may be this session's to take back.
-func (r *removal) flag(ctx context.Context, set uidSet) (done bool, err error) {
-	status, err := r.send(ctx, "STORE", set.text+` +FLAGS.SILENT (\Deleted)`)
+func (r *removal) flag(ctx context.Context, set uidset.Set) (done bool, err error) {
+	status, err := r.send(ctx, "STORE", set.Text+` +FLAGS.SILENT (\Deleted)`)
 	if err != nil {
-		r.flagged = append(r.flagged, set.uids...)
+		r.flagged = append(r.flagged, set.UIDs...)
 		return false, err
 	}
 	if !status.OK() || status.Code == "READ-ONLY" {
 		r.recordRefusal("STORE", status)
 		return false, nil
 	}
-	r.flagged = append(r.flagged, set.uids...)
+	r.flagged = append(r.flagged, set.UIDs...)
 	return true, nil
 }
 
 // expunge removes what is flagged of set, and nothing else.
-func (r *removal) expunge(ctx context.Context, set uidSet) (done bool, err error) {
-	status, err := r.send(ctx, "EXPUNGE", set.text)
+func (r *removal) expunge(ctx context.Context, set uidset.Set) (done bool, err error) {
+	status, err := r.send(ctx, "EXPUNGE", set.Text)
 	return r.judge("EXPUNGE", status, err)
 }
 
@@ -46,8 +46,8 @@ func (r *removal) expungeIfAlone(ctx context.Context) error {
 		return nil
 	}
 	for _, found := range ranges {
-		if !coversAll(r.targets, found) {
-			log.InfoContext(ctx, `no EXPUNGE, as another client has flagged messages \Deleted`, "uid", found.low)
+		if !uidset.Covers(r.targets, found) {
+			log.InfoContext(ctx, `no EXPUNGE, as another client has flagged messages \Deleted`, "uid", found.Low)
 			return nil
 		}
 	}
@@ -56,36 +56,29 @@ func (r *removal) expungeIfAlone(ctx context.Context) error {
 	return err
 }
 
-// coversAll reports whether uids, ascending, has each one of the range.
-func coversAll(uids []uint32, all uidRange) bool {
-	low, _ := slices.BinarySearch(uids, all.low)
-	high, ok := slices.BinarySearch(uids, all.high)
-	return ok && uint32(high-low) == all.high-all.low
-}
-
 // move takes set to the trash mailbox. One that fails may have moved a part
 // (RFC 6851 §3.3).
-func (r *removal) move(ctx context.Context, set uidSet) (done bool, err error) {
+func (r *removal) move(ctx context.Context, set uidset.Set) (done bool, err error) {
 	return r.transfer(ctx, "MOVE", set)
 }
 
 // copy copies set to the trash mailbox, unless an earlier attempt is known to
 // have done so.
-func (r *removal) copy(ctx context.Context, set uidSet) (done bool, err error) {
-	if r.copied[set.text] {
+func (r *removal) copy(ctx context.Context, set uidset.Set) (done bool, err error) {
+	if r.copied[set.Text] {
 		return true, nil
 	}
 	done, err = r.transfer(ctx, "COPY", set)
 	if done {
-		r.copied[set.text] = true
+		r.copied[set.Text] = true
 	}
 	return done, err
 }
 
 // transfer sends MOVE or COPY, and makes the trash mailbox if the upstream asks
 // for that, once (RFC 9051 §6.4.7).
-func (r *removal) transfer(ctx context.Context, verb string, set uidSet) (done bool, err error) {
-	args := set.text + " " + r.trash
+func (r *removal) transfer(ctx context.Context, verb string, set uidset.Set) (done bool, err error) {
+	args := set.Text + " " + r.trash
 	status, err := r.send(ctx, verb, args)
 	if err == nil && status.Type == "NO" && status.Code == "TRYCREATE" && !r.created {
 		done, err = r.create(ctx)

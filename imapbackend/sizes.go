@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -126,15 +127,15 @@ func (m *measuring) measure(ctx context.Context, uids []uint32) error {
 	log := proxy.Logger(ctx).With("upstream", m.o.key.Upstream)
 	told := time.Now()
 	for batch := range slices.Chunk(uids, measuredAtOnce) {
-		for _, set := range uidSets(batch, nil, m.o.maxLine()-setFrame) {
+		for _, set := range uidset.Split(batch, nil, m.o.maxLine()-uidset.Frame) {
 			m.uidOf, m.unassigned = make(map[uint32]uint32), make(map[uint32]int64)
-			cmd := "UID FETCH " + set.text + " (UID BODY.PEEK[])"
+			cmd := "UID FETCH " + set.Text + " (UID BODY.PEEK[])"
 			status, err := m.o.collect(ctx, cmd, m.addEvent)
 			if err != nil {
 				return m.o.lost(atList, err)
 			}
 			if !status.OK() {
-				log.WarnContext(ctx, "sizes cannot be measured", "uids", set.text, "status", m.o.clean(status.String()))
+				log.WarnContext(ctx, "sizes cannot be measured", "uids", set.Text, "status", m.o.clean(status.String()))
 			}
 		}
 		if len(m.found)-m.kept >= measuredMost+m.kept/8 {

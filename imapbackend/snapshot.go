@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
 )
@@ -32,7 +33,7 @@ func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	if err := o.readListing(ctx, &l, o.searchCmd, o.fetchCmd); err != nil {
 		return nil, err
 	}
-	deleted, err := expandRanges(l.ranges, max(mb.Exists, o.conn.Mailbox().Exists))
+	deleted, err := uidset.Expand(l.ranges, max(mb.Exists, o.conn.Mailbox().Exists))
 	if err != nil {
 		return nil, setupError(err)
 	}
@@ -90,4 +91,41 @@ func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 		return s.named, nil
 	}
 	return s.form.Bind(s.uidValidity), nil
+}
+
+// sets writes uids of the snapshot, ascending, as sequence-sets that hold no
+// other message of the mailbox, shown or hidden.
+func (s *snapshot) sets(uids []uint32) []uidset.Set { return s.setsBeside(uids, 0) }
+
+// setsBeside is sets for commands that are longer than uidset.Frame by more
+// octets.
+func (s *snapshot) setsBeside(uids []uint32, more int) []uidset.Set {
+	others := make([]uint32, 0, len(s.messages)+len(s.hidden)-len(uids))
+	others = append(others, s.hidden...)
+	for _, msg := range s.messages {
+		if _, ours := slices.BinarySearch(uids, msg.UID); !ours {
+			others = append(others, msg.UID)
+		}
+	}
+	slices.Sort(others)
+	return uidset.Split(uids, others, s.maxLine-uidset.Frame-more)
+}
+
+// runs is sets for uids that are close together in the snapshot: it looks only
+// at the messages between them.
+func (s *snapshot) runs(uids []uint32) []uidset.Set {
+	if len(uids) == 0 {
+		return nil
+	}
+	i, _ := s.index(uids[0])
+	j, _ := s.index(uids[len(uids)-1])
+	others := make([]uint32, 0, len(s.hidden))
+	others = append(others, s.hidden...)
+	for _, msg := range s.messages[i : j+1] {
+		if _, ours := slices.BinarySearch(uids, msg.UID); !ours {
+			others = append(others, msg.UID)
+		}
+	}
+	slices.Sort(others)
+	return uidset.Split(uids, others, s.maxLine-len("P1000000 UID FETCH  (UID BODY.PEEK[HEADER])"))
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
@@ -79,8 +80,8 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 		}
 	}
 	var ops []string
-	for _, set := range uidSets(uids, others, o.maxLine()-len("P1000000 UID FETCH  ()")-len(items)) {
-		ops = append(ops, "UID FETCH "+set.text+" ("+items+")")
+	for _, set := range uidset.Split(uids, others, o.maxLine()-len("P1000000 UID FETCH  ()")-len(items)) {
+		ops = append(ops, "UID FETCH "+set.Text+" ("+items+")")
 		if err := o.conn.Start(ops[len(ops)-1]); err != nil {
 			return nil, wire.Status{}, o.lost(atList, err)
 		}

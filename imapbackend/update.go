@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -47,7 +48,7 @@ func (m *maildrop) Retains() bool { return m.opts.Delete == DeleteKeep }
 
 func (m *maildrop) update(ctx context.Context, marked []uint32) error {
 	m.flagSeen(ctx, slices.DeleteFunc(m.retrievedOnce(), func(uid uint32) bool {
-		return m.opts.Delete == DeleteExpunge && has(marked, uid)
+		return m.opts.Delete == DeleteExpunge && uidset.Contains(marked, uid)
 	}))
 	if len(marked) == 0 || m.Retains() {
 		return nil
@@ -156,21 +157,15 @@ func (r *removal) unflag(ctx context.Context, rest []uint32) {
 	m := r.m
 	slices.Sort(r.flagged)
 	ours := slices.DeleteFunc(slices.Clone(rest), func(uid uint32) bool {
-		return !has(r.flagged, uid) || has(m.deleted, uid)
+		return !uidset.Contains(r.flagged, uid) || uidset.Contains(m.deleted, uid)
 	})
 	for _, set := range m.sets(ours) {
-		status, err := m.u.storeFlags(ctx, set.text, `-FLAGS.SILENT (\Deleted)`)
+		status, err := m.u.storeFlags(ctx, set.Text, `-FLAGS.SILENT (\Deleted)`)
 		if err != nil || !status.OK() {
 			proxy.Logger(ctx).WarnContext(ctx, `cannot take \Deleted back`,
-				"uids", set.text, "error", m.u.failed(atUpdate, "STORE", status, err))
+				"uids", set.Text, "error", m.u.failed(atUpdate, "STORE", status, err))
 		}
 	}
-}
-
-// has reports whether uid is among uids, which are ascending.
-func has(uids []uint32, uid uint32) bool {
-	_, ok := slices.BinarySearch(uids, uid)
-	return ok
 }
 
 // retrievedOnce returns the messages to be flagged \Seen now, ascending.

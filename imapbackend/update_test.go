@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/proxy"
 )
 
@@ -41,11 +42,11 @@ func TestUpdate(t *testing.T) {
 			marked = append(marked, uid)
 		}
 	}
-	sets := uidSets(marked, nil, 950-setFrame)
+	sets := uidset.Split(marked, nil, 950-uidset.Frame)
 	pieces, checks := "", ""
 	for _, set := range sets {
-		pieces += storing(set.text) + stored + expunging(set.text) + expunged
-		checks += checking(set.text) + nothing
+		pieces += storing(set.Text) + stored + expunging(set.Text) + expunged
+		checks += checking(set.Text) + nothing
 	}
 	longCheck := func(caps string) string { return mailbox(caps, "", long...) }
 
@@ -117,7 +118,7 @@ func TestUpdatePieces(t *testing.T) {
 		uids = append(uids, fmt.Sprint(uid), fmt.Sprint(uid+1))
 		marked = append(marked, uid)
 	}
-	sets := uidSets(marked, nil, 950-setFrame)
+	sets := uidset.Split(marked, nil, 950-uidset.Frame)
 	if len(sets) < 3 {
 		t.Fatalf("%d pieces", len(sets))
 	}
@@ -126,17 +127,17 @@ func TestUpdatePieces(t *testing.T) {
 		left := ""
 		switch i {
 		case 0:
-			script += storing(set.text) + "S: <st> NO zebra\n"
-			left = fmt.Sprint(set.uids[0])
+			script += storing(set.Text) + "S: <st> NO zebra\n"
+			left = fmt.Sprint(set.UIDs[0])
 		case 1:
-			script += storing(set.text) + stored + expunging(set.text) + "S: <e> NO [UNAVAILABLE] zebra\n"
-			left = fmt.Sprint(set.uids[1])
+			script += storing(set.Text) + stored + expunging(set.Text) + "S: <e> NO [UNAVAILABLE] zebra\n"
+			left = fmt.Sprint(set.UIDs[1])
 		default:
-			script += storing(set.text) + stored + expunging(set.text) + expunged
+			script += storing(set.Text) + stored + expunging(set.Text) + expunged
 		}
-		checks += checking(set.text) + "S: * SEARCH " + left + "\nS: <q> OK x\n"
+		checks += checking(set.Text) + "S: * SEARCH " + left + "\nS: <q> OK x\n"
 	}
-	script += checks + unflagging(fmt.Sprint(sets[1].uids[1])) + "S: <u> OK x\n"
+	script += checks + unflagging(fmt.Sprint(sets[1].UIDs[1])) + "S: <u> OK x\n"
 	play(t, "I-DEL-10", script+bye, Options{}, func(s *session) {
 		s.fails(s.open().Update(s.ctx, marked), temp)
 	})

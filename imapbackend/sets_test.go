@@ -2,45 +2,13 @@ package imapbackend
 
 import (
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"popgate/imapbackend/internal/uidset"
 	"popgate/proxy"
 )
-
-// I-DEL-3: how sets are written.
-func TestUIDSets(t *testing.T) {
-	for _, tt := range []struct {
-		uids, others []uint32
-		maxLen       int
-		want         string // sets, separated by blanks
-	}{
-		{nil, nil, 100, ""},
-		{[]uint32{7}, nil, 100, "7"},
-		{[]uint32{101, 102}, []uint32{}, 100, "101:102"},
-		{[]uint32{7, 27, 65}, []uint32{34}, 100, "7,27,65"},
-		{[]uint32{7, 27, 33, 65}, []uint32{34}, 100, "7:33,65"},
-		{[]uint32{1, 2, 3, 5, 6, 9}, nil, 100, "1:3,5:6,9"},
-		{[]uint32{1, 2, 3, 5, 6, 9}, []uint32{4}, 100, "1:3,5:9"},
-		{[]uint32{2, 4, 6}, []uint32{1, 7}, 100, "2:6"},
-		{[]uint32{2, 4, 6}, []uint32{3, 5}, 100, "2,4,6"},
-		{[]uint32{4294967294, 4294967295}, nil, 100, "4294967294:4294967295"},
-		{[]uint32{10, 20, 30, 40}, nil, 5, "10,20 30,40"},
-		{[]uint32{10, 20, 30, 40}, nil, 1, "10 20 30 40"},
-	} {
-		var got []string
-		var all []uint32
-		for _, set := range uidSets(tt.uids, tt.others, tt.maxLen) {
-			got = append(got, set.text)
-			all = append(all, set.uids...)
-		}
-		if strings.Join(got, " ") != tt.want || !slices.Equal(all, tt.uids) {
-			t.Errorf("%d without %d: %q for %d, want %q", tt.uids, tt.others, got, all, tt.want)
-		}
-	}
-}
 
 // covers reports whether uid is in the sequence-set text.
 func covers(text string, uid uint32) bool {
@@ -90,19 +58,19 @@ func TestSetsProperty(t *testing.T) {
 		sets := m.sets(marked)
 		for _, uid := range kept {
 			for _, set := range sets {
-				if covers(set.text, uid) {
-					t.Fatalf("%q covers %d, which is not marked", set.text, uid)
+				if covers(set.Text, uid) {
+					t.Fatalf("%q covers %d, which is not marked", set.Text, uid)
 				}
 			}
 		}
 		for _, uid := range marked {
 			n := 0
 			for _, set := range sets {
-				if covers(set.text, uid) {
+				if covers(set.Text, uid) {
 					n++
 				}
-				if len(set.text) > max(m.maxLine-setFrame, len("4294967295:4294967295")) {
-					t.Fatalf("a set of %d octets", len(set.text))
+				if len(set.Text) > max(m.maxLine-uidset.Frame, len("4294967295:4294967295")) {
+					t.Fatalf("a set of %d octets", len(set.Text))
 				}
 			}
 			if n != 1 {

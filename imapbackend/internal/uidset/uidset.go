@@ -1,0 +1,106 @@
+// Package uidset writes UIDs as the sequence-sets of commands, and reads the
+// ranges of a search result (RFC 3501 §9, sequence-set; RFC 4731 §3.1).
+package uidset
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+)
+
+// Frame is the number of octets that the longest command has around its set.
+const Frame = len("P1000000 UID SEARCH RETURN (ALL) UID  UNDELETED")
+
+// Set is one sequence-set of a command and the UIDs in it.
+type Set struct {
+	Text string
+	UIDs []uint32
+}
+
+// Split writes uids, ascending, as sequence-sets of at most maxLen octets.
+// A range is used only where no UID of others, ascending, lies inside: what a
+// command is to leave alone is never within its set (requirement I-DEL-3). A
+// UID that no message has does no harm there, since UIDs are not used again;
+// it is taken in where that makes the set shorter. Without others only
+// consecutive UIDs make a range.
+func Split(uids, others []uint32, maxLen int) []Set {
+	var sets []Set
+	var text []byte
+	start := 0
+	for i := 0; i < len(uids); {
+		n := rangeLen(uids[i:], others)
+		item := strconv.AppendUint(nil, uint64(uids[i]), 10)
+		if n > 1 {
+			item = strconv.AppendUint(append(item, ':'), uint64(uids[i+n-1]), 10)
+		}
+		if len(text) > 0 && len(text)+1+len(item) > maxLen {
+			sets = append(sets, Set{string(text), uids[start:i]})
+			text, start = text[:0], i
+		}
+		if len(text) > 0 {
+			text = append(text, ',')
+		}
+		text = append(text, item...)
+		i += n
+	}
+	if len(text) > 0 {
+		sets = append(sets, Set{string(text), uids[start:]})
+	}
+	return sets
+}
+
+// rangeLen returns how many of uids, from the first, make one range.
+func rangeLen(uids, others []uint32) int {
+	n := 1
+	for n < len(uids) {
+		low, high := uids[n-1], uids[n]
+		if others == nil {
+			if high != low+1 {
+				break
+			}
+		} else if i, _ := slices.BinarySearch(others, low); i < len(others) && others[i] < high {
+			break
+		}
+		n++
+	}
+	if n == 2 && uids[1] != uids[0]+1 {
+		return 1 // "7,27" is no longer than "7:27"
+	}
+	return n
+}
+
+// Range is a range of UIDs, both ends included.
+type Range struct{ Low, High uint32 }
+
+// Expand returns the UIDs in ranges, ascending, each once. It refuses a result
+// that cannot be that of a mailbox of exists messages, before it allocates.
+func Expand(ranges []Range, exists uint32) ([]uint32, error) {
+	var total uint64
+	for _, r := range ranges {
+		total += uint64(r.High-r.Low) + 1
+	}
+	if total > 2*uint64(exists)+1000 {
+		return nil, errors.New("imap: a search result larger than the mailbox")
+	}
+	uids := make([]uint32, 0, total)
+	for _, r := range ranges {
+		for uid := uint64(r.Low); uid <= uint64(r.High); uid++ {
+			uids = append(uids, uint32(uid))
+		}
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids), nil
+}
+
+// Covers reports whether uids, ascending, has each UID of the range.
+func Covers(uids []uint32, all Range) bool {
+	low, _ := slices.BinarySearch(uids, all.Low)
+	high, ok := slices.BinarySearch(uids, all.High)
+	return ok && uint32(high-low) == all.High-all.Low
+}
+
+// Contains reports whether uid is among uids, which are ascending.
+func Contains(uids []uint32, uid uint32) bool {
+	_, ok := slices.BinarySearch(uids, uid)
+	return ok
+}
