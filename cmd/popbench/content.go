@@ -56,8 +56,8 @@ var standard = catalogue{
 func userBox(i int) box { return box{fmt.Sprintf("u%04d", i), 10, small} }
 func pollBox(i int) box { return box{fmt.Sprintf("poll%04d", i), 50, tiny} }
 
-// boxes returns all that is seeded ahead of a run, with users accounts in each
-// fleet.
+// boxes returns every mailbox that is seeded before a run, with users accounts
+// in each fleet.
 func (c catalogue) boxes(users int) []box {
 	boxes := append([]box{}, c.lists...)
 	boxes = append(boxes, c.mix, c.small, c.huge)
@@ -67,7 +67,7 @@ func (c catalogue) boxes(users int) []box {
 	return boxes
 }
 
-// generator makes messages that depend on nothing but its seed. It is safe for
+// generator makes messages that depend only on its seed. It is safe for
 // concurrent use.
 type generator struct {
 	seed uint64
@@ -88,8 +88,8 @@ func newGenerator(seed uint64) *generator {
 	return &generator{seed: seed, pool: b.Bytes(), digests: make(map[box][]digest)}
 }
 
-// textLine returns a line of words, or now and then one of those that gateways
-// get wrong.
+// textLine returns a line of words or, now and then, a line of a kind that
+// gateways get wrong.
 func textLine(rng *rand.Rand) string {
 	switch rng.IntN(40) {
 	case 0:
@@ -133,7 +133,7 @@ func (k kind) octets(rng *rand.Rand) int {
 }
 
 // message returns message i, counted from 0, of b in buf[:0]. Its lines end in
-// CRLF, and no other CR or LF is in it.
+// CRLF; it contains no other CR or LF.
 func (g *generator) message(b box, i int, buf []byte) []byte {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s/%s/%d", b.name, b.kind, i)
@@ -162,8 +162,8 @@ func (g *generator) message(b box, i int, buf []byte) []byte {
 	return append(buf, "\r\n"...)
 }
 
-// digest tells whether a message is the right one. A CRC finds any damage that
-// a gateway does by mistake, and leaves the processor to the servers.
+// digest identifies the content of a message. A CRC finds any damage that a
+// gateway does by mistake, and takes little processor time from the servers.
 type digest struct {
 	octets int64
 	crc    uint32
@@ -171,8 +171,8 @@ type digest struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// expect returns the digest of every message of b, which is shared and must not
-// be changed.
+// expect returns the digest of every message of b. The slice is shared and must
+// not be changed.
 func (g *generator) expect(b box) []digest {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// TestMessages makes the same text of CRLF lines every time, none of it equal.
+// TestMessages checks that a generator makes the same messages every time, each
+// different from the others, and that their lines end in CRLF.
 func TestMessages(t *testing.T) {
 	g1, g2 := testGenerator(), newGenerator(1)
 	seen := map[string]bool{}
@@ -19,14 +20,14 @@ func TestMessages(t *testing.T) {
 			b := box{"test", 50, k}
 			m := g1.message(b, i, nil)
 			if !bytes.Equal(m, g2.message(b, i, nil)) {
-				t.Fatalf("%s %d differs from one generator to the next", k, i)
+				t.Fatalf("%s %d differs between two generators", k, i)
 			}
 			if lf := bytes.Count(m, []byte("\n")); !bytes.HasSuffix(m, []byte("\r\n")) ||
 				lf != bytes.Count(m, []byte("\r\n")) || lf != bytes.Count(m, []byte("\r")) {
-				t.Fatalf("%s %d: a CR or LF of its own", k, i)
+				t.Fatalf("%s %d: CR or LF outside CRLF", k, i)
 			}
 			if seen[string(m)] {
-				t.Fatalf("%s %d is there twice", k, i)
+				t.Fatalf("%s %d equals an earlier message", k, i)
 			}
 			seen[string(m)] = true
 			if want := g1.expect(b)[i]; want.octets != int64(len(m)) {
@@ -36,7 +37,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// TestMessagesAreHard has the lines that gateways get wrong.
+// TestMessagesAreHard checks that lines occur that gateways get wrong.
 func TestMessagesAreHard(t *testing.T) {
 	g := testGenerator()
 	var all []byte
@@ -56,7 +57,7 @@ func stuffed(msg []byte) []byte {
 	return append(out[1:], ".\r\n"...)
 }
 
-// TestBody undoes byte-stuffing, however the stream is cut.
+// TestBody checks that body undoes byte-stuffing, however reads cut the stream.
 func TestBody(t *testing.T) {
 	g := testGenerator()
 	b := box{"test", 30, small}
@@ -89,7 +90,7 @@ func TestBody(t *testing.T) {
 	}
 }
 
-// TestSink notices damage and loss, and starts anew after each message.
+// TestSink checks that damage and loss are noticed, each message by itself.
 func TestSink(t *testing.T) {
 	g := testGenerator()
 	b := box{"test", 1, tiny}
@@ -113,7 +114,7 @@ func TestSink(t *testing.T) {
 	}
 }
 
-// BenchmarkBody is the most that the driver itself can read.
+// BenchmarkBody measures how fast the driver itself can read.
 func BenchmarkBody(b *testing.B) {
 	g := testGenerator()
 	of := box{"test", 200, mixed}

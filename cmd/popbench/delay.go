@@ -8,14 +8,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// delayWindow is how many octets may be on their way in one direction. It must
+// delayWindow is how many octets may be in flight in one direction. It must
 // exceed bandwidth times delay, or it would throttle.
 const delayWindow = 32 << 20
 
-// delayProxy stands for a network between the gateways and the upstream: it
-// forwards connections and adds a fixed delay. Any number of octets up to
-// delayWindow is on its way at a time, so pipelining and bandwidth survive;
-// slow start and loss are not imitated.
+// delayProxy imitates a network between the gateways and the upstream: it
+// forwards connections and adds a fixed delay. Up to delayWindow octets are in
+// flight at a time, so pipelining and bandwidth survive. It does not imitate
+// slow start and loss.
 type delayProxy struct {
 	rtt  time.Duration // half of it for each direction
 	dial func() (net.Conn, error)
@@ -27,7 +27,7 @@ func delayCommand() *cobra.Command {
 	rtt := 20 * time.Millisecond
 	cmd := &cobra.Command{
 		Use:   "delay --listen ADDR --to ADDR",
-		Short: "Forward TCP connections over a network that is slower",
+		Short: "Forward TCP connections and add a delay",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := net.Listen("tcp", listen)
@@ -60,10 +60,10 @@ func (d *delayProxy) serve(l net.Listener) error {
 
 // forward serves one connection and closes it.
 //
-// The kernel has completed the client's handshake at once. On a real network
-// connect takes one round trip, and the server accepts half a round trip later:
-// what the client sends first is held back by the former, and the server is
-// dialled after both.
+// The kernel completes the client's handshake at once. On a real network connect
+// takes one round trip, and the server accepts half a round trip later. So what
+// the client sends first is held back for one round trip, and the server is
+// dialled after one and a half.
 func (d *delayProxy) forward(client net.Conn) {
 	outward := newDelayLine(d.rtt/2, time.Now().Add(d.rtt))
 	var wg sync.WaitGroup
@@ -86,21 +86,21 @@ func (d *delayProxy) forward(client net.Conn) {
 	_ = server.Close() // ends the other reader; both directions are done
 }
 
-// delayLine carries octets of one direction. fill and drain run in a goroutine
-// each.
+// delayLine carries the octets of one direction. fill and drain each run in a
+// goroutine of their own.
 type delayLine struct {
 	delay   time.Duration
-	opening time.Time // before which nothing sets out
+	opening time.Time // nothing is sent earlier
 
 	mu      sync.Mutex
 	changed sync.Cond
 	chunks  []chunk
 	octets  int  // in chunks
-	ended   bool // nothing more comes in
-	broken  bool // nothing more goes out
+	ended   bool // src has ended
+	broken  bool // dst takes no more
 }
 
-// chunk is what one read has brought.
+// chunk is what one read has returned.
 type chunk struct {
 	due  time.Time
 	data []byte
@@ -112,9 +112,8 @@ func newDelayLine(delay time.Duration, opening time.Time) *delayLine {
 	return l
 }
 
-// fill reads from src until that ends or the line is abandoned. What it reads
-// stays where it is until it is written: the proxy takes its processor time from
-// what is measured.
+// fill reads from src until that ends or the line is abandoned. It does not copy
+// what it reads: the proxy takes its processor time from what is measured.
 func (l *delayLine) fill(src net.Conn) {
 	const slab, least = 256 << 10, 16 << 10
 	var buf []byte
@@ -130,8 +129,8 @@ func (l *delayLine) fill(src net.Conn) {
 	}
 }
 
-// push puts octets, which it keeps, on the line when there is room, and reports
-// whether more may come.
+// push puts b on the line as soon as there is room, and keeps it. It reports
+// whether more may follow.
 func (l *delayLine) push(b []byte, last bool) bool {
 	due := time.Now()
 	if due.Before(l.opening) {
@@ -164,7 +163,7 @@ func (l *delayLine) pop() []chunk {
 	return chunks
 }
 
-// delivered makes room for as many octets.
+// delivered makes room for the given number of octets.
 func (l *delayLine) delivered(octets int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,7 +180,7 @@ func (l *delayLine) abandon() {
 }
 
 // drain writes to dst what came from src, each octet when it is due, and then
-// the end of the stream.
+// closes dst for writing.
 func (l *delayLine) drain(dst, src net.Conn) {
 	for {
 		chunks := l.pop()
@@ -207,8 +206,8 @@ func (l *delayLine) drain(dst, src net.Conn) {
 	_ = dst.Close()
 }
 
-// takeDue takes the first chunk, and those after it that are due already, for
-// one write.
+// takeDue removes the first chunk, and those after it that are already due, and
+// returns them for one write.
 func takeDue(chunks *[]chunk) (due net.Buffers, octets int) {
 	const most = 64
 	now := time.Now()

@@ -12,8 +12,8 @@ import (
 
 const testRTT = 100 * time.Millisecond
 
-// forwarded runs a delayProxy between the two pipes it returns the outer ends
-// of. dialled gets the time at which the proxy has connected to the server.
+// forwarded runs a delayProxy between two pipes and returns their outer ends.
+// dialled receives the time at which the proxy has connected to the server.
 func forwarded(t *testing.T, dialErr error) (client, server net.Conn, dialled <-chan time.Time, done <-chan struct{}) {
 	t.Helper()
 	client, inner := net.Pipe()
@@ -31,8 +31,9 @@ func forwarded(t *testing.T, dialErr error) (client, server net.Conn, dialled <-
 	return client, server, times, ended
 }
 
-// TestDelayOpening accepts as late as a real network would, takes what the
-// client sends first meanwhile, and brings the greeting after two round trips.
+// TestDelayOpening checks that a connection is opened as late as on a real
+// network: the server accepts after 1.5 round trips, when the client's first
+// octets arrive too, and its greeting arrives after 2.
 func TestDelayOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -61,7 +62,8 @@ func TestDelayOpening(t *testing.T) {
 	})
 }
 
-// TestDelayPipelining delays each exchange once, however much is in flight.
+// TestDelayPipelining checks that the delay does not depend on how much is in
+// flight.
 func TestDelayPipelining(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server, dialled, done := forwarded(t, nil)
@@ -89,7 +91,8 @@ func TestDelayPipelining(t *testing.T) {
 	})
 }
 
-// TestDelayWindow stops reading when too much is on its way.
+// TestDelayWindow checks that the proxy stops reading when too much is in
+// flight.
 func TestDelayWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server, _, done := forwarded(t, nil)
@@ -105,7 +108,7 @@ func TestDelayWindow(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		time.Sleep(10 * testRTT) // nobody reads at the server
+		time.Sleep(10 * testRTT) // the server does not read
 		synctest.Wait()
 		if written > delayWindow+1<<20 {
 			t.Errorf("%d octets were taken, more than the window", written)
@@ -116,7 +119,8 @@ func TestDelayWindow(t *testing.T) {
 	})
 }
 
-// TestDelayEnd passes the end of either side on, and a server that is not there.
+// TestDelayEnd checks that the end of one side ends the other, and that a server
+// that cannot be dialled ends the client.
 func TestDelayEnd(t *testing.T) {
 	for _, c := range []struct {
 		name    string

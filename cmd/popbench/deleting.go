@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// dele fills b, deletes all of it, and asks the upstream what is left.
+// dele fills b, deletes all of its messages, and asks the upstream what is left.
 func (e *env) dele(b box) error {
 	if _, err := seedBox(e.IMAP, e.gen, b); err != nil {
 		return err

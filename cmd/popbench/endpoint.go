@@ -30,7 +30,7 @@ func parseEndpoint(s string) (endpoint, error) {
 		case "pid":
 			pid, err := strconv.Atoi(v)
 			if err != nil || pid < 1 {
-				return ep, usage("endpoint %q: %q is no process id", s, v)
+				return ep, usage("endpoint %q: %q is not a process id", s, v)
 			}
 			ep.PID = pid
 		case "tls":
@@ -42,16 +42,16 @@ func parseEndpoint(s string) (endpoint, error) {
 	return ep, nil
 }
 
-// await waits until the server greets, for patience at most.
-func (ep endpoint) await(patience time.Duration) error {
+// await waits until the server greets, for at most timeout.
+func (ep endpoint) await(timeout time.Duration) error {
 	const interval = 50 * time.Millisecond
 	start := time.Now()
 	for {
-		p, err := dialPOP(ep, patience, 512)
+		p, err := dialPOP(ep, timeout, 512)
 		if err == nil {
 			return p.quit()
 		}
-		if time.Since(start) > patience {
+		if time.Since(start) > timeout {
 			return fmt.Errorf("%s does not answer at %s: %w", ep.Name, ep.Addr, err)
 		}
 		time.Sleep(interval)

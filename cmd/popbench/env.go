@@ -9,16 +9,16 @@ import (
 
 // settings are common to all scenarios of a run.
 type settings struct {
-	IMAP        string        `json:"-"`           // the upstream, past any delay
+	IMAP        string        `json:"-"`           // the upstream, reached without any delay
 	CopyFrom    string        `json:"-"`           // the upstream as gateways reach it; "": no reference
 	UpstreamPID int           `json:"-"`           // root of the upstream's process tree, 0 if unknown
 	Seed        uint64        `json:"seed"`        // of the content
 	Users       int           `json:"users"`       // accounts in each fleet
 	Duration    time.Duration `json:"duration_ns"` // of login and poll
 	Cap         time.Duration `json:"cap_ns"`      // longest time of retr and top
-	Timeout     time.Duration `json:"timeout_ns"`  // longest wait for a server
+	Timeout     time.Duration `json:"timeout_ns"`  // longest wait for the server
 	Window      int           `json:"window"`      // commands in flight when pipelining
-	Hold        time.Duration `json:"hold_ns"`     // rest before idle sessions are measured
+	Hold        time.Duration `json:"hold_ns"`     // pause before idle sessions are measured
 	Repeat      int           `json:"repeat"`      // repeated listings
 }
 
@@ -43,7 +43,7 @@ type env struct {
 	errs   []string // the first few
 }
 
-// put records a figure. What could not be measured is no number, and left out.
+// put records a figure. What could not be measured is NaN, and left out.
 func (e *env) put(name string, v float64) {
 	if !math.IsNaN(v) && !math.IsInf(v, 0) {
 		e.metrics = append(e.metrics, metric{name, v})
@@ -69,8 +69,8 @@ func (e *env) fail(err error) {
 	}
 }
 
-// hopeless reports whether the server has failed too often to go on.
-func (e *env) hopeless() bool {
+// failedTooOften reports whether the scenario should be given up.
+func (e *env) failedTooOften() bool {
 	const tooMany = 100
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -82,15 +82,15 @@ func (e *env) login(user string, buffer int) (*popConn, error) {
 	return loginPOP(e.ep, user, e.Timeout, buffer)
 }
 
-// open logs in at b's maildrop and asks for STAT, so that the listing, which
-// some servers put off, is not part of what follows.
+// open logs in at b's maildrop and sends STAT, so that the listing, which some
+// servers put off, is not part of what follows.
 func (e *env) open(b box, buffer int) (*popConn, error) {
 	p, err := e.login(b.name, buffer)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.stat(b.n); err != nil {
-		_ = p.close() // of no use any more
+		_ = p.close() // err says what is wrong
 		return nil, fmt.Errorf("%s: %w", b.name, err)
 	}
 	return p, nil

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Names of the figures that the comparison shows. What stands behind a figure's
-// last space is its unit.
+// Names of the figures that the comparison shows. The last word of a name is its
+// unit.
 const (
 	figSessions   = "sessions/s"
 	figPass       = "PASS p50 ms"       // from connect to the answer of PASS
@@ -59,7 +59,7 @@ func seconds(figure string, v float64) float64 {
 	return v
 }
 
-// short writes v with three digits or what is before its point.
+// short formats v with three digits, or with all those before its point.
 func short(v float64) string {
 	switch a := math.Abs(v); {
 	case math.IsNaN(v):

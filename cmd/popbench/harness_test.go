@@ -21,7 +21,7 @@ import (
 // testUsers is the number of accounts in each fleet of the tests.
 const testUsers = 4
 
-// testCatalogue is standard in small.
+// testCatalogue is a small standard.
 var testCatalogue = catalogue{
 	lists:  []box{{"list1k", 30, tiny}},
 	mix:    box{"mix2k", 20, mixed},
@@ -31,18 +31,18 @@ var testCatalogue = catalogue{
 	idle:   []int{testUsers},
 }
 
-// testGenerator is one for all tests, since its text takes a while under the race
-// detector.
+// testGenerator is shared by all tests: making its text takes a while under the
+// race detector.
 var testGenerator = sync.OnceValue(func() *generator { return newGenerator(1) })
 
-// servers are a POP3 server, proxy's own before a mailbox in memory, and an IMAP
-// server for the same mailboxes.
+// servers are a POP3 server, package proxy's on top of mailboxes in memory, and
+// an IMAP server for the same mailboxes.
 type servers struct {
 	*proxytest.Backend
 	pop, imap string // addresses
 }
 
-// Login opens NAME's mailbox for NAME@TAG too, as upstream.sh does.
+// Login opens NAME's mailbox for NAME@TAG too, as upstream.sh's Dovecot does.
 func (s *servers) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
 	cred.Username, _, _ = strings.Cut(cred.Username, "@")
 	return s.Backend.Login(ctx, cred)
@@ -96,7 +96,7 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// serveIMAP answers the few commands of imapConn.
+// serveIMAP answers the commands that imapConn sends.
 func (s *servers) serveIMAP(c net.Conn) error {
 	r := bufio.NewReader(c)
 	user, deleted := "", false
@@ -161,7 +161,7 @@ func (s *servers) append(user, command string, r *bufio.Reader) error {
 	return nil
 }
 
-// testSettings are those of a run that takes no time.
+// testSettings are those of a very short run.
 func testSettings(s *servers) settings {
 	return settings{
 		IMAP: s.imap, CopyFrom: s.imap, Seed: 1, Users: testUsers, Duration: 20 * time.Millisecond,
@@ -169,7 +169,7 @@ func testSettings(s *servers) settings {
 	}
 }
 
-// seededServers has the mailboxes of testCatalogue.
+// seededServers starts servers with the mailboxes of testCatalogue.
 func seededServers(t *testing.T, g *generator) *servers {
 	t.Helper()
 	s := startServers(t)

@@ -15,8 +15,8 @@ import (
 // mailbox takes minutes on a slow disk.
 const imapTimeout = 10 * time.Minute
 
-// imapConn is the least of an IMAP client that seeding and looking at mailboxes
-// need. It trusts the server. One goroutine at a time may use it.
+// imapConn is a minimal IMAP client, for seeding mailboxes and looking at them.
+// It trusts the server. One goroutine at a time may use it.
 type imapConn struct {
 	conn net.Conn
 	r    *bufio.Reader
@@ -63,8 +63,8 @@ func (c *imapConn) flush() error {
 	return errors.Join(err, c.w.Flush())
 }
 
-// end sends a command and returns its untagged lines, each with the literals in
-// it.
+// end sends the command and returns its untagged lines, each with the literals
+// in it.
 func (c *imapConn) end(tag string) ([]string, error) {
 	if err := c.flush(); err != nil {
 		return nil, err
@@ -134,9 +134,9 @@ func (c *imapConn) selectInbox() (int, error) {
 	return 0, errors.New("imap: SELECT without EXISTS")
 }
 
-// copyMessage reads message number n of INBOX from the socket and throws it
-// away: as fast as any gateway could be. It returns its octets, and the time
-// from the command to the first octet and to the end.
+// copyMessage reads message number n of INBOX from the socket and discards it:
+// no gateway can be faster. It returns the number of octets, and the time from
+// the command to the first octet and to the end.
 func (c *imapConn) copyMessage(n int) (octets int64, first, took time.Duration, err error) {
 	if _, err := c.selectInbox(); err != nil {
 		return 0, 0, 0, err

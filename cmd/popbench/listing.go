@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// list measures the first listing of a new account and some repeated ones.
+// list measures the first listing of a new account, and repeated ones.
 func (e *env) list(b box) error {
 	account := box{b.name + "@" + e.tag, b.n, b.kind}
 	want := e.gen.expect(b)

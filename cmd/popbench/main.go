@@ -63,7 +63,7 @@ func (e usageError) Error() string { return string(e) }
 
 func usage(format string, args ...any) error { return usageError(fmt.Sprintf(format, args...)) }
 
-// progress writes lines with the time of day, for a human who waits.
+// progress writes lines with the time of day, for the person who waits.
 type progress struct{ w io.Writer }
 
 func (p progress) printf(format string, args ...any) {
@@ -73,7 +73,7 @@ func (p progress) printf(format string, args ...any) {
 func listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "Name the scenarios",
+		Short: "List the scenarios",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, s := range scenarios(standard) {

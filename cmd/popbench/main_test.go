@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestCommandLine has exit codes and messages.
+// TestCommandLine checks exit codes and messages.
 func TestCommandLine(t *testing.T) {
 	for _, c := range []struct {
 		args string
@@ -33,7 +33,7 @@ func TestCommandLine(t *testing.T) {
 		{"run --scenarios top --window 0 a=127.0.0.1:1", 2, "must be positive"},
 		{"run --scenarios top --variant x a=127.0.0.1:1", 2, `unknown variant "x"`},
 		{"run --scenarios top 127.0.0.1:1", 2, "is not NAME=HOST:PORT"},
-		{"run --scenarios top a=127.0.0.1:1,pid=x", 2, "no process id"},
+		{"run --scenarios top a=127.0.0.1:1,pid=x", 2, "not a process id"},
 		{"table nonsense.json", 1, "nonsense.json"},
 		{"ports --count 0", 2, "out of range"},
 	} {
@@ -45,7 +45,7 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// TestRunAndTable measures a server by the command line and reads the result.
+// TestRunAndTable measures a server from the command line and reads the result.
 func TestRunAndTable(t *testing.T) {
 	s := startServers(t)
 	g := testGenerator()
@@ -91,7 +91,7 @@ func TestParseEndpoint(t *testing.T) {
 	}
 }
 
-// TestAwait gives a server that does not come up its time, and no more.
+// TestAwait checks that the wait for a server that does not greet is bounded.
 func TestAwait(t *testing.T) {
 	ep := endpoint{Name: "gone", Addr: listen(t).Addr().String()} // accepts and says nothing
 	if err := ep.await(30 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "gone does not answer") {
@@ -123,7 +123,8 @@ func TestSelected(t *testing.T) {
 	}
 }
 
-// TestFreePorts finds ports that can be bound, and sees those that cannot.
+// TestFreePorts checks that ports are found that can be bound, and that a taken
+// one is noticed.
 func TestFreePorts(t *testing.T) {
 	first, err := freePorts(16)
 	if err != nil || first < lowestPort || first+16 > highestPort {
@@ -135,6 +136,6 @@ func TestFreePorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if free(taken-1, 2) {
-		t.Errorf("port %d is said to be free", taken)
+		t.Errorf("taken port %d is reported as free", taken)
 	}
 }

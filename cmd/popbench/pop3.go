@@ -18,7 +18,7 @@ type popConn struct {
 	conn    net.Conn
 	r       *bufio.Reader
 	timeout time.Duration // longest wait for the server
-	octets  int64         // read by body, as on the wire
+	octets  int64         // read by body, counted on the wire
 }
 
 // dialPOP connects and reads the greeting. buffer is in octets; status lines
@@ -29,10 +29,10 @@ func dialPOP(ep endpoint, timeout time.Duration, buffer int) (*popConn, error) {
 		return nil, err
 	}
 	if ep.TLS {
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // made by upstream.sh, on loopback
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // upstream.sh's certificate, on loopback
 	}
 	p := &popConn{conn: conn, r: bufio.NewReaderSize(conn, buffer), timeout: timeout}
-	if err := p.touch(); err != nil {
+	if err := p.extend(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	if _, err := p.status(); err != nil {
@@ -55,15 +55,15 @@ func loginPOP(ep endpoint, user string, timeout time.Duration, buffer int) (*pop
 	return p, nil
 }
 
-// touch starts the wait for the server anew.
-func (p *popConn) touch() error { return p.conn.SetDeadline(time.Now().Add(p.timeout)) }
+// extend restarts the wait for the server.
+func (p *popConn) extend() error { return p.conn.SetDeadline(time.Now().Add(p.timeout)) }
 
 // close drops the connection.
 func (p *popConn) close() error { return p.conn.Close() }
 
 // send writes commands as they are.
 func (p *popConn) send(b []byte) error {
-	if err := p.touch(); err != nil {
+	if err := p.extend(); err != nil {
 		return err
 	}
 	_, err := p.conn.Write(b)
@@ -103,8 +103,8 @@ func (p *popConn) stat(n int) error {
 	return nil
 }
 
-// lines sends a command and calls f with each line of its multi-line reply;
-// the line is valid until f returns.
+// lines sends a command and calls f with each line of its multi-line reply. The
+// line is valid until f returns.
 func (p *popConn) lines(c string, f func(line []byte) error) error {
 	if _, err := p.cmd(c); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (p *popConn) list() ([]int64, error) {
 	return sizes, err
 }
 
-// uidl checks that UIDL has n lines, numbered, with unique-ids that differ.
+// uidl checks that UIDL returns n numbered lines with different unique-ids.
 func (p *popConn) uidl(n int) error {
 	seen := make(map[string]struct{}, n)
 	count := 0
@@ -167,7 +167,7 @@ func (p *popConn) quit() error {
 	return errors.Join(err, p.close())
 }
 
-// body reads a multi-line reply, whose status line has been read, undoes
+// body reads the multi-line reply that follows a status line, undoes
 // byte-stuffing and passes the content to s.
 func (p *popConn) body(s *sink) error {
 	lineStart := true
@@ -200,7 +200,7 @@ func (p *popConn) body(s *sink) error {
 // available returns what can be read without waiting, at least one octet.
 func (p *popConn) available() ([]byte, error) {
 	if p.r.Buffered() == 0 {
-		if err := p.touch(); err != nil {
+		if err := p.extend(); err != nil {
 			return nil, err
 		}
 		if _, err := p.r.Peek(1); err != nil {
@@ -210,7 +210,7 @@ func (p *popConn) available() ([]byte, error) {
 	return p.r.Peek(p.r.Buffered())
 }
 
-// dot takes the dot at the start of a line, and reports whether that line was
+// dot removes the dot at the start of a line, and reports whether that line is
 // the last one of the reply.
 func (p *popConn) dot() (end bool, err error) {
 	buf, err := p.r.Peek(3)

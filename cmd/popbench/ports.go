@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// Ports are looked for below the range from which systems take the local ports
-// of outgoing connections, so that load does not take them meanwhile.
+// Ports are searched for below the range from which systems take the local ports
+// of outgoing connections, so that load does not take them before they are bound.
 const (
 	lowestPort  = 20000
 	highestPort = 32000
@@ -18,7 +18,7 @@ const (
 // 127.0.0.1.
 func freePorts(n int) (int, error) {
 	if n < 1 || n > highestPort-lowestPort {
-		return 0, usage("%d ports: out of range", n)
+		return 0, usage("--count %d is out of range", n)
 	}
 	for range 100 {
 		first := lowestPort + rand.IntN(highestPort-lowestPort-n+1)

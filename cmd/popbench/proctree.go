@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// clockTicks of the processor times in /proc are one second, on every
-// architecture that Go knows.
+// clockTicks is the number of ticks in a second for processor times in /proc, the
+// same on every architecture that Go supports.
 const clockTicks = 100
 
-// procStat is what /proc/PID/stat says (proc(5)).
+// procStat is what is used of /proc/PID/stat (proc(5)).
 type procStat struct {
 	parent int
 	ticks  int64 // of the process and of its ended children
@@ -24,7 +24,7 @@ func readStat(pid int) (procStat, error) {
 	if err != nil {
 		return procStat{}, err
 	}
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // the name before may hold anything
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // the process name may contain anything
 	if len(f) < 15 {
 		return procStat{}, fmt.Errorf("/proc/%d/stat is too short", pid)
 	}
@@ -58,7 +58,7 @@ func processTree(root int) (map[int]procStat, error) {
 		}
 		st, err := readStat(pid)
 		if err != nil {
-			continue // ended meanwhile
+			continue // it has just ended
 		}
 		all[pid] = st
 		children[st.parent] = append(children[st.parent], pid)
@@ -101,12 +101,12 @@ func treePSS(root int) (int64, error) {
 	for pid := range tree {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if err != nil {
-			continue // ended meanwhile
+			continue // it has just ended
 		}
 		total += pss(b)
 	}
 	if total == 0 {
-		return 0, fmt.Errorf("the memory of process %d cannot be read", root)
+		return 0, fmt.Errorf("cannot read the memory of process %d", root)
 	}
 	return total, nil
 }
@@ -131,7 +131,7 @@ type memoryWatch struct {
 	peak int64
 }
 
-// watchMemory samples until end is called. Root 0 stands for no tree.
+// watchMemory samples until end is called. Root 0 means that there is no tree.
 func watchMemory(root int) *memoryWatch {
 	const interval = 100 * time.Millisecond
 	w := &memoryWatch{stop: make(chan struct{})}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestProcessTree sees a child, its memory, and its end.
+// TestProcessTree checks that a child, its memory and its end are noticed.
 func TestProcessTree(t *testing.T) {
 	cmd := exec.Command("cat")
 	stdin, err := cmd.StdinPipe()
@@ -21,7 +21,7 @@ func TestProcessTree(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// What cat has echoed shows that it is cat already.
+	// An echo shows that the child has become cat.
 	if _, err := stdin.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestProcessTree(t *testing.T) {
 	}
 }
 
-// TestTreeCPU counts what this process burns.
+// TestTreeCPU checks that processor time of this process is counted.
 func TestTreeCPU(t *testing.T) {
 	before, err := treeCPU(os.Getpid())
 	if err != nil {
@@ -81,7 +81,7 @@ func TestTreeCPU(t *testing.T) {
 	}
 }
 
-// TestWatchMemory sees at least what there is.
+// TestWatchMemory checks that the peak is at least the current use.
 func TestWatchMemory(t *testing.T) {
 	now, err := treePSS(os.Getpid())
 	if err != nil {
@@ -102,7 +102,7 @@ func TestPSS(t *testing.T) {
 	}
 }
 
-// TestIdle measures this very process with sessions that wait.
+// TestIdle measures idle sessions of this process.
 func TestIdle(t *testing.T) {
 	g := testGenerator()
 	s := seededServers(t, g)

@@ -7,15 +7,15 @@ import (
 )
 
 // command reads one message.
-type command string // with a place for the message-number
+type command string // format with a verb for the message-number
 
 const (
 	retr command = "RETR %d\r\n"
 	top  command = "TOP %d 0\r\n"
 )
 
-// walk reads b's maildrop from its first message on, with up to window commands
-// in flight, until its end or until the time is up.
+// walk reads b's messages in order, with up to window commands in flight, until
+// the last one or until the time is up.
 func (e *env) walk(b box, c command, window int) error {
 	w := walker{env: e, want: e.gen.expect(b), command: c, window: window}
 	var err error
@@ -67,8 +67,8 @@ func (w *walker) run() error {
 		if late && w.sent == w.done {
 			return nil
 		}
-		// Half a window at a time, as a client that writes in blocks. At the
-		// end of the time the window only drains.
+		// Half a window at a time, as a client that writes in blocks does.
+		// When the time is up, only the answers are read.
 		if !late && w.sent-w.done <= w.window/2 {
 			if err := w.refill(); err != nil {
 				return err
@@ -157,7 +157,7 @@ func (e *env) huge(b box) error {
 	return nil
 }
 
-// copy reads the same message as huge from the upstream itself.
+// copy reads the message of huge from the upstream itself.
 func (e *env) copy(b box) (err error) {
 	c, err := loginIMAP(e.CopyFrom, b.name)
 	if err != nil {

@@ -18,7 +18,7 @@ const (
 	kept    = "kept" // the gateway keeps upstream connections between sessions
 )
 
-// copied is the endpoint's name in results of a scenario's reference.
+// copied is the name of the endpoint in results of a scenario's reference.
 const copied = "copy"
 
 // result is one run of one scenario.
@@ -27,7 +27,7 @@ type result struct {
 	Endpoint string   `json:"endpoint"`
 	Round    int      `json:"round"`
 	Metrics  []metric `json:"metrics"`
-	Failed   int      `json:"failed"`           // wrong answers that did not end it
+	Failed   int      `json:"failed"`           // number of wrong answers that did not end it
 	Errors   []string `json:"errors,omitempty"` // the first of them
 	Fatal    string   `json:"fatal,omitempty"`  // what ended it
 }
@@ -45,7 +45,7 @@ type report struct {
 	Results   []result      `json:"results"`
 }
 
-// once runs a scenario, or its reference, and tells how it went.
+// once runs a scenario, or its reference, and logs the result.
 func once(name string, run func(*env) error, ep endpoint, s settings, g *generator, round int, log progress) result {
 	e := &env{settings: s, ep: ep, gen: g, tag: fmt.Sprintf("t%x", time.Now().UnixNano()), log: log}
 	start := time.Now()
@@ -70,8 +70,8 @@ func once(name string, run func(*env) error, ep endpoint, s settings, g *generat
 	return r
 }
 
-// measure runs all scenarios for rep.Rounds rounds, in each of which another
-// endpoint comes first.
+// measure runs all scenarios for rep.Rounds rounds. Each round starts with
+// another endpoint.
 func (rep *report) measure(all []scenario, log progress) {
 	rep.Started = time.Now().UTC().Truncate(time.Second)
 	rep.CPUs, rep.Go = runtime.NumCPU(), runtime.Version()
@@ -97,8 +97,8 @@ func (rep *report) measure(all []scenario, log progress) {
 	}
 }
 
-// medians returns the median over the rounds of each figure of a scenario at an
-// endpoint, and the names of the figures in their order.
+// medians returns the median over all rounds for each figure of a scenario at an
+// endpoint, and the names of the figures in order.
 func (rep *report) medians(scenario, name string) (figures []string, values map[string]float64) {
 	all := map[string][]float64{}
 	for _, r := range rep.Results {
@@ -119,7 +119,7 @@ func (rep *report) medians(scenario, name string) (figures []string, values map[
 	return figures, values
 }
 
-// scenarios returns the names of those measured, in their order.
+// scenarios returns the names of the measured scenarios, in order.
 func (rep *report) scenarios() []string {
 	var names []string
 	for _, r := range rep.Results {
@@ -130,7 +130,8 @@ func (rep *report) scenarios() []string {
 	return names
 }
 
-// median of at least one value; the mean of the middle two of an even number.
+// median returns the median of v, which must not be empty: the mean of the
+// middle two for an even number of values.
 func median(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
 	n := len(v)

@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// measured makes a report in which each endpoint has one figure of a scenario,
-// once for each value.
+// measured returns a report in which each endpoint has one figure of a scenario,
+// with one round for each value.
 func measured(rtt time.Duration, variant, scenario, figure string, values map[string][]float64) *report {
 	rep := &report{RTT: rtt, Variant: variant, Rounds: 1}
 	for _, name := range []string{direct, "warm", "cold", ours, copied} {
@@ -28,7 +28,7 @@ func measured(rtt time.Duration, variant, scenario, figure string, values map[st
 	return rep
 }
 
-// TestComparison shows medians, the better peer, ratios and verdicts.
+// TestComparison checks medians, the better peer, ratios and verdicts.
 func TestComparison(t *testing.T) {
 	c := comparison{
 		measured(0, "", "login.c8", figSessions, map[string][]float64{direct: {1000}, "warm": {300}, "cold": {400}, ours: {790, 900, 100}}),
@@ -76,8 +76,8 @@ func TestComparison(t *testing.T) {
 	}
 }
 
-// TestComparisonTellsFaults lists what went wrong under the table.
-func TestComparisonTellsFaults(t *testing.T) {
+// TestComparisonFaults checks the list of faults under the table.
+func TestComparisonFaults(t *testing.T) {
 	rep := measured(0, "", "huge", figBytes, map[string][]float64{ours: {700}})
 	rep.Results[0].Failed, rep.Results[0].Errors = 2, []string{"octets are missing"}
 	rep.Results = append(rep.Results, result{Scenario: "dele", Endpoint: ours, Round: 1, Fatal: "connection reset"})
@@ -95,7 +95,8 @@ func TestComparisonTellsFaults(t *testing.T) {
 	}
 }
 
-// TestTargets are about scenarios and figures that exist, each once.
+// TestTargets checks that each target is for an existing scenario and figure,
+// and none is listed twice.
 func TestTargets(t *testing.T) {
 	seen := map[target]bool{}
 	for _, tt := range targets {
@@ -106,7 +107,7 @@ func TestTargets(t *testing.T) {
 			t.Errorf("%s: figure %q is not compared", tt.scenario, tt.figure)
 		}
 		if tt.basis == roundTrips && tt.rtt == 0 {
-			t.Errorf("%s: round trips of no time", tt.scenario)
+			t.Errorf("%s: bound in round trips, without a delay", tt.scenario)
 		}
 		key := target{scenario: tt.scenario, figure: tt.figure, rtt: tt.rtt, variant: tt.variant}
 		if seen[key] {
@@ -116,8 +117,8 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// TestMeasure alternates the endpoints, gives up a broken one, and writes what
-// it can read again.
+// TestMeasure checks that endpoints alternate, that a broken one is given up,
+// and that a report survives writing and reading.
 func TestMeasure(t *testing.T) {
 	var order []string
 	fake := scenario{
@@ -159,7 +160,7 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// TestReportTable has the ratio to the first endpoint.
+// TestReportTable checks the ratios to the first endpoint.
 func TestReportTable(t *testing.T) {
 	rep := measured(0, "", "huge", figBytes, map[string][]float64{direct: {200}, ours: {700}, copied: {1000}})
 	rep.Settings.CopyFrom = "x"

@@ -11,8 +11,8 @@ import (
 // defaultUsers is the size of each fleet of accounts.
 const defaultUsers = 500
 
-// patience is how long a server may take to come up.
-const patience = 10 * time.Second
+// startTimeout is how long a server may take to come up.
+const startTimeout = 10 * time.Second
 
 func runCommand() *cobra.Command {
 	rep := &report{Settings: settings{
@@ -49,22 +49,22 @@ func runCommand() *cobra.Command {
 		},
 	}
 	f, s := cmd.Flags(), &rep.Settings
-	f.StringVar(&names, "scenarios", "all", "names, or beginnings such as login,list.1k,retr*")
-	f.StringVar(&output, "json", "", "write what was measured to this `FILE`, for popbench table")
-	f.IntVar(&rep.Rounds, "rounds", 1, "rounds, of which medians are reported")
+	f.StringVar(&names, "scenarios", "all", "`LIST` of names, or of beginnings such as login,list.1k,retr*")
+	f.StringVar(&output, "json", "", "write the results to this `FILE`, for popbench table")
+	f.IntVar(&rep.Rounds, "rounds", 1, "rounds; medians over them are reported")
 	f.DurationVar(&rep.RTT, "rtt", 0, "round trip to the upstream, as set up; recorded in the report")
 	f.StringVar(&rep.Variant, "variant", "", "tls or kept, as set up; recorded in the report")
-	f.StringVar(&s.IMAP, "imap", "", "upstream IMAP `ADDR`ess, without TLS, past any delay")
-	f.StringVar(&s.CopyFrom, "copy-from", "", "IMAP `ADDR`ess as the gateways reach it, for the reference of huge; default: none")
+	f.StringVar(&s.IMAP, "imap", "", "upstream IMAP `ADDR`ess, without TLS or delay")
+	f.StringVar(&s.CopyFrom, "copy-from", "", "upstream IMAP `ADDR`ess as the gateways reach it, to measure the reference of huge")
 	f.IntVar(&s.UpstreamPID, "upstream-pid", 0, "root of the upstream's process tree")
 	f.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the content")
 	f.IntVar(&s.Users, "users", s.Users, "accounts in each fleet")
-	f.DurationVar(&s.Duration, "duration", s.Duration, "time of a login or poll run")
-	f.DurationVar(&s.Cap, "cap", s.Cap, "longest time of a retr or top run")
+	f.DurationVar(&s.Duration, "duration", s.Duration, "length of a login or poll run")
+	f.DurationVar(&s.Cap, "cap", s.Cap, "maximum length of a retr or top run")
 	f.DurationVar(&s.Timeout, "timeout", s.Timeout, "longest wait for a server")
 	f.IntVar(&s.Window, "window", s.Window, "commands in flight when pipelining")
-	f.DurationVar(&s.Hold, "hold", s.Hold, "rest before idle sessions are measured")
-	f.IntVar(&s.Repeat, "repeat", s.Repeat, "repeated listings")
+	f.DurationVar(&s.Hold, "hold", s.Hold, "pause before idle sessions are measured")
+	f.IntVar(&s.Repeat, "repeat", s.Repeat, "number of repeated listings")
 	return cmd
 }
 
@@ -80,11 +80,11 @@ func (rep *report) prepare(names string, endpoints []string) ([]scenario, error)
 	}
 	chosen := slices.DeleteFunc(scenarios(standard), func(s scenario) bool { return !selected(names, s.name) })
 	if len(chosen) == 0 {
-		return nil, usage("no scenario is called %q; popbench list names them", names)
+		return nil, usage("no scenario is called %q; see popbench list", names)
 	}
 	for _, sc := range chosen {
 		if sc.name == "dele" && s.IMAP == "" {
-			return nil, usage("dele fills a mailbox: it needs --imap")
+			return nil, usage("dele fills a mailbox and needs --imap")
 		}
 	}
 	for _, arg := range endpoints {
@@ -92,7 +92,7 @@ func (rep *report) prepare(names string, endpoints []string) ([]scenario, error)
 		if err != nil {
 			return nil, err
 		}
-		if err := ep.await(patience); err != nil {
+		if err := ep.await(startTimeout); err != nil {
 			return nil, err
 		}
 		rep.Endpoints = append(rep.Endpoints, ep)

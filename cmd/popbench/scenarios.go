@@ -11,12 +11,12 @@ type scenario struct {
 	help string
 	run  func(*env) error
 
-	// reference measures the same without any gateway, on IMAP; nil: there
-	// is nothing to compare with.
+	// reference measures the same over IMAP, without any gateway. It may be
+	// nil.
 	reference func(*env) error
 }
 
-// scenarios returns all there are, in the order in which they run.
+// scenarios returns all scenarios, in the order in which they run.
 func scenarios(c catalogue) []scenario {
 	var all []scenario
 	add := func(name, help string, run func(*env) error) {
@@ -50,7 +50,7 @@ func scenarios(c catalogue) []scenario {
 	})
 	add("dele", "DELE of a whole maildrop, then QUIT", func(e *env) error { return e.dele(c.delete) })
 	for _, n := range c.idle {
-		add(fmt.Sprintf("idle.%d", n), fmt.Sprintf("memory of %d sessions that are logged in and wait", n),
+		add(fmt.Sprintf("idle.%d", n), fmt.Sprintf("memory of %d idle sessions after login", n),
 			func(e *env) error { return e.idle(n) })
 	}
 	return all

@@ -12,7 +12,7 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// scenarioFigures are what each scenario reports without the pid of a server.
+// scenarioFigures are the figures of each scenario where no pid is known.
 var scenarioFigures = map[string][]string{
 	"login.c1":           {figSessions, figPass, figSession, "session p99 ms"},
 	"login.c8":           {figSessions, figPass, figSession, "session p99 ms"},
@@ -29,13 +29,14 @@ var scenarioFigures = map[string][]string{
 	"dele":               {"dele s", figQuit, figDeleQuit},
 }
 
-// inSequence leaves out the scenarios whose sessions meet at one account where
-// there are as few accounts as in tests, so that a lock would refuse some.
+// inSequence reports whether a scenario has one session at a time for each
+// account. With as few accounts as in tests, the maildrop lock would refuse
+// sessions of the others.
 func inSequence(s scenario) bool {
 	return s.name != "login.c8" && s.name != "login.c64" && s.name != "poll.c16"
 }
 
-// TestScenarios runs each scenario against a POP3 server that is right.
+// TestScenarios runs each scenario against a correct POP3 server.
 func TestScenarios(t *testing.T) {
 	g := testGenerator()
 	s := seededServers(t, g)
@@ -63,7 +64,8 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// TestConcurrentSessions counts sessions; a maildrop in use is a wrong answer.
+// TestConcurrentSessions checks that sessions are counted, and that a maildrop in
+// use counts as a wrong answer.
 func TestConcurrentSessions(t *testing.T) {
 	g := testGenerator()
 	s := seededServers(t, g)
@@ -88,11 +90,11 @@ func TestReference(t *testing.T) {
 		t.Errorf("figures: %v", e.metrics)
 	}
 	if err := e.copy(box{"u0000", 1, mixed}); err == nil {
-		t.Error("a message of another size is accepted")
+		t.Error("a message of the wrong size is accepted")
 	}
 }
 
-// TestFaults notices servers that are wrong.
+// TestFaults checks that faults of a server are noticed.
 func TestFaults(t *testing.T) {
 	g := testGenerator()
 	byName := map[string]scenario{}
@@ -126,13 +128,14 @@ func TestFaults(t *testing.T) {
 				text += err.Error()
 			}
 			if !strings.Contains(text, c.want) {
-				t.Errorf("%q does not tell %q", text, c.want)
+				t.Errorf("%q does not contain %q", text, c.want)
 			}
 		})
 	}
 }
 
-// TestSeedAgain writes a mailbox once, and again where it has changed.
+// TestSeedAgain checks that a mailbox is written once, and again after it has
+// changed.
 func TestSeedAgain(t *testing.T) {
 	g := testGenerator()
 	s := startServers(t)

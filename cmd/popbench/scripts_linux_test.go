@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestScripts can be read by a shell and refuse what they do not know.
+// TestScripts checks the syntax of the scripts, and that they refuse arguments
+// that they do not know.
 func TestScripts(t *testing.T) {
 	scripts, err := filepath.Glob("scripts/*.sh")
 	if err != nil || len(scripts) == 0 {

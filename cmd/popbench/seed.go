@@ -21,7 +21,7 @@ func seedCommand() *cobra.Command {
 	var seed uint64
 	cmd := &cobra.Command{
 		Use:   "seed --imap ADDR",
-		Short: "Fill the mailboxes of the scenarios; what is there already is left",
+		Short: "Fill the mailboxes of the scenarios, except those that are filled already",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			boxes := slices.DeleteFunc(standard.boxes(users), func(b box) bool { return !selected(names, b.name) })
@@ -29,15 +29,16 @@ func seedCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&addr, "imap", "", "upstream IMAP `ADDR`ess, without TLS")
-	cmd.Flags().StringVar(&names, "boxes", "all", "mailboxes: names, or beginnings with a star such as list*,u*")
+	cmd.Flags().StringVar(&names, "boxes", "all", "`LIST` of mailboxes: names, or beginnings with a star such as list*,u*")
 	cmd.Flags().IntVar(&users, "users", defaultUsers, "accounts in each fleet")
 	cmd.Flags().Uint64Var(&seed, "seed", 1, "seed of the content")
 	_ = cmd.MarkFlagRequired("imap") // fails for unknown flags only
 	return cmd
 }
 
-// selected reports whether name is in a list, separated by commas, of names,
-// of beginnings before a star, and of beginnings that end where name has a dot.
+// selected reports whether name is in list. The elements of list are separated
+// by commas; an element matches itself, names that continue it with a dot and,
+// if it ends in a star, names that begin with what precedes the star.
 func selected(list, name string) bool {
 	for want := range strings.SplitSeq(list, ",") {
 		beginning, star := strings.CutSuffix(want, "*")
@@ -48,7 +49,7 @@ func selected(list, name string) bool {
 	return false
 }
 
-// empty expunges all that is in INBOX.
+// empty expunges all messages of INBOX.
 func (c *imapConn) empty() error {
 	n, err := c.selectInbox()
 	if err != nil || n == 0 {
@@ -64,7 +65,7 @@ func (c *imapConn) empty() error {
 // fill appends the messages of b, by MULTIAPPEND (RFC 3502) and LITERAL+
 // (RFC 7888).
 func (c *imapConn) fill(g *generator, b box) error {
-	const batch = 16 << 20 // octets of one command
+	const batch = 16 << 20 // octets in one command
 	var buf []byte
 	for i := 0; i < b.n; {
 		tag := c.begin("APPEND INBOX")
@@ -83,8 +84,9 @@ func (c *imapConn) fill(g *generator, b box) error {
 	return nil
 }
 
-// holds compares number, first and last message of INBOX with b.
-func (c *imapConn) holds(g *generator, b box) (bool, error) {
+// matches reports whether INBOX agrees with b in the number of messages and in
+// the first and the last one.
+func (c *imapConn) matches(g *generator, b box) (bool, error) {
 	n, err := c.selectInbox()
 	if err != nil || n != b.n {
 		return false, err
@@ -101,15 +103,15 @@ func (c *imapConn) holds(g *generator, b box) (bool, error) {
 	return true, nil
 }
 
-// seedBox gives the upstream's mailbox the content of b and reports whether it
-// had to.
+// seedBox makes sure that the upstream's mailbox has the content of b, and
+// reports whether it had to be written.
 func seedBox(addr string, g *generator, b box) (written bool, err error) {
 	c, err := loginIMAP(addr, b.name)
 	if err != nil {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, c.logout()) }()
-	if ok, err := c.holds(g, b); ok || err != nil {
+	if ok, err := c.matches(g, b); ok || err != nil {
 		return false, err
 	}
 	if err := c.empty(); err != nil {
@@ -118,14 +120,14 @@ func seedBox(addr string, g *generator, b box) (written bool, err error) {
 	if err := c.fill(g, b); err != nil {
 		return false, fmt.Errorf("%s: appending: %w", b.name, err)
 	}
-	ok, err := c.holds(g, b)
+	ok, err := c.matches(g, b)
 	if err == nil && !ok {
 		err = fmt.Errorf("%s: the content differs after seeding", b.name)
 	}
 	return true, err
 }
 
-// seedAll seeds boxes, several at a time; the first error ends it.
+// seedAll seeds boxes, several at a time, until the first error.
 func seedAll(addr string, g *generator, boxes []box, log progress) error {
 	var next, written atomic.Int64
 	var mu sync.Mutex
@@ -156,7 +158,7 @@ func seedAll(addr string, g *generator, boxes []box, log progress) error {
 	if failed != nil {
 		return failed
 	}
-	log.printf("seeded %d mailboxes, %d had their content", written.Load(), int64(len(boxes))-written.Load())
+	log.printf("seeded %d mailboxes, %d were filled already", written.Load(), int64(len(boxes))-written.Load())
 	return nil
 }
 

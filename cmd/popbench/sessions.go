@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// visit is one short session.
-type visit struct {
+// sessionTimes are those of one short session.
+type sessionTimes struct {
 	pass  time.Duration // from connect to the answer of PASS
 	total time.Duration // from connect to the answer of QUIT
 }
 
-func (e *env) visit(b box, uidl bool) (visit, error) {
+func (e *env) session(b box, uidl bool) (sessionTimes, error) {
 	start := time.Now()
 	p, err := e.login(b.name, 4<<10)
 	if err != nil {
-		return visit{}, err
+		return sessionTimes{}, err
 	}
 	pass := time.Since(start)
 	err = p.stat(b.n)
@@ -26,47 +26,47 @@ func (e *env) visit(b box, uidl bool) (visit, error) {
 		err = p.uidl(b.n)
 	}
 	if err != nil {
-		return visit{}, errors.Join(fmt.Errorf("%s: %w", b.name, err), p.close())
+		return sessionTimes{}, errors.Join(fmt.Errorf("%s: %w", b.name, err), p.close())
 	}
 	err = p.quit()
-	return visit{pass, time.Since(start)}, err
+	return sessionTimes{pass, time.Since(start)}, err
 }
 
-// sessions measures short sessions, n at a time over a fleet of accounts, for a
-// fixed time. Each account has been visited once before.
+// sessions measures short sessions, n at a time over a fleet of accounts, for
+// e.Duration. Each account has had a session before.
 func (e *env) sessions(n int, account func(int) box, uidl bool) error {
 	var next atomic.Int64
 	parallel(8, func(int) {
 		for {
 			i := int(next.Add(1)) - 1
-			if i >= e.Users || e.hopeless() {
+			if i >= e.Users || e.failedTooOften() {
 				return
 			}
-			if _, err := e.visit(account(i), uidl); err != nil {
-				e.fail(fmt.Errorf("first visit: %w", err))
+			if _, err := e.session(account(i), uidl); err != nil {
+				e.fail(fmt.Errorf("first session: %w", err))
 			}
 		}
 	})
 	next.Store(0)
-	visits := make([][]visit, n)
+	measured := make([][]sessionTimes, n)
 	var elapsed time.Duration
 	server, upstream, _ := e.cost(func() error {
 		start := time.Now()
 		parallel(n, func(w int) {
-			for time.Since(start) < e.Duration && !e.hopeless() {
+			for time.Since(start) < e.Duration && !e.failedTooOften() {
 				i := int(next.Add(1)-1) % e.Users
-				v, err := e.visit(account(i), uidl)
+				v, err := e.session(account(i), uidl)
 				if err != nil {
 					e.fail(err)
 					continue
 				}
-				visits[w] = append(visits[w], v)
+				measured[w] = append(measured[w], v)
 			}
 		})
 		elapsed = time.Since(start)
 		return nil
 	})
-	all := slices.Concat(visits...)
+	all := slices.Concat(measured...)
 	if len(all) == 0 {
 		return errors.New("no session succeeded")
 	}
@@ -94,7 +94,7 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// idle holds n sessions and measures the memory that they take.
+// idle opens n sessions and measures the memory that they take.
 func (e *env) idle(n int) error {
 	if e.ep.PID == 0 {
 		return errors.New("idle sessions need the pid of the endpoint")
@@ -113,7 +113,7 @@ func (e *env) idle(n int) error {
 		return err
 	}
 	if alive == 0 {
-		return errors.New("no session survived")
+		return errors.New("no session stayed open")
 	}
 	e.put("sessions", float64(alive))
 	e.put("open s", opened.Seconds())
@@ -133,11 +133,12 @@ func (e *env) openIdle(n int) []*popConn {
 	parallel(idleWorkers, func(int) {
 		for {
 			i := int(next.Add(1)) - 1
-			if i >= n || e.hopeless() {
+			if i >= n || e.failedTooOften() {
 				return
 			}
 			b := userBox(i % e.Users)
-			// Each session has an account of its own, for its lock.
+			// Each session has an account of its own: a maildrop
+			// allows one session at a time.
 			b.name = fmt.Sprintf("%s@%s-%d", b.name, e.tag, i/e.Users)
 			var err error
 			if conns[i], err = e.open(b, 512); err != nil {
@@ -161,7 +162,7 @@ func (e *env) closeIdle(conns []*popConn) int {
 			}
 			if _, err := conns[i].cmd("NOOP"); err != nil {
 				e.fail(fmt.Errorf("after idling: %w", err))
-				_ = conns[i].close() // of no use any more
+				_ = conns[i].close() // err says what is wrong
 				continue
 			}
 			alive.Add(1)

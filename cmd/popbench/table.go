@@ -17,8 +17,8 @@ type table struct {
 	rows [][]string
 }
 
-// write aligns the columns, and leaves out what repeats the row above in the
-// first one.
+// write aligns the columns. In the first one it leaves out what repeats the row
+// above.
 func (t table) write(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	line := func(cells []string) { fmt.Fprintf(tw, "| %s\t|\n", strings.Join(cells, "\t| ")) }
@@ -36,8 +36,8 @@ func (t table) write(w io.Writer) error {
 	return tw.Flush()
 }
 
-// Names of the endpoints that the comparison knows. The peer is the better of
-// its two variants, for each figure by itself.
+// Names of the endpoints that the comparison knows. For each figure, the peer is
+// the better of its two variants.
 const (
 	direct = "direct"
 	ours   = "popgate"
@@ -48,7 +48,7 @@ var peers = []string{"warm", "cold"}
 func tableCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "table FILE...",
-		Short: "Compare direct, warm, cold and popgate in what run has written, and with the targets",
+		Short: "Compare direct, warm, cold and popgate in files written by run, and with the targets",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var c comparison
@@ -67,7 +67,7 @@ func tableCommand() *cobra.Command {
 // comparison is a set of reports that belong together.
 type comparison []*report
 
-// write writes one table over all reports, and what went wrong under it.
+// write writes one table for all reports, and below it what went wrong.
 func (c comparison) write(w io.Writer) error {
 	t := table{head: []string{"scenario", "figure", "direct", "peer", "popgate", "× direct", "× peer", "target", "result"}}
 	var faults []string
@@ -89,14 +89,14 @@ func (c comparison) write(w io.Writer) error {
 	if err := t.write(w); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\n%d targets met, %d missed. × is how many times as good popgate is; R is one round trip to the upstream.\n", met, missed)
+	fmt.Fprintf(w, "\n%d targets met, %d missed. × says how many times as good popgate is; R is one round trip to the upstream.\n", met, missed)
 	if len(faults) > 0 {
 		fmt.Fprintf(w, "\nWrong:\n\n- %s\n", strings.Join(faults, "\n- "))
 	}
 	return nil
 }
 
-// rows returns those of one scenario: the figures that are compared.
+// rows returns one row for each compared figure of a scenario.
 func (c comparison) rows(rep *report, scenario string) [][]string {
 	name := scenario
 	if rep.RTT > 0 {
@@ -130,7 +130,7 @@ func (c comparison) rows(rep *report, scenario string) [][]string {
 	return rows
 }
 
-// figures returns the names of all figures of a scenario.
+// figures returns the names of all figures of a scenario, at any endpoint.
 func (rep *report) figures(scenario string) []string {
 	var all []string
 	for _, name := range append([]string{ours, direct}, peers...) {
@@ -144,7 +144,8 @@ func (rep *report) figures(scenario string) []string {
 	return all
 }
 
-// base returns the value that a target is a multiple of; NaN if there is none.
+// base returns the value that the bound of a target multiplies, NaN if there is
+// none.
 func (c comparison) base(rep *report, t target, direct, peer float64) float64 {
 	switch t.basis {
 	case timesDirect:
@@ -172,7 +173,7 @@ func (rep *report) value(scenario, endpoint, figure string) float64 {
 	return math.NaN()
 }
 
-// peer returns the better of the peer's variants, and its cell in the table.
+// peer returns the better of the peer's variants and its cell in the table.
 func (rep *report) peer(scenario, figure string) (best float64, cell string) {
 	best, cell = math.NaN(), short(math.NaN())
 	for _, name := range peers {

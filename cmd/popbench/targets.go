@@ -18,12 +18,12 @@ const (
 	absolute    basis = ""            // an upper bound in the figure's unit
 )
 
-// target is what popgate is meant to reach in one figure of one scenario.
+// target is the bound that popgate should meet in one figure of one scenario.
 type target struct {
 	scenario string
 	figure   string
 	rtt      time.Duration // between gateway and upstream
-	variant  string        // of the set-up, see report.Variant
+	variant  string        // as report.Variant
 	bound    float64
 	basis    basis
 }
@@ -33,9 +33,9 @@ const (
 	far  = 80 * time.Millisecond
 )
 
-// targets holds each scenario, variant and figure at most once. Bounds with a
-// half round trip leave that half for work at both ends: below 1.5 R means that
-// there is one round trip, since a second one would take 2 R.
+// targets holds each combination of scenario, delay, variant and figure at most
+// once. Bounds with a half round trip leave that half for work at both ends:
+// below 1.5 R means that there is one round trip, since two would take 2 R.
 var targets = []target{
 	{"list.10k", figFirst, 0, "", 1, timesDirect},
 	{"list.100k", figFirst, 0, "", 1, timesDirect},
@@ -101,7 +101,7 @@ func findTarget(scenario, figure string, rtt time.Duration, variant string) (tar
 	return target{}, false
 }
 
-// String says what the target asks for.
+// String returns the bound as the table shows it.
 func (t target) String() string {
 	switch t.basis {
 	case roundTrips:
@@ -113,7 +113,7 @@ func (t target) String() string {
 }
 
 // verdict compares v with the target; base is the value that t.basis names, if
-// it names one. No number stands for what could not be measured.
+// it names one. What could not be measured is NaN.
 func (t target) verdict(v, base float64) string {
 	if math.IsNaN(v) {
 		return "**failed**"

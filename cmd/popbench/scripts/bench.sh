@@ -12,9 +12,9 @@
 #   OUT      directory for the results (default: bin/bench)
 #   POPGATE, POPBENCH   the programs (default: bin/popgate, bin/popbench)
 #
-# OUT gets for each part of a stage NAME.json and NAME.md, with all figures, and
-# table.md. The exit status is 1 if a server gave a wrong answer; a missed target
-# is no failure.
+# For each part of a stage, NAME.json and NAME.md with all figures are written to
+# OUT, and table.md at the end. The exit status is 1 if a server gave a wrong
+# answer; a missed target is not a failure.
 set -eu
 
 stages=${STAGES:-quick}
@@ -159,7 +159,7 @@ part() {
 }
 
 # fill_indexes: the first listing of the warm peer takes a round trip for each
-# message, which is measured by list alone.
+# message. Only list measures that; for the other scenarios it is done here.
 fill_indexes() {
 	say "filling the indexes of the peer"
 	"$scripts/peer.sh" start "$work/warm" $((port + 6)) "$port" warm
@@ -174,8 +174,8 @@ delayed() {
 	fill_indexes 64 retr,top,poll
 	# shellcheck disable=SC2086
 	{
-		# A first listing by the peer takes a thousand round trips, twice
-		# with cold: 20 ms are enough of that.
+		# A first listing by the peer takes a thousand round trips, two
+		# thousand with cold: it is measured at 20 ms only.
 		if [ "$1" = 20 ]; then
 			part "rtt$1" "$1" plain "warm cold popgate" login.c1,login.c64,poll,list.1k $slow
 		else
@@ -183,7 +183,7 @@ delayed() {
 			part "rtt$1-list" "$1" plain "popgate" list.1k $slow
 		fi
 		part "rtt$1-data" "$1" plain "warm popgate" retr,top,huge $slow
-		# The peer would take minutes to learn the sizes first.
+		# The peer would take minutes to find the sizes first.
 		part "rtt$1-dele" "$1" plain "popgate" dele $slow
 		part "rtt$1-tls" "$1" tls "warm popgate" login.c1 $slow
 		! keeps || part "rtt$1-kept" "$1" kept "popgate" login.c1 $slow
@@ -216,7 +216,7 @@ stage() {
 	big) part big 0 plain "$every" list.100k ;;
 	idle) part idle 0 plain "direct warm popgate" idle.5000 ;;
 	tls) part tls 0 tls "direct warm popgate" login.c8,idle.5000 ;;
-	# Fewer accounts than connections that a gateway keeps.
+	# Fewer accounts than the connections that a gateway keeps.
 	kept) ! keeps || part kept 0 kept "direct popgate" login,poll $rounds --users 200 ;;
 	rtt20) delayed 20 ;;
 	rtt80) delayed 80 ;;

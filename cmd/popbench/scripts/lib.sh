@@ -18,7 +18,7 @@ stop() {
 	done
 }
 
-# requirements says what is missing before Dovecot says it less clearly.
+# requirements reports what is missing, more clearly than Dovecot would.
 requirements() {
 	[ "$(id -u)" = 0 ] || fail "must run as root: Dovecot changes to the users of its processes and of the mail"
 	command -v dovecot >/dev/null && [ -e /usr/lib/dovecot/pop3 ] ||
@@ -30,8 +30,8 @@ requirements() {
 	esac
 }
 
-# prepare makes directories of the mail user below $dir, who must be able to get
-# there.
+# prepare makes directories below $dir that belong to the mail user, which must
+# be able to reach them.
 prepare() {
 	requirements
 	! alive || fail "already running in $dir"
@@ -63,7 +63,7 @@ launch() {
 }
 
 # services PORT: print what the configurations of both have in common, with POP3
-# on PORT and, by TLS, on the next one.
+# on PORT and POP3S on the next one.
 services() {
 	cat <<CONF
 mail_fsync = never

@@ -8,9 +8,9 @@
 # It serves POP3 on POP3PORT and POP3S on POP3PORT+1. VARIANT is warm (indexes
 # and cache are kept below DIR) or cold (none). With tls, IMAPPORT is IMAPS.
 #
-# Any password is taken, and the upstream's LOGIN decides: faster than a
-# verifying login of its own. Sizes come by RFC822.SIZE, as the documentation of
-# imapc recommends for proxies, and processes are used again.
+# Any password is accepted here, and the upstream's LOGIN decides: that is faster
+# than to verify it twice. Sizes come from RFC822.SIZE, as the documentation of
+# imapc recommends for proxies, and processes are reused.
 set -eu
 
 usage() { sed -n '4,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }

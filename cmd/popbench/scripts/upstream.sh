@@ -8,7 +8,7 @@
 #
 # All state is below DIR; its certificate is DIR/cert.pem. Every user exists,
 # with the password "secret". user@tag has the mailbox of user, so that a seeded
-# mailbox can be shown to a gateway as an account it has not seen.
+# mailbox can be shown to a gateway as an account that it has not seen.
 set -eu
 
 usage() { sed -n '5,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -45,8 +45,8 @@ userdb {
 mail_location = mdbox:~/mdbox
 mail_save_crlf = yes
 mdbox_rotate_size = 64M
-# Sizes are stored when a message is saved: FETCH RFC822.SIZE opens no message,
-# and the upstream stays out of the way.
+# Sizes are stored when a message is saved: FETCH RFC822.SIZE then opens no
+# message, and costs the upstream little.
 mail_always_cache_fields = size.virtual size.physical
 imap_max_line_length = 1M
 verbose_proctitle = no
