@@ -9,8 +9,8 @@ import (
 	"github.com/emersion/go-imap/server"
 )
 
-// extension adds UIDPLUS to go-imap's server and replaces those of its
-// commands that do not fit a mailbox shared by sessions.
+// extension adds UIDPLUS to go-imap's server and replaces those of its commands
+// that do not work for a mailbox that sessions share.
 type extension struct{ server *Server }
 
 var _ server.Extension = extension{}
@@ -61,17 +61,17 @@ func announce(c server.Conn) error {
 	return c.WriteResp(v.sync())
 }
 
-// authenticateCommand is AUTHENTICATE that leaves commands which the client
-// has pipelined behind its last response to the parser.
+// authenticateCommand is AUTHENTICATE. Unlike go-imap's, it leaves what the
+// client has pipelined after its last response to the parser of commands.
 type authenticateCommand struct{ server.Authenticate }
 
 func (h *authenticateCommand) Handle(c server.Conn) error {
 	return h.Authenticate.Handle(lineConn{c})
 }
 
-// lineConn is a connection of which one Read gives no more than a line. It
-// reads the socket, as go-imap does here: what a client sends before it is
-// asked to is in go-imap's buffer, and lost.
+// lineConn is a connection of which one Read returns at most a line. It reads
+// from the socket, as go-imap does here: what a client sends before it is asked
+// is in go-imap's buffer, and lost.
 type lineConn struct{ server.Conn }
 
 func (c lineConn) Read(p []byte) (n int, err error) {
@@ -86,7 +86,7 @@ func (c lineConn) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// selectCommand is SELECT or EXAMINE; the view learns which of them.
+// selectCommand is SELECT or EXAMINE, and records in the view which of them.
 type selectCommand struct{ server.Select }
 
 func (h *selectCommand) Handle(c server.Conn) error {
@@ -110,8 +110,8 @@ func (h *checkCommand) Handle(c server.Conn) error {
 	return announce(c)
 }
 
-// fetchCommand is FETCH that refuses what the server does not offer before
-// any answer has begun.
+// fetchCommand is FETCH. It refuses items that the server does not offer before
+// it answers anything.
 type fetchCommand struct{ server.Fetch }
 
 func (h *fetchCommand) Parse(fields []any) error {
@@ -126,7 +126,7 @@ func (h *fetchCommand) Parse(fields []any) error {
 	return nil
 }
 
-// appendCommand is APPEND that tells the UID (RFC 4315 §3).
+// appendCommand is APPEND that reports the UID (RFC 4315 §3).
 type appendCommand struct {
 	commands.Append
 	uidplus bool
@@ -150,7 +150,7 @@ func (h *appendCommand) Handle(c server.Conn) error {
 	return status(imap.StatusRespOk, "APPENDUID", "APPEND completed", u.inbox.uidValidity, uid)
 }
 
-// expungeCommand is EXPUNGE, and UID EXPUNGE of exactly the messages named
+// expungeCommand is EXPUNGE, or UID EXPUNGE of exactly the given messages
 // (RFC 4315 §2.1).
 type expungeCommand struct {
 	uidplus bool
@@ -163,7 +163,7 @@ func (h *expungeCommand) Parse(fields []any) (err error) {
 	}
 	set, ok := fields[0].(string)
 	if !ok || len(fields) > 1 {
-		return errors.New("EXPUNGE takes one set of UIDs at the most")
+		return errors.New("EXPUNGE takes at most one set of UIDs")
 	}
 	h.uids, err = imap.ParseSeqSet(set)
 	return err
@@ -193,9 +193,9 @@ func (h *expungeCommand) expunge(c server.Conn) error {
 	}
 	in := func(uint32) bool { return true }
 	if h.uids != nil {
-		named := v.uidsOf(true, h.uids)
+		given := v.uidsOf(true, h.uids)
 		in = func(uid uint32) bool {
-			_, ok := slices.BinarySearch(named, uid)
+			_, ok := slices.BinarySearch(given, uid)
 			return ok
 		}
 	}

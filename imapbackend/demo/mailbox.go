@@ -8,12 +8,12 @@ import (
 	"github.com/emersion/go-imap"
 )
 
-// message is one message of a mailbox. Its octets never change; flags is
-// replaced, never modified, so a copy of a message may be read without lock.
+// message is one message of a mailbox. Its octets never change, and flags is
+// replaced, never modified: a copy of a message may be read without the lock.
 type message struct {
 	uid    uint32
 	octets []byte
-	flags  []string // sorted, each once
+	flags  []string // sorted, without duplicates
 	date   time.Time
 }
 
@@ -22,7 +22,8 @@ func (m *message) has(flag string) bool {
 	return ok
 }
 
-// mailbox is the store of one mailbox, shared by all sessions on it.
+// mailbox is the store of one mailbox, shared by all its sessions. It is safe
+// for concurrent use.
 type mailbox struct {
 	uidValidity uint32
 
@@ -58,7 +59,7 @@ func (m *mailbox) uids() (uids []uint32, next uint32) {
 	return uids, m.uidNext
 }
 
-// messages returns all messages.
+// messages returns all messages, by ascending UID.
 func (m *mailbox) messages() []Message {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -69,7 +70,8 @@ func (m *mailbox) messages() []Message {
 	return all
 }
 
-// find returns the message uid, nil if it is gone. The caller holds m.mu.
+// find returns the message with this UID, nil if it is gone. The caller holds
+// m.mu.
 func (m *mailbox) find(uid uint32) *message {
 	i, ok := slices.BinarySearchFunc(m.msgs, uid, func(msg message, uid uint32) int {
 		return int(int64(msg.uid) - int64(uid))
@@ -80,7 +82,7 @@ func (m *mailbox) find(uid uint32) *message {
 	return &m.msgs[i]
 }
 
-// get returns a copy of the message uid; ok is false if it is gone.
+// get returns a copy of the message with this UID; ok is false if it is gone.
 func (m *mailbox) get(uid uint32) (msg message, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -91,8 +93,9 @@ func (m *mailbox) get(uid uint32) (msg message, ok bool) {
 	return *p, true
 }
 
-// see is get that sets \Seen first and tells whether that was news.
-func (m *mailbox) see(uid uint32) (msg message, changed, ok bool) {
+// markSeen sets \Seen and does what get does. It also reports whether the flags
+// have changed.
+func (m *mailbox) markSeen(uid uint32) (msg message, changed, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.find(uid)
@@ -106,7 +109,8 @@ func (m *mailbox) see(uid uint32) (msg message, changed, ok bool) {
 	return *p, changed, true
 }
 
-// store changes the flags of those of the messages uids that are not gone.
+// store changes the flags of the messages with these UIDs. It ignores those that
+// are gone.
 func (m *mailbox) store(uids []uint32, op imap.FlagsOp, flags []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,7 +121,7 @@ func (m *mailbox) store(uids []uint32, op imap.FlagsOp, flags []string) {
 	}
 }
 
-// expunge removes the messages flagged \Deleted of which in is true.
+// expunge removes the messages flagged \Deleted for which in returns true.
 func (m *mailbox) expunge(in func(uid uint32) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -126,8 +130,8 @@ func (m *mailbox) expunge(in func(uid uint32) bool) {
 	})
 }
 
-// withFlags returns a new set of flags: current after op. \Recent cannot be
-// set by a client (RFC 3501 §2.3.2).
+// withFlags applies op to current and returns the result as a new slice. A
+// client cannot set \Recent (RFC 3501 §2.3.2).
 func withFlags(current []string, op imap.FlagsOp, flags []string) []string {
 	var set []string
 	if op != imap.SetFlags {

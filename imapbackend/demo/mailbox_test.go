@@ -32,7 +32,7 @@ func TestUIDsAreNotReused(t *testing.T) {
 	c.want("STATUS INBOX (UIDNEXT)", "* STATUS INBOX (UIDNEXT 5)\r\n")
 }
 
-// I-DEL-2: what others have flagged stays.
+// I-DEL-2: messages that others have flagged stay.
 func TestUIDExpungeRemovesNothingElse(t *testing.T) {
 	s := New()
 	addr := start(t, s)
@@ -81,7 +81,7 @@ func TestNoUIDPLUS(t *testing.T) {
 	}
 }
 
-// TestTwoSessions pins what a session sees of another's changes: nothing
+// TestTwoSessions checks what a session sees of the changes of another: nothing
 // before it asks, and no number ever means another message.
 func TestTwoSessions(t *testing.T) {
 	s := New()

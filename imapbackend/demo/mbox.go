@@ -7,20 +7,20 @@ import (
 	"io"
 )
 
-// ReadMbox reads a file of messages in the format mbox (RFC 4155, Appendix A,
-// variants mboxo and mboxrd) and returns them as IMAP has them.
+// ReadMbox reads a file in the mbox format (RFC 4155, Appendix A, variants mboxo
+// and mboxrd) and returns its messages in the form that IMAP gives them.
 //
-// A line that begins with "From " starts a message if it is the first line or
-// an empty line precedes it; both are part of the format, not of the message.
-// One ">" is taken from lines of the form ">From ", ">>From " and so on. A
+// A line that begins with "From " starts a message if it is the first line or an
+// empty line precedes it; both lines are part of the format, not of a message.
+// One ">" is removed from lines of the form ">From ", ">>From " and so on. A
 // bare LF becomes CRLF, since mbox has the line ends of the machine. Lines may
-// have any length. An empty file has no messages. The error names the line.
+// have any length. An empty file has no messages. An error names the line.
 func ReadMbox(r io.Reader) ([][]byte, error) {
 	var (
 		in    = bufio.NewReader(r)
 		msgs  [][]byte
 		msg   []byte
-		blank = true  // the line before was empty, or there was none
+		blank = true  // the previous line was empty, or there was none
 		begun = false // a "From " line has been read
 	)
 	for n := 1; ; n++ {
@@ -51,7 +51,7 @@ func ReadMbox(r io.Reader) ([][]byte, error) {
 	return append(msgs, withoutLastLine(msg)), nil
 }
 
-// appendMboxLine appends line with its quoting undone and its end made CRLF.
+// appendMboxLine appends line without its quoting and with CRLF as its end.
 func appendMboxLine(msg, line []byte) []byte {
 	if line[0] == '>' && bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From ")) {
 		line = line[1:]
@@ -64,8 +64,8 @@ func appendMboxLine(msg, line []byte) []byte {
 	return append(append(msg, text...), "\r\n"...)
 }
 
-// withoutLastLine takes away the empty line that ends a message in mbox. It
-// stays where it ends the header: a message without text needs it.
+// withoutLastLine removes the empty line that ends a message in mbox, except
+// where that line also ends the header: a message without text needs it.
 func withoutLastLine(msg []byte) []byte {
 	if bytes.HasSuffix(msg, []byte("\r\n\r\n")) && textStart(msg) < len(msg) {
 		return msg[:len(msg)-2]

@@ -95,7 +95,7 @@ func writeMbox(msgs [][]byte) []byte {
 
 func FuzzReadMbox(f *testing.F) {
 	f.Add([]byte("From a\nA: 1\n\n>From x\n\n\nFrom b\r\n\r\n"))
-	f.Add([]byte("\n\nno mbox"))
+	f.Add([]byte("\n\nnot an mbox file"))
 	f.Add([]byte("From \n>>>From \n\n\n\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		msgs, err := ReadMbox(bytes.NewReader(in))
@@ -107,7 +107,7 @@ func FuzzReadMbox(f *testing.F) {
 		}
 		for _, m := range msgs {
 			if !bytes.HasSuffix(m, []byte("\n")) || textStart(m) == len(m) {
-				return // the file does not tell where such a message ends
+				return // where such a message ends is not in the file
 			}
 			for line := range bytes.Lines(m) {
 				if !bytes.HasSuffix(line, []byte("\r\n")) || bytes.HasSuffix(line, []byte("\r\r\n")) {

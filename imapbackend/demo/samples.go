@@ -8,9 +8,8 @@ import (
 //go:embed samples/*.eml
 var samples embed.FS
 
-// Samples returns the sample messages of popgate demo, each of a kind that
-// breaks gateways; the subject says which. The caller may keep and modify
-// them.
+// Samples returns the sample messages of popgate demo. Each is of a kind that
+// breaks gateways; the subject says which. The caller owns them.
 func Samples() [][]byte {
 	entries, err := samples.ReadDir("samples")
 	if err != nil {

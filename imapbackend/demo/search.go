@@ -10,7 +10,7 @@ import (
 )
 
 // SearchMessages answers SEARCH. Strings are compared with the octets of the
-// message, without decoding, letters in either case being the same.
+// message, without decoding and ignoring case.
 func (v *view) SearchMessages(uid bool, c *imap.SearchCriteria) ([]uint32, error) {
 	var ids []uint32
 	for i, u := range v.uids {
@@ -27,9 +27,9 @@ func (v *view) SearchMessages(uid bool, c *imap.SearchCriteria) ([]uint32, error
 	return ids, nil
 }
 
-// matches reports whether the message with index i meets all of c.
+// matches reports whether the message with index i satisfies all of c.
 func (v *view) matches(i int, msg *message, c *imap.SearchCriteria) bool {
-	if c.SeqNum != nil && !v.names(false, c.SeqNum, i) || c.Uid != nil && !v.names(true, c.Uid, i) {
+	if c.SeqNum != nil && !v.inSet(false, c.SeqNum, i) || c.Uid != nil && !v.inSet(true, c.Uid, i) {
 		return false
 	}
 	for _, f := range c.WithFlags {
@@ -62,17 +62,17 @@ func (v *view) matches(i int, msg *message, c *imap.SearchCriteria) bool {
 	return true
 }
 
-// names reports whether set names the message with index i.
-func (v *view) names(uid bool, set *imap.SeqSet, i int) bool {
+// inSet reports whether set contains the message with index i.
+func (v *view) inSet(uid bool, set *imap.SeqSet, i int) bool {
 	id := uint32(i + 1)
 	if uid {
 		id = v.uids[i]
 	}
-	// `*`, and a range up to it from beyond, is the last message.
+	// `*` is the last message, and so is a range from a higher number to `*`.
 	return set.Contains(id) || i == len(v.uids)-1 && set.Dynamic()
 }
 
-// matchesText checks what c asks of the message's own text.
+// matchesText reports whether the content of a message satisfies c.
 func matchesText(octets []byte, c *imap.SearchCriteria) bool {
 	text := textStart(octets)
 	for name, values := range c.Header {
@@ -100,8 +100,7 @@ func matchesText(octets []byte, c *imap.SearchCriteria) bool {
 	return err == nil && within(date, c.SentSince, c.SentBefore)
 }
 
-// hasField reports whether a field of that name contains value, which may be
-// empty.
+// hasField reports whether the field name contains value, which may be empty.
 func hasField(header []byte, name, value string) bool {
 	fields := headerFields(header, []string{name}, false)
 	_, fields, ok := bytes.Cut(fields, []byte(":"))
@@ -112,8 +111,8 @@ func containsFold(b []byte, s string) bool {
 	return bytes.Contains(bytes.ToLower(b), bytes.ToLower([]byte(s)))
 }
 
-// within compares days only, disregarding time zones (RFC 3501 §6.4.4). A
-// zero bound is none.
+// within compares days only, disregarding time zones (RFC 3501 §6.4.4). A zero
+// bound is no bound.
 func within(t, since, before time.Time) bool {
 	day := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
 	return (since.IsZero() || !day.Before(since)) && (before.IsZero() || day.Before(before))

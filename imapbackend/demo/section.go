@@ -9,7 +9,7 @@ import (
 	"github.com/emersion/go-imap"
 )
 
-// checkItem reports whether FETCH offers item.
+// checkItem returns an error if FETCH does not offer item.
 func checkItem(item imap.FetchItem) error {
 	switch item {
 	case imap.FetchFlags, imap.FetchInternalDate, imap.FetchRFC822Size, imap.FetchUid:
@@ -28,9 +28,8 @@ func checkItem(item imap.FetchItem) error {
 	return nil
 }
 
-// section returns the part of a message that name asks for: the octets
-// themselves, which are not to be modified. Header and text together are the
-// whole message (RFC 3501 §6.4.5).
+// section returns the part of msg that name selects. It may share its octets
+// with msg. Header and text together are the whole message (RFC 3501 §6.4.5).
 func section(msg []byte, name *imap.BodySectionName) []byte {
 	text := textStart(msg)
 	part := msg
@@ -50,9 +49,9 @@ func section(msg []byte, name *imap.BodySectionName) []byte {
 	return part
 }
 
-// textStart returns the index at which the text begins: behind the first
-// empty line, which may end in a bare LF. A message without one is header
-// only.
+// textStart returns the index at which the text begins: after the first empty
+// line, which may end in a bare LF. A message without an empty line is all
+// header.
 func textStart(msg []byte) int {
 	for at := 0; ; {
 		line, ok := cutLine(msg[at:])
@@ -63,8 +62,8 @@ func textStart(msg []byte) int {
 	}
 }
 
-// cutLine returns the first line of b with its end; ok is false if it has
-// none.
+// cutLine returns the first line of b including its end; ok is false if it has
+// no end.
 func cutLine(b []byte) (line []byte, ok bool) {
 	if i := bytes.IndexByte(b, '\n'); i >= 0 {
 		return b[:i+1], true
@@ -76,8 +75,8 @@ func isBlank(line []byte) bool {
 	return string(line) == "\r\n" || string(line) == "\n"
 }
 
-// headerFields returns those fields of header whose name is in names, or
-// those whose name is not, as they are, and an empty line.
+// headerFields returns the fields of header whose name is in names or, if not is
+// true, the others. They are unchanged and followed by an empty line.
 func headerFields(header []byte, names []string, not bool) []byte {
 	var part []byte
 	take := false
@@ -100,7 +99,7 @@ func headerFields(header []byte, names []string, not bool) []byte {
 	return append(part, "\r\n"...)
 }
 
-// fieldName returns the name of the field that line begins, "" if it begins
+// fieldName returns the name of the field that starts in line, "" if there is
 // none.
 func fieldName(line []byte) string {
 	name, _, ok := bytes.Cut(line, []byte(":"))

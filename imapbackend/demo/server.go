@@ -1,17 +1,22 @@
 // Package demo is a small IMAP server in memory: the upstream of popgate demo
-// and of fast tests.
+// and of tests.
 //
-// It runs on go-imap's server package with a store of its own, because what a
-// gateway must get right depends on it: UIDs rise and are never used twice,
-// each mailbox has a UIDVALIDITY, UID EXPUNGE removes exactly the messages it
-// names (RFC 4315), and a message is delivered as the octets that were
-// appended, however odd they are; RFC822.SIZE is the length of that literal.
+// The protocol is that of go-imap's server package. This is why demo exists
+// beside imapmodel, which has the same author as the client: demo is the one
+// upstream in memory that reads and writes IMAP in the way of someone else. The
+// conformance suite, the property tests of QUIT and the tests of TOP run on it.
 //
-// A session numbers messages by the list it took at SELECT. NOOP, CHECK,
+// The store is demo's own, because a gateway depends on its properties: UIDs
+// rise and are never used twice, each mailbox has a UIDVALIDITY, UID EXPUNGE
+// removes exactly the given messages (RFC 4315), and a message is delivered as
+// the octets that were appended, however odd they are; RFC822.SIZE is the length
+// of that literal.
+//
+// A session numbers messages by the list that it took at SELECT. NOOP, CHECK,
 // APPEND and EXPUNGE bring that list up to date and announce the difference
-// (RFC 3501 §5.2); no other command does, so a message number always means
-// the same message. A message that another session has expunged meanwhile is
-// left out of answers, which end in OK (RFC 2180 §4.1.3).
+// (RFC 3501 §5.2); no other command does, so a message number always means the
+// same message. A message that another session has expunged since is left out of
+// answers, which end in OK (RFC 2180 §4.1.3).
 //
 // Liberties: INBOX is the only mailbox, so COPY goes there and MOVE, which
 // go-imap announces, is refused; IDLE announces nothing; FETCH offers neither
@@ -31,23 +36,23 @@ import (
 	"github.com/emersion/go-sasl"
 )
 
-// maxLiteral is the largest literal that a client may send, in octets: what
-// go-imap allocates before the first of them arrives.
+// maxLiteral is the largest literal that a client may send, in octets. go-imap
+// allocates it before the first octet arrives.
 const maxLiteral = 256 << 20
 
 // Server is an IMAP server whose mail lives in memory. Its methods are safe
 // for concurrent use; its fields are set before the first call.
 type Server struct {
-	// Logger gets what go-imap reports about sessions, at level debug.
+	// Logger receives what go-imap reports about sessions, at level debug.
 	// nil: nothing is logged.
 	Logger *slog.Logger
 
-	// NoUIDPLUS takes away UIDPLUS (RFC 4315): it is not announced and UID
+	// NoUIDPLUS disables UIDPLUS (RFC 4315): it is not announced, and UID
 	// EXPUNGE is refused.
 	NoUIDPLUS bool
 
-	// UIDValidity is that of the mailboxes of users added from now on.
-	// Zero: the time at which the user is added, in seconds.
+	// UIDValidity is the UIDVALIDITY of every INBOX. Zero: the time at which
+	// the user is added, in seconds.
 	UIDValidity uint32
 
 	imap *server.Server
@@ -78,8 +83,8 @@ func New() *Server {
 	return s
 }
 
-// AddUser creates the user name with an empty INBOX. For a user who exists it
-// changes the password only.
+// AddUser creates a user with an empty INBOX. For an existing user it changes
+// the password only.
 func (s *Server) AddUser(name, password string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,8 +99,9 @@ func (s *Server) AddUser(name, password string) {
 	s.users[name] = &user{name: name, password: password, inbox: newMailbox(validity)}
 }
 
-// Append adds a message to the INBOX of user and returns its UID. msg is
-// served as it is and must not be modified afterwards.
+// Append adds a message to the INBOX of user and returns its UID. msg is served
+// unchanged and must not be modified afterwards. It is an error if there is no
+// such user.
 func (s *Server) Append(user string, msg []byte, flags ...string) (uid uint32, err error) {
 	u := s.user(user)
 	if u == nil {
@@ -104,14 +110,14 @@ func (s *Server) Append(user string, msg []byte, flags ...string) (uid uint32, e
 	return u.inbox.append(msg, flags, time.Now()), nil
 }
 
-// Message is a message as it stands in the store.
+// Message is a message in the store.
 type Message struct {
 	UID    uint32
 	Flags  []string // sorted
 	Octets []byte   // not to be modified
 }
 
-// Messages returns what is in the INBOX of user, by ascending UID; nil if
+// Messages returns the messages in the INBOX of user, by ascending UID; nil if
 // there is no such user.
 func (s *Server) Messages(user string) []Message {
 	u := s.user(user)
@@ -127,8 +133,8 @@ func (s *Server) user(name string) *user {
 	return s.users[name]
 }
 
-// Serve accepts connections on l until Close, and returns nil then. It closes
-// l when it returns. Several listeners may be served at a time.
+// Serve accepts connections on l until Close, and then returns nil. It closes l
+// when it returns. Several listeners may be served at a time.
 func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	if s.closed {
@@ -168,7 +174,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// listener keeps account of the connections that go-imap serves.
+// listener registers the connections that it accepts in Server.conns.
 type listener struct {
 	net.Listener
 	server *Server
@@ -193,8 +199,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// conn is a connection whose Close, which go-imap calls when the session has
-// ended, ends the account of it.
+// conn is a connection that removes itself from Server.conns when go-imap closes
+// it at the end of the session.
 type conn struct {
 	net.Conn
 	server *Server
@@ -213,7 +219,7 @@ func (c *conn) Close() error {
 	return err
 }
 
-// errorLog is the imap.Logger that hands go-imap's messages to slog.
+// errorLog is an imap.Logger that passes go-imap's messages to slog.
 type errorLog struct{ server *Server }
 
 var _ imap.Logger = errorLog{}

@@ -81,7 +81,7 @@ func TestLogin(t *testing.T) {
 		{"AUTHENTICATE LOGIN", "YW5uQGV4YW1wbGUub3Jn", "cGEgc3MiXA=="},
 		{"AUTHENTICATE LOGIN YW5uQGV4YW1wbGUub3Jn", "cGEgc3MiXA=="},
 	} {
-		// NOOP is pipelined behind the credentials.
+		// NOOP is pipelined after the credentials.
 		c := dial(t, addr)
 		lines[len(lines)-1] += "\r\nx NOOP"
 		if status := c.authenticate(lines); !strings.HasPrefix(status, "OK") {
@@ -126,7 +126,7 @@ func (s *session) authenticate(lines []string) (status string) {
 	return strings.TrimPrefix(s.line(), tag)
 }
 
-// TestClient is the dialogue that the gateway has, by go-imap's client.
+// TestClient has a session like the gateway's, with go-imap's client.
 func TestClient(t *testing.T) {
 	s := New()
 	s.UIDValidity = 77
@@ -187,11 +187,11 @@ func TestLargeMessage(t *testing.T) {
 	for part := range slices.Chunk(big, 30e6/32) {
 		got := make([]byte, len(part))
 		if _, err := io.ReadFull(c.in, got); err != nil || !bytes.Equal(got, part) {
-			t.Fatalf("not the same octets, or %v", err)
+			t.Fatalf("other octets, or %v", err)
 		}
 	}
 	if l := c.line(); l != " UID 1)" {
-		t.Errorf("behind the literal: %q", l)
+		t.Errorf("after the literal: %q", l)
 	}
 	c.line()
 
@@ -210,12 +210,12 @@ func TestLargeMessage(t *testing.T) {
 		}
 	}
 	if m := s.Messages("demo"); len(m) != 2 || !bytes.Equal(m[1].Octets, big) {
-		t.Errorf("%d messages after APPEND, or not the same", len(m))
+		t.Errorf("%d messages after APPEND, or another one", len(m))
 	}
 }
 
-// TestParallelSessions lets sessions read, flag, append and expunge at the
-// same time: each must see whole messages under their own UID, and no UID
+// TestParallelSessions reads, flags, appends and expunges in several sessions at
+// the same time: each must see whole messages with the right UID, and no UID
 // twice.
 func TestParallelSessions(t *testing.T) {
 	const sessions, rounds = 8, 10

@@ -46,7 +46,7 @@ func add(t testing.TB, s *Server, msgs ...string) {
 	}
 }
 
-// session is a raw IMAP client that takes answers as text.
+// session is a raw IMAP client that handles answers as text.
 type session struct {
 	t    testing.TB
 	conn net.Conn
@@ -72,7 +72,7 @@ func dial(t testing.TB, addr string) *session {
 	return s
 }
 
-// login connects, logs in as demo and gives the commands.
+// login connects, logs in as demo and sends the commands.
 func login(t testing.TB, addr string, commands ...string) *session {
 	t.Helper()
 	s := dial(t, addr)
@@ -124,7 +124,7 @@ func (s *session) cmd(command string) (untagged, status string) {
 	}
 }
 
-// ok is cmd for a command that must succeed.
+// ok sends a command that must succeed and returns its untagged responses.
 func (s *session) ok(command string) (untagged string) {
 	s.t.Helper()
 	u, status := s.cmd(command)

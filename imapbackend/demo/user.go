@@ -23,8 +23,8 @@ type user struct {
 
 var _ backend.User = (*user)(nil)
 
-// Login is called by go-imap for LOGIN and AUTHENTICATE. A wrong password and
-// an unknown user get one answer, with the code of RFC 5530 §3.
+// Login is called by go-imap for LOGIN and AUTHENTICATE. A wrong password and an
+// unknown user get the same answer, with the code of RFC 5530 §3.
 func (s *Server) Login(_ *imap.ConnInfo, username, password string) (backend.User, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,8 +72,8 @@ type loginMechanism struct {
 
 var _ sasl.Server = (*loginMechanism)(nil)
 
-// Next asks for name and password in turn. A client may send the name as its
-// initial response.
+// Next asks for the name, then for the password. A client may send the name as
+// its initial response.
 func (m *loginMechanism) Next(response []byte) (challenge []byte, done bool, err error) {
 	if m.prompts == 0 && response == nil {
 		m.prompts++

@@ -12,8 +12,8 @@ import (
 	"github.com/emersion/go-imap/backend"
 )
 
-// view is the mailbox as one session knows it: message number n is uids[n-1].
-// It belongs to the goroutine of the session.
+// view is the mailbox as one session sees it: message number n is uids[n-1]. It
+// belongs to the goroutine of the session.
 type view struct {
 	mailbox  *mailbox
 	uids     []uint32 // ascending
@@ -29,8 +29,8 @@ func newView(m *mailbox) *view {
 	return v
 }
 
-// indexes returns the positions in v.uids that set names, each once,
-// ascending. `*` is the last message (RFC 3501 §9, seq-number).
+// indexes returns the positions in v.uids of the messages in set, ascending and
+// without duplicates. `*` is the last message (RFC 3501 §9, seq-number).
 func (v *view) indexes(uid bool, set *imap.SeqSet) []int {
 	if len(v.uids) == 0 {
 		return nil
@@ -67,7 +67,7 @@ func (v *view) indexes(uid bool, set *imap.SeqSet) []int {
 	return slices.Compact(all)
 }
 
-// uidsOf returns the UIDs that set names.
+// uidsOf returns the UIDs of the messages in set.
 func (v *view) uidsOf(uid bool, set *imap.SeqSet) []uint32 {
 	indexes := v.indexes(uid, set)
 	uids := make([]uint32, len(indexes))
@@ -77,9 +77,9 @@ func (v *view) uidsOf(uid bool, set *imap.SeqSet) []uint32 {
 	return uids
 }
 
-// sync brings v up to date and returns the response that announces the
-// difference: EXPUNGE from the highest number down, so that each number is
-// right when it is read, then EXISTS.
+// sync brings v up to date and returns the responses that announce the
+// difference: EXPUNGE from the highest number down, so that each number is right
+// when it is read, then EXISTS.
 func (v *view) sync() imap.WriterTo {
 	old := v.uids
 	v.uids, v.uidNext = v.mailbox.uids()
@@ -98,7 +98,7 @@ func (v *view) sync() imap.WriterTo {
 	return untagged(b.String())
 }
 
-// untagged is a response of whole lines, which may be none.
+// untagged is any number of complete response lines.
 type untagged string
 
 func (u untagged) WriteTo(w *imap.Writer) error {
@@ -137,8 +137,8 @@ func (v *view) Status(items []imap.StatusItem) (*imap.MailboxStatus, error) {
 func (v *view) SetSubscribed(bool) error { return nil }
 func (v *view) Check() error             { return nil }
 
-// ListMessages answers FETCH. It returns nil always: go-imap waits for its
-// writer only then. The items have been checked by checkItem.
+// ListMessages answers FETCH. It always returns nil: otherwise go-imap does not
+// wait for its writer. checkItem has checked the items.
 func (v *view) ListMessages(uid bool, set *imap.SeqSet, items []imap.FetchItem, ch chan<- *imap.Message) error {
 	defer close(ch)
 	var sections []*imap.BodySectionName
@@ -154,7 +154,7 @@ func (v *view) ListMessages(uid bool, set *imap.SeqSet, items []imap.FetchItem, 
 		answer := items
 		if see {
 			var changed bool
-			msg, changed, ok = v.mailbox.see(v.uids[i])
+			msg, changed, ok = v.mailbox.markSeen(v.uids[i])
 			if changed && !slices.Contains(items, imap.FetchFlags) {
 				// RFC 3501 §6.4.5: the new flags are part of the answer.
 				answer = append(slices.Clone(items), imap.FetchFlags)
@@ -213,8 +213,8 @@ func (v *view) CopyMessages(uid bool, set *imap.SeqSet, dest string) error {
 	return nil
 }
 
-// Expunge removes what is flagged \Deleted. CLOSE calls it in a mailbox
-// opened by EXAMINE too, where it removes nothing (RFC 3501 §6.4.2).
+// Expunge removes the messages flagged \Deleted. CLOSE also calls it in a
+// mailbox opened by EXAMINE, where it removes nothing (RFC 3501 §6.4.2).
 func (v *view) Expunge() error {
 	if !v.readOnly {
 		v.mailbox.expunge(func(uint32) bool { return true })
