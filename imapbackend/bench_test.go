@@ -2,17 +2,16 @@ package imapbackend_test
 
 import (
 	"bufio"
-	"bytes"
+	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 
 	"popgate/imapbackend"
 	"popgate/proxy"
+	"popgate/proxy/proxytest"
 )
 
 // benchBuffer is what each connection of benchUpstream holds, in octets.
@@ -80,47 +79,22 @@ func serveBench(conn net.Conn, messages int, body string) {
 	}
 }
 
-// benchGateway starts a gateway before the upstream and returns its address.
-func benchGateway(b testing.TB, upstream string) string {
+// benchGateway starts a gateway in front of the upstream.
+func benchGateway(b testing.TB, upstream string) *proxytest.Gateway {
 	opts := imapbackend.Defaults()
 	opts.Address, opts.TLS = upstream, imapbackend.TLSNone
 	backend, err := imapbackend.New(opts)
 	if err != nil {
 		b.Fatal(err)
 	}
-	srv, err := proxy.NewServer(proxy.Options{Backend: backend, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		b.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	go srv.Serve(l, proxy.ListenerOptions{
-		Mode:              proxy.TLSNone,
-		InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-	})
-	b.Cleanup(func() { srv.Close() })
-	return l.Addr().String()
+	return proxytest.Serve(b, proxytest.Loopback(b), proxy.Options{Backend: backend}, proxytest.Insecure)
 }
 
-// benchClient logs in through a gateway before the upstream.
-func benchClient(b testing.TB, upstream string) *bufio.ReadWriter {
-	conn, err := net.Dial("tcp", benchGateway(b, upstream))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { conn.Close() })
-	c := bufio.NewReadWriter(bufio.NewReaderSize(conn, 64<<10), bufio.NewWriter(conn))
-	for _, line := range []string{"", "USER u", "PASS p"} {
-		if line != "" {
-			fmt.Fprint(c, line+"\r\n")
-			c.Flush()
-		}
-		if reply, err := c.ReadString('\n'); err != nil || !strings.HasPrefix(reply, "+OK") {
-			b.Fatalf("%q: %q, %v", line, reply, err)
-		}
-	}
+// benchClient logs in through a gateway in front of the upstream.
+func benchClient(b testing.TB, upstream string) *proxytest.Client {
+	c := benchGateway(b, upstream).Dial()
+	c.Reader = bufio.NewReaderSize(c.Conn, 64<<10)
+	c.Login("u", "p")
 	return c
 }
 
@@ -133,16 +107,20 @@ func BenchmarkWalk(b *testing.B) {
 			c := benchClient(b, benchUpstream(b, messages, octets))
 			b.SetBytes(octets)
 			b.ReportAllocs()
+			commands := make([]string, messages)
+			for i := range commands {
+				commands[i] = fmt.Sprint("RETR ", i+1)
+			}
 			sent, got := 0, 0
 			for b.Loop() {
 				if sent == got {
-					for range inFlight {
-						fmt.Fprintf(c, "RETR %d\r\n", sent%messages+1)
-						sent++
-					}
-					c.Flush()
+					first := sent % messages
+					last := min(first+inFlight, messages)
+					c.Send(commands[first:last]...)
+					sent += last - first
 				}
-				readMessage(b, c)
+				c.Expect("+OK")
+				c.Discard()
 				got++
 			}
 		})
@@ -151,51 +129,29 @@ func BenchmarkWalk(b *testing.B) {
 
 // BenchmarkLogin is a session without mail to fetch: USER, PASS, STAT, QUIT.
 func BenchmarkLogin(b *testing.B) {
-	addr := benchGateway(b, benchUpstream(b, 10, 4<<10))
+	g := benchGateway(b, benchUpstream(b, 10, 4<<10))
 	b.ReportAllocs()
 	for b.Loop() {
-		session(b, addr)
+		session(b, g.Addr())
 	}
 }
 
 // session is one such session.
 func session(b testing.TB, addr string) {
+	c := benchDial(b, addr)
+	if err := errors.Join(c.Greeting(), c.OK("USER u", "PASS p", "STAT", "QUIT")); err != nil {
+		b.Fatal(err)
+	}
+	c.Conn.Close()
+}
+
+// benchDial connects to a gateway with little memory of the client's own.
+func benchDial(b testing.TB, addr string) *proxytest.Conversation {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.Fatal(err)
 	}
-	visit(b, conn, "", "USER u\r\n", "PASS p\r\n", "STAT\r\n", "QUIT\r\n")
-	conn.Close()
-}
-
-// visit sends commands, each with its line end, one at a time, and reads their
-// answers; "" stands for the greeting.
-func visit(b testing.TB, conn net.Conn, commands ...string) {
-	r := bufio.NewReaderSize(conn, 512)
-	for _, line := range commands {
-		if line != "" {
-			io.WriteString(conn, line)
-		}
-		if reply, err := r.ReadSlice('\n'); err != nil || !bytes.HasPrefix(reply, []byte("+OK")) {
-			b.Fatalf("%q: %q, %v", line, reply, err)
-		}
-		if strings.HasPrefix(line, "LIST") || strings.HasPrefix(line, "RETR") {
-			readMessage(b, r)
-		}
-	}
-}
-
-// readMessage reads the answer to RETR.
-func readMessage(b testing.TB, c interface{ ReadSlice(byte) ([]byte, error) }) {
-	for {
-		line, err := c.ReadSlice('\n')
-		if err != nil {
-			b.Fatal(err)
-		}
-		if len(line) == 3 && line[0] == '.' {
-			return
-		}
-	}
+	return &proxytest.Conversation{Conn: conn, Reader: bufio.NewReaderSize(conn, 512)}
 }
 
 // BenchmarkRetr is a message on its whole way: upstream in memory, gateway and
@@ -207,9 +163,8 @@ func BenchmarkRetr(b *testing.B) {
 			b.SetBytes(int64(octets))
 			b.ReportAllocs()
 			for b.Loop() {
-				fmt.Fprint(c, "RETR 1\r\n")
-				c.Flush()
-				readMessage(b, c)
+				c.OK("RETR 1")
+				c.Discard()
 			}
 		})
 	}

@@ -1,9 +1,8 @@
 package imapbackend_test
 
 import (
+	"errors"
 	"fmt"
-	"io"
-	"net"
 	"runtime"
 	"testing"
 )
@@ -20,9 +19,8 @@ func TestAllocations(t *testing.T) {
 			n := 0
 			step := func() {
 				n++
-				fmt.Fprintf(c, command, n)
-				c.Flush()
-				readMessage(t, c)
+				c.OK(fmt.Sprintf(command, n))
+				c.Discard()
 			}
 			for range 40 { // the walk is under way
 				step()
@@ -30,19 +28,18 @@ func TestAllocations(t *testing.T) {
 			atMost(t, "allocations a message", testing.AllocsPerRun(runs, step), most)
 		}
 	}
-	t.Run("RETR", walk("RETR %d\r\n", 20))
-	t.Run("TOP", walk("TOP %d 0\r\n", 16))
+	t.Run("RETR", walk("RETR %d", 20))
+	t.Run("TOP", walk("TOP %d 0", 16))
 	t.Run("large RETR", func(t *testing.T) {
 		c := benchClient(t, benchUpstream(t, 1, 8<<20))
 		// Whatever its size.
 		atMost(t, "allocations for 8 MiB", testing.AllocsPerRun(3, func() {
-			io.WriteString(c, "RETR 1\r\n")
-			c.Flush()
-			readMessage(t, c)
+			c.OK("RETR 1")
+			c.Discard()
 		}), 60)
 	})
 	t.Run("session", func(t *testing.T) {
-		addr := benchGateway(t, benchUpstream(t, 10, octets))
+		addr := benchGateway(t, benchUpstream(t, 10, octets)).Addr()
 		session(t, addr)
 		atMost(t, "allocations a session", testing.AllocsPerRun(100, func() { session(t, addr) }), 500)
 	})
@@ -52,14 +49,17 @@ func TestAllocations(t *testing.T) {
 // test not counted, and holds no large buffer on either side.
 func TestIdleSession(t *testing.T) {
 	const sessions = 64
-	addr := benchGateway(t, benchUpstream(t, 10, 4<<10))
+	addr := benchGateway(t, benchUpstream(t, 10, 4<<10)).Addr()
 	idle := func(user int) {
-		conn, err := net.Dial("tcp", addr)
+		c := benchDial(t, addr)
+		t.Cleanup(func() { c.Conn.Close() })
+		err := c.Login(fmt.Sprint("u", user), "p")
+		for _, command := range []string{"LIST", "RETR 1"} {
+			err = errors.Join(err, c.OK(command), c.Discard())
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { conn.Close() })
-		visit(t, conn, "", fmt.Sprintf("USER u%d\r\n", user), "PASS p\r\n", "LIST\r\n", "RETR 1\r\n")
 	}
 	idle(0) // makes what is made once
 	goroutines, octets := runtime.NumGoroutine(), inUse()

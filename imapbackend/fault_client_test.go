@@ -1,19 +1,21 @@
 package imapbackend
 
 import (
-	"bufio"
+	"errors"
 	"fmt"
-	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
+	"time"
+
+	"popgate/proxy/proxytest"
 )
 
 // popSession is a POP3 client that takes down what it has been told. It is
 // never impatient. Once the connection is lost its commands do nothing.
 type popSession struct {
-	conn net.Conn
-	r    *bufio.Reader
+	*proxytest.Conversation
 
 	uidOf    map[int]uint32    // by message-number, as UIDL told
 	got      map[uint32]string // messages that RETR has brought, ended by the dot
@@ -23,23 +25,23 @@ type popSession struct {
 	lost     bool     // the server ended the session before its time
 	quit     bool     // QUIT has been sent
 	quitOK   bool
-
-	log strings.Builder
+	silent   bool // the server said nothing for longer than it may
 }
 
 // begin reads the greeting, logs in and asks for the unique-ids. visible are the
 // UIDs of the maildrop, for a gateway that cannot tell them.
 func begin(conn net.Conn, visible []uint32) *popSession {
-	c := &popSession{conn: conn, r: bufio.NewReader(conn),
+	c := &popSession{Conversation: proxytest.NewConversation(conn),
 		uidOf: make(map[int]uint32), got: make(map[uint32]string), marked: make(map[uint32]bool)}
+	c.Timeout = 24 * time.Hour
 	c.line()
 	c.do("USER joe")
 	if !c.do("PASS secret") {
 		return c
 	}
 	if c.do("UIDL") {
-		for _, line := range c.lines() {
-			number, id, _ := strings.Cut(line, " ")
+		for line := range strings.Lines(c.text()) {
+			number, id, _ := strings.Cut(strings.TrimSpace(line), " ")
 			n, _ := strconv.Atoi(number)
 			c.uidOf[n] = visible[min(n, len(visible))-1]
 			if _, uid, told := strings.Cut(id, "."); told { // else it is a hash
@@ -51,43 +53,28 @@ func begin(conn net.Conn, visible []uint32) *popSession {
 	return c
 }
 
-func (c *popSession) send(commands ...string) {
-	text := strings.Join(commands, "\r\n") + "\r\n"
-	fmt.Fprintf(&c.log, "C: %q\n", text)
-	if _, err := io.WriteString(c.conn, text); err != nil {
-		c.end(err)
-	}
-}
+func (c *popSession) send(commands ...string) { c.end(c.Send(commands...)) }
 
+// end takes note of an error, after which the session is lost.
 func (c *popSession) end(err error) {
-	if !c.lost {
-		fmt.Fprintf(&c.log, "lost: %v\n", err)
-	}
-	c.lost = true
+	c.lost = c.lost || err != nil
+	c.silent = c.silent || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func (c *popSession) line() string {
 	if c.lost {
 		return ""
 	}
-	line, err := c.r.ReadString('\n')
-	if err != nil {
-		c.end(err)
-		return ""
-	}
-	return strings.TrimSuffix(line, "\r\n")
+	line, err := c.Line()
+	c.end(err)
+	return line
 }
 
-// lines reads to the final dot and takes the byte-stuffing off.
-func (c *popSession) lines() []string {
-	var all []string
-	for {
-		line := c.line()
-		if c.lost || line == "." {
-			return all
-		}
-		all = append(all, strings.TrimPrefix(line, "."))
-	}
+// text reads the rest of a multi-line reply.
+func (c *popSession) text() string {
+	body, err := c.Body()
+	c.end(err)
+	return string(body)
 }
 
 // reply reads the status of a command.
@@ -96,7 +83,6 @@ func (c *popSession) reply(command string) bool {
 	if c.lost {
 		return false
 	}
-	fmt.Fprintf(&c.log, "S: %s\n", line)
 	if strings.HasPrefix(line, "+OK") {
 		return true
 	}
@@ -116,13 +102,9 @@ func (c *popSession) body(n int) bool {
 	if !c.reply("RETR " + strconv.Itoa(n)) {
 		return false
 	}
-	lines := c.lines()
+	text := c.text()
 	if c.lost {
 		return false
-	}
-	text := strings.Join(lines, "\r\n")
-	if len(lines) > 0 {
-		text += "\r\n"
 	}
 	c.got[c.uidOf[n]] = text
 	return true
@@ -137,7 +119,7 @@ func (c *popSession) retr(n int) bool {
 
 func (c *popSession) top(n, lines int) {
 	if c.do(fmt.Sprintf("TOP %d %d", n, lines)) {
-		c.lines()
+		c.text()
 	}
 }
 
@@ -157,5 +139,5 @@ func (c *popSession) rset() {
 func (c *popSession) leave() {
 	c.quit = !c.lost
 	c.quitOK = c.do("QUIT")
-	c.conn.Close()
+	c.Conn.Close()
 }

@@ -90,14 +90,13 @@ func (w *faultWorld) happen() {
 // steady is a session that looks whether numbers, unique-ids and sizes stay as
 // they are.
 var steady = faultSession{name: "steady", play: func(c *popSession) {
-	list := func() string {
-		var all []string
+	list := func() (all string) {
 		for _, command := range []string{"LIST", "UIDL"} {
 			if c.do(command) {
-				all = append(all, c.lines()...)
+				all += c.text()
 			}
 		}
-		return strings.Join(all, "\n")
+		return all
 	}
 	first := list()
 	for n := 1; n <= len(c.uidOf); n++ {

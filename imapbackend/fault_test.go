@@ -107,14 +107,14 @@ var faultSessions = []faultSession{
 		c.retr(1)
 		c.dele(1)
 		c.dele(2)
-		c.conn.Close()
+		c.Conn.Close()
 	}},
 	{name: "gone after QUIT", play: func(c *popSession) {
 		c.dele(1)
 		if c.quit = !c.lost; c.quit {
 			c.send("QUIT")
 		}
-		c.conn.Close()
+		c.Conn.Close()
 	}},
 	{name: "idle", play: func(c *popSession) {
 		c.dele(1)

@@ -1,10 +1,8 @@
 package imapbackend
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -61,11 +59,11 @@ type faultWorld struct {
 	fc     faultCase
 	m      *imapmodel.Model
 	in     *imapfault.Injector
-	l      *proxytest.Listener
+	g      *proxytest.Gateway
 	inbox  *imapmodel.Mailbox
 	before []imapmodel.Message
 	c      *popSession
-	log    bytes.Buffer
+	log    proxytest.Log
 
 	removed map[uint32]bool // by another client
 	void    string          // contents of INBOX that must not change any more; "": they may
@@ -96,12 +94,8 @@ func (fc faultCase) run(t *testing.T) (h heard) {
 		w := &faultWorld{T: t, fc: fc, m: imapmodel.New(), removed: make(map[uint32]bool),
 			in: imapfault.New(fc.faults...).RefuseDials(fc.dials)}
 		w.fill()
-		stop := w.serve()
-		conn, err := w.l.Dial()
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.c = begin(conn, w.visible())
+		w.serve()
+		w.c = begin(w.g.Dial().Conn, w.visible())
 		h.login, h.loginCommands = len(w.in.Responses()), len(w.m.Commands())
 		fc.session.play(w.c)
 		w.settle()
@@ -113,7 +107,8 @@ func (fc faultCase) run(t *testing.T) (h heard) {
 		}
 		w.in.Stop()
 		w.checkNextSession()
-		stop()
+		w.g.Stop()
+		synctest.Wait()
 		if n := w.m.Open(); n > 0 {
 			w.Errorf("%d upstream connections open in the end", n)
 		}
@@ -121,7 +116,7 @@ func (fc faultCase) run(t *testing.T) (h heard) {
 			w.Error("the gateway panicked")
 		}
 		if ok = !t.Failed(); !ok && fc.verbose {
-			t.Logf("%v\n%s\nlog:\n%s", fc, w.c.log.String(), w.log.String())
+			t.Logf("%v\n%s\nlog:\n%s", fc, w.c, w.log.String())
 		}
 	})
 	return h
@@ -169,34 +164,22 @@ func (w *faultWorld) visible() []uint32 {
 	return uids
 }
 
-// serve runs the gateway and returns what ends it.
-func (w *faultWorld) serve() (stop func()) {
+// serve runs the gateway.
+func (w *faultWorld) serve() {
 	b := backend(w, w.fc.policy.opts)
 	b.dial = w.in.Dial(w.m.Dial)
 	level := slog.LevelError
 	if w.fc.verbose {
 		level = slog.LevelDebug
 	}
-	srv, err := proxy.NewServer(proxy.Options{Backend: b,
-		Logger: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: level}))})
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.l = proxytest.Listen()
-	everywhere := proxy.ListenerOptions{Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}
-	done := make(chan error)
-	go func() { done <- srv.Serve(w.l, everywhere) }()
-	return func() {
-		srv.Close()
-		<-done
-		synctest.Wait()
-	}
+	log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: level}))
+	w.g = proxytest.Serve(w, proxytest.Listen(), proxy.Options{Backend: b, Logger: log}, proxytest.Insecure)
 }
 
 // settle waits until the session has ended upstream too, whatever it waits for:
 // it may be about to connect again.
 func (w *faultWorld) settle() {
-	w.c.conn.Close()
+	w.c.Conn.Close()
 	for quiet, n := 0, 0; quiet < 2 && n < 20; n++ {
 		if synctest.Wait(); w.m.Open() == 0 {
 			quiet++
@@ -212,6 +195,9 @@ func (w *faultWorld) settle() {
 // only what was marked before a QUIT is touched, and a QUIT that is answered
 // +OK has done it all, as has one that the client did not wait for.
 func (w *faultWorld) checkInvariant() {
+	if w.c.silent {
+		w.Error("the gateway does not answer")
+	}
 	for _, text := range w.c.unsteady {
 		w.Errorf("the listing has changed %s", text)
 	}
@@ -316,20 +302,14 @@ func (w *faultWorld) checkUnseen() {
 // until a client asks for a message that is not there.
 func (w *faultWorld) checkNextSession() {
 	if w.fc.lies() {
-		if conn, err := w.l.Dial(); err == nil {
-			c := begin(conn, w.visible())
-			for n := 1; n <= len(c.uidOf); n++ {
-				c.retr(n)
-			}
-			c.leave()
+		c := begin(w.g.Dial().Conn, w.visible())
+		for n := 1; n <= len(c.uidOf); n++ {
+			c.retr(n)
 		}
-	}
-	conn, err := w.l.Dial()
-	if err != nil {
-		w.Fatal(err)
+		c.leave()
 	}
 	want := w.visible()
-	c := begin(conn, want)
+	c := begin(w.g.Dial().Conn, want)
 	var shown []uint32
 	for n := 1; n <= len(c.uidOf); n++ {
 		shown = append(shown, c.uidOf[n])
@@ -342,6 +322,6 @@ func (w *faultWorld) checkNextSession() {
 		}
 	}
 	if !slices.Equal(shown, want) || !c.quitOK || len(c.refused) > 0 {
-		w.Errorf("the next session shows UIDs %d, want %d:\n%s", shown, want, c.log.String())
+		w.Errorf("the next session shows UIDs %d, want %d:\n%s", shown, want, c)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -290,21 +289,6 @@ func TestReadCancelled(t *testing.T) {
 	})
 }
 
-// cutConn gives the first octets of what comes, then the end of the stream.
-type cutConn struct {
-	net.Conn
-	left int
-}
-
-func (c *cutConn) Read(p []byte) (int, error) {
-	if c.left == 0 {
-		return 0, io.EOF
-	}
-	n, err := c.Conn.Read(p[:min(len(p), c.left)])
-	c.left -= n
-	return n, err
-}
-
 // P-RETR-7: cut at any octet, a conversation yields a message that is counted
 // whole only if it is.
 func TestReadCutAnywhere(t *testing.T) {
@@ -330,18 +314,11 @@ func TestReadCutAnywhere(t *testing.T) {
 func readCut(t *testing.T, script string, cut int, whole string) bool {
 	up := imapscript.New(t, script)
 	b := backend(t, Options{})
-	conn := &cutConn{left: 1 << 20}
-	b.dial = func(ctx context.Context) (net.Conn, error) {
-		c, err := up.Dial(ctx)
-		if err != nil {
-			return nil, err
-		}
-		conn.Conn = c
-		return conn, nil
-	}
+	b.dial = up.Dial
+	conns := cuttable(b)
 	d := openMaildrop(t, b)
 	defer d.Close()
-	conn.left = cut
+	conns.last.left = cut
 	body, err := d.Read(t.Context(), 7)
 	if err != nil {
 		if errors.Is(err, proxy.ErrGone) {
@@ -355,5 +332,5 @@ func readCut(t *testing.T, script string, cut int, whole string) bool {
 	if err == nil && got.String() != whole || !strings.HasPrefix(whole, got.String()) {
 		t.Errorf("%q counts as whole", got.String())
 	}
-	return err == nil && conn.left > 0
+	return err == nil && conns.last.left > 0
 }

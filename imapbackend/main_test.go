@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 
 	"popgate/imapbackend/internal/imapscript"
 	"popgate/proxy"
+	"popgate/proxy/proxytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -81,7 +81,7 @@ type session struct {
 	ctx context.Context
 	b   *Backend
 	up  *imapscript.Server
-	log strings.Builder // of the calls with ctx
+	log proxytest.Log // of the calls with ctx
 }
 
 // forbidden are commands that remove what nobody marked, set flags unasked, or
@@ -144,7 +144,7 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 			})
 			up = imapscript.New(t, script, serverOptions...)
 			s := &session{T: t, up: up, b: backend(t, opts)}
-			s.ctx = proxy.WithLogger(context.WithoutCancel(t.Context()), slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+			s.ctx = proxy.WithLogger(context.WithoutCancel(t.Context()), s.log.Logger())
 			s.b.dial = up.Dial
 			f(s)
 		})

@@ -1,6 +1,10 @@
 package imapbackend
 
 import (
+	"context"
+	"io"
+	"math"
+	"net"
 	"testing"
 
 	"popgate/imapbackend/imapmodel"
@@ -27,4 +31,44 @@ func (m *model) backend(t testing.TB, opts Options) *Backend {
 	b := backend(t, opts)
 	b.dial = m.Dial
 	return b
+}
+
+// cuttableConns are the connections of a Backend, each of which breaks when it
+// has brought as many octets as a test wants.
+type cuttableConns struct {
+	last *cutConn // the current one
+	next []int    // octets that the next ones bring; those after them: all
+}
+
+// cuttable has the connections that b will make break where the test wants it.
+func cuttable(b *Backend) *cuttableConns {
+	conns, dial := new(cuttableConns), b.dial
+	b.dial = func(ctx context.Context) (net.Conn, error) {
+		c, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		conns.last = &cutConn{Conn: c, left: math.MaxInt}
+		if len(conns.next) > 0 {
+			conns.last.left, conns.next = conns.next[0], conns.next[1:]
+		}
+		return conns.last, nil
+	}
+	return conns
+}
+
+// cutConn is a connection that ends when it has brought left octets.
+type cutConn struct {
+	net.Conn
+	left int
+}
+
+func (c *cutConn) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		c.Conn.Close()
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"testing"
@@ -328,22 +327,6 @@ func TestResumeOften(t *testing.T) {
 	})
 }
 
-// shortLived is a connection that breaks when it has brought left octets.
-type shortLived struct {
-	net.Conn
-	left int
-}
-
-func (c *shortLived) Read(p []byte) (int, error) {
-	if c.left <= 0 {
-		c.Conn.Close()
-		return 0, io.ErrUnexpectedEOF
-	}
-	n, err := c.Conn.Read(p[:min(len(p), c.left)])
-	c.left -= n
-	return n, err
-}
-
 // repeating is a writer that wants one text again and again.
 type repeating struct {
 	of  string
@@ -373,16 +356,10 @@ func TestResumeTop(t *testing.T) {
 			m := newModel()
 			uid := m.add(text)
 			b := m.backend(t, Options{ReadAhead: -1})
-			var conn *shortLived
-			dial := b.dial
-			b.dial = func(ctx context.Context) (net.Conn, error) {
-				c, err := dial(ctx)
-				conn = &shortLived{Conn: c, left: 1 << 30}
-				return conn, err
-			}
+			conns := cuttable(b)
 			d := openMaildrop(t, b)
 			defer d.Close()
-			conn.left = cut
+			conns.last.left = cut
 			body, e := d.Top(t.Context(), uid, lines)
 			if e != nil {
 				t.Fatal(e)
@@ -428,19 +405,13 @@ func TestReadAheadAfterLoss(t *testing.T) {
 			uids = append(uids, m.add(fmt.Sprintf("Subject: %d\r\n\r\n%s", i, strings.Repeat("x", 3000))))
 		}
 		b := m.backend(t, Options{})
-		var conn *shortLived
-		dial := b.dial
-		b.dial = func(ctx context.Context) (net.Conn, error) {
-			c, err := dial(ctx)
-			conn = &shortLived{Conn: c, left: 1 << 30}
-			return conn, err
-		}
+		conns := cuttable(b)
 		d := openMaildrop(t, b)
 		defer d.Close()
 		began := time.Now()
 		for i, uid := range uids {
 			if i == 50 || i == 120 {
-				conn.left = 10000 // within what is on its way
+				conns.last.left = 10000 // within what is on its way
 			}
 			body, err := d.Read(t.Context(), uid)
 			if err != nil {

@@ -1,10 +1,8 @@
 package imapbackend
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -91,20 +89,12 @@ func cutUpdate(t *testing.T, caps string, opts Options, octets, connections int)
 		m.add(fmt.Sprintf("A: %d\r\n\r\n", i))
 	}
 	m.Inbox().SetFlag(3, `\Deleted`, true)
-	var conn *cutConn
-	atUpdate := false
 	b := m.backend(t, opts)
-	b.dial = func(ctx context.Context) (net.Conn, error) {
-		c, err := m.Dial(ctx)
-		conn = &cutConn{Conn: c, left: 1 << 20}
-		if atUpdate && m.Dials() <= connections {
-			conn.left = octets
-		}
-		return conn, err
-	}
+	conns := cuttable(b)
 	d := openMaildrop(t, b)
 	defer d.Close()
-	conn.left, atUpdate = octets, true
+	conns.last.left = octets
+	conns.next = slices.Repeat([]int{octets}, connections-1)
 	err = d.Update(t.Context(), []uint32{2, 5})
 	return m, m.Dials(), err
 }

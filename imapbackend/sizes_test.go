@@ -1,15 +1,9 @@
 package imapbackend
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
-	"net"
-	"net/netip"
-	"net/textproto"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,69 +15,30 @@ import (
 	"popgate/imapbackend/imapmodel"
 	"popgate/imapbackend/store"
 	"popgate/proxy"
+	"popgate/proxy/proxytest"
 )
 
-// front is a POP3 server before a model upstream.
-type front struct {
-	*testing.T
-	addr string
-}
-
-func newFront(t *testing.T, b *Backend) *front {
+// front is a gateway on loopback in front of b.
+func front(t *testing.T, b *Backend) *proxytest.Gateway {
 	t.Helper()
-	srv, err := proxy.NewServer(proxy.Options{Backend: b, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		srv.Serve(l, proxy.ListenerOptions{Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
-	}()
-	t.Cleanup(func() {
-		srv.Close()
-		<-done
-	})
-	return &front{t, l.Addr().String()}
+	return proxytest.Serve(t, proxytest.Loopback(t), proxy.Options{Backend: b}, proxytest.Insecure)
 }
 
-// session logs joe in, sends commands and returns the first line of each reply,
-// and the multi-line reply that follows in the case of RETR and TOP, its octets
-// alone.
-func (f *front) session(commands ...string) (replies []string) {
-	f.Helper()
-	nc, err := net.Dial("tcp", f.addr)
-	if err != nil {
-		f.Fatal(err)
-	}
-	defer nc.Close()
-	r := textproto.NewReader(bufio.NewReader(nc))
-	line := func() string {
-		s, err := r.ReadLine()
-		if err != nil {
-			f.Fatal(err)
-		}
-		return s
-	}
-	line()
-	for _, cmd := range append([]string{"USER joe", "PASS secret"}, append(commands, "QUIT")...) {
-		fmt.Fprintf(nc, "%s\r\n", cmd)
-		reply := line()
+// ask has a session of joe's and returns the first line of each reply, and
+// behind those of RETR and TOP the octets that followed it.
+func ask(g *proxytest.Gateway, commands ...string) (replies []string) {
+	c := g.Dial()
+	c.Login("joe", "secret")
+	for _, cmd := range commands {
+		c.Send(cmd)
+		reply := c.Line()
 		if strings.HasPrefix(cmd, "RETR") || strings.HasPrefix(cmd, "TOP") {
-			octets := 0
-			for s := line(); s != "."; s = line() {
-				octets += len(strings.TrimPrefix(s, ".")) + 2
-			}
-			reply += fmt.Sprintf(" (%d)", octets)
+			reply += fmt.Sprintf(" (%d)", len(c.Body()))
 		}
 		replies = append(replies, reply)
 	}
-	line, replies = nil, replies[2:len(replies)-1]
-	_, _ = io.Copy(io.Discard, nc) // until the session has ended
+	c.OK("QUIT")
+	c.Closed()
 	return replies
 }
 
@@ -114,10 +69,10 @@ func TestTrueSize(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := newFront(t, m.backend(t, Options{Store: s}))
-		got = append(got, f.session(commands...))
+		g := front(t, m.backend(t, Options{Store: s}))
+		got = append(got, ask(g, commands...))
 		if len(got) == 1 {
-			got = append(got, f.session(commands...))
+			got = append(got, ask(g, commands...))
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -148,13 +103,13 @@ func TestLyingUpstream(t *testing.T) {
 			for _, told := range lies {
 				lying(m, 100, told)
 			}
-			f := newFront(t, m.backend(t, Options{Sizes: policy}))
+			g := front(t, m.backend(t, Options{Sizes: policy}))
 			for round := range 2 {
 				commands := []string{"STAT"}
 				for i := range lies {
 					commands = append(commands, fmt.Sprint("LIST ", i+1), fmt.Sprint("RETR ", i+1), fmt.Sprint("TOP ", i+1, " 9"))
 				}
-				replies := f.session(commands...)
+				replies := ask(g, commands...)
 				for i, told := range lies {
 					if round == 1 || policy == SizesExact {
 						told = 100

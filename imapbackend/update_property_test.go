@@ -1,11 +1,9 @@
 package imapbackend
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -77,13 +75,7 @@ func updateSome(t *testing.T, b *Backend, r *rand.Rand) (marked []uint32) {
 func TestUpdateCutAnywhere(t *testing.T) {
 	up := demo.New()
 	b := serveDemo(t, up, Options{})
-	conn := new(cutConn)
-	dial := b.dial
-	b.dial = func(ctx context.Context) (net.Conn, error) {
-		c, err := dial(ctx)
-		conn.Conn, conn.left = c, 1<<20
-		return conn, err
-	}
+	conns := cuttable(b)
 	for cut, done := 0, false; !done; cut++ {
 		user := fmt.Sprint("user", cut)
 		up.AddUser(user, "secret")
@@ -101,7 +93,7 @@ func TestUpdateCutAnywhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.left = cut
+		conns.last.left = cut
 		m := d.Messages()
 		err = d.Update(t.Context(), []uint32{m[0].UID, m[2].UID})
 		d.Close()

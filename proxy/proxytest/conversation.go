@@ -5,10 +5,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -34,6 +32,7 @@ type Conversation struct {
 	Timeout time.Duration
 
 	said []byte // with "C: " or "S: " in front of each line
+	out  []byte // sent last
 }
 
 // NewConversation returns a Conversation over conn, which the caller closes.
@@ -60,16 +59,19 @@ const (
 // lines are cut, and a long conversation lacks its beginning.
 func (c *Conversation) String() string { return string(c.said) }
 
-func (c *Conversation) note(direction, text string) {
+func (c *Conversation) note(direction string, text []byte) {
 	if len(c.said) > saidTotal {
 		half := c.said[len(c.said)-saidTotal/2:]
 		half = half[bytes.IndexByte(half, '\n')+1:]
 		c.said = append(append(c.said[:0], "...\n"...), half...)
 	}
+	if c.said == nil {
+		c.said = make([]byte, 0, 512)
+	}
 	c.said = append(c.said, direction...)
 	short := text[:min(len(text), saidLine)]
-	if strings.ContainsFunc(short, func(r rune) bool { return r < ' ' || r > '~' }) {
-		c.said = strconv.AppendQuote(c.said, short)
+	if bytes.ContainsFunc(short, func(r rune) bool { return r < ' ' || r > '~' }) {
+		c.said = strconv.AppendQuote(c.said, string(short))
 	} else {
 		c.said = append(c.said, short...)
 	}
@@ -83,7 +85,7 @@ func (c *Conversation) note(direction, text string) {
 
 // failed records why the conversation does not go on.
 func (c *Conversation) failed(err error) error {
-	c.note("   ", "("+err.Error()+")")
+	c.note("   ", fmt.Appendf(nil, "(%v)", err))
 	return err
 }
 
@@ -96,19 +98,32 @@ func (c *Conversation) deadline() time.Time {
 
 // Write sends data as it is, in one write.
 func (c *Conversation) Write(data string) error {
-	c.note("C: ", strings.TrimSuffix(data, "\r\n"))
-	if err := c.Conn.SetWriteDeadline(c.deadline()); err != nil {
-		return c.failed(err)
-	}
-	if _, err := io.WriteString(c.Conn, data); err != nil {
-		return c.failed(err)
-	}
-	return nil
+	c.out = append(c.out[:0], data...)
+	return c.send()
 }
 
 // Send sends lines, each with CRLF, in one write.
 func (c *Conversation) Send(lines ...string) error {
-	return c.Write(strings.Join(lines, "\r\n") + "\r\n")
+	c.out = c.out[:0]
+	for _, line := range lines {
+		c.out = append(append(c.out, line...), "\r\n"...)
+	}
+	return c.send()
+}
+
+func (c *Conversation) send() error {
+	for rest := c.out; len(rest) > 0; {
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
+		c.note("C: ", line)
+	}
+	if err := c.Conn.SetWriteDeadline(c.deadline()); err != nil {
+		return c.failed(err)
+	}
+	if _, err := c.Conn.Write(c.out); err != nil {
+		return c.failed(err)
+	}
+	return nil
 }
 
 // slice reads a line with its end; it is valid until the next read. A line
@@ -145,11 +160,10 @@ func (c *Conversation) whole() ([]byte, error) {
 	return all, nil
 }
 
-// Line reads a line and returns it without its CRLF. A line that ends in LF
-// alone is an error.
-func (c *Conversation) Line() (string, error) {
+// line is Line; what it returns is valid until the next read.
+func (c *Conversation) line() ([]byte, error) {
 	line, err := c.whole()
-	text, ended := strings.CutSuffix(string(line), "\r\n")
+	text, ended := bytes.CutSuffix(line, []byte("\r\n"))
 	if err == nil || len(line) > 0 {
 		c.note("S: ", text)
 	}
@@ -162,22 +176,35 @@ func (c *Conversation) Line() (string, error) {
 	return text, nil
 }
 
-// Reply reads the status line of command, which only errors show. Any but
-// +OK is ErrRefused.
-func (c *Conversation) Reply(command string) (string, error) {
-	line, err := c.Line()
+// Line reads a line and returns it without its CRLF. A line that ends in LF
+// alone is an error.
+func (c *Conversation) Line() (string, error) {
+	line, err := c.line()
+	return string(line), err
+}
+
+// reply is Reply; what it returns is valid until the next read.
+func (c *Conversation) reply(command string) ([]byte, error) {
+	line, err := c.line()
 	if err != nil {
 		return line, fmt.Errorf("%s: %w", command, err)
 	}
-	if line != "+OK" && !strings.HasPrefix(line, "+OK ") {
+	if !bytes.Equal(line, []byte("+OK")) && !bytes.HasPrefix(line, []byte("+OK ")) {
 		return line, fmt.Errorf("%s: %s: %w", command, line, ErrRefused)
 	}
 	return line, nil
 }
 
+// Reply reads the status line of command, which only errors show. Any but
+// +OK is ErrRefused.
+func (c *Conversation) Reply(command string) (string, error) {
+	line, err := c.reply(command)
+	return string(line), err
+}
+
 // Greeting reads the first line of a session.
 func (c *Conversation) Greeting() error {
-	_, err := c.Reply("greeting")
+	_, err := c.reply("greeting")
 	return err
 }
 
@@ -189,10 +216,14 @@ func (c *Conversation) Do(command string) (string, error) {
 	return c.Reply(command)
 }
 
-// OK sends commands one after the other, each of which must be answered +OK.
+// OK sends commands one after the other, each of which must be answered +OK. It
+// allocates nothing.
 func (c *Conversation) OK(commands ...string) error {
 	for _, command := range commands {
-		if _, err := c.Do(command); err != nil {
+		if err := c.Send(command); err != nil {
+			return fmt.Errorf("%s: %w", command, err)
+		}
+		if _, err := c.reply(command); err != nil {
 			return err
 		}
 	}
@@ -237,7 +268,7 @@ func (c *Conversation) eachLine(f func(line []byte, begins bool)) error {
 		}
 		if begins && string(line) == ".\r\n" {
 			c.noteOctets(octets)
-			c.note("S: ", ".")
+			c.note("S: ", []byte("."))
 			return nil
 		}
 		octets += len(line)
@@ -264,7 +295,7 @@ func (c *Conversation) Fetch(command string) ([]byte, error) {
 // Use goes on over conn, as after STLS. What has come before and is not read
 // is lost.
 func (c *Conversation) Use(conn net.Conn) {
-	c.note("   ", "(another connection)")
+	c.note("   ", []byte("(another connection)"))
 	c.Conn = conn
 	c.Reader.Reset(conn)
 }

@@ -1,6 +1,7 @@
 package proxytest
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -107,9 +108,9 @@ func TestConversationTimeout(t *testing.T) {
 func TestConversationLong(t *testing.T) {
 	c, _ := talk(t, "")
 	for range 1000 {
-		c.note("S: ", strings.Repeat("x", 1000))
+		c.note("S: ", bytes.Repeat([]byte("x"), 1000))
 	}
-	c.note("C: ", "QUIT")
+	c.note("C: ", []byte("QUIT"))
 	got := c.String()
 	if len(got) > saidTotal+2*saidLine || !strings.HasPrefix(got, "...\nS: x") || !strings.HasSuffix(got, "x... (1000 octets)\nC: QUIT\n") {
 		t.Errorf("%d octets: %.50q to %q", len(got), got, got[len(got)-50:])

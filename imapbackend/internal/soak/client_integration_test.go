@@ -3,16 +3,15 @@
 package soak
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"time"
 
 	"popgate/imapbackend/dovecottest"
+	"popgate/proxy/proxytest"
 )
 
 // replyTimeout bounds every wait for the gateway.
@@ -55,70 +54,19 @@ type walker struct {
 	wrong                          []string // what must not be
 }
 
-// errRefused is an -ERR, after which the session goes on.
-var errRefused = errors.New("refused")
-
-type popConn struct {
-	net.Conn
-	r *bufio.Reader
-}
-
-func (c *popConn) line() (string, error) {
-	if err := c.SetDeadline(time.Now().Add(replyTimeout)); err != nil {
-		return "", err
-	}
-	line, err := c.r.ReadString('\n')
-	return strings.TrimSuffix(line, "\r\n"), err
-}
-
-func (c *popConn) do(command string) (string, error) {
-	if _, err := fmt.Fprintf(c, "%s\r\n", command); err != nil {
-		return "", err
-	}
-	return c.reply(command)
-}
-
-func (c *popConn) reply(command string) (string, error) {
-	line, err := c.line()
-	if err == nil && !strings.HasPrefix(line, "+OK") {
-		err = fmt.Errorf("%s: %s: %w", command, line, errRefused)
-	}
-	return line, err
-}
-
-// body reads to the final dot.
-func (c *popConn) body() (string, error) {
-	var body strings.Builder
-	for {
-		line, err := c.line()
-		if err != nil {
-			return "", err
-		}
-		if line == "." {
-			return body.String(), nil
-		}
-		body.WriteString(strings.TrimPrefix(line, ".") + "\r\n")
-	}
-}
-
 // session is one session, to its end or that of the connection.
 func (w *walker) session() error {
-	conn, err := net.Dial("tcp", w.addr)
+	c, err := proxytest.DialConversation(w.addr)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	c := &popConn{conn, bufio.NewReader(conn)}
-	if _, err := c.reply("greeting"); err != nil {
+	defer c.Conn.Close()
+	c.Timeout = replyTimeout
+	if err := c.Login(w.user, dovecottest.Password); err != nil {
 		return err
 	}
-	for _, command := range []string{"USER " + w.user, "PASS " + dovecottest.Password} {
-		if _, err := c.do(command); err != nil {
-			return err
-		}
-	}
 	w.sessions++
-	status, err := c.do("STAT")
+	status, err := c.Do("STAT")
 	if err != nil {
 		return err
 	}
@@ -130,7 +78,7 @@ func (w *walker) session() error {
 	for n := 1; n <= min(count, 30); n++ {
 		name, err := w.take(c, n)
 		switch {
-		case errors.Is(err, errRefused): // gone, or the upstream is
+		case errors.Is(err, proxytest.ErrRefused): // gone, or the upstream is
 		case err != nil:
 			return err
 		case name != "":
@@ -141,7 +89,7 @@ func (w *walker) session() error {
 		return nil // without QUIT
 	}
 	w.l.note(w.l.asked, marked...)
-	if _, err := c.do("QUIT"); err != nil {
+	if err := c.OK("QUIT"); err != nil {
 		return err
 	}
 	w.quits++
@@ -150,16 +98,17 @@ func (w *walker) session() error {
 }
 
 // take retrieves a message and most often marks it; name is "" if it does not.
-func (w *walker) take(c *popConn, n int) (name string, err error) {
-	if _, err := c.do(fmt.Sprintf("RETR %d", n)); err != nil {
+func (w *walker) take(c *proxytest.Conversation, n int) (name string, err error) {
+	if err := c.OK(fmt.Sprintf("RETR %d", n)); err != nil {
 		return "", err
 	}
-	body, err := c.body()
+	octets, err := c.Body()
 	if err != nil {
 		w.broken++
 		return "", err
 	}
 	w.whole++
+	body := string(octets)
 	name = nameOf(body)
 	w.l.mu.Lock()
 	want := w.l.added[name]
@@ -170,7 +119,7 @@ func (w *walker) take(c *popConn, n int) (name string, err error) {
 	if w.r.IntN(3) == 0 {
 		return "", nil
 	}
-	if _, err := c.do(fmt.Sprintf("DELE %d", n)); err != nil {
+	if err := c.OK(fmt.Sprintf("DELE %d", n)); err != nil {
 		return "", err
 	}
 	return name, nil

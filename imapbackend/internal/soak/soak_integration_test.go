@@ -4,12 +4,10 @@ package soak
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -21,6 +19,7 @@ import (
 	"popgate/imapbackend"
 	"popgate/imapbackend/dovecottest"
 	"popgate/proxy"
+	"popgate/proxy/proxytest"
 )
 
 const (
@@ -82,25 +81,9 @@ func serve(t *testing.T, upstream string, log slog.Handler) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := proxy.NewServer(proxy.Options{Backend: b, Logger: slog.New(log)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error)
-	opts := proxy.ListenerOptions{Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
-	go func() { done <- srv.Serve(l, opts) }()
-	t.Cleanup(func() {
-		srv.Close()
-		if err := <-done; !errors.Is(err, proxy.ErrServerClosed) {
-			t.Errorf("Serve: %v", err)
-		}
-		b.Close()
-	})
-	return l.Addr().String()
+	t.Cleanup(func() { b.Close() })
+	opts := proxy.Options{Backend: b, Logger: slog.New(log)}
+	return proxytest.Serve(t, proxytest.Loopback(t), opts, proxytest.Insecure).Addr()
 }
 
 // other is an IMAP client that adds, expunges and flags in one user's mailbox.
