@@ -3,6 +3,7 @@ package proxy
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // Refusals in AUTHORIZATION. None has a response code: no credential is wrong.
@@ -27,7 +28,7 @@ func (s *session) capa([]string) error {
 	if mechs := s.mechanisms(); len(mechs) > 0 {
 		s.capability("SASL", " "+strings.Join(mechs, " "))
 	}
-	if s.state == stateAuthorization && s.canSTLS() {
+	if s.record.State == StateAuthorization && s.canSTLS() {
 		s.capability("STLS", "")
 	}
 	if s.srv.opts.UTF8 {
@@ -49,7 +50,7 @@ func (s *session) plaintextAllowed() bool { return s.secure() || s.insecureLogin
 
 // secure reports whether the client uses TLS, to the gateway or to the proxy in
 // front of it.
-func (s *session) secure() bool { return s.tls != nil || s.tlsByProxy }
+func (s *session) secure() bool { return s.tls != nil || s.record.ProxyTLS != nil }
 
 // canSTLS reports whether STLS would be accepted in AUTHORIZATION.
 // UTF8 mode rules it out (RFC 6856 §2.1).
@@ -105,7 +106,7 @@ func (s *session) prepare(username string) {
 
 // caller returns what is known of a client that may log in as username.
 func (s *session) caller(username string) Caller {
-	return Caller{Client: s.clientOf(), Username: username, TLS: s.secure()}
+	return Caller{Client: s.record.Client, Username: username, TLS: s.secure()}
 }
 
 // verify has the backend log in, by the prepared connection where there is one.
@@ -128,16 +129,17 @@ func (s *session) pass(args []string) error {
 	if s.refusesOctets(args[0]) {
 		return errSyntax
 	}
-	return s.logInWith(Credential{Username: s.user.name, Password: args[0]}, nil)
+	return s.logInWith(s.cmd.verb, Credential{Username: s.user.name, Password: args[0]}, nil)
 }
 
 // logInWith logs in with a name and a password.
-func (s *session) logInWith(cred Credential, refusal error) error {
+func (s *session) logInWith(mechanism string, cred Credential, refusal error) error {
 	cred.UTF8 = s.utf8
 	if refusal == nil && cred.Password == "" {
 		refusal = ErrAuth
 	}
-	return s.logIn(func() string { return cred.Username }, refusal, func() (Login, error) { return s.verify(cred) })
+	return s.logIn(mechanism, func() string { return cred.Username }, refusal,
+		func() (Login, error) { return s.verify(cred) })
 }
 
 // logIn opens the maildrop of the user whom verify has checked, and enters
@@ -145,13 +147,15 @@ func (s *session) logInWith(cred Credential, refusal error) error {
 // to those without the password (RFC 2449 §8.1.2). refusal, where not nil, is a
 // verdict that does not need the upstream; it is given at the same pace. user
 // is asked again after verify, as in some exchanges the name comes late.
-func (s *session) logIn(user func() string, refusal error, verify func() (Login, error)) error {
-	s.record.user = loggedName(user())
+func (s *session) logIn(mechanism string, user func() string, refusal error, verify func() (Login, error)) error {
+	s.record.User = loggedName(user())
 	// The replies to what was pipelined before, USER above all, do not wait
 	// for the upstream.
 	if err := s.flush(); err != nil {
 		return err
 	}
+	s.attempt = LoginRecord{Mechanism: mechanism}
+	began := time.Now()
 	err := s.throttled(user, func() error {
 		if refusal != nil {
 			return refusal
@@ -162,6 +166,7 @@ func (s *session) logIn(user func() string, refusal error, verify func() (Login,
 		}
 		return err
 	})
+	s.loginDone(time.Since(began), err)
 	if err != nil {
 		return err
 	}
@@ -169,7 +174,7 @@ func (s *session) logIn(user func() string, refusal error, verify func() (Login,
 		return &endError{reason: endLimit}
 	}
 	s.snap = newSnapshot(s.maildrop.Messages())
-	s.state = stateTransaction
+	s.enter(StateTransaction)
 	s.maildropOK()
 	return nil
 }
@@ -190,7 +195,7 @@ func (s *session) openMaildrop(verify func() (Login, error)) error {
 		s.maildrop = nil
 		return err
 	}
-	s.record.user, s.record.upstream = identity.User, identity.Upstream
+	s.record.User, s.record.Upstream = identity.User, identity.Upstream
 	return nil
 }
 

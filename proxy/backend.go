@@ -238,3 +238,19 @@ type Retainer interface {
 	// that its nil means that.
 	Retains() bool
 }
+
+// Sourced is a Maildrop that knows where its upstream connection came from.
+type Sourced interface {
+	// Source says where the connection came from on which Open succeeded.
+	Source() Source
+}
+
+// Source says where the upstream connection of a login came from.
+type Source string
+
+// The sources of upstream connections.
+const (
+	SourceDialed   Source = "cold" // opened once the credential was known
+	SourcePrepared Source = "warm" // opened by Prepare
+	SourceKept     Source = "kept" // left open by an earlier session
+)

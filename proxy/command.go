@@ -26,7 +26,7 @@ func isBad(err error) bool { return errors.Is(err, errBadCommand) }
 // command is a row of the command table. All that depends on the verb is here.
 type command struct {
 	verb   string
-	in     state // states in which it is valid
+	in     State // states in which it is valid
 	min    int   // number of arguments
 	max    int   // wholeLine: one argument, the rest of the line as it is
 	scope  scope
@@ -57,9 +57,9 @@ const (
 )
 
 const (
-	inAuth = stateAuthorization
-	inTran = stateTransaction
-	inBoth = stateAuthorization | stateTransaction
+	inAuth = StateAuthorization
+	inTran = StateTransaction
+	inBoth = StateAuthorization | StateTransaction
 )
 
 // commands is every command there is: RFC 1939 §9, RFC 2449 §5, RFC 2595 §4,
@@ -149,13 +149,13 @@ func (s *session) execute(line string, lineErr error) error {
 	s.w.last = "none"
 	err := s.dispatch(line, lineErr)
 	verb := s.cmd.verb
-	if s.afterAuth && s.state == stateAuthorization {
+	if s.afterAuth && s.record.State == StateAuthorization {
 		verb = notCommand.verb
 	}
 	if err != nil && !isEnd(err) {
 		s.answer(verb, s.cmd.scope, err)
 	}
-	s.logCommand(verb, len(line), time.Since(began))
+	s.commandDone(CommandRecord{Verb: verb, Status: s.w.last, Octets: len(line), Elapsed: time.Since(began)})
 	if s.cmd.has(secrets) {
 		s.afterAuth = true
 	}
@@ -187,7 +187,7 @@ func (s *session) dispatch(line string, lineErr error) error {
 
 // call checks state and arguments of a command and runs it.
 func (s *session) call(cmd *command, rest string) error {
-	if cmd.in&s.state == 0 {
+	if cmd.in&s.record.State == 0 {
 		return errWrongState
 	}
 	args, err := cmd.parse(rest)
@@ -207,7 +207,7 @@ func (s *session) answer(verb string, sc scope, err error) {
 	case !known:
 		level = slog.LevelError // nobody has thought of it: a bug
 	case e.Code == CodeAuth:
-		s.failures++ // logFailure has told of it
+		s.record.FailedLogins++ // logFailure has told of it
 	case e.Code == CodeInUse:
 		level = slog.LevelInfo
 	case e.Code != CodeNone:
@@ -249,7 +249,7 @@ func (s *session) tooMany() error {
 	switch {
 	case s.bad >= maxBadCommands:
 		reason = endBad
-	case s.state == stateAuthorization && s.failures >= s.srv.opts.LoginAttempts:
+	case s.record.State == StateAuthorization && s.record.FailedLogins >= s.srv.opts.LoginAttempts:
 		reason = endLogins
 	default:
 		return nil
@@ -260,16 +260,19 @@ func (s *session) tooMany() error {
 	return &endError{reason: reason}
 }
 
-// logCommand writes the record of one command at level debug. Only verbs from
+// commandDone logs one command at level debug, and reports it. Only verbs from
 // the table are named, and none after a failed AUTH: anything else may be a
 // secret that went astray.
-func (s *session) logCommand(verb string, octets int, elapsed time.Duration) {
+func (s *session) commandDone(c CommandRecord) {
+	if o := s.srv.opts.Observer; o != nil {
+		o.CommandDone(s.progress(), c)
+	}
 	if !s.log.Enabled(s.ctx, slog.LevelDebug) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("verb", verb), slog.String("status", s.w.last), slog.Duration("elapsed", elapsed)}
-	if verb == notCommand.verb {
-		attrs = append(attrs, slog.Int("octets", octets))
+	attrs := []slog.Attr{slog.String("verb", c.Verb), slog.String("status", c.Status), slog.Duration("elapsed", c.Elapsed)}
+	if c.Verb == notCommand.verb {
+		attrs = append(attrs, slog.Int("octets", c.Octets))
 	}
 	s.log.LogAttrs(s.ctx, slog.LevelDebug, "command", attrs...)
 }

@@ -29,14 +29,14 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 		if err == nil && !begun {
 			begun = true
 			err = m.begin(ex, response)
-			s.record.user = loggedName(ex.Username)
+			s.record.User = loggedName(ex.Username)
 			if err == nil {
 				_, err = s.pace(ex.Username)
 			}
 		}
 		return response, err
 	}
-	return s.logIn(func() string { return ex.Username }, refusal, func() (Login, error) { return s.verifyExchange(ex) })
+	return s.logIn(m.name, func() string { return ex.Username }, refusal, func() (Login, error) { return s.verifyExchange(ex) })
 }
 
 // verifyExchange has the backend carry out ex, by the prepared connection where

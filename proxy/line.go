@@ -59,6 +59,7 @@ type lineReader struct {
 	big        *[]byte // borrowed from lineBuffers, or nil
 	buf        []byte  // small[:] or *big
 	start, end int     // buf[start:end] has been read but not taken
+	total      int64   // octets read from src
 }
 
 // next returns the next line without its end. The slice is valid until the
@@ -124,6 +125,7 @@ func (r *lineReader) fill() error {
 	}
 	n, err := r.src.Read(r.buf[r.end:])
 	r.end += n
+	r.total += int64(n)
 	if n > 0 {
 		return nil // an error will come again
 	}

@@ -29,7 +29,9 @@ type heldLock struct {
 func (s *session) acquire(key string) error {
 	ctx, cancel := context.WithTimeout(s.ctx, lockWait)
 	defer cancel()
-	l, err := s.srv.opts.Locker.Acquire(ctx, key, fmt.Sprintf("session %s of %s", s.id, s.clientName()))
+	began := time.Now()
+	l, err := s.srv.opts.Locker.Acquire(ctx, key, fmt.Sprintf("session %s of %s", s.record.Session, s.clientName()))
+	s.attempt.LockWait = time.Since(began)
 	if err == nil {
 		s.lock = s.watchLock(l)
 		return nil

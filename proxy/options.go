@@ -56,6 +56,10 @@ type Options struct {
 
 	// Throttler slows down logins after failed ones. nil: none is slowed.
 	Throttler Throttler
+
+	// Observer is informed of sessions, logins, commands and refusals. nil:
+	// nobody is.
+	Observer Observer
 }
 
 // Defaults returns the Options that stand for their zero values.

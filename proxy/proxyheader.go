@@ -29,12 +29,7 @@ const (
 // proxyHeader is what a proxy tells of its client.
 type proxyHeader struct {
 	client netip.AddrPort // the zero AddrPort stands for the socket's own
-	tls    *proxyTLS      // nil where the client did not use TLS
-}
-
-// proxyTLS is the TLS that a proxy has ended. Each part may be unknown, "".
-type proxyTLS struct {
-	version, suite, sni string
+	tls    *ProxyTLS      // nil where the client did not use TLS
 }
 
 // proxyV1Start is how version 1 begins; the library does not look at the SP.
@@ -174,17 +169,17 @@ func parseProxyV2(header []byte) (proxyHeader, error) {
 
 // tlsOf returns what a PP2_TYPE_SSL says (§2.2.6): that the client used TLS is
 // its client field, not that it is there.
-func tlsOf(tlvs []proxyproto.TLV) *proxyTLS {
+func tlsOf(tlvs []proxyproto.TLV) *ProxyTLS {
 	ssl, ok := tlvparse.FindSSL(tlvs)
 	if !ok || !ssl.ClientSSL() {
 		return nil
 	}
-	t := new(proxyTLS)
-	t.version, _ = ssl.SSLVersion()
-	t.suite, _ = ssl.SSLCipher()
+	t := new(ProxyTLS)
+	t.Version, _ = ssl.SSLVersion()
+	t.Suite, _ = ssl.SSLCipher()
 	for _, tlv := range tlvs {
 		if tlv.Type == proxyproto.PP2_TYPE_AUTHORITY {
-			t.sni = string(tlv.Value)
+			t.SNI = string(tlv.Value)
 		}
 	}
 	return t

@@ -159,12 +159,12 @@ func TestProxyTLS(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		tlvs []byte
-		want *proxyTLS
+		want *ProxyTLS
 	}{
 		{"none", nil, nil},
-		{"TLS", ssl(1, version...), &proxyTLS{version: "TLSv1.3"}},
+		{"TLS", ssl(1, version...), &ProxyTLS{Version: "TLSv1.3"}},
 		{"TLS in full", append(tlv(0x02, "pop.example"), ssl(7, append(bytes.Clone(version), suite...)...)...),
-			&proxyTLS{"TLSv1.3", "TLS_AES_128_GCM_SHA256", "pop.example"}},
+			&ProxyTLS{"TLSv1.3", "TLS_AES_128_GCM_SHA256", "pop.example"}},
 		{"no TLS", ssl(0), nil},
 		{"a certificate without TLS", ssl(6, version...), nil},
 		{"short", tlv(0x20, "\x01\x00"), nil},

@@ -7,20 +7,37 @@ import (
 	"time"
 )
 
-// record is what the log tells of a session at its end.
-type record struct {
-	began      time.Time
-	tls        *tls.ConnectionState
-	proxyTLS   *proxyTLS
-	user       string // as the client gave it, then as the upstream knows it
-	upstream   string
-	retr       int // messages sent whole by RETR
-	top        int
-	dele       int
-	octets     int64 // of messages, without byte-stuffing
-	removed    int
-	mismatches int // messages whose octets were not those of LIST
-	reason     string
+// Record is what is known of a session: what the log has of it at its end, and
+// what an Observer receives.
+type Record struct {
+	Client
+	Began    time.Time
+	Duration time.Duration // set at the end
+	TLS      *tls.ConnectionState
+	ProxyTLS *ProxyTLS // nil where no proxy has ended TLS
+	State    State     // 0 before the greeting
+
+	User     string // as the client gave it, then as the upstream knows it
+	Upstream string // "" before login
+
+	Retr       int   // messages sent whole by RETR
+	Top        int   // replies to TOP
+	Dele       int   // messages marked, whether or not RSET came later
+	Octets     int64 // of messages, without byte-stuffing
+	Removed    int   // messages removed by QUIT
+	Remaining  int   // messages of the snapshot without Removed
+	Mismatches int   // messages whose octets were not those of LIST
+
+	FailedLogins int   // that were answered [AUTH]
+	Sent         int64 // octets to the client, under TLS before encryption
+	Received     int64 // octets from the client, likewise, without a PROXY header
+
+	Reason string // why the session ended; "" before
+}
+
+// ProxyTLS is the TLS that a proxy has ended. Each part may be unknown, "".
+type ProxyTLS struct {
+	Version, Suite, SNI string
 }
 
 // loggedNameLimit is how many octets of a name the log has at most. Mechanisms
@@ -35,35 +52,52 @@ func loggedName(name string) string {
 	return name[:loggedNameLimit] + "..."
 }
 
-// logRecord writes the one record of the session.
-func (s *session) logRecord() {
+// progress returns the record with what is counted elsewhere until now.
+func (s *session) progress() *Record {
 	r := &s.record
-	attrs := []slog.Attr{slog.String("listener", s.lis.addr)}
-	if r.tls != nil {
-		attrs = append(attrs,
-			slog.String("tls", tls.VersionName(r.tls.Version)),
-			slog.String("suite", tls.CipherSuiteName(r.tls.CipherSuite)),
-			slog.String("sni", r.tls.ServerName))
+	r.Sent, r.Received = s.w.total, s.r.total
+	r.Remaining = len(s.snap.messages) - r.Removed
+	return r
+}
+
+// closeRecord completes the record of the session, logs and reports it.
+func (s *session) closeRecord() {
+	r := s.progress()
+	r.Duration = time.Since(r.Began)
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "session", r.attrs()...)
+	if o := s.srv.opts.Observer; o != nil {
+		o.SessionEnded(r)
 	}
-	if p := r.proxyTLS; p != nil {
+}
+
+// attrs returns the record as the log has it, without what the logger of the
+// session adds by itself.
+func (r *Record) attrs() []slog.Attr {
+	attrs := []slog.Attr{slog.String("listener", r.Listener)}
+	if r.TLS != nil {
 		attrs = append(attrs,
-			slog.String("proxy_tls", p.version),
-			slog.String("proxy_suite", p.suite),
-			slog.String("proxy_sni", p.sni))
+			slog.String("tls", tls.VersionName(r.TLS.Version)),
+			slog.String("suite", tls.CipherSuiteName(r.TLS.CipherSuite)),
+			slog.String("sni", r.TLS.ServerName))
 	}
-	attrs = append(attrs,
-		slog.String("user", r.user),
-		slog.String("upstream", r.upstream),
-		slog.Int("retr", r.retr),
-		slog.Int("top", r.top),
-		slog.Int("dele", r.dele),
-		slog.Int64("octets", r.octets),
-		slog.Int("removed", r.removed),
-		slog.Int("remaining", len(s.snap.messages)-r.removed),
-		slog.Int("size_mismatches", r.mismatches),
-		slog.Int("failed_logins", s.failures),
-		slog.Int64("sent", s.w.total),
-		slog.String("reason", r.reason),
-		slog.Duration("duration", time.Since(r.began)))
-	s.log.LogAttrs(context.Background(), slog.LevelInfo, "session", attrs...)
+	if p := r.ProxyTLS; p != nil {
+		attrs = append(attrs,
+			slog.String("proxy_tls", p.Version),
+			slog.String("proxy_suite", p.Suite),
+			slog.String("proxy_sni", p.SNI))
+	}
+	return append(attrs,
+		slog.String("user", r.User),
+		slog.String("upstream", r.Upstream),
+		slog.Int("retr", r.Retr),
+		slog.Int("top", r.Top),
+		slog.Int("dele", r.Dele),
+		slog.Int64("octets", r.Octets),
+		slog.Int("removed", r.Removed),
+		slog.Int("remaining", r.Remaining),
+		slog.Int("size_mismatches", r.Mismatches),
+		slog.Int("failed_logins", r.FailedLogins),
+		slog.Int64("sent", r.Sent),
+		slog.String("reason", r.Reason),
+		slog.Duration("duration", r.Duration))
 }

@@ -82,7 +82,7 @@ func (s *session) auth(args []string) error {
 		if err != nil {
 			return err
 		}
-		return s.logInWith(cred, checkCredential(cred))
+		return s.logInWith(m.name, cred, checkCredential(cred))
 	}
 }
 

@@ -152,19 +152,25 @@ func (srv *Server) pause(d time.Duration) bool {
 func (srv *Server) start(lis *listener, conn net.Conn) {
 	peer := clientAddr(conn.RemoteAddr())
 	if lis.behindProxy() && !contains(lis.opts.ProxyProtocolFrom, peer.Addr()) {
-		srv.refuse(&srv.refusals.proxies, "connection closed, not from proxy_protocol_from",
+		srv.refuse(&srv.refusals.proxies, Refusal{"proxy_protocol_from", lis.addr, peer.Addr()},
+			"connection closed, not from proxy_protocol_from",
 			"listener", lis.addr, "client", conn.RemoteAddr().String())
 		_ = conn.Close()
 		return
 	}
 	setKeepAlive(conn)
 	s := &session{
-		srv:    srv,
-		lis:    lis,
-		raw:    &clientConn{Conn: conn, stall: writeStall},
-		id:     fmt.Sprintf("%016x", rand.Uint64()),
-		state:  stateAuthorization,
-		record: record{began: time.Now()},
+		srv: srv,
+		lis: lis,
+		raw: &clientConn{Conn: conn, stall: writeStall},
+		record: Record{
+			Client: Client{
+				Local:    clientAddr(conn.LocalAddr()),
+				Session:  fmt.Sprintf("%016x", rand.Uint64()),
+				Listener: lis.addr,
+			},
+			Began: time.Now(),
+		},
 	}
 	s.r.src = s.raw
 	s.r.release()
@@ -181,23 +187,18 @@ func (srv *Server) start(lis *listener, conn net.Conn) {
 
 // identify takes client for the address of the session's client.
 func (s *session) identify(client netip.AddrPort) {
-	s.client = client
+	s.record.Addr = client
 	s.insecureLogin = contains(s.lis.opts.InsecureLoginFrom, client.Addr())
-	s.log = s.srv.opts.Logger.With(slog.String("session", s.id), slog.String("client", s.clientName()))
-	s.ctx = WithLogger(WithClient(s.base, s.clientOf()), s.log)
+	s.log = s.srv.opts.Logger.With(slog.String("session", s.record.Session), slog.String("client", s.clientName()))
+	s.ctx = WithLogger(WithClient(s.base, s.record.Client), s.log)
 }
 
 // clientName names the client in the log.
 func (s *session) clientName() string {
-	if s.client.IsValid() {
-		return s.client.String()
+	if s.record.Addr.IsValid() {
+		return s.record.Addr.String()
 	}
 	return s.raw.RemoteAddr().String()
-}
-
-// clientOf returns what the Backend may know of the client.
-func (s *session) clientOf() Client {
-	return Client{Addr: s.client, Local: clientAddr(s.raw.LocalAddr()), Session: s.id, Listener: s.lis.addr}
 }
 
 // contains reports whether addr is in one of the networks.
@@ -286,7 +287,7 @@ func (srv *Server) remember(s *session) bool {
 		srv.mu.Unlock()
 		return false
 	}
-	victim, limit := srv.admission.admit(s, s.client.Addr(), !s.lis.behindProxy())
+	victim, limit := srv.admission.admit(s, s.record.Addr.Addr(), !s.lis.behindProxy())
 	var from netip.Addr
 	if victim != nil {
 		from = srv.admission.sessions[victim].addr
@@ -294,7 +295,8 @@ func (srv *Server) remember(s *session) bool {
 	}
 	srv.mu.Unlock()
 	if victim != nil {
-		srv.refuse(&srv.refusals.evictions, "limit reached, oldest connection without login closed",
+		srv.refuse(&srv.refusals.evictions, Refusal{limitUnauthenticated, victim.lis.addr, from},
+			"limit reached, oldest connection without login closed",
 			"limit", limitUnauthenticated, "max", srv.opts.Limits.Unauthenticated, "client", from.String())
 	}
 	srv.logLimit(s, limit)
@@ -304,7 +306,7 @@ func (srv *Server) remember(s *session) bool {
 // move gives s the address of its client, unless a limit keeps it out.
 func (srv *Server) move(s *session) bool {
 	srv.mu.Lock()
-	limit := srv.admission.move(s, s.client.Addr())
+	limit := srv.admission.move(s, s.record.Addr.Addr())
 	srv.mu.Unlock()
 	srv.logLimit(s, limit)
 	return limit == ""
@@ -327,21 +329,28 @@ func (srv *Server) forget(s *session) {
 	}
 }
 
-// logLimit logs that limit, unless it is "", keeps s out.
+// logLimit logs and reports that limit, unless it is "", keeps s out.
 func (srv *Server) logLimit(s *session, limit string) {
-	const message = "limit reached, connection closed"
+	var r *ration
+	var most int
 	switch limit {
 	case limitConnections:
-		srv.refuse(&srv.refusals.connections, message,
-			"limit", limit, "max", srv.opts.Limits.Connections, "client", s.client.String())
+		r, most = &srv.refusals.connections, srv.opts.Limits.Connections
 	case limitPerAddress:
-		srv.refuse(&srv.refusals.perAddress, message,
-			"limit", limit, "max", srv.opts.Limits.PerAddress, "client", s.client.String())
+		r, most = &srv.refusals.perAddress, srv.opts.Limits.PerAddress
+	default:
+		return
 	}
+	srv.refuse(r, Refusal{limit, s.lis.addr, s.record.Addr.Addr()}, "limit reached, connection closed",
+		"limit", limit, "max", most, "client", s.record.Addr.String())
 }
 
-// refuse logs why a connection has been closed, as often as r allows.
-func (srv *Server) refuse(r *ration, message string, attrs ...any) {
+// refuse reports a connection that has been closed, and logs it as often as r
+// allows.
+func (srv *Server) refuse(r *ration, refusal Refusal, message string, attrs ...any) {
+	if o := srv.opts.Observer; o != nil {
+		o.ConnectionRefused(refusal)
+	}
 	if withheld, ok := r.take(time.Now()); ok {
 		srv.opts.Logger.Warn(message, append(attrs, "more", withheld)...)
 	}

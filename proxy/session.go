@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"time"
@@ -20,15 +19,29 @@ const (
 	maxBadCommands = 20
 )
 
-// state is where a session stands in RFC 1939 §3. The values are bits, so that
-// a command can name those in which it is valid.
-type state uint8
+// State is a state of a session (RFC 1939 §3). The values are bits, so that a
+// command can name those in which it is valid.
+type State uint8
 
+// The states of a session.
 const (
-	stateAuthorization state = 1 << iota
-	stateTransaction
-	stateUpdate
+	StateAuthorization State = 1 << iota
+	StateTransaction
+	StateUpdate
 )
+
+// String returns the name of the state.
+func (st State) String() string {
+	switch st {
+	case StateAuthorization:
+		return "AUTHORIZATION"
+	case StateTransaction:
+		return "TRANSACTION"
+	case StateUpdate:
+		return "UPDATE"
+	}
+	return "none"
+}
 
 // session is one connection of a client. Its goroutine alone uses it, except
 // for interrupt, and for raw, on which the Server sets read deadlines and which
@@ -42,24 +55,20 @@ type session struct {
 	w   replyWriter
 	dot dotWriter
 
-	id     string
 	base   context.Context // of ctx, without the logger
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	log    *slog.Logger
-	record record
+	record Record
 	closed bool
 
-	client        netip.AddrPort // the zero AddrPort where it has none
-	insecureLogin bool           // the client may log in without TLS
-	tlsByProxy    bool           // the client's TLS ends at the proxy
+	insecureLogin bool // the client may log in without TLS
 
-	state     state
-	cmd       *command // the current one, or the last
+	cmd       *command    // the current one, or the last
+	attempt   LoginRecord // the current login, or the last
 	user      pendingUser
 	utf8      bool // UTF8 mode (RFC 6856 §2.1)
 	afterAuth bool // an AUTH has failed: what follows may be its secrets
-	failures  int  // failed logins
 	bad       int  // lines that were no valid command
 
 	prepared Prepared // a connection that waits for the password, or nil
@@ -118,23 +127,26 @@ func (s *session) serve() {
 	defer s.teardown()
 	defer func() {
 		if p := recover(); p != nil {
-			s.record.reason = endPanic
+			s.record.Reason = endPanic
 			s.log.Error("panic in session", "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
+	if o := s.srv.opts.Observer; o != nil {
+		o.SessionStarted(s.progress())
+	}
 	err := s.run()
-	s.record.reason = "error"
+	s.record.Reason = "error"
 	if end, ok := errors.AsType[*endError](err); ok {
-		s.record.reason = end.reason
+		s.record.Reason = end.reason
 	}
 	switch context.Cause(s.ctx) {
 	case errLimit:
-		s.record.reason = endLimit
+		s.record.Reason = endLimit
 	case errLockLost:
-		s.record.reason = endLock
+		s.record.Reason = endLock
 	}
-	if s.record.reason == endLock {
-		s.log.Warn("lock of the maildrop lost while the session had it", "upstream", s.record.upstream)
+	if s.record.Reason == endLock {
+		s.log.Warn("lock of the maildrop lost while the session had it", "upstream", s.record.Upstream)
 	}
 	s.log.Debug("session ends", "error", err)
 }
@@ -152,6 +164,7 @@ func (s *session) run() error {
 			return err
 		}
 	}
+	s.enter(StateAuthorization)
 	s.w.ok("POP3 server ready")
 	for {
 		line, err := s.readLine(commandLine)
@@ -178,7 +191,7 @@ func (s *session) meetProxy() error {
 	if h.client.IsValid() {
 		s.identify(h.client)
 	}
-	s.tlsByProxy, s.record.proxyTLS = h.tls != nil, h.tls
+	s.record.ProxyTLS = h.tls
 	if !s.srv.move(s) {
 		return &endError{reason: endLimit}
 	}
@@ -278,7 +291,7 @@ func (s *session) startTLS() error {
 	s.r.src = conn
 	s.w.setDst(conn, tlsBuffers)
 	state := conn.ConnectionState()
-	s.record.tls = &state
+	s.record.TLS = &state
 	return nil
 }
 
@@ -291,7 +304,7 @@ func (s *session) teardown() {
 	if s.prepared != nil {
 		s.prepared.Close()
 	}
-	s.logRecord()
+	s.closeRecord()
 	s.cancel(nil)
 	s.srv.forget(s)
 }

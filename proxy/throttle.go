@@ -232,7 +232,7 @@ func (s *session) throttled(name func() string, login func() error) error {
 		s.logFailure(name(), err)
 		return err
 	}
-	client := s.client.Addr()
+	client := s.record.Addr.Addr()
 	failure, err := s.pace(name())
 	if err != nil {
 		return err
@@ -259,18 +259,20 @@ func (s *session) pace(name string) (failure time.Duration, err error) {
 	if t == nil {
 		return 0, nil
 	}
-	before, failure, err := t.Delay(s.ctx, s.client.Addr(), name)
+	before, failure, err := t.Delay(s.ctx, s.record.Addr.Addr(), name)
 	if err == nil && name != "" {
 		err = s.sleep(before)
 	}
 	return failure, err
 }
 
-// sleep waits d.
+// sleep waits d, for the sake of the Throttler.
 func (s *session) sleep(d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
+	began := time.Now()
+	defer func() { s.attempt.Throttled += time.Since(began) }()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

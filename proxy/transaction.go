@@ -94,9 +94,9 @@ func (s *session) retr(args []string) error {
 	if err := s.sendBody(text, body); err != nil {
 		return err
 	}
-	s.record.retr++
+	s.record.Retr++
 	if s.dot.octets != m.Octets {
-		s.record.mismatches++
+		s.record.Mismatches++
 		s.log.Debug("octets differ from LIST", "uid", m.UID, "listed", m.Octets, "sent", s.dot.octets)
 	}
 	s.sent = append(s.sent, Message{UID: m.UID, Octets: s.dot.octets})
@@ -124,7 +124,7 @@ func (s *session) top(args []string) error {
 	if err := s.sendBody("top of message follows", body); err != nil {
 		return err
 	}
-	s.record.top++
+	s.record.Top++
 	return nil
 }
 
@@ -140,7 +140,7 @@ func (s *session) sendBody(text string, body Body) error {
 	s.w.ok(text)
 	s.dot = dotWriter{w: &s.w}
 	_, err := body.WriteTo(&s.dot)
-	s.record.octets += s.dot.octets
+	s.record.Octets += s.dot.octets
 	switch {
 	case s.w.err != nil:
 		return s.writeError(s.w.err)
@@ -152,7 +152,7 @@ func (s *session) sendBody(text string, body Body) error {
 	}
 	before := s.dot.octets
 	s.dot.finish()
-	s.record.octets += s.dot.octets - before
+	s.record.Octets += s.dot.octets - before
 	return nil
 }
 
@@ -166,7 +166,7 @@ func (s *session) dele(args []string) error {
 		return ErrReadOnly
 	}
 	s.snap.mark(n)
-	s.record.dele++
+	s.record.Dele++
 	s.w.ok(fmt.Sprintf("message %d deleted", n))
 	return nil
 }

@@ -23,7 +23,7 @@ var errUpdateOverdue = fmt.Errorf("UPDATE takes too long: %w", ErrNotRemoved)
 
 // quit answers QUIT, which in TRANSACTION leads to UPDATE (RFC 1939 §6).
 func (s *session) quit([]string) error {
-	if s.state == stateAuthorization {
+	if s.record.State == StateAuthorization {
 		s.w.ok("bye")
 		return &endError{reason: endQuit}
 	}
@@ -35,7 +35,7 @@ func (s *session) quit([]string) error {
 	if s.lockLost() {
 		return s.leaveWithoutUpdate()
 	}
-	s.state = stateUpdate
+	s.enter(StateUpdate)
 	if s.snap.marked == 0 {
 		return s.leaveUnchanged()
 	}
@@ -96,7 +96,7 @@ func (s *session) removeMarked() error {
 	case mayRetain && r.Retains():
 		s.w.ok("bye, messages are kept on the server")
 	default:
-		s.record.removed = len(marked)
+		s.record.Removed = len(marked)
 		s.w.ok(fmt.Sprintf("bye, %d messages removed", len(marked)))
 	}
 	s.closeConn()
