@@ -65,7 +65,7 @@ type Options struct {
 // Defaults returns the Options that stand for their zero values.
 func Defaults() Options {
 	return Options{
-		Autologout:    minAutologout,
+		Autologout:    MinAutologout,
 		LoginAttempts: 3,
 		Mechanisms:    []string{mechPlain, mechLogin},
 	}
@@ -84,8 +84,8 @@ func (o Options) resolve() (Options, error) {
 		o.Locker = new(lock.Local)
 	}
 	o.Autologout = cmp.Or(o.Autologout, defaults.Autologout)
-	if o.Autologout < minAutologout {
-		return o, fmt.Errorf("proxy: autologout %v is below the %v of RFC 1939 §3", o.Autologout, minAutologout)
+	if o.Autologout < MinAutologout {
+		return o, fmt.Errorf("proxy: autologout %v is below the %v of RFC 1939 §3", o.Autologout, MinAutologout)
 	}
 	o.LoginAttempts = cmp.Or(o.LoginAttempts, defaults.LoginAttempts)
 	if o.LoginAttempts < 0 {
@@ -110,8 +110,8 @@ func (o Options) resolve() (Options, error) {
 	return o, nil
 }
 
-// minAutologout is the least that RFC 1939 §3 allows.
-const minAutologout = 10 * time.Minute
+// MinAutologout is the least autologout that RFC 1939 §3 allows.
+const MinAutologout = 10 * time.Minute
 
 // TLSMode says how connections to a listener are protected.
 type TLSMode string

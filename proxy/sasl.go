@@ -39,6 +39,18 @@ var mechanisms = [...]mechanism{
 	{name: "SCRAM-SHA-256", safe: true, asked: true, begin: beginSCRAM},
 }
 
+// Mechanisms returns the names of the SASL mechanisms there are, and those of
+// them that are offered only while the Exchanger offers them.
+func Mechanisms() (all, relayed []string) {
+	for _, m := range mechanisms {
+		all = append(all, m.name)
+		if m.asked {
+			relayed = append(relayed, m.name)
+		}
+	}
+	return all, relayed
+}
+
 // findMechanism returns the mechanism of that name, in upper case, or nil.
 func findMechanism(name string) *mechanism {
 	for i := range mechanisms {

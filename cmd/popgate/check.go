@@ -173,11 +173,11 @@ func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *co
 		k.say("warning: %s", words.Printable(w))
 	}
 	for _, m := range u.Auth {
-		switch name := strings.ToUpper(m); {
-		case slices.Contains(u.Relayed(), name) && !imapbackend.Relays(r.Capabilities, name):
-			k.say("warning: does not offer %s, or binds SCRAM to TLS: clients are not offered it either", m)
-		case (m == "xoauth2" || m == "oauthbearer") && !takesTokens(r.Capabilities):
-			k.say("warning: takes no tokens: %s fails", m)
+		switch key := strings.ToLower(m); {
+		case slices.Contains(u.Relayed(), m) && !imapbackend.Relays(r.Capabilities, m):
+			k.say("warning: does not offer %s, or binds SCRAM to TLS: clients are not offered it either", key)
+		case (m == "XOAUTH2" || m == "OAUTHBEARER") && !takesTokens(r.Capabilities):
+			k.say("warning: takes no tokens: %s fails", key)
 		}
 	}
 	return nil

@@ -17,7 +17,7 @@ func defaultSession() Session {
 }
 
 var sessionKeys = keyTable[Session]{
-	"autologout":          duration(func(s *Session) *time.Duration { return &s.Options.Autologout }, 10*time.Minute, 24*time.Hour, "10m"),
+	"autologout":          duration(func(s *Session) *time.Duration { return &s.Options.Autologout }, proxy.MinAutologout, 24*time.Hour, "10m"),
 	"login_attempts":      integer(func(s *Session) *int { return &s.Options.LoginAttempts }, 1, 100),
 	"auth_list":           negated(func(s *Session) *bool { return &s.Options.NoAuthList }),
 	"utf8":                boolean(func(s *Session) *bool { return &s.Options.UTF8 }),
@@ -34,6 +34,6 @@ var capabilities = []string{"TOP", "UIDL", "USER", "SASL", "STLS", "RESP-CODES",
 func (c *Config) ProxyOptions() proxy.Options {
 	o := c.Session.Options
 	o.Limits = c.Limits.Options
-	o.Mechanisms = c.Upstreams[0].Mechanisms()
+	o.Mechanisms = c.Upstreams[0].Auth
 	return o
 }

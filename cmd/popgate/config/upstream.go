@@ -10,39 +10,27 @@ import (
 
 	"popgate/imapbackend"
 	"popgate/imapbackend/uniqueid"
+	"popgate/proxy"
 	"popgate/proxy/endpoint"
 )
 
 // Upstream is one [[upstream]].
 type Upstream struct {
 	Options imapbackend.Options // without Store and Version
-	Auth    []string            // SASL mechanisms offered to clients, as the file spells them
+	Auth    []string            // SASL mechanisms offered to clients, as proxy.Options has them
 
 	caFile, importFile string // "" for none
 }
 
-// relayed are the SASL mechanisms of which the gateway sees no secret.
-var relayed = []string{"cram-md5", "scram-sha-1", "scram-sha-256"}
-
-// Mechanisms returns the mechanisms of Auth as proxy.Options has them.
-func (u *Upstream) Mechanisms() []string { return upper(u.Auth) }
-
-// Relayed returns those of Mechanisms that are offered only while the upstream
-// offers them.
+// Relayed returns those of Auth that are offered only while the upstream offers
+// them.
 func (u *Upstream) Relayed() []string {
-	return upper(slices.DeleteFunc(slices.Clone(u.Auth), func(m string) bool { return !slices.Contains(relayed, m) }))
-}
-
-func upper(list []string) []string {
-	upper := []string{}
-	for _, s := range list {
-		upper = append(upper, strings.ToUpper(s))
-	}
-	return upper
+	_, relayed := proxy.Mechanisms()
+	return slices.DeleteFunc(slices.Clone(u.Auth), func(m string) bool { return !slices.Contains(relayed, m) })
 }
 
 func defaultUpstream() Upstream {
-	return Upstream{Options: imapbackend.Defaults(), Auth: []string{"plain", "login"}}
+	return Upstream{Options: imapbackend.Defaults(), Auth: proxy.Defaults().Mechanisms}
 }
 
 var upstreamKeys = keyTable[Upstream]{
@@ -53,7 +41,7 @@ var upstreamKeys = keyTable[Upstream]{
 	"server_name":      text(func(u *Upstream) *string { return &u.Options.ServerName }, "imap.example.com"),
 	"ca_file":          text(func(u *Upstream) *string { return &u.caFile }, "ca.pem"),
 	"mailbox":          text(func(u *Upstream) *string { return &u.Options.Mailbox }, "INBOX"),
-	"auth":             anyOf(func(u *Upstream) *[]string { return &u.Auth }, append([]string{"plain", "login", "xoauth2", "oauthbearer"}, relayed...)...),
+	"auth":             mechanisms(func(u *Upstream) *[]string { return &u.Auth }),
 	"delete":           oneOf(func(u *Upstream) *imapbackend.Delete { return &u.Options.Delete }),
 	"without_uidplus":  oneOf(func(u *Upstream) *imapbackend.WithoutUIDPLUS { return &u.Options.WithoutUIDPLUS }),
 	"trash":            text(func(u *Upstream) *string { return &u.Options.Trash }, "Trash"),
@@ -67,6 +55,25 @@ var upstreamKeys = keyTable[Upstream]{
 	"deleted_messages": choice(func(u *Upstream) *bool { return &u.Options.ShowDeleted }, word[bool]{"hide", false}, word[bool]{"show", true}),
 	"compress":         boolean(func(u *Upstream) *bool { return &u.Options.Compress }),
 	"keep_open":        duration(func(u *Upstream) *time.Duration { return &u.Options.KeepOpen }, 0, imapbackend.MaxKeepOpen, "60s"),
+}
+
+// mechanisms accepts names of SASL mechanisms, which the file has in lower case.
+func mechanisms[T any](field func(*T) *[]string) setter[T] {
+	all, _ := proxy.Mechanisms()
+	lower := make([]string, len(all))
+	for i, name := range all {
+		lower[i] = strings.ToLower(name)
+	}
+	set := anyOf(field, lower...)
+	return func(dst *T, v any) *fault {
+		if f := set(dst, v); f != nil {
+			return f
+		}
+		for i, name := range *field(dst) {
+			(*field(dst))[i] = strings.ToUpper(name)
+		}
+		return nil
+	}
 }
 
 var uidlForms = fmt.Sprintf("a template such as %q, or %q or %q",
