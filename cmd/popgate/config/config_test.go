@@ -154,35 +154,33 @@ format = "json"
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantProxy := proxy.Options{
-		Autologout:         15 * time.Minute,
-		LoginAttempts:      5,
-		NoAuthList:         true,
-		Mechanisms:         []string{"LOGIN", "SCRAM-SHA-256", "OAUTHBEARER"},
-		UTF8:               true,
-		HiddenCapabilities: []string{"TOP", "STLS"},
-		Limits:             proxy.Limits{Connections: 100, PerAddress: 5, Unauthenticated: 20},
-	}
+	wantProxy := proxy.Defaults()
+	wantProxy.Autologout = 15 * time.Minute
+	wantProxy.LoginAttempts = 5
+	wantProxy.NoAuthList = true
+	wantProxy.Mechanisms = []string{"LOGIN", "SCRAM-SHA-256", "OAUTHBEARER"}
+	wantProxy.UTF8 = true
+	wantProxy.HiddenCapabilities = []string{"TOP", "STLS"}
+	wantProxy.Limits = proxy.Limits{Connections: 100, PerAddress: 5, Unauthenticated: 20}
 	if diff := cmp.Diff(wantProxy, c.ProxyOptions()); diff != "" {
 		t.Errorf("proxy options (-want +got):\n%s", diff)
 	}
-	wantUpstream := imapbackend.Options{
-		Name:           "mail",
-		Address:        "imap.example.com:143",
-		TLS:            imapbackend.TLSStartTLS,
-		ServerName:     "mail.example.com",
-		Mailbox:        "Eingänge",
-		Delete:         imapbackend.DeleteTrash,
-		Trash:          "Gelöscht",
-		WithoutUIDPLUS: imapbackend.Refuse,
-		Seen:           imapbackend.SeenOnQuit,
-		Sizes:          imapbackend.SizesExact,
-		UIDL:           "{uid:08x}{uidvalidity:08x}",
-		ReadAhead:      64 << 10,
-		ReadAheadTotal: 1 << 30,
-		ShowDeleted:    true,
-		SendClientID:   true,
-	}
+	wantUpstream := imapbackend.Defaults()
+	wantUpstream.Name = "mail"
+	wantUpstream.Address = "imap.example.com:143"
+	wantUpstream.TLS = imapbackend.TLSStartTLS
+	wantUpstream.ServerName = "mail.example.com"
+	wantUpstream.Mailbox = "Eingänge"
+	wantUpstream.Delete = imapbackend.DeleteTrash
+	wantUpstream.Trash = "Gelöscht"
+	wantUpstream.WithoutUIDPLUS = imapbackend.Refuse
+	wantUpstream.Seen = imapbackend.SeenOnQuit
+	wantUpstream.Sizes = imapbackend.SizesExact
+	wantUpstream.UIDL = "{uid:08x}{uidvalidity:08x}"
+	wantUpstream.ReadAhead = 64 << 10
+	wantUpstream.ReadAheadTotal = 1 << 30
+	wantUpstream.ShowDeleted = true
+	wantUpstream.SendClientID = true
 	if diff := cmp.Diff(wantUpstream, c.Upstreams[0].Options); diff != "" {
 		t.Errorf("upstream options (-want +got):\n%s", diff)
 	}
