@@ -156,8 +156,8 @@ func learn(backend *imapbackend.Backend, mechanisms []string, log *slog.Logger) 
 // gcPercent trades processor time, of which sessions that mostly wait need
 // little, for memory, of which thousands of them need much. A process of few
 // sessions would collect its garbage all the time: a reserve of gcReserve
-// octets counts as memory in use, but is never touched, so that there is none
-// behind it.
+// octets counts as memory in use, but is never touched, so that the system does
+// not back it.
 const (
 	gcPercent = 50
 	gcReserve = 8 << 20

@@ -9,6 +9,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"popgate/imapbackend"
+	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
 )
 
@@ -167,6 +168,37 @@ func covers[T, O any](t *testing.T, header string, keys keyTable[T], defaults fu
 		same := reflect.DeepEqual(now.Field(i).Interface(), was.Field(i).Interface())
 		if same != slices.Contains(except, name) {
 			t.Errorf("%s: %s of %s is set by a key: %v", header, name, now.Type(), !same)
+		}
+	}
+}
+
+// What imapbackend has against its options is reported at a key: the names that
+// it uses are keys.
+func TestOptionNames(t *testing.T) {
+	wrong := imapbackend.Options{ // all that can be wrong at once
+		ServerName:   "a:1",
+		Mailbox:      "\xff",
+		Trash:        "\xff",
+		UIDL:         "{",
+		UIDLImport:   new(uniqueid.Import),
+		ShowDeleted:  true,
+		KeepOpen:     imapbackend.MaxKeepOpen + 1,
+		SendClientID: true,
+	}
+	_, errs := wrong.Resolve()
+	if len(errs) < 10 {
+		t.Errorf("%d errors: %v", len(errs), errs)
+	}
+	for _, e := range errs {
+		for _, name := range append([]string{e.Option}, e.Others...) {
+			if upstreamKeys[name] == nil {
+				t.Errorf("%v: %s is no key", e, name)
+			}
+		}
+	}
+	for name := range upstreamRemedies {
+		if !slices.ContainsFunc(errs, func(e *imapbackend.OptionError) bool { return e.Option == name }) {
+			t.Errorf("a remedy for %s, with which nothing is wrong", name)
 		}
 	}
 }
