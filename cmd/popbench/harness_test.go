@@ -5,9 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,21 +52,9 @@ func startServers(t *testing.T) *servers {
 	for _, b := range append(testCatalogue.boxes(testUsers), testCatalogue.delete) {
 		s.AddAccount(b.name, password, false)
 	}
-	srv, err := proxy.NewServer(proxy.Options{Backend: s, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pop, imap := listen(t), listen(t)
-	s.pop, s.imap = pop.Addr().String(), imap.Addr().String()
-	served := make(chan error, 1)
-	go func() {
-		served <- srv.Serve(pop, proxy.ListenerOptions{
-			Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
-	}()
-	t.Cleanup(func() {
-		srv.Close()
-		<-served
-	})
+	imap := proxytest.Loopback(t)
+	s.pop = proxytest.Serve(t, proxytest.Loopback(t), proxy.Options{Backend: s}, proxytest.Insecure).Addr()
+	s.imap = imap.Addr().String()
 	go func() {
 		for {
 			c, err := imap.Accept()
@@ -84,16 +70,6 @@ func startServers(t *testing.T) *servers {
 		}
 	}()
 	return s
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
 }
 
 // serveIMAP answers the commands that imapConn sends.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"popgate/proxy/proxytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -93,7 +95,7 @@ func TestParseEndpoint(t *testing.T) {
 
 // TestAwait checks that the wait for a server that does not greet is bounded.
 func TestAwait(t *testing.T) {
-	ep := endpoint{Name: "gone", Addr: listen(t).Addr().String()} // accepts and says nothing
+	ep := endpoint{Name: "gone", Addr: proxytest.Loopback(t).Addr().String()} // accepts and says nothing
 	if err := ep.await(30 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "gone does not answer") {
 		t.Error(err)
 	}
@@ -130,7 +132,7 @@ func TestFreePorts(t *testing.T) {
 	if err != nil || first < lowestPort || first+16 > highestPort {
 		t.Errorf("%d, %v", first, err)
 	}
-	_, port, _ := strings.Cut(listen(t).Addr().String(), ":")
+	_, port, _ := strings.Cut(proxytest.Loopback(t).Addr().String(), ":")
 	taken, err := strconv.Atoi(port)
 	if err != nil {
 		t.Fatal(err)

@@ -6,9 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -39,35 +37,17 @@ func formerPOP3(t *testing.T, mode proxy.TLSMode, messages ...string) (mail *dem
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv, err := proxy.NewServer(proxy.Options{Backend: backend, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	options := proxy.ListenerOptions{Mode: mode}
-	if mode == proxy.TLSNone {
-		options.InsecureLoginFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	} else {
+	t.Cleanup(func() { backend.Close() })
+	options := proxytest.Insecure
+	if options.Mode = mode; mode != proxy.TLSNone {
 		dir := t.TempDir()
 		cert := proxytest.NewCertificate(t, proxytest.CertificateOptions{})
 		cert.WriteFiles(t, dir)
 		caFile = filepath.Join(dir, "ca.pem")
-		options.TLS = cert.Server()
+		options.TLS, options.InsecureLoginFrom = cert.Server(), nil
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = srv.Serve(l, options)
-	}()
-	t.Cleanup(func() {
-		srv.Close()
-		<-done
-		backend.Close()
-	})
-	return mail, l.Addr().String(), caFile
+	g := proxytest.Serve(t, proxytest.Loopback(t), proxy.Options{Backend: backend}, options)
+	return mail, g.Addr(), caFile
 }
 
 // uidlRun runs popgate uidl.

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"popgate/proxy/proxytest"
 )
 
 // Password is the password of every user.
@@ -108,9 +110,9 @@ func (s *Server) prepare() {
 	if os.Geteuid() == 0 {
 		check(os.Chown(s.path("mail"), mailID, mailID))
 	}
-	pool, err := writeCertificates(s.dir)
-	check(err)
-	s.RootCAs, s.CAFile = pool, s.path("ca.pem")
+	cert := proxytest.NewCertificate(s.t, proxytest.CertificateOptions{})
+	cert.WriteFiles(s.t, s.dir)
+	s.RootCAs, s.CAFile = cert.CA, s.path("ca.pem")
 	s.CertFile, s.KeyFile = s.path("cert.pem"), s.path("key.pem")
 	if s.options.tokens {
 		check(s.writeTokenKey())

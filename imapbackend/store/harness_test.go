@@ -2,38 +2,18 @@ package store
 
 import (
 	"fmt"
-	"log/slog"
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"popgate/proxy"
+	"popgate/proxy/proxytest"
 )
 
-// logBuffer collects a log that several goroutines write.
-type logBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func openStore(t testing.TB, path string, o Options) (*Store, *logBuffer) {
+func openStore(t testing.TB, path string, o Options) (*Store, *proxytest.Log) {
 	t.Helper()
-	log := &logBuffer{}
-	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	log := new(proxytest.Log)
+	o.Log = log.Logger()
 	s, err := Open(path, o)
 	if err != nil {
 		t.Fatal(err)
