@@ -13,8 +13,9 @@ import (
 )
 
 // observed runs drive against a Server with an Observer and compares what that
-// has recorded. ADDR and PEER stand for the addresses of listener and client.
-func observed(t *testing.T, opts proxy.Options, lopts proxy.ListenerOptions, drive func(g *proxytest.Gateway), want []string) {
+// has recorded, in any order if several sessions do so at once. ADDR and PEER
+// stand for the addresses of listener and client.
+func observed(t *testing.T, ordered bool, opts proxy.Options, lopts proxy.ListenerOptions, drive func(g *proxytest.Gateway), want []string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		t.Helper()
@@ -26,6 +27,10 @@ func observed(t *testing.T, opts proxy.Options, lopts proxy.ListenerOptions, dri
 		got := o.Events()
 		for i := range got {
 			got[i] = strings.NewReplacer(g.Addr(), "ADDR", "198.51.100.7:40000", "PEER").Replace(got[i])
+		}
+		if !ordered {
+			slices.Sort(got)
+			slices.Sort(want)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("events:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -43,7 +48,7 @@ func TestObserveSession(t *testing.T) {
 	b := memory(generated(2, 10)...)
 	b.Add("alice", proxytest.Stored{Body: []byte("a: b\r\n"), Listed: 99})
 	b.SetFaults(proxytest.Faults{LoginDelay: 100 * time.Millisecond})
-	observed(t, proxy.Options{Backend: b, Throttler: th}, proxytest.Insecure, func(g *proxytest.Gateway) {
+	observed(t, true, proxy.Options{Backend: b, Throttler: th}, proxytest.Insecure, func(g *proxytest.Gateway) {
 		p := g.Dial()
 		p.Greeting()
 		p.OK("USER alice")
@@ -120,7 +125,7 @@ func TestObserveRefusals(t *testing.T) {
 		return "end of : " + reason + " after 0s in " + state + ", TLS false, retr 0, top 0, dele 0, octets 0, removed 0 of 0, " +
 			"mismatches 0, failed 0, sent " + octets
 	}
-	observed(t, proxy.Options{Backend: memory(), Limits: proxy.Limits{PerAddress: 1}}, proxytest.Insecure, func(g *proxytest.Gateway) {
+	observed(t, true, proxy.Options{Backend: memory(), Limits: proxy.Limits{PerAddress: 1}}, proxytest.Insecure, func(g *proxytest.Gateway) {
 		p := g.Dial()
 		p.Greeting()
 		for range 2 {
@@ -135,7 +140,7 @@ func TestObserveRefusals(t *testing.T) {
 		"QUIT +OK, 4 octets, 0s",
 		end("quit", "AUTHORIZATION", "32, received 6"),
 	})
-	observed(t, proxy.Options{Backend: memory(), Limits: proxy.Limits{Unauthenticated: 1}}, proxytest.Insecure, func(g *proxytest.Gateway) {
+	observed(t, false, proxy.Options{Backend: memory(), Limits: proxy.Limits{Unauthenticated: 1}}, proxytest.Insecure, func(g *proxytest.Gateway) {
 		p := g.Dial()
 		p.Greeting()
 		g.DialFrom("192.0.2.1:1").Greeting()
@@ -150,7 +155,7 @@ func TestObserveRefusals(t *testing.T) {
 	})
 	behind := proxytest.Insecure
 	behind.ProxyProtocolFrom = behind.InsecureLoginFrom[:1]
-	observed(t, proxy.Options{Backend: memory()}, behind, func(g *proxytest.Gateway) {
+	observed(t, true, proxy.Options{Backend: memory()}, behind, func(g *proxytest.Gateway) {
 		g.DialFrom("[2001:db8::1]:1").Closed()
 		p := g.Dial()
 		p.Send("CAPA")
@@ -162,7 +167,7 @@ func TestObserveRefusals(t *testing.T) {
 	})
 	implicit := proxytest.Insecure
 	implicit.Mode, implicit.TLS = proxy.TLSImplicit, serverTLS(t)
-	observed(t, proxy.Options{Backend: memory()}, implicit, func(g *proxytest.Gateway) {
+	observed(t, true, proxy.Options{Backend: memory()}, implicit, func(g *proxytest.Gateway) {
 		p := g.Dial()
 		p.Send("CAPA")
 		synctest.Wait()
