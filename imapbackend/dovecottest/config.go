@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// mailID is the user and group that own the mail when root runs the test:
-// Dovecot opens no mailbox as root.
+// mailID is the id of the user and of the group that own the mail when root runs
+// the test: Dovecot does not open a mailbox as root.
 const mailID = 20000
 
 // Option changes the server that Start runs.
@@ -26,7 +26,7 @@ type options struct {
 	perProcess int
 	compress   bool
 	mechanisms string
-	extra      string // settings beside those of configuration
+	extra      string // settings in addition to those of configuration
 	tokens     bool
 	pop3       bool
 }
@@ -41,19 +41,20 @@ func WithStore(format string) Option {
 }
 
 // WithCapability sets the capabilities that the server announces, for instance
-// "IMAP4rev1" alone: a server without UIDPLUS, LITERAL+ and SASL-IR. It still
-// understands what it does not announce.
+// only "IMAP4rev1", for a server without UIDPLUS, LITERAL+ and SASL-IR. It still
+// accepts what it does not announce.
 func WithCapability(list string) Option {
 	return func(o *options) { o.capability = list }
 }
 
-// WithCompression has the server offer COMPRESS=DEFLATE (RFC 4978).
+// WithCompression makes the server offer COMPRESS=DEFLATE (RFC 4978).
 func WithCompression() Option {
 	return func(o *options) { o.compress = true }
 }
 
-// WithMechanisms turns on SASL mechanisms, by default plain and login. With
-// xoauth2 or oauthbearer among them the server takes what Token returns.
+// WithMechanisms sets the SASL mechanisms, by default plain and login. With
+// xoauth2 or oauthbearer among them the server accepts the tokens that Token
+// returns.
 func WithMechanisms(names ...string) Option {
 	return func(o *options) {
 		o.mechanisms = strings.Join(names, " ")
@@ -61,13 +62,13 @@ func WithMechanisms(names ...string) Option {
 	}
 }
 
-// WithTrustedClients lets clients on this machine tell by ID on whose behalf
-// they come.
+// WithTrustedClients makes the server believe clients on this machine that say,
+// with ID, for which client they act.
 func WithTrustedClients() Option {
 	return func(o *options) { o.extra += "login_trusted_networks = 127.0.0.0/8\n" }
 }
 
-// WithTrash gives each user a mailbox of that name with the attribute \Trash
+// WithTrash gives each user a mailbox with this name and the attribute \Trash
 // (RFC 6154 §2).
 func WithTrash(name string) Option {
 	return func(o *options) {
@@ -75,15 +76,15 @@ func WithTrash(name string) Option {
 	}
 }
 
-// WithQuota limits what a user has in all mailboxes together, in octets.
+// WithQuota limits the octets in all mailboxes of a user together.
 func WithQuota(octets int64) Option {
 	return func(o *options) {
 		o.extra += fmt.Sprintf("mail_plugins = quota\nplugin {\n  quota = count:all\n  quota_vsizes = yes\n  quota_grace = 0\n  quota_rule = *:bytes=%d\n}\n", octets)
 	}
 }
 
-// WithPOP3 has the server speak POP3 too, at POP3Addr, with unique-ids by
-// pop3_uidl_format; "" for Dovecot's default.
+// WithPOP3 makes the server speak POP3 too, at POP3Addr. uidlFormat is the
+// pop3_uidl_format for unique-ids, "" Dovecot's default.
 func WithPOP3(uidlFormat string) Option {
 	return func(o *options) {
 		o.pop3 = true
@@ -93,8 +94,8 @@ func WithPOP3(uidlFormat string) Option {
 	}
 }
 
-// WithSessionsPerProcess lets n sessions share one process, for tests with a
-// great many of them. By default each has its own, which KillSessions ends.
+// WithSessionsPerProcess lets n sessions share one process, for tests with very
+// many of them. By default each session has its own, which KillSessions ends.
 func WithSessionsPerProcess(n int) Option {
 	return func(o *options) { o.perProcess = n }
 }
@@ -126,8 +127,8 @@ func (s *Server) config() string {
 	return text
 }
 
-// serviceCount is how many sessions a process serves in its life: where it has
-// but one at a time it ends with it.
+// serviceCount is the number of sessions after which a process ends, 0 for no
+// limit. A process with one session at a time serves only that one.
 func serviceCount(perProcess int) int {
 	if perProcess == 1 {
 		return 1
@@ -143,8 +144,8 @@ func mailIDs() string {
 	return fmt.Sprintf("uid=%d gid=%d", uid, gid)
 }
 
-// userSettings make Dovecot run as an ordinary user, who can neither change
-// users nor call chroot.
+// userSettings returns what Dovecot needs to run as an ordinary user, who can
+// neither change users nor call chroot.
 func userSettings() string {
 	if os.Geteuid() == 0 {
 		return ""
@@ -169,9 +170,9 @@ service imap-login {
 `, name, group)
 }
 
-// configuration is dovecot.conf with words in capitals for what differs. A
-// failed login costs what Dovecot cannot do without, half a second at most:
-// neither its delay nor its penalty by address applies.
+// configuration is dovecot.conf, with words in capitals for what config replaces.
+// It disables the delay after a failed login and the penalty by address; half a
+// second of delay remains that cannot be disabled.
 const configuration = `
 base_dir = DIR/run
 state_dir = DIR/state

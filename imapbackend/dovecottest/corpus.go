@@ -19,12 +19,15 @@ type Sample struct {
 	Octets []byte
 }
 
-// Corpus returns CorpusSize messages, the same each time: those that break
-// gateways first, then ordinary ones with sizes spread as in real mailboxes.
+// Corpus returns CorpusSize messages, the same each time: first those that break
+// gateways, then ordinary ones with sizes distributed as in real mailboxes.
 // Together they have about 45 MB. No two are equal.
 func Corpus() []Sample {
-	corpus := specials()
-	corpus = append(corpus, borders()...)
+	c := &collector{}
+	c.format()
+	c.dots()
+	c.long()
+	corpus := append(c.samples, borders()...)
 	random := rand.New(rand.NewPCG(1939, 3501))
 	for len(corpus) < CorpusSize {
 		corpus = append(corpus, ordinary(random, len(corpus)))
@@ -32,7 +35,7 @@ func Corpus() []Sample {
 	return corpus
 }
 
-// Stored returns what Dovecot 2.3 makes of a message on APPEND.
+// Stored returns the message that Dovecot 2.3 stores for octets on APPEND.
 func Stored(octets []byte) []byte {
 	var out []byte
 	for line := range bytes.Lines(bytes.ReplaceAll(octets, []byte{0}, []byte{0x80})) {
@@ -48,9 +51,9 @@ func Stored(octets []byte) []byte {
 	return out
 }
 
-// Expected returns what a POP3 client must get for what the upstream gives as
-// BODY.PEEK[]: bare LF made CRLF, and a final CRLF where that is missing
-// (requirement P-RETR-3).
+// Expected returns what a POP3 client must receive of a message that the upstream
+// sends as BODY.PEEK[]: with CRLF for bare LF, and with a final CRLF where it is
+// missing (requirement P-RETR-3).
 func Expected(bodyPeek []byte) []byte {
 	out := make([]byte, 0, len(bodyPeek)+len(bodyPeek)/32+2)
 	for line := range bytes.Lines(bodyPeek) {
@@ -64,19 +67,26 @@ func Expected(bodyPeek []byte) []byte {
 	return out
 }
 
-// specials are the messages with something special about their form.
-func specials() []Sample {
-	const long = 1000000
-	var samples []Sample
-	add := func(name, body string) {
-		samples = append(samples, Sample{name, []byte(header(len(samples), name) + body)})
-	}
-	whole := func(name, message string) {
-		samples = append(samples, Sample{name, []byte(message)})
-	}
+// collector collects the messages of unusual form.
+type collector struct{ samples []Sample }
+
+// add adds a message with an ordinary header. The header goes on in body, which
+// begins with an empty line if it does not.
+func (c *collector) add(name, body string) {
+	c.whole(name, header(len(c.samples), name)+body)
+}
+
+// whole adds message as it is.
+func (c *collector) whole(name, message string) {
+	c.samples = append(c.samples, Sample{name, []byte(message)})
+}
+
+// format adds messages with unusual parts, line ends and octets.
+func (c *collector) format() {
+	add, whole := c.add, c.whole
 	add("one line", "\r\nHello.\r\n")
 	add("empty body", "\r\n")
-	add("header only, no blank line", "")
+	add("header only, no empty line", "")
 	whole("header only, no final line end", "Subject: header only, no final line end")
 	add("body without final line end", "\r\nThe last line is not ended.")
 	add("body ends in CR", "\r\nThe last octet is a CR.\r")
@@ -91,8 +101,12 @@ func specials() []Sample {
 	add("NUL", "\r\none\x00two\r\n\x00\r\n")
 	add("all control characters", "\r\n"+controls()+"\r\n")
 	add("From_ lines", "\r\nFrom the start of a line\r\n>From another\r\nFrom \r\n")
-	add("blank and tab lines", "\r\n \r\n\t\r\n  text \r\n\t\r\n")
+	add("lines of spaces and tabs", "\r\n \r\n\t\r\n  text \r\n\t\r\n")
+}
 
+// dots adds messages for byte-stuffing.
+func (c *collector) dots() {
+	add, whole := c.add, c.whole
 	add("line of one dot", "\r\n.\r\n")
 	add("line of two dots", "\r\n..\r\n")
 	add("dot and text", "\r\n.a\r\n.. b\r\n...c\r\n. d\r\n")
@@ -103,16 +117,21 @@ func specials() []Sample {
 	add("commands inside", "\r\n.\r\nQUIT\r\n+OK\r\n-ERR\r\nA1 OK done\r\n* BYE\r\n)\r\n")
 	add("dot after bare LF", "\r\none\n.\n.two\n..\r\n")
 	add("dot after bare CR", "\r\none\r.\r\r.two\r\n")
-	add("dots only, every position in a buffer", "\r\n"+strings.Repeat(".\r\n", 70000))
-	add("pairs of dots, every position in a buffer", "\r\n"+strings.Repeat("..\r\n.\r\n", 30000))
+	add("dots only, at every position of a buffer", "\r\n"+strings.Repeat(".\r\n", 70000))
+	add("pairs of dots, at every position of a buffer", "\r\n"+strings.Repeat("..\r\n.\r\n", 30000))
 	add("one line of dots", "\r\n"+strings.Repeat(".", 100000)+"\r\n")
 	whole("dot as first octet of the message", ".Subject: not a header\r\n\r\ntext\r\n")
 	whole("message is one dot", ".")
 	whole("message is a line of one dot", ".\r\n")
 	whole("message is an empty line", "\r\n")
 	whole("body first", "\r\nno header at all\r\n")
-	whole("text only", "no header and no blank line\r\n")
+	whole("text only", "no header and no empty line\r\n")
+}
 
+// long adds messages with long lines, long headers or much text.
+func (c *collector) long() {
+	const long = 1000000
+	add := c.add
 	add("1 MB in one line", "\r\n"+letters(long)+"\r\n")
 	add("1 MB in one line without end", "\r\n"+letters(long))
 	for _, n := range []int{997, 998, 999, 1000, 1022, 1023, 1024, 2047, 2048, 4095, 4096, 8190, 8191, 8192, 16384, 65535, 65536} {
@@ -125,13 +144,12 @@ func specials() []Sample {
 	add("attachment", attachment("report.pdf", 300000))
 	add("nested message", "Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\n.inner\r\n")
 	add("30 MB", attachment("film.mp4", 22<<20))
-	return samples
 }
 
-// borders are messages with a dot, a line end or a line end's half just at the
-// border of a usual buffer, counted from the first octet of the message.
+// borders returns messages with a dot, a line end or half of a line end at the
+// border of a buffer of usual size, counted from the first octet of the message.
 func borders() []Sample {
-	around := []struct{ name, text string }{ // the first octet of text lies on border-3
+	around := []struct{ name, text string }{ // text starts at border-3
 		{"dot before the border", "\r\n.x"},
 		{"dot on the border", "x\r\n.x"},
 		{"dot after the border", "xx\r\n.x"},
@@ -152,8 +170,8 @@ func borders() []Sample {
 	return samples
 }
 
-// ordinary returns a message of a size drawn from a lognormal distribution:
-// half of them have less than 4 KB.
+// ordinary returns a message with a size from a lognormal distribution: half of
+// them have less than 4 KB.
 func ordinary(random *rand.Rand, n int) Sample {
 	name := fmt.Sprintf("ordinary %d", n)
 	size := min(int(4000*math.Exp(1.4*random.NormFloat64())), 500000)
@@ -172,8 +190,8 @@ func ordinary(random *rand.Rand, n int) Sample {
 	return Sample{name, []byte(b.String())}
 }
 
-// header returns the lines that most messages begin with, without the blank
-// line; n makes it unique.
+// header returns the first lines of most messages, without an empty line; n makes
+// them unique.
 func header(n int, subject string) string {
 	return fmt.Sprintf("Return-Path: <sender@example.com>\r\n"+
 		"From: Sender <sender@example.com>\r\nTo: joe@example.com\r\nSubject: %s\r\n"+
@@ -185,13 +203,13 @@ func letters(n int) string {
 	return strings.Repeat("abcdefghijklmnopqrstuvwxyz0123456789", n/36+1)[:n]
 }
 
-// fill returns n octets of lines, the last of them not ended.
+// fill returns n octets of text; its last line has no line end.
 func fill(n int) string {
 	const line = "The quick brown fox jumps over the lazy dog.\r\n"
 	return strings.Repeat(line, n/len(line)) + letters(n%len(line))
 }
 
-// controls returns the control characters but NUL, CR and LF.
+// controls returns the control characters except NUL, CR and LF.
 func controls() string {
 	var b strings.Builder
 	for c := byte(1); c < 0x20; c++ {
@@ -202,8 +220,8 @@ func controls() string {
 	return b.String() + "\x7f"
 }
 
-// attachment returns the rest of a message from its Content-Type on, with an
-// attachment of size octets in base64.
+// attachment returns the end of a header and a body with an attachment of about
+// size octets in base64.
 func attachment(name string, size int) string {
 	const line = "UE9QMyBnYXRld2F5IHRlc3QgZGF0YSwgYXMgZ29vZCBhcyBhbnkgb3RoZXIgZGF0YSBidXQgbG9u\r\n"
 	return "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"=_b\"\r\n\r\n" +

@@ -8,7 +8,7 @@ import (
 	"popgate/imapbackend/dovecottest"
 )
 
-// P-RETR-3
+// P-RETR-3: Expected makes line ends CRLF.
 func TestExpected(t *testing.T) {
 	tests := []struct{ peek, want string }{
 		{"", ""},
@@ -38,10 +38,10 @@ func TestCorpus(t *testing.T) {
 	largest := 0
 	for i, s := range corpus {
 		if difference(s.Octets, again[i].Octets) >= 0 {
-			t.Errorf("%s: differs from call to call", s.Name)
+			t.Errorf("%s: differs between two calls", s.Name)
 		}
 		if other, ok := seen[string(s.Octets)]; ok {
-			t.Errorf("%s: is the same as %s", s.Name, other)
+			t.Errorf("%s: equals %s", s.Name, other)
 		}
 		seen[string(s.Octets)] = s.Name
 		largest = max(largest, len(s.Octets))

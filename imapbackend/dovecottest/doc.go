@@ -1,16 +1,16 @@
 // Package dovecottest runs a private Dovecot as the upstream of a test, in the
-// manner of net/http/httptest, and looks into its mailboxes by IMAP without
-// going through the gateway.
+// manner of net/http/httptest, and looks into its mailboxes by IMAP without the
+// gateway.
 //
-// Start needs nothing but the dovecot program (Debian: dovecot-imapd): all
-// state lies in a directory of its own, the ports are free ones of 127.0.0.1,
-// and the server runs as the user who runs the test, root or not. Every login
-// name exists; the password is Password.
+// Start needs only the dovecot program (Debian: dovecot-imapd): all state is in a
+// directory of its own, the ports are free ones of 127.0.0.1, and the server runs
+// as the user who runs the test, root or not. Every login name exists; the
+// password is Password.
 //
-// What Dovecot 2.3 does to a message that is appended, and Stored repeats: a
-// bare LF becomes CRLF, IMAP shows NUL as 0x80, one CR just before a line end or at
-// the end of the message is dropped, all other octets stay, and a final line
-// end is not added. A message of no octets is refused.
+// Dovecot 2.3 changes a message that is appended, as Stored does: a bare LF
+// becomes CRLF, IMAP shows NUL as 0x80, and one CR right before a line end or at
+// the end of the message is dropped. All other octets stay, and a missing final
+// line end is not added. A message without octets is refused.
 //
 // The package is built under the tag "integration" only.
 package dovecottest

@@ -17,10 +17,9 @@ import (
 
 const commandTimeout = 2 * time.Minute
 
-// Client is a plain IMAP client for looking at a mailbox and changing it
-// beside the gateway. It knows as little of IMAP as will do, so that it shares
-// no code, and no mistake, with what is tested. It fails its test on any
-// error; it belongs to the goroutine of the test.
+// Client is a minimal IMAP client, for looking at a mailbox and changing it
+// without the gateway. It shares no code, and so no mistake, with what is tested.
+// It fails its test on any error; only the goroutine of that test may use it.
 type Client struct {
 	t    testing.TB
 	conn net.Conn
@@ -28,8 +27,8 @@ type Client struct {
 	tag  int
 }
 
-// Login returns a client of user, whose connection ends with the test at the
-// latest.
+// Login returns a client that is logged in as user. Its connection is closed
+// at the end of the test.
 func (s *Server) Login(user string) *Client {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", s.Addr)
@@ -47,7 +46,7 @@ func (s *Server) Login(user string) *Client {
 }
 
 // Response is one response: its text without the final CRLF and without the
-// octets of literals, which follow each other in Literals.
+// octets of literals, which are in Literals, in order.
 type Response struct {
 	Text     string
 	Literals [][]byte
@@ -88,15 +87,16 @@ func (c *Client) response() Response {
 
 var literalEnd = regexp.MustCompile(`\{(\d+)\}$`)
 
-// Command sends a command, in the manner of fmt.Sprintf, and returns the
-// untagged responses to it. Anything but OK fails the test, unless it tells that
+// Command sends a command, formatted as by fmt.Sprintf, and returns the untagged
+// responses to it. Anything but OK fails the test, except the NO which says that
 // another client has expunged some of the messages.
 func (c *Client) Command(format string, args ...any) []Response {
 	c.t.Helper()
 	return c.send([]byte(fmt.Sprintf(format, args...)))
 }
 
-// Try is Command for one that may fail; ok reports whether it was answered OK.
+// Try is Command for a command that may fail; ok reports whether the answer was
+// OK.
 func (c *Client) Try(format string, args ...any) (untagged []Response, ok bool) {
 	c.t.Helper()
 	untagged, status := c.exchange([]byte(fmt.Sprintf(format, args...)))
@@ -112,7 +112,8 @@ func (c *Client) send(command []byte) []Response {
 	return untagged
 }
 
-// exchange sends a command and returns the responses to it.
+// exchange sends a command and returns the untagged responses to it and the text
+// of the tagged one.
 func (c *Client) exchange(command []byte) (untagged []Response, status string) {
 	c.t.Helper()
 	c.deadline()
@@ -130,16 +131,16 @@ func (c *Client) exchange(command []byte) (untagged []Response, status string) {
 	}
 }
 
-// Select opens a mailbox for changes.
+// Select opens a mailbox to change it.
 func (c *Client) Select(mailbox string) { c.t.Helper(); c.Command("SELECT %q", mailbox) }
 
-// Examine opens a mailbox for looking: not even \Recent changes.
+// Examine opens a mailbox to look at it: not even \Recent changes.
 func (c *Client) Examine(mailbox string) { c.t.Helper(); c.Command("EXAMINE %q", mailbox) }
 
 // Store changes flags, for instance Store("1,3:4", `+FLAGS (\Deleted)`).
 func (c *Client) Store(uids, change string) { c.t.Helper(); c.Command("UID STORE %s %s", uids, change) }
 
-// Expunge removes what is flagged \Deleted.
+// Expunge removes the messages flagged \Deleted.
 func (c *Client) Expunge() { c.t.Helper(); c.Command("EXPUNGE") }
 
 // Append adds messages to a mailbox in one command (RFC 3502, RFC 7888).
@@ -148,8 +149,8 @@ func (c *Client) Append(mailbox string, messages ...[]byte) {
 	c.send(appendCommand(mailbox, messages))
 }
 
-// TryAppend is Append that may fail, by which nothing is added; it reports
-// whether it did not.
+// TryAppend is Append for messages that may be refused, in which case none is
+// added. It reports whether they were accepted.
 func (c *Client) TryAppend(mailbox string, messages ...[]byte) bool {
 	c.t.Helper()
 	_, status := c.exchange(appendCommand(mailbox, messages))
@@ -165,14 +166,14 @@ func appendCommand(mailbox string, messages [][]byte) []byte {
 	return command
 }
 
-// Message is a message as the upstream has it.
+// Message is a message in the upstream's mailbox.
 type Message struct {
 	UID    uint32
-	Flags  string // in brackets as sent, without \Recent, which any SELECT takes away
-	Octets []byte // BODY.PEEK[], nil unless asked for
+	Flags  string // in brackets as sent, without \Recent, which any SELECT clears
+	Octets []byte // BODY.PEEK[], nil unless requested
 }
 
-// Fetch returns the messages of the open mailbox in the order of their UIDs;
+// Fetch returns the messages of the open mailbox in the order of their UIDs, with
 // their octets only if bodies is set.
 func (c *Client) Fetch(bodies bool) []Message {
 	c.t.Helper()

@@ -18,11 +18,11 @@ func (s *Server) Append(user string, messages ...[]byte) {
 	c.Logout()
 }
 
-// Flags returns UID and flags of each message in user's INBOX and changes
+// Flags returns UID and flags of each message in user's INBOX. It changes
 // nothing.
 func (s *Server) Flags(user string) []Message { s.t.Helper(); return s.examine(user, false) }
 
-// Messages is Flags with the octets of each message.
+// Messages returns what Flags does and the octets of each message.
 func (s *Server) Messages(user string) []Message { s.t.Helper(); return s.examine(user, true) }
 
 func (s *Server) examine(user string, bodies bool) []Message {
@@ -34,8 +34,8 @@ func (s *Server) examine(user string, bodies bool) []Message {
 	return messages
 }
 
-// Rebuild has user's INBOX get another UIDVALIDITY, and its messages other UIDs,
-// as happens when Dovecot has lost its list of UIDs. Sessions must have ended.
+// Rebuild gives user's INBOX another UIDVALIDITY, and its messages other UIDs, as
+// happens when Dovecot has lost its list of UIDs. All sessions must have ended.
 // The store must be "maildir".
 func (s *Server) Rebuild(user string) {
 	s.t.Helper()
@@ -48,7 +48,7 @@ func (s *Server) Rebuild(user string) {
 		s.t.Fatalf("dovecottest: no lists of %s: %v", user, err)
 	}
 	for _, name := range lists {
-		// dovecot-uidvalidity keeps values from coming back.
+		// With dovecot-uidvalidity, Dovecot does not repeat a value.
 		if strings.HasPrefix(filepath.Base(name), "dovecot-uidvalidity") {
 			continue
 		}
@@ -58,8 +58,8 @@ func (s *Server) Rebuild(user string) {
 	}
 }
 
-// Deliver puts a message straight into user's maildir, for what is too large
-// to append: write writes it, lines ending in CRLF, octets many of them. The
+// Deliver puts a message that is too large to append into the files of user's
+// INBOX. write must write exactly octets octets, in lines that end in CRLF. The
 // store must be "maildir".
 func (s *Server) Deliver(user string, octets int64, write func(*os.File) error) {
 	s.t.Helper()
@@ -87,8 +87,8 @@ func (s *Server) Deliver(user string, octets int64, write func(*os.File) error) 
 	}
 }
 
-// SetUIDValidity gives a mailbox of user's another UIDVALIDITY, which its
-// sessions need not have noticed. The messages keep their UIDs.
+// SetUIDValidity gives one of user's mailboxes another UIDVALIDITY. Its sessions
+// may not notice. The messages keep their UIDs.
 func (s *Server) SetUIDValidity(user, mailbox string, value uint32) {
 	s.t.Helper()
 	out, err := exec.Command("doveadm", "-c", s.path("dovecot.conf"),

@@ -23,9 +23,9 @@ func children(parent int, name string) ([]int, error) {
 		}
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
-			continue // it has ended meanwhile
+			continue // it has just ended
 		}
-		// pid (name) state parent ...: the name may hold anything, also ")".
+		// pid (name) state parent ...: the name may contain anything, even ")".
 		head, tail, ok := strings.Cut(string(stat), "(")
 		end := strings.LastIndexByte(tail, ')')
 		if !ok || head == "" || end < 0 {

@@ -26,23 +26,23 @@ const Password = "secret"
 
 const (
 	startTimeout = 20 * time.Second // until the first greeting
-	startTries   = 5                // a port may be taken between choosing and binding it
+	startTries   = 5                // another process may take a port before dovecot binds it
 	logTail      = 32 << 10         // octets of the log that a failed test prints
 )
 
-// Server is a private Dovecot. Its methods fail the test that started it; they
-// belong to that test's goroutine.
+// Server is a private Dovecot. On any error its methods fail the test that
+// started it; only that test's goroutine may call them.
 type Server struct {
-	// Addr is the host:port of IMAP, where STARTTLS is offered and plain
-	// login allowed; TLSAddr that of IMAP over implicit TLS.
+	// Addr is the host:port of IMAP, with STARTTLS offered and login
+	// allowed without it. TLSAddr is that of IMAP over implicit TLS.
 	Addr, TLSAddr string
 
-	// POP3Addr is that of POP3, if the server speaks it.
+	// POP3Addr is the host:port of POP3, for a server WithPOP3.
 	POP3Addr string
 
-	// RootCAs holds the CA that signed the server's certificate, which names
-	// localhost and 127.0.0.1; CAFile is the same CA in PEM. CertFile and
-	// KeyFile are the certificate itself, which a gateway may use too.
+	// RootCAs holds the CA that signed the server's certificate, which is
+	// for localhost and 127.0.0.1; CAFile is the same CA in PEM. CertFile
+	// and KeyFile are the certificate itself, which a gateway may use too.
 	RootCAs           *x509.CertPool
 	CAFile            string
 	CertFile, KeyFile string
@@ -87,8 +87,8 @@ func Start(t testing.TB, opts ...Option) *Server {
 	return s
 }
 
-// findDovecot looks in the directories of system programs too, which the
-// PATH of an ordinary user may lack.
+// findDovecot also looks in the directories of system programs, which the PATH
+// of an ordinary user may lack.
 func findDovecot() (string, error) {
 	for _, name := range []string{"dovecot", "/usr/sbin/dovecot", "/usr/local/sbin/dovecot"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -132,8 +132,8 @@ func (s *Server) launch() error {
 	var output bytes.Buffer
 	s.cmd = exec.Command(s.options.program, "-F", "-c", conf)
 	s.cmd.Stdout, s.cmd.Stderr = &output, &output
-	// A group of its own, so that cleanup reaches the whole tree; and an end
-	// with the test's process, should that be killed.
+	// A process group of its own, so that cleanup ends the whole tree; and a
+	// signal if the test's process is killed.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := s.cmd.Start(); err != nil {
 		return err
@@ -141,7 +141,7 @@ func (s *Server) launch() error {
 	done := make(chan struct{})
 	cmd := s.cmd
 	go func() {
-		_ = cmd.Wait() // the exit status says nothing that the log does not
+		_ = cmd.Wait() // the log says more than the exit status
 		close(done)
 	}()
 	s.done = done
@@ -197,8 +197,7 @@ func greeted(ctx context.Context, addr string) error {
 	return err
 }
 
-// freeAddr returns an address of 127.0.0.1 that nobody listened on a moment
-// ago.
+// freeAddr returns an address of 127.0.0.1 with a port that is free now.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -209,8 +208,8 @@ func freeAddr(t testing.TB) string {
 	return ln.Addr().String()
 }
 
-// Restart starts a server that has been killed again, on the same addresses
-// and with the same mail.
+// Restart kills the server and starts it again, on the same addresses and with
+// the same mail.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
@@ -225,13 +224,13 @@ func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
-	// The group may be gone already, which is what is asked for.
+	// An error means that the group has ended already.
 	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	<-s.done
 }
 
 // KillSessions ends the processes of all IMAP sessions by SIGKILL, waits until
-// they have ended, and returns how many there were. The server goes on.
+// they have ended, and returns how many there were. The server keeps running.
 func (s *Server) KillSessions() int {
 	s.t.Helper()
 	pids, err := children(s.cmd.Process.Pid, "imap")
@@ -243,7 +242,7 @@ func (s *Server) KillSessions() int {
 			s.t.Fatalf("dovecottest: %v", err)
 		}
 	}
-	// A process that is about to end may still take a login.
+	// Dovecot may still give a login to a process that has not quite ended.
 	tick, limit := time.NewTicker(time.Millisecond), time.Now().Add(startTimeout)
 	defer tick.Stop()
 	for _, pid := range pids {
@@ -256,8 +255,8 @@ func (s *Server) KillSessions() int {
 	return len(pids)
 }
 
-// cleanup ends the server, prints its log if the test failed, and removes what
-// it stored. A stop by SIGTERM would take a second and save nothing.
+// cleanup ends the server, prints its log if the test failed, and removes its
+// files. SIGTERM would take a second and keep nothing that is needed.
 func (s *Server) cleanup() {
 	s.Kill()
 	if s.t.Failed() {

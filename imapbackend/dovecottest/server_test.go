@@ -16,7 +16,7 @@ import (
 	"popgate/imapbackend/dovecottest"
 )
 
-// The messages stored are those that Stored describes, in each format.
+// Each format stores the messages that Stored returns.
 func TestStores(t *testing.T) {
 	for _, store := range []string{"maildir", "sdbox", "mdbox"} {
 		t.Run(store, func(t *testing.T) {
@@ -30,7 +30,7 @@ func TestStores(t *testing.T) {
 			for i, m := range got {
 				want := dovecottest.Stored(corpus[i].Octets)
 				if at := difference(m.Octets, want); at >= 0 {
-					t.Errorf("%s: stored with %d octets, want %d; from %d on %.80q, want %.80q", corpus[i].Name,
+					t.Errorf("%s: %d octets stored, want %d; from octet %d on %.80q, want %.80q", corpus[i].Name,
 						len(m.Octets), len(want), at, m.Octets[at:], want[at:])
 				}
 			}
@@ -133,7 +133,7 @@ func TestDeliver(t *testing.T) {
 	})
 	got := s.Messages("joe")
 	if len(got) != 1 || string(got[0].Octets) != message {
-		t.Errorf("delivered message comes as %.200q", fmt.Sprint(got))
+		t.Errorf("the delivered message is %.200q", fmt.Sprint(got))
 	}
 }
 

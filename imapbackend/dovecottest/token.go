@@ -14,8 +14,8 @@ import (
 )
 
 // Token returns an OAuth 2.0 access token (RFC 9068) of user: a JWT that the
-// server verifies by a key of its own, without asking anybody. It expires at the
-// given time. The server needs WithMechanisms.
+// server verifies with a key of its own, without another service. It expires at
+// the given time. The server needs WithMechanisms.
 func (s *Server) Token(user string, expiry time.Time) string {
 	s.t.Helper()
 	key, err := os.ReadFile(s.path(tokenKey))
@@ -33,11 +33,11 @@ func (s *Server) Token(user string, expiry time.Time) string {
 	return token + "." + b64(mac.Sum(nil))
 }
 
-// tokenKey is where Dovecot looks for the key of a token that names none:
-// authorized party, algorithm, key.
+// tokenKey is the file in which Dovecot looks for the key of a token that names
+// none: authorized party, algorithm, key.
 const tokenKey = "keys/default/HS256/default"
 
-// writeTokenKey makes a key, and the settings that name it.
+// writeTokenKey writes a new key, and the settings that name it.
 func (s *Server) writeTokenKey() error {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
@@ -45,7 +45,7 @@ func (s *Server) writeTokenKey() error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	// Others may read it: dovecot's auth process is not the test's user.
+	// Readable by others: dovecot's auth process runs as another user.
 	if err := os.WriteFile(file, []byte(base64.StdEncoding.EncodeToString(key)), 0o644); err != nil {
 		return err
 	}
@@ -54,8 +54,8 @@ func (s *Server) writeTokenKey() error {
 	return os.WriteFile(s.path("oauth2.conf"), []byte(settings), 0o644)
 }
 
-// tokenPassdb is the passdb for tokens. The mechanisms of passwords go to the
-// one behind it.
+// tokenPassdb returns the passdb for tokens, "" if there are none. The next
+// passdb serves the mechanisms with passwords.
 func (s *Server) tokenPassdb() string {
 	if !s.options.tokens {
 		return ""
