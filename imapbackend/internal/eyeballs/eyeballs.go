@@ -25,8 +25,8 @@ type Dialer struct {
 
 // New returns a Dialer on the system's resolver and sockets.
 func New() Dialer {
-	// An upstream that is gone is found by the keep-alive NOOP and by its
-	// silence; that of TCP would cost each login four system calls.
+	// No TCP keep-alive: it would cost each login four system calls. The
+	// keep-alive NOOP and timeouts find an upstream that is gone.
 	d := net.Dialer{KeepAlive: -1}
 	return Dialer{
 		lookup: net.DefaultResolver.LookupNetIP,
@@ -53,17 +53,17 @@ type race struct {
 	port     uint16
 	lookups  chan lookupResult
 	dials    chan dialResult
-	unknown  int             // lookups not answered
-	running  int             // attempts not answered
-	queue    [2][]netip.Addr // not tried: IPv4, IPv6
+	pending  int             // number of lookups without a result yet
+	running  int             // number of attempts without a result yet
+	queue    [2][]netip.Addr // addresses not tried yet: IPv4, IPv6
 	lastV6   bool            // family of the last attempt
 	firstErr error
 }
 
 // Connect returns the first connection that is established. Addresses of the two
-// families alternate, IPv6 first, an attempt starting attemptDelay after the
-// one before or when that has failed. All else is ended before it returns, or
-// soon after. The error is that of the first failure.
+// families alternate, IPv6 first; an attempt starts attemptDelay after the
+// previous one, or as soon as that has failed. The other attempts end before
+// Connect returns or soon after. The error is that of the first failure.
 func (d Dialer) Connect(ctx context.Context, host string, port uint16) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -72,12 +72,13 @@ func (d Dialer) Connect(ctx context.Context, host string, port uint16) (net.Conn
 		return d.dial(ctx, netip.AddrPortFrom(addr, port))
 	}
 	for _, v6 := range []bool{true, false} {
-		q.unknown++
+		q.pending++
 		go q.resolve(ctx, host, v6)
 	}
 	conn, err := q.run(ctx)
 	cancel()
-	// Attempts still running end by ctx; one that wins too late is closed.
+	// cancel ends the attempts that are still running. A connection that is
+	// established too late is closed.
 	go func(running int) {
 		for range running {
 			if late := <-q.dials; late.conn != nil {
@@ -98,14 +99,14 @@ func (q *race) resolve(ctx context.Context, host string, v6 bool) {
 }
 
 func (q *race) run(ctx context.Context) (net.Conn, error) {
-	// Until timer fires no attempt starts; it does not run before there is an
+	// Attempts start when timer fires. It is not set before there is an
 	// address.
 	timer := time.NewTimer(0)
 	<-timer.C
 	defer timer.Stop()
 	started := false
 	for {
-		if q.unknown == 0 && q.running == 0 && !q.waiting() {
+		if q.pending == 0 && q.running == 0 && !q.waiting() {
 			if q.firstErr == nil {
 				q.firstErr = errors.New("no addresses")
 			}
@@ -113,12 +114,12 @@ func (q *race) run(ctx context.Context) (net.Conn, error) {
 		}
 		select {
 		case l := <-q.lookups:
-			q.learn(l)
+			q.enqueue(l)
 			switch {
 			case !q.waiting():
 			case started && q.running > 0:
 				timer.Reset(attemptDelay)
-			case started || l.v6 || q.unknown == 0:
+			case started || l.v6 || q.pending == 0:
 				timer.Reset(0)
 			default:
 				timer.Reset(resolutionDelay)
@@ -133,7 +134,7 @@ func (q *race) run(ctx context.Context) (net.Conn, error) {
 			if d.err == nil {
 				return d.conn, nil
 			}
-			q.note(d.err)
+			q.recordError(d.err)
 			timer.Reset(0)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -141,16 +142,15 @@ func (q *race) run(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// learn takes the answer of a lookup.
-func (q *race) learn(l lookupResult) {
-	q.unknown--
+// enqueue records the result of a lookup.
+func (q *race) enqueue(l lookupResult) {
+	q.pending--
 	family := 0
 	if l.v6 {
 		family = 1
 	}
 	q.queue[family] = append(q.queue[family], l.addrs...)
-	// That a host has no addresses of one family is not a failure by itself:
-	// it counts if there is no other.
+	// Any other error replaces that of a family without addresses.
 	if l.err != nil && (q.firstErr == nil || isNotFound(q.firstErr)) {
 		q.firstErr = l.err
 	}
@@ -161,9 +161,9 @@ func isNotFound(err error) bool {
 	return ok && dns.IsNotFound
 }
 
-// note keeps the error of the first failed attempt, which says more than that of
-// a lookup.
-func (q *race) note(err error) {
+// recordError keeps the error of the first failed attempt, which says more than
+// that of a lookup.
+func (q *race) recordError(err error) {
 	if _, isLookup := errors.AsType[*net.DNSError](q.firstErr); q.firstErr == nil || isLookup {
 		q.firstErr = err
 	}

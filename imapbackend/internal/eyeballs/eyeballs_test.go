@@ -15,12 +15,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// network is a scripted resolver and network: when each lookup and each
-// attempt is answered, and how.
+// network is a scripted resolver and network: it says when and how each lookup
+// and each attempt is answered.
 type network struct {
 	start   time.Time
 	lookups map[string]answer // by "ip4" and "ip6"
-	dials   map[string]answer // by address; none: never answers
+	dials   map[string]answer // by address; an address without entry never answers
 
 	mu   sync.Mutex
 	log  []string
@@ -29,7 +29,7 @@ type network struct {
 
 type answer struct {
 	after time.Duration
-	addrs string // of a lookup, blanks between
+	addrs string // of a lookup, separated by spaces
 	err   error
 }
 
@@ -136,7 +136,7 @@ func TestRace(t *testing.T) {
 					got = conn.(*countedConn).addr.Addr().String()
 					conn.Close()
 				}
-				// At the same moment either may be first.
+				// Where two answer at the same moment, either may win.
 				if got != tt.want && tt.name != "two win" {
 					t.Errorf("got %s, want %s", got, tt.want)
 				}

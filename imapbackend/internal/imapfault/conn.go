@@ -14,20 +14,20 @@ import (
 	"time"
 )
 
-// ErrRefused is what a refused dial fails with.
+// ErrRefused is the error of a refused dial.
 var ErrRefused = errors.New("imapfault: connection refused")
 
-// Injector lets faults happen on the connections that it wraps. It is safe for
+// Injector injects faults into the connections that it wraps. It is safe for
 // concurrent use.
 type Injector struct {
 	mu        sync.Mutex
 	faults    []Fault
-	refused   int // dials to be refused once a fault has struck
+	refused   int // number of dials to refuse after the first fault
 	struck    int
 	responses [][]byte
 }
 
-// New returns an Injector of faults.
+// New returns an Injector of these faults.
 func New(faults ...Fault) *Injector { return &Injector{faults: faults} }
 
 // RefuseDials makes the next n dials after the first fault fail.
@@ -36,28 +36,28 @@ func (in *Injector) RefuseDials(n int) *Injector {
 	return in
 }
 
-// Stop lets no further fault happen.
+// Stop ends the injection of faults.
 func (in *Injector) Stop() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.faults, in.refused = nil, 0
 }
 
-// Responses returns the responses that have come, on all connections.
+// Responses returns the responses received so far, on all connections.
 func (in *Injector) Responses() [][]byte {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.responses
 }
 
-// Struck returns how many faults have happened.
+// Struck returns how many faults have been injected.
 func (in *Injector) Struck() int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.struck
 }
 
-// Dial returns dial with faults.
+// Dial returns a function that dials with dial and wraps the connection.
 func (in *Injector) Dial(dial func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
 		in.mu.Lock()
@@ -77,12 +77,12 @@ func (in *Injector) Dial(dial func(context.Context) (net.Conn, error)) func(cont
 	}
 }
 
-// Wrap returns conn with faults in what is read of it.
+// Wrap returns conn with faults in what is read from it.
 func (in *Injector) Wrap(conn net.Conn) net.Conn {
 	return &faulty{Conn: conn, in: in, woken: make(chan struct{})}
 }
 
-// strike counts a response and returns the fault that it meets.
+// strike records a response and returns the fault for it, if there is one.
 func (in *Injector) strike(response []byte) (Fault, bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -101,22 +101,22 @@ type faulty struct {
 	net.Conn
 	in *Injector
 
-	buf  [4 << 10]byte
-	raw  []byte // read, not yet a whole response
-	out  []byte // to be read
-	held []byte // to come behind the next response
-	slow int    // so many octets of out go one by one
-	end  error  // what comes behind out; errStall: nothing
-	lost error  // of Conn
+	buf     [4 << 10]byte
+	raw     []byte // read from Conn, not yet a whole response
+	out     []byte // what the next Read returns
+	delayed []byte // a response that follows the next one
+	slow    int    // how many octets of out are still returned one by one
+	end     error  // returned after out; errStall: silence
+	connErr error  // of Read from Conn
 
-	stalled  atomic.Bool // as end says, for the writer
+	stalled  atomic.Bool // end is errStall; for the writer
 	mu       sync.Mutex
 	deadline time.Time
 	woken    chan struct{} // closed when the deadline changes or Close is called
 	closed   bool
 }
 
-// maxSlow is how many octets of a response come one by one.
+// maxSlow is how many octets of a response are returned one by one.
 const maxSlow = 2000
 
 var errStall = errors.New("silence")
@@ -136,9 +136,9 @@ func (c *faulty) Read(p []byte) (int, error) {
 			c.deliver(response)
 			continue
 		}
-		if c.lost != nil { // what is not a whole response comes as it is
-			c.out, c.raw, c.end = append(c.held, c.raw...), nil, c.lost
-			c.held = nil
+		if c.connErr != nil { // an incomplete response is passed on unchanged
+			c.out, c.raw, c.end = append(c.delayed, c.raw...), nil, c.connErr
+			c.delayed = nil
 			continue
 		}
 		n, err := c.Conn.Read(c.buf[:])
@@ -146,7 +146,7 @@ func (c *faulty) Read(p []byte) (int, error) {
 		if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 			return 0, err
 		}
-		c.lost = err
+		c.connErr = err
 	}
 	if c.slow > 0 {
 		c.slow--
@@ -157,7 +157,7 @@ func (c *faulty) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// deliver makes of a response what is to be read.
+// deliver sets out to response, with the fault for it.
 func (c *faulty) deliver(response []byte) {
 	f, ok := c.in.strike(response)
 	if ok && f.Kind == Octets {
@@ -185,25 +185,25 @@ func (c *faulty) deliver(response []byte) {
 		case StallMiddle:
 			c.stall(response[:min(middle, len(response))])
 		case Swap:
-			c.held, c.out = response, nil
+			c.delayed, c.out = response, nil
 			return
 		default:
 			c.out = f.Kind.changed(response)
 		}
 	}
-	if c.held != nil {
-		c.out = append(bytes.Clone(c.out), c.held...)
-		c.held = nil
+	if c.delayed != nil {
+		c.out = append(bytes.Clone(c.out), c.delayed...)
+		c.delayed = nil
 	}
 }
 
-// lose ends the connection behind p.
+// lose ends the connection after p.
 func (c *faulty) lose(p []byte, err error) {
 	c.out, c.end = p, err
 	c.Conn.Close()
 }
 
-// stall lets nothing come behind p.
+// stall falls silent after p.
 func (c *faulty) stall(p []byte) {
 	c.out, c.end = p, errStall
 	c.stalled.Store(true)
@@ -232,7 +232,7 @@ func (c *faulty) silence() error {
 	}
 }
 
-// wake lets silence look again.
+// wake makes change and makes silence look again.
 func (c *faulty) wake(change func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -241,7 +241,7 @@ func (c *faulty) wake(change func()) {
 	c.woken = make(chan struct{})
 }
 
-// Write implements net.Conn. What is written into silence is lost.
+// Write implements net.Conn. It reports no error of a stalled connection.
 func (c *faulty) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if c.stalled.Load() {
@@ -268,8 +268,8 @@ func (c *faulty) Close() error {
 	return c.Conn.Close()
 }
 
-// responseEnd returns the length of the response that p begins with, 0 if it is
-// not all there.
+// responseEnd returns the length of the response at the start of p, 0 if it is
+// not complete.
 func responseEnd(p []byte) int {
 	at := 0
 	for {

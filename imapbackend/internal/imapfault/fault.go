@@ -1,7 +1,6 @@
-// Package imapfault is what can go wrong between a gateway and its upstream:
-// a net.Conn that takes the upstream's octets apart into responses and, at one
-// of them, loses the connection, falls silent, or says something else than the
-// upstream did.
+// Package imapfault injects faults between a gateway and its upstream: a net.Conn
+// that splits the upstream's octets into responses and, at one of them, loses the
+// connection, falls silent, or changes the response.
 package imapfault
 
 import (
@@ -14,33 +13,33 @@ import (
 // Kind is what happens to a response.
 type Kind int
 
-// The kinds. With those up to Bye the connection is lost in a way that a client
-// can notice at once, with Stall and StallMiddle only by waiting: nothing more
-// comes, and what is sent goes unread.
+// The kinds. Those up to Bye lose the connection in a way that a client can notice
+// at once; Stall and StallMiddle only by waiting: nothing more arrives, and
+// what the client sends is ignored.
 const (
 	CutBefore   Kind = iota // the connection ends before the response
 	CutMiddle               // or within it
-	CutAfter                // or right behind it
-	Reset                   // it is reset within the response
-	Bye                     // BYE comes in its place, and the connection ends
+	CutAfter                // or right after it
+	Reset                   // the connection is reset within the response
+	Bye                     // BYE replaces the response, and the connection ends
 	Stall                   // silence from the response on
 	StallMiddle             // silence within it
 	Drop                    // the response is left out
 	No                      // a tagged OK is a NO
 	Bad                     // or a BAD
-	Garble                  // octets in the middle of the line are others
+	Garble                  // octets in the middle of the line are changed
 	Join                    // its line end is missing
-	OtherUID                // FETCH names the next UID
+	OtherUID                // FETCH has the next UID
 	Longer                  // a literal is announced with more octets than it has
 	Shorter                 // or with fewer
-	OtherSize               // RFC822.SIZE is far from the truth
-	More                    // EXISTS is one too many, a search finds one too many
-	Fewer                   // or too few
-	Swap                    // the response comes behind the next one
-	Twice                   // it comes twice
-	Chatter                 // EXISTS, FETCH with flags, and what no client knows come in between
-	Expunge                 // an EXPUNGE that is not true comes in between
-	Octets                  // it comes octet by octet
+	OtherSize               // RFC822.SIZE is far off
+	More                    // EXISTS or a search has one message too many
+	Fewer                   // or one too few
+	Swap                    // the response follows the next one
+	Twice                   // the response is repeated
+	Chatter                 // EXISTS, FETCH with flags and unknown responses precede it
+	Expunge                 // a false EXPUNGE precedes it
+	Octets                  // it arrives octet by octet
 	kinds
 )
 
@@ -59,19 +58,19 @@ func Kinds() []Kind {
 	return all
 }
 
-// Loss reports whether the connection is lost and nothing else is wrong: a
-// client that connects again can have all that it wants.
+// Loss reports whether the fault is that the connection is lost and nothing else:
+// a client that connects again can get all that it wants.
 func (k Kind) Loss() bool { return k <= StallMiddle }
 
-// Harmless reports whether what the upstream says stays true, and the
-// connection usable: a client must not notice.
+// Harmless reports whether what the upstream says stays true and the connection
+// usable, so that no client may notice the fault.
 func (k Kind) Harmless() bool { return k == Chatter || k == Octets }
 
-// Fault is one thing that happens.
+// Fault is one fault.
 type Fault struct {
 	Kind     Kind
 	Response int // counted from 1 over all connections of an Injector
-	Octet    int // for CutMiddle, Reset and StallMiddle: how many still come; 0: half of them
+	Octet    int // for CutMiddle, Reset and StallMiddle: how many octets arrive; 0: half of them
 }
 
 func (f Fault) String() string {
@@ -92,8 +91,8 @@ var (
 	isFetch     = regexp.MustCompile(`^\* \d+ FETCH `)
 )
 
-// Applies reports whether a fault of this kind changes the response: some kinds
-// are about one sort of response only.
+// Applies reports whether a fault of this kind is possible at response: some kinds
+// need a response of a certain form.
 func (k Kind) Applies(response []byte) bool {
 	line := firstLine(response)
 	switch k {
@@ -113,14 +112,13 @@ func (k Kind) Applies(response []byte) bool {
 	return true
 }
 
-// firstLine returns the line that a response begins with, its end included.
+// firstLine returns the first line of a response, its end included.
 func firstLine(response []byte) []byte {
 	i := bytes.IndexByte(response, '\n')
 	return response[:i+1]
 }
 
-// changed returns what comes in place of a response, for the kinds that change
-// what is said.
+// changed returns what replaces a response, for the kinds that change it.
 func (k Kind) changed(response []byte) []byte {
 	line := firstLine(response)
 	rest := response[len(line):]
@@ -176,10 +174,10 @@ func (k Kind) counted(line []byte) []byte {
 	})
 }
 
-// plus adds n to a number, which stays at least 0.
+// plus returns a function that adds n to a number; the sum is at least 0.
 func plus(n int) func(string) string {
 	return func(s string) string {
-		v, _ := strconv.Atoi(s) // of digits only
+		v, _ := strconv.Atoi(s) // digits only
 		return strconv.Itoa(max(v+n, 0))
 	}
 }

@@ -11,8 +11,7 @@ import (
 
 const stream = "* OK ready\r\n* 1 FETCH (UID 7 RFC822.SIZE 9 BODY[] {9}\r\na\r\nOK b\r\n)\r\n* 3 EXISTS\r\n* SEARCH 1 5\r\na1 OK done\r\n"
 
-// What comes of the stream with one fault, and whether the end is one of the
-// connection.
+// TestKinds reads the stream with one fault in it.
 func TestKinds(t *testing.T) {
 	for _, tt := range []struct {
 		fault Fault
@@ -38,7 +37,7 @@ func TestKinds(t *testing.T) {
 		if err := near.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		got, _ := io.ReadAll(New(tt.fault).Wrap(near)) // ends in one way or another
+		got, _ := io.ReadAll(New(tt.fault).Wrap(near)) // the error depends on the fault
 		if string(got) != tt.want {
 			t.Errorf("%v: %q, want %q", tt.fault, got, tt.want)
 		}

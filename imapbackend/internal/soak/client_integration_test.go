@@ -17,14 +17,14 @@ import (
 // replyTimeout bounds every wait for the gateway.
 const replyTimeout = 5 * time.Minute
 
-// ledger is what is known of one user's messages, by their first line, which
-// names each.
+// ledger records what has happened to one user's messages. Its keys are the first
+// lines of messages, which are unique.
 type ledger struct {
 	mu      sync.Mutex
-	added   map[string]string // its octets
+	added   map[string]string // octets
 	others  map[string]bool   // expunged by the other client
-	asked   map[string]bool   // got whole and marked, in a session that sent QUIT
-	removed map[string]bool   // of these, those whose QUIT was answered +OK
+	asked   map[string]bool   // received whole and marked, in a session that sent QUIT
+	removed map[string]bool   // those of asked whose QUIT was answered +OK
 }
 
 func newLedger() *ledger {
@@ -44,17 +44,17 @@ func (l *ledger) note(m map[string]bool, names ...string) {
 	}
 }
 
-// walker is a POP3 client that comes again and again.
+// walker is a POP3 client that has one session after another.
 type walker struct {
 	addr, user string
 	l          *ledger
 	r          *rand.Rand
 
 	sessions, whole, broken, quits int
-	wrong                          []string // what must not be
+	wrong                          []string // errors of the gateway
 }
 
-// session is one session, to its end or that of the connection.
+// session runs one session, until it ends or the connection does.
 func (w *walker) session() error {
 	c, err := proxytest.DialConversation(w.addr)
 	if err != nil {
@@ -97,7 +97,8 @@ func (w *walker) session() error {
 	return nil
 }
 
-// take retrieves a message and most often marks it; name is "" if it does not.
+// take retrieves a message and, two times in three, marks it; name is "" if it
+// does not.
 func (w *walker) take(c *proxytest.Conversation, n int) (name string, err error) {
 	if err := c.OK(fmt.Sprintf("RETR %d", n)); err != nil {
 		return "", err

@@ -16,7 +16,7 @@ import (
 type network struct {
 	net.Listener
 	upstream string
-	calm     atomic.Bool // nothing breaks any more
+	calm     atomic.Bool // no more connections break
 	cuts     atomic.Int64
 
 	mu    sync.Mutex
@@ -38,7 +38,7 @@ func (n *network) serve() {
 	}
 }
 
-// fate draws after how many octets a connection breaks, and how.
+// fate draws at random after how many octets a connection breaks, and how.
 func (n *network) fate() (octets int64, way int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -53,7 +53,7 @@ func (n *network) carry(client net.Conn) {
 	}
 	defer server.Close()
 	n.conns.Go(func() {
-		_, _ = io.Copy(server, client) // however it ends
+		_, _ = io.Copy(server, client) // both ends are closed below
 		server.Close()
 	})
 	octets, way := n.fate()
@@ -62,7 +62,7 @@ func (n *network) carry(client net.Conn) {
 		return
 	}
 	if copied, _ := io.CopyN(client, server, octets); copied < octets {
-		return // it ended before its time
+		return // it has ended before it should break
 	}
 	n.cuts.Add(1)
 	switch {

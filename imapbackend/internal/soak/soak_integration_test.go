@@ -24,12 +24,12 @@ import (
 
 const (
 	users    = 4
-	duration = time.Minute // unless the environment variable SOAK says otherwise
+	duration = time.Minute // default of the environment variable SOAK
 	pace     = 100 * time.Millisecond
 )
 
-// soakTime and seed come from the environment: SOAK=10m, SOAK_SEED of another
-// run.
+// soakTime and seed come from the environment: SOAK=10m, and SOAK_SEED to repeat
+// a run.
 func soakTime(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("SOAK")
@@ -50,8 +50,8 @@ func seed() uint64 {
 	return rand.Uint64()
 }
 
-// resumptions is a log that counts the messages that went on where they broke
-// off, and drops everything.
+// resumptions is a log handler that counts the messages which were resumed where
+// they had broken off, and discards everything.
 type resumptions struct {
 	slog.Handler
 	count *atomic.Int64
@@ -72,7 +72,7 @@ func (r resumptions) WithAttrs([]slog.Attr) slog.Handler { return r }
 
 func (r resumptions) WithGroup(string) slog.Handler { return r }
 
-// serve runs a gateway before the upstream and returns its address.
+// serve runs a gateway in front of the upstream and returns its address.
 func serve(t *testing.T, upstream string, log slog.Handler) string {
 	t.Helper()
 	options := imapbackend.Defaults()
@@ -123,8 +123,8 @@ func (o *other) add(count int) {
 	o.c.Append("INBOX", bodies...)
 }
 
-// check compares what is left with what has been added, expunged by the other
-// client, and asked for by QUIT.
+// check compares the messages that are left with those that were added, expunged
+// by the other client, and marked in a session with QUIT.
 func (l *ledger) check(t *testing.T, user string, left []dovecottest.Message) {
 	t.Helper()
 	there := make(map[string]bool)
@@ -132,10 +132,10 @@ func (l *ledger) check(t *testing.T, user string, left []dovecottest.Message) {
 		name := nameOf(string(msg.Octets))
 		there[name] = true
 		if strings.Contains(msg.Flags, `\Deleted`) && !l.asked[name] && !l.others[name] {
-			t.Errorf("%s: %q is flagged and was not to be", user, name)
+			t.Errorf("%s: %q is flagged, but no client asked for that", user, name)
 		}
 		if l.removed[name] {
-			t.Errorf("%s: %q is there, and QUIT was answered +OK", user, name)
+			t.Errorf("%s: %q is left, although QUIT was answered +OK", user, name)
 		}
 	}
 	for name := range l.added {
@@ -145,10 +145,11 @@ func (l *ledger) check(t *testing.T, user string, left []dovecottest.Message) {
 	}
 }
 
-// The endurance test (P-RETR-7, P-SESS-5, P-QUIT-2, P-QUIT-3, I-CONC-1):
+// The endurance test (P-RETR-7, P-SESS-5, P-QUIT-2, P-QUIT-3, I-CONC-1): POP3
 // clients that try again as real ones do, an IMAP client that changes their
-// mailboxes meanwhile, connections that break at any octet. What no client has
-// got whole and asked to remove is there in the end.
+// mailboxes at the same time, and connections that break at any octet. Every
+// message that no client has received whole and asked to remove is left at the
+// end.
 func TestSoak(t *testing.T) {
 	limit, start := soakTime(t), seed()
 	dovecot := dovecottest.Start(t)
@@ -200,14 +201,14 @@ func TestSoak(t *testing.T) {
 		sessions, whole, broken, quits, left = sessions+w.sessions, whole+w.whole, broken+w.broken, quits+w.quits, left+len(messages)
 		others[i].c.Logout()
 	}
-	t.Logf("%v, SOAK_SEED=%d: %d sessions, %d ended by QUIT and +OK; %d connections broken; %d messages whole, %d not; resumed where broken off %d times; %d left",
+	t.Logf("%v, SOAK_SEED=%d: %d sessions, %d ended by QUIT and +OK; %d connections broken; %d messages whole, %d not; %d resumed; %d left",
 		limit, start, sessions, quits, n.cuts.Load(), whole, broken, resumed.count.Load(), left)
 	if sessions < 10 || whole < 10 || n.cuts.Load() < 10 || resumed.count.Load() == 0 {
-		t.Error("the test shows little")
+		t.Error("too few sessions, messages, breaks or resumptions to show anything")
 	}
 }
 
-// run plays sessions until over; the next one after a failure comes soon.
+// run runs sessions until over is closed, with a short pause after a failure.
 func (w *walker) run(over <-chan struct{}) {
 	for {
 		select {

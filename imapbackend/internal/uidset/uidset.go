@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// Frame is the number of octets that the longest command has around its set.
+// Frame is the number of octets of the longest command without its set.
 const Frame = len("P1000000 UID SEARCH RETURN (ALL) UID  UNDELETED")
 
 // Set is one sequence-set of a command and the UIDs in it.
@@ -17,12 +17,11 @@ type Set struct {
 	UIDs []uint32
 }
 
-// Split writes uids, ascending, as sequence-sets of at most maxLen octets.
-// A range is used only where no UID of others, ascending, lies inside: what a
-// command is to leave alone is never within its set (requirement I-DEL-3). A
-// UID that no message has does no harm there, since UIDs are not used again;
-// it is taken in where that makes the set shorter. Without others only
-// consecutive UIDs make a range.
+// Split writes uids, ascending, as sequence-sets of at most maxLen octets. A
+// range contains no UID of others, which is ascending too: a message that a
+// command must leave alone is never in its set (requirement I-DEL-3). A range may
+// contain UIDs that no message has, where that makes the set shorter: UIDs are
+// not used again. If others is nil, only consecutive UIDs form a range.
 func Split(uids, others []uint32, maxLen int) []Set {
 	var sets []Set
 	var text []byte
@@ -49,7 +48,7 @@ func Split(uids, others []uint32, maxLen int) []Set {
 	return sets
 }
 
-// rangeLen returns how many of uids, from the first, make one range.
+// rangeLen returns how many of the first uids form one range.
 func rangeLen(uids, others []uint32) int {
 	n := 1
 	for n < len(uids) {
@@ -72,8 +71,9 @@ func rangeLen(uids, others []uint32) int {
 // Range is a range of UIDs, both ends included.
 type Range struct{ Low, High uint32 }
 
-// Expand returns the UIDs in ranges, ascending, each once. It refuses a result
-// that cannot be that of a mailbox of exists messages, before it allocates.
+// Expand returns the UIDs in ranges, ascending and without duplicates. Before it
+// allocates, it refuses a result that is too large for a mailbox of exists
+// messages.
 func Expand(ranges []Range, exists uint32) ([]uint32, error) {
 	var total uint64
 	for _, r := range ranges {
@@ -92,14 +92,14 @@ func Expand(ranges []Range, exists uint32) ([]uint32, error) {
 	return slices.Compact(uids), nil
 }
 
-// Covers reports whether uids, ascending, has each UID of the range.
+// Covers reports whether uids, ascending, contains each UID of the range.
 func Covers(uids []uint32, all Range) bool {
 	low, _ := slices.BinarySearch(uids, all.Low)
 	high, ok := slices.BinarySearch(uids, all.High)
 	return ok && uint32(high-low) == all.High-all.Low
 }
 
-// Contains reports whether uid is among uids, which are ascending.
+// Contains reports whether uids, ascending, contains uid.
 func Contains(uids []uint32, uid uint32) bool {
 	_, ok := slices.BinarySearch(uids, uid)
 	return ok

@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// I-DEL-3: how sets are written.
+// I-DEL-3: sets contain no other messages.
 func TestUIDSets(t *testing.T) {
 	for _, tt := range []struct {
 		uids, others []uint32
 		maxLen       int
-		want         string // sets, separated by blanks
+		want         string // sets, separated by spaces
 	}{
 		{nil, nil, 100, ""},
 		{[]uint32{7}, nil, 100, "7"},
