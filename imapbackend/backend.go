@@ -7,6 +7,7 @@ import (
 	"popgate/imapbackend/internal/eyeballs"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 	"popgate/proxy/endpoint"
 )
@@ -17,7 +18,7 @@ type Backend struct {
 	form    *uniqueid.Template // of unique-ids
 	source  uniqueid.Kind      // in place of form
 	store   *store.Store
-	server  *server
+	server  *upstream.Server
 	budget  *readAheadBudget
 	pool    *pool
 	waiting chan struct{}                           // full of one for each connection that is prepared
@@ -59,7 +60,17 @@ func New(opts Options) (*Backend, error) {
 	b.dial = func(ctx context.Context) (net.Conn, error) {
 		return eyeballs.New().Connect(ctx, host, port)
 	}
-	b.server = newServer(&b.opts, func(ctx context.Context) (net.Conn, error) { return b.dial(ctx) })
+	b.server = upstream.NewServer(upstream.Options{
+		Name:         opts.Name,
+		Dial:         func(ctx context.Context) (net.Conn, error) { return b.dial(ctx) },
+		TLS:          opts.TLS,
+		ServerName:   opts.ServerName,
+		RootCAs:      opts.RootCAs,
+		Mailbox:      opts.Mailbox,
+		Compress:     opts.Compress,
+		SendClientID: opts.SendClientID,
+		Version:      opts.Version,
+	})
 	return b, nil
 }
 
@@ -95,22 +106,22 @@ func asLogin(l *login, err error) (proxy.Login, error) {
 
 // verify connects and logs in.
 func (b *Backend) verify(ctx context.Context, cred proxy.Credential) (*login, error) {
-	return b.onNewConnection(ctx, func(u *upstream) (*login, error) { return b.authenticate(ctx, u, cred) })
+	return b.onNewConnection(ctx, func(u *upstream.Conn) (*login, error) { return b.authenticate(ctx, u, cred) })
 }
 
 // relay connects and logs in by a SASL exchange with the client.
 func (b *Backend) relay(ctx context.Context, ex *proxy.Exchange) (*login, error) {
-	return b.onNewConnection(ctx, func(u *upstream) (*login, error) { return b.exchange(ctx, u, ex) })
+	return b.onNewConnection(ctx, func(u *upstream.Conn) (*login, error) { return b.exchange(ctx, u, ex) })
 }
 
-func (b *Backend) onNewConnection(ctx context.Context, logIn func(*upstream) (*login, error)) (*login, error) {
-	u, err := b.server.connect(ctx)
+func (b *Backend) onNewConnection(ctx context.Context, logIn func(*upstream.Conn) (*login, error)) (*login, error) {
+	u, err := b.server.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	l, err := logIn(u)
 	if err != nil {
-		u.logout(ctx)
+		u.Logout(ctx)
 		return nil, err
 	}
 	return l, nil
@@ -118,8 +129,8 @@ func (b *Backend) onNewConnection(ctx context.Context, logIn func(*upstream) (*l
 
 // authenticate logs in on a connection that has greeted. On error the caller
 // closes it.
-func (b *Backend) authenticate(ctx context.Context, u *upstream, cred proxy.Credential) (*login, error) {
-	id, err := u.authenticate(ctx, cred)
+func (b *Backend) authenticate(ctx context.Context, u *upstream.Conn, cred proxy.Credential) (*login, error) {
+	id, err := u.Login(ctx, cred)
 	if err != nil {
 		return nil, err
 	}
@@ -130,13 +141,13 @@ func (b *Backend) authenticate(ctx context.Context, u *upstream, cred proxy.Cred
 // exchange is authenticate for a SASL exchange. A token can be sent once more to
 // another connection, for which the client is not asked; the other mechanisms
 // answer a challenge that serves once.
-func (b *Backend) exchange(ctx context.Context, u *upstream, ex *proxy.Exchange) (*login, error) {
-	id, err := u.exchange(ctx, ex)
+func (b *Backend) exchange(ctx context.Context, u *upstream.Conn, ex *proxy.Exchange) (*login, error) {
+	id, err := u.Exchange(ctx, ex)
 	if err != nil {
 		return nil, err
 	}
 	l := &login{b: b, u: u, id: id, user: spelling(ex.Authzid, ex.Username)}
-	if isToken(ex.Mechanism) {
+	if upstream.IsToken(ex.Mechanism) {
 		l.relogin = b.repeatToken(*ex)
 	}
 	return l, nil
@@ -145,7 +156,7 @@ func (b *Backend) exchange(ctx context.Context, u *upstream, ex *proxy.Exchange)
 // login is a verified user on a connection without a selected mailbox.
 type login struct {
 	b       *Backend
-	u       *upstream // nil once a Maildrop owns it
+	u       *upstream.Conn // nil once a Maildrop owns it
 	id      proxy.Identity
 	user    string            // as the client spelled it
 	relogin relogin           // nil: what the client has sent serves for one login
@@ -179,7 +190,7 @@ func (l *login) Identity() proxy.Identity { return l.id }
 // Close implements proxy.Login.
 func (l *login) Close() error {
 	if l.u != nil {
-		l.u.logout(context.Background())
+		l.u.Logout(context.Background())
 		l.u = nil
 	}
 	return nil

@@ -13,6 +13,12 @@ import (
 	"popgate/proxy"
 )
 
+// The mechanisms that pass a token.
+const (
+	mechXOAuth2     = "XOAUTH2"
+	mechOAuthBearer = "OAUTHBEARER"
+)
+
 // saslClient is a POP3 client in an exchange: what it answers to each
 // challenge, "*" to give up.
 type saslClient struct {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -184,7 +185,7 @@ func testQuitFailure(t *testing.T, name func(string) string, form func(_, _ stri
 			e := s.fails(d.Update(s.ctx, []uint32{7}), want)
 			text := proxy.ErrNotRemoved.Text
 			if strings.Contains(status, "OVERQUOTA") {
-				text = textQuota
+				text = upstream.TextQuota
 			}
 			if e.Text != text {
 				s.Errorf("text %q, want %q", e.Text, text)

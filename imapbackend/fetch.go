@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -39,7 +40,7 @@ type fetch struct {
 
 // newFetch takes the connection to read of uid.
 func (m *maildrop) newFetch(ctx context.Context, uid uint32) (*fetch, error) {
-	release, err := m.acquire(ctx, atRead)
+	release, err := m.acquire(ctx, upstream.AtRead)
 	if err != nil {
 		return nil, err
 	}
@@ -51,14 +52,14 @@ func (m *maildrop) newFetch(ctx context.Context, uid uint32) (*fetch, error) {
 // there is none.
 func (f *fetch) revive(err error) error {
 	f.done, f.uidOf = true, nil
-	return f.m.replace(atRead, err)
+	return f.m.replace(upstream.AtRead, err)
 }
 
 func (f *fetch) send(items string) error {
 	f.done, f.empty, f.own = false, false, true
 	f.cmd = "UID FETCH " + strconv.FormatUint(uint64(f.uid), 10) + " (UID " + items + ")"
-	err := f.m.u.conn.Start(f.cmd)
-	f.number = f.m.u.conn.Started()
+	err := f.m.u.Wire.Start(f.cmd)
+	f.number = f.m.u.Wire.Started()
 	return err
 }
 
@@ -71,18 +72,18 @@ func (f *fetch) join(number int, items string) {
 // then ok is false. Bodies that were asked for ahead and come before it are
 // kept.
 func (f *fetch) next() (ev wire.Event, ok bool, err error) {
-	conn, ahead := f.m.u.conn, f.m.readAhead
+	conn, ahead := f.m.u.Wire, f.m.readAhead
 	for !f.done {
 		if ev, err = conn.Next(); err != nil {
 			f.done = true
-			f.m.u.trace(f.ctx, f.cmd, wire.Status{}, err)
+			f.m.u.Trace(f.ctx, f.cmd, wire.Status{}, err)
 			return ev, false, err
 		}
 		switch {
 		case ev.Kind == wire.Done && ev.Command == f.number:
 			f.done = true
 			if f.own {
-				f.m.u.trace(f.ctx, f.cmd, conn.ResultOf(f.number), nil)
+				f.m.u.Trace(f.ctx, f.cmd, conn.ResultOf(f.number), nil)
 			}
 		case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
 			f.uidOf = nil // sequence numbers have moved
@@ -129,7 +130,7 @@ func (f *fetch) verify(body wire.Event) error {
 // isLoss reports whether err is that of a connection which is gone, and not that
 // of a writer.
 func (f *fetch) isLoss(err error) bool {
-	loss := f.m.u.conn.Err()
+	loss := f.m.u.Wire.Err()
 	return err != nil && loss != nil && errors.Is(err, loss)
 }
 
@@ -137,7 +138,7 @@ func (f *fetch) isLoss(err error) bool {
 // see it, anything else, such as an error of the writer, as it is.
 func (f *fetch) classify(err error) error {
 	if f.isLoss(err) {
-		return f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+		return f.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
 	}
 	return err
 }
@@ -145,45 +146,45 @@ func (f *fetch) classify(err error) error {
 // outcome says why a command brought no body (requirement I-FETCH-5).
 func (f *fetch) outcome() error {
 	u := f.m.u
-	status := u.conn.ResultOf(f.number)
-	cause := fmt.Errorf("imap: %s: %s", f.cmd, u.clean(status.String()))
+	status := u.Wire.ResultOf(f.number)
+	cause := fmt.Errorf("imap: %s: %s", f.cmd, u.Clean(status.String()))
 	switch {
 	case status.Type == "BAD":
-		return u.failed(atRead, f.cmd, status, nil)
+		return u.Failed(upstream.AtRead, f.cmd, status, nil)
 	case status.OK() && !f.empty:
 		return f.gone(cause)
 	}
 	err := f.m.readAhead.drain(f.ctx)
 	if err == nil {
-		_, err = u.noop(f.ctx)
+		_, err = u.Noop(f.ctx)
 	}
 	if err != nil {
-		return u.lost(atRead, err)
+		return u.Lost(upstream.AtRead, err)
 	}
-	found, err := u.searchAmong(f.ctx, atRead, []uint32{f.uid}, "")
+	found, err := u.SearchAmong(f.ctx, upstream.AtRead, []uint32{f.uid}, "")
 	switch {
 	case err != nil:
 		return err
 	case len(found) == 0:
 		return f.gone(cause)
 	case status.OK():
-		return tempError(fmt.Errorf("imap: %s: the upstream gives no content of an existing message", f.cmd))
+		return upstream.TempError(fmt.Errorf("imap: %s: the upstream gives no content of an existing message", f.cmd))
 	}
-	return u.failed(atRead, f.cmd, status, nil)
+	return u.Failed(upstream.AtRead, f.cmd, status, nil)
 }
 
 // gone returns the error for a message that is not there. It may never have
 // been, where the upstream has listed it by mistake: the next login lists anew.
 func (f *fetch) gone(cause error) error {
 	f.m.b.store.DropListing(f.m.key)
-	return withCause(proxy.ErrGone, cause)
+	return upstream.WithCause(proxy.ErrGone, cause)
 }
 
 // close gives up what is left of the message, and the connection where that
 // would take too long, and lets the maildrop go. With nothing else on its way
 // it reads the command to its end.
 func (f *fetch) close() {
-	conn := f.m.u.conn
+	conn := f.m.u.Wire
 	if conn.BodyLeft() > drainLimit {
 		conn.Fail(errGiven)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/internal/imapscript"
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -206,7 +207,7 @@ func TestReadSlowClient(t *testing.T) {
 type slowWriter struct{ n int }
 
 func (w *slowWriter) Write(p []byte) (int, error) {
-	<-time.After(2 * progressTimeout)
+	<-time.After(2 * upstream.ProgressTimeout)
 	w.n += len(p)
 	return len(p), nil
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"popgate/imapbackend/upstream"
 )
 
 const noop = "C: <k> NOOP\nS: <k> OK x\n"
@@ -63,7 +65,7 @@ func TestKeepAlive(t *testing.T) {
 		s.after(keepAlive)
 		_, err := d.Read(s.ctx, 7) // waits for the NOOP
 		s.fails(err, temp)
-		if d := time.Since(began) - keepAlive - progressTimeout; d < 0 || d > reconnectJitter {
+		if d := time.Since(began) - keepAlive - upstream.ProgressTimeout; d < 0 || d > reconnectJitter {
 			s.Errorf("%v late", d)
 		}
 	})
@@ -90,11 +92,11 @@ func TestNoLogoutHang(t *testing.T) {
 		{"LOGOUT answered", opened + bye, 0, 0},
 		{"LOGOUT answered by BYE and the end", opened + "C: <z> LOGOUT\nS: * BYE x\nX:\n", 0, 0},
 		{"LOGOUT closes", opened + "C: <z> LOGOUT\nX:\n", 0, 0},
-		{"LOGOUT without answer", opened + "C: <z> LOGOUT\nW:\n", 0, logoutTimeout},
-		{"LOGOUT with BYE only", opened + "C: <z> LOGOUT\nS: * BYE x\nW:\n", 0, logoutTimeout},
-		{"LOGOUT in the midst of chatter", opened + "C: <z> LOGOUT\nS: * 5 EXISTS\nT: 1s\nS: * 1 EXPUNGE\nT: 2s\nW:\n", 0, logoutTimeout},
+		{"LOGOUT without answer", opened + "C: <z> LOGOUT\nW:\n", 0, upstream.LogoutTimeout},
+		{"LOGOUT with BYE only", opened + "C: <z> LOGOUT\nS: * BYE x\nW:\n", 0, upstream.LogoutTimeout},
+		{"LOGOUT in the midst of chatter", opened + "C: <z> LOGOUT\nS: * 5 EXISTS\nT: 1s\nS: * 1 EXPUNGE\nT: 2s\nW:\n", 0, upstream.LogoutTimeout},
 		{"Close while NOOP runs", opened + "C: <k> NOOP\nT: 1s\nS: <k> OK x\n" + bye, keepAlive, time.Second},
-		{"Close while NOOP hangs", opened + "C: <k> NOOP\nW:\n", keepAlive, logoutTimeout},
+		{"Close while NOOP hangs", opened + "C: <k> NOOP\nW:\n", keepAlive, upstream.LogoutTimeout},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {
 			d := s.open()
@@ -116,7 +118,7 @@ func TestNoLogoutHang(t *testing.T) {
 	play(t, "after a refused login", greeted+"C: <l> AUTHENTICATE PLAIN "+ir+"\nS: <l> NO zebra\nC: <z> LOGOUT\nW:\n", Options{}, func(s *session) {
 		began := time.Now()
 		s.fails(s.openFails(), auth)
-		if took := time.Since(began); took != logoutTimeout {
+		if took := time.Since(began); took != upstream.LogoutTimeout {
 			s.Errorf("took %v", took)
 		}
 	})

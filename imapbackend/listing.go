@@ -9,6 +9,7 @@ import (
 	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -62,22 +63,22 @@ type entry struct {
 
 // listAll asks for the whole listing, in a flight of its own.
 func (o *opening) listAll(ctx context.Context, l *listing) error {
-	if err := o.conn.Start(fetchAll); err != nil {
-		return o.lost(atList, err)
+	if err := o.Wire.Start(fetchAll); err != nil {
+		return o.Lost(upstream.AtList, err)
 	}
 	return o.readListing(ctx, l, fetchAll)
 }
 
 // readListing reads the answers to the last commands of ours, ops, into l.
 func (o *opening) readListing(ctx context.Context, l *listing, ops ...string) error {
-	results, err := o.answers(ctx, ops, l.add)
+	results, err := o.Answers(ctx, ops, l.add)
 	if err != nil {
-		return o.lost(atList, err)
+		return o.Lost(upstream.AtList, err)
 	}
 	for i, op := range ops {
 		// An empty mailbox may refuse the listing.
-		if !results[i].OK() && o.conn.Mailbox().Exists > 0 {
-			return o.failed(atList, op, results[i], nil)
+		if !results[i].OK() && o.Wire.Mailbox().Exists > 0 {
+			return o.Failed(upstream.AtList, op, results[i], nil)
 		}
 	}
 	return nil
@@ -88,7 +89,7 @@ func (o *opening) readListing(ctx context.Context, l *listing, ops ...string) er
 // SELECT belong to the next session.
 func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	entries := l.sorted()
-	told, n := o.conn.Mailbox().Exists, len(entries)
+	told, n := o.Wire.Mailbox().Exists, len(entries)
 	if mb.UIDNext != 0 { // then later messages do not count
 		told = min(told, mb.Exists)
 		n, _ = slices.BinarySearchFunc(entries, mb.UIDNext, func(e entry, uid uint32) int { return cmp.Compare(e.uid, uid) })
@@ -195,40 +196,40 @@ func mergeEntries(entries []entry) []entry {
 // and once more for those without a size. What then is still missing has been
 // expunged, or the login fails: a shortened maildrop would hide mail.
 func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error) {
-	if _, err := o.noop(ctx); err != nil {
-		return nil, o.lost(atList, err)
+	if _, err := o.Noop(ctx); err != nil {
+		return nil, o.Lost(upstream.AtList, err)
 	}
-	ranges, err := o.search(ctx, atList, "ALL")
+	ranges, err := o.Search(ctx, upstream.AtList, "ALL")
 	if err != nil {
 		return nil, err
 	}
-	present, err := uidset.Expand(ranges, o.conn.Mailbox().Exists)
+	present, err := uidset.Expand(ranges, o.Wire.Mailbox().Exists)
 	if err != nil {
-		return nil, setupError(err)
+		return nil, upstream.SetupError(err)
 	}
 	missing := subtract(present, entries)
 	if len(missing) == 0 {
 		return entries, nil
 	}
 	l := listing{entries: entries}
-	for _, set := range uidset.Split(missing, nil, o.maxLine()) {
+	for _, set := range uidset.Split(missing, nil, o.MaxLine()) {
 		cmd := "UID FETCH " + set.Text + " (UID RFC822.SIZE)"
-		status, err := o.collect(ctx, cmd, l.add)
+		status, err := o.Collect(ctx, cmd, l.add)
 		// NO may tell that one of them has been expunged (RFC 2180 §4.1.2).
 		if err != nil || status.Type == "BAD" {
-			return nil, o.failed(atList, cmd, status, err)
+			return nil, o.Failed(upstream.AtList, cmd, status, err)
 		}
 	}
 	entries = l.sorted()
 	if missing = subtract(present, entries); len(missing) == 0 {
 		return entries, nil
 	}
-	still, err := o.searchAmong(ctx, atList, missing, "")
+	still, err := o.SearchAmong(ctx, upstream.AtList, missing, "")
 	if err != nil {
 		return nil, err
 	}
 	if len(still) > 0 {
-		return nil, tempError(fmt.Errorf("imap: the upstream tells no size of %d messages, UID %d the first", len(still), still[0]))
+		return nil, upstream.TempError(fmt.Errorf("imap: the upstream tells no size of %d messages, UID %d the first", len(still), still[0]))
 	}
 	for _, uid := range missing {
 		entries = append(entries, entry{uid, -1})

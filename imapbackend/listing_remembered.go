@@ -6,6 +6,7 @@ import (
 
 	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -27,7 +28,7 @@ func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]pr
 		return nil, nil
 	}
 	old := o.cached.Messages
-	if l.expunged || uint32(len(old)+len(fresh)) != min(mb.Exists, o.conn.Mailbox().Exists) {
+	if l.expunged || uint32(len(old)+len(fresh)) != min(mb.Exists, o.Wire.Mailbox().Exists) {
 		var err error
 		if old, fresh, err = o.stillThere(ctx, mb, old, fresh); err != nil || old == nil {
 			return nil, err
@@ -46,14 +47,14 @@ func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]pr
 // stillThere asks which messages there are and returns those of old and fresh
 // among them, or nil if these are not all.
 func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.Message, fresh []entry) ([]proxy.Message, []entry, error) {
-	ranges, err := o.search(ctx, atList, "ALL")
+	ranges, err := o.Search(ctx, upstream.AtList, "ALL")
 	if err != nil {
 		return nil, nil, err
 	}
-	exists := o.conn.Mailbox().Exists
+	exists := o.Wire.Mailbox().Exists
 	present, err := uidset.Expand(ranges, exists)
 	if err != nil {
-		return nil, nil, setupError(err)
+		return nil, nil, upstream.SetupError(err)
 	}
 	has := func(uid uint32) bool {
 		_, ok := slices.BinarySearch(present, uid)

@@ -165,18 +165,6 @@ func TestMailboxID(t *testing.T) {
 	})
 }
 
-// P-AUTH-6: two spellings of one user have one lock.
-func TestCanonical(t *testing.T) {
-	for _, tt := range []struct{ cred, want string }{
-		{"joe", "joe"}, {"JOE", "joe"}, {"Joe@Example.ORG", "joe@example.org"},
-		{"jo\u0308e", "j\u00f6e"}, {"\xff", "\xff"}, {"with space", "with space"}, {"", ""},
-	} {
-		if got := CanonicalUser("", tt.cred); got != tt.want {
-			t.Errorf("CanonicalUser(%q) = %q, want %q", tt.cred, got, tt.want)
-		}
-	}
-}
-
 // I-LOGIN-3: an upstream that is UTF8=ONLY and refuses to be enabled serves
 // nobody; an unknown command is its operator's concern.
 func TestEnableRefused(t *testing.T) {

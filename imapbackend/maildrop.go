@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -64,14 +65,14 @@ func (m *maildrop) flagSeen(ctx context.Context, uids []uint32) {
 	if len(uids) == 0 {
 		return
 	}
-	release, err := m.acquire(ctx, atUpdate)
+	release, err := m.acquire(ctx, upstream.AtUpdate)
 	if err == nil {
 		defer release()
 		for _, set := range m.sets(uids) {
 			var status wire.Status
-			status, err = m.u.storeFlags(ctx, set.Text, `+FLAGS.SILENT (\Seen)`)
+			status, err = m.u.StoreFlags(ctx, set.Text, `+FLAGS.SILENT (\Seen)`)
 			if err != nil || !status.OK() {
-				err = m.u.failed(atUpdate, "STORE", status, err)
+				err = m.u.Failed(upstream.AtUpdate, "STORE", status, err)
 				break
 			}
 		}
@@ -98,7 +99,7 @@ func (m *maildrop) Close() error {
 	}
 	m.readAhead.close()
 	if !keep || !m.b.pool.put(m.u, m.ticket) {
-		m.u.logout(context.Background())
+		m.u.Logout(context.Background())
 	}
 	m.cancel(net.ErrClosed)
 	return nil
@@ -107,11 +108,11 @@ func (m *maildrop) Close() error {
 // awaitLittle reads what is on its way, as long as that is little, so that the
 // connection can be kept. Whatever is then left shows in wire.Conn.Settled.
 func (m *maildrop) awaitLittle() {
-	if m.u.conn.Err() != nil || !m.u.conn.Pending() || m.readAhead.coming > settleLimit || m.u.conn.BodyLeft() > settleLimit {
+	if m.u.Wire.Err() != nil || !m.u.Wire.Pending() || m.readAhead.coming > settleLimit || m.u.Wire.BodyLeft() > settleLimit {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), logoutTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), upstream.LogoutTimeout)
 	defer cancel()
-	defer m.u.watch(ctx)()
-	m.u.conn.Drain() // an error is in conn.Err
+	defer m.u.Watch(ctx)()
+	m.u.Wire.Drain() // an error is in conn.Err
 }

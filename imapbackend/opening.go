@@ -6,13 +6,14 @@ import (
 	"fmt"
 
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
 // Open implements proxy.Login.
 func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
-	defer l.u.watch(ctx)()
+	defer l.u.Watch(ctx)()
 	if l.resumed != nil {
 		o := l.newOpening()
 		if status, ok := l.selectKept(ctx, o); ok {
@@ -21,12 +22,12 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 		if err := l.replaceKept(ctx); err != nil {
 			return nil, err
 		}
-		defer l.u.watch(ctx)()
+		defer l.u.Watch(ctx)()
 	}
 	o := l.newOpening()
-	status, err := l.u.enter(ctx, o.searchCmd, o.fetchCmd)
+	status, err := l.u.SelectAfterLogin(ctx, o.searchCmd, o.fetchCmd)
 	if err != nil || !status.OK() {
-		return nil, l.u.failed(atSelect, "SELECT", status, err)
+		return nil, l.u.Failed(upstream.AtSelect, "SELECT", status, err)
 	}
 	return l.maildrop(ctx, o, status)
 }
@@ -37,14 +38,14 @@ func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (p
 	if err != nil {
 		return nil, err
 	}
-	mb := l.u.conn.Mailbox()
+	mb := l.u.Wire.Mailbox()
 	opts := &l.b.opts
 	m := &maildrop{
 		snapshot: snap,
 		b:        l.b,
 		key:      o.key,
 		opts:     opts,
-		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !opts.plan(l.u.can).moves,
+		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !opts.plan(l.u.Can).moves,
 	}
 	m.readAhead = newReadAhead(m, l.b.budget)
 	m.startLink(ctx, l)
@@ -56,7 +57,7 @@ func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (p
 // everything, or of what is newer than the listing that is remembered
 // (requirement I-SNAP-7).
 type opening struct {
-	*upstream
+	*upstream.Conn
 	b         *Backend
 	user      string // canonical
 	key       store.Key
@@ -68,14 +69,14 @@ type opening struct {
 
 func (l *login) newOpening() *opening {
 	o := &opening{
-		upstream:  l.u,
+		Conn:      l.u,
 		b:         l.b,
 		user:      l.id.User,
-		key:       store.Key{Upstream: l.id.Upstream, User: l.user, Mailbox: l.id.Mailbox, UTF8: l.u.utf8},
+		key:       store.Key{Upstream: l.id.Upstream, User: l.user, Mailbox: l.id.Mailbox, UTF8: l.u.UTF8()},
 		searchCmd: searchDeleted,
 		fetchCmd:  fetchAll,
 	}
-	if l.u.conn.Has("ESEARCH") || l.u.conn.Has("IMAP4REV2") {
+	if l.u.Wire.Has("ESEARCH") || l.u.Wire.Has("IMAP4REV2") {
 		o.searchCmd = esearchDeleted
 	}
 	if o.cached, o.warm = l.b.store.Listing(o.key); o.warm {
@@ -92,18 +93,18 @@ func (o *opening) expect(mb wire.Mailbox) int {
 	return int(min(mb.Exists, 1<<20))
 }
 
-// selectKept is selectMailbox on a kept connection; ok is false if that is
+// selectKept is Select on a kept connection; ok is false if that is
 // dead, or does not serve the mailbox any more.
 func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status, ok bool) {
-	l.u.conn.Probe(keptPatience)
-	status, err := l.u.selectMailbox(ctx, o.searchCmd, o.fetchCmd)
+	l.u.Wire.Probe(keptPatience)
+	status, err := l.u.Select(ctx, o.searchCmd, o.fetchCmd)
 	if err != nil || !status.OK() {
 		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection is of no use", "upstream", l.id.Upstream)
 		return status, false
 	}
 	// Without UIDVALIDITY the server may have answered out of order, so that
 	// what it said of the mailbox was taken for that of the previous one.
-	mb := l.u.conn.Mailbox()
+	mb := l.u.Wire.Mailbox()
 	if mb.UIDValidity == 0 || mb.MailboxID != "" && l.id.MailboxID != "" && mb.MailboxID != l.id.MailboxID {
 		return status, false
 	}
@@ -117,9 +118,9 @@ func (l *login) replaceKept(ctx context.Context) error {
 	cred := *l.resumed
 	l.resumed = nil
 	if ctx.Err() != nil {
-		return tempError(context.Cause(ctx))
+		return upstream.TempError(context.Cause(ctx))
 	}
-	l.u.dismiss()
+	l.u.Dismiss()
 	fresh, err := l.b.verify(ctx, cred)
 	if err != nil {
 		return err
@@ -127,7 +128,7 @@ func (l *login) replaceKept(ctx context.Context) error {
 	l.u, l.ticket = fresh.u, fresh.ticket
 	if fresh.id.Key() != l.id.Key() {
 		// The lock that is held is that of another maildrop.
-		return tempError(errors.New("imap: the mailbox is another one than at the last login"))
+		return upstream.TempError(errors.New("imap: the mailbox is another one than at the last login"))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"popgate/imapbackend/internal/uidset"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -124,21 +125,19 @@ func (i *placeholderDetector) Write(p []byte) (int, error) {
 		if i.found {
 			i.m.placeholders = append(i.m.placeholders, i.uid)
 		}
-		if i.header && !before && i.m.isExchange() {
+		if i.header && !before && i.m.isExchange {
 			i.m.inspected = append(i.m.inspected, i.uid)
 		}
 	}
 	return i.w.Write(p)
 }
 
-func (m *maildrop) isExchange() bool { return strings.Contains(m.u.greeting, exchangeGreeting) }
-
 // sparePlaceholders takes placeholders out of what is removed: those that this session has
 // read, and on Exchange those that it has not. There a message of which the
 // upstream tells no Subject is left too.
 func (r *removal) sparePlaceholders(ctx context.Context) error {
 	m := r.m
-	if m.isExchange() {
+	if m.isExchange {
 		if err := r.askSubjects(ctx); err != nil {
 			return err
 		}
@@ -163,7 +162,7 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	for _, set := range m.setsBeside(unread, subjectMore) {
 		good, err := r.withSubject(ctx, set)
 		if err == nil {
-			err = m.usable(atUpdate)
+			err = m.usable(upstream.AtUpdate)
 		}
 		if err != nil {
 			return err
@@ -187,11 +186,11 @@ func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint32]b
 	var subject scanner
 	told := false
 	cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, subjectItem)
-	_, err := u.collect(ctx, cmd, func(ev wire.Event) {
+	_, err := u.Collect(ctx, cmd, func(ev wire.Event) {
 		switch {
 		case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil:
 			subject, told = newScanner(), true
-			_, _ = u.conn.BodyTo(writerFunc(subject.scan)) // a loss shows at the next event
+			_, _ = u.Wire.BodyTo(writerFunc(subject.scan)) // a loss shows at the next event
 		case ev.Kind == wire.Fetch: // the end of the response, which has told the UID
 			if told && !subject.found {
 				good[ev.UID] = true
@@ -200,7 +199,7 @@ func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint32]b
 		}
 	})
 	if err != nil {
-		return nil, u.failed(atUpdate, cmd, wire.Status{}, err)
+		return nil, u.Failed(upstream.AtUpdate, cmd, wire.Status{}, err)
 	}
 	return good, nil
 }

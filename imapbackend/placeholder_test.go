@@ -40,7 +40,7 @@ func TestPlaceholderCuts(t *testing.T) {
 		check := func(pieces ...string) {
 			t.Helper()
 			m := new(maildrop)
-			m.u = &upstream{greeting: exchangeGreeting}
+			m.isExchange = true
 			var out strings.Builder
 			w := m.detectPlaceholder(7, &out)
 			for _, p := range pieces {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"popgate/imapbackend/internal/uidset"
+	"popgate/imapbackend/upstream"
 )
 
 // plan is how the marked messages are removed.
@@ -92,12 +93,12 @@ var _ Planner = (*maildrop)(nil)
 
 // Plan implements Planner.
 func (m *maildrop) Plan(ctx context.Context) (string, error) {
-	release, err := m.acquire(ctx, atUpdate)
+	release, err := m.acquire(ctx, upstream.AtUpdate)
 	if err != nil {
 		return "", err
 	}
 	defer release()
-	p := m.opts.plan(m.u.can)
+	p := m.opts.plan(m.u.Can)
 	if !p.trash {
 		return p.text, nil
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"popgate/imapbackend/dovecottest"
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 	"popgate/proxy/proxytest"
 )
@@ -138,7 +139,7 @@ func TestTrashOverQuotaDovecot(t *testing.T) {
 		dovecottest.WithTrash("Trash"), dovecottest.WithQuota(octets+10))
 	before := seedPolicies(t, up, false)
 	err := updatePolicies(t, up, Options{Delete: DeleteTrash}, before)
-	if !errors.Is(err, &proxy.Error{Code: proxy.CodeSysPerm, Text: textQuota}) {
+	if !errors.Is(err, &proxy.Error{Code: proxy.CodeSysPerm, Text: upstream.TextQuota}) {
 		t.Errorf("Update: %v", err)
 	}
 	if left, trash := leftIn(up, "INBOX"), leftIn(up, "Trash"); left != "1 2 3 4 5" || trash != "" {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -64,7 +65,7 @@ type ticket struct {
 
 // keptConn is a connection that waits for its next session.
 type keptConn struct {
-	u      *upstream
+	u      *upstream.Conn
 	ticket *ticket
 	expiry *time.Timer
 }
@@ -130,20 +131,20 @@ func (p *pool) take(cred proxy.Credential) *keptConn {
 // put keeps u for the next login that t admits and leaves its mailbox, or
 // returns false if u remains the caller's. Without UNSELECT the next SELECT
 // leaves the mailbox, and never CLOSE, which expunges.
-func (p *pool) put(u *upstream, t *ticket) bool {
-	if t == nil || !u.conn.Settled() {
+func (p *pool) put(u *upstream.Conn, t *ticket) bool {
+	if t == nil || !u.Wire.Settled() {
 		return false
 	}
 	left := time.Until(t.until)
 	if left <= 0 {
 		return false
 	}
-	if u.conn.Has("UNSELECT") || u.conn.Has("IMAP4REV2") {
-		if u.conn.Leave() != nil {
+	if u.Wire.Has("UNSELECT") || u.Wire.Has("IMAP4REV2") {
+		if u.Wire.Leave() != nil {
 			return false
 		}
 	}
-	u.rest()
+	u.Rest()
 	c := &keptConn{u: u, ticket: t}
 	p.mu.Lock()
 	if p.closed {
@@ -200,7 +201,7 @@ func (p *pool) remove(c *keptConn) {
 // end ends a connection that remove has taken out, without mu held.
 func (p *pool) end(c *keptConn) {
 	if c != nil {
-		c.u.dismiss()
+		c.u.Dismiss()
 		p.leaving.Done()
 	}
 }
@@ -229,7 +230,7 @@ func (b *Backend) resume(ctx context.Context, cred proxy.Credential) *login {
 		return nil
 	}
 	proxy.Logger(ctx).DebugContext(ctx, "upstream connection kept from the last session", "upstream", b.opts.Name)
-	kept.u.reuse(cred)
+	kept.u.Reuse(cred)
 	return &login{b: b, u: kept.u, id: kept.ticket.id, user: spelling(cred.Authzid, cred.Username),
 		relogin: b.repeat(cred), ticket: kept.ticket, resumed: &cred}
 }

@@ -96,7 +96,7 @@ func (w *keepWorld) look(n int) {
 	}
 	body, err := d.Read(w.Context(), all[0].UID)
 	if err != nil {
-		if d.Maildrop.(*maildrop).u.conn.Err() == nil {
+		if d.Maildrop.(*maildrop).u.Wire.Err() == nil {
 			w.Fatalf("%+v: %v", w.users[d.user], err)
 		}
 		return

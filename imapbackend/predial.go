@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -28,7 +29,7 @@ type prepared struct {
 	b      *Backend
 	cancel context.CancelFunc
 	done   chan struct{} // closed when u and err are set
-	u      *upstream
+	u      *upstream.Conn
 	err    error
 	expiry *time.Timer
 
@@ -51,7 +52,7 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	p := &prepared{b: b, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		p.u, p.err = b.server.connect(ctx)
+		p.u, p.err = b.server.Connect(ctx)
 	}()
 	p.mu.Lock() // the timer's goroutine reads expiry too
 	defer p.mu.Unlock()
@@ -80,21 +81,21 @@ func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Logi
 		return l, nil
 	}
 	return p.logIn(ctx,
-		func(u *upstream) (*login, error) { return p.b.authenticate(ctx, u, cred) },
+		func(u *upstream.Conn) (*login, error) { return p.b.authenticate(ctx, u, cred) },
 		func() (proxy.Login, error) { return p.b.Login(ctx, cred) })
 }
 
 // Exchange implements proxy.PreparedExchanger.
 func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
 	return p.logIn(ctx,
-		func(u *upstream) (*login, error) { return p.b.exchange(ctx, u, ex) },
+		func(u *upstream.Conn) (*login, error) { return p.b.exchange(ctx, u, ex) },
 		func() (proxy.Login, error) { return p.b.Exchange(ctx, ex) })
 }
 
 // logIn logs in on the connection by first. One that the upstream has given up
 // meanwhile is replaced by anew, unless the client has been sent a challenge:
 // its answer is right on that connection only.
-func (p *prepared) logIn(ctx context.Context, first func(*upstream) (*login, error), anew func() (proxy.Login, error)) (proxy.Login, error) {
+func (p *prepared) logIn(ctx context.Context, first func(*upstream.Conn) (*login, error), anew func() (proxy.Login, error)) (proxy.Login, error) {
 	if !p.claim() {
 		return anew()
 	}
@@ -108,8 +109,8 @@ func (p *prepared) logIn(ctx context.Context, first func(*upstream) (*login, err
 	if err == nil {
 		return l, nil
 	}
-	lost := p.u.conn.Err() != nil && !p.u.challenged
-	p.u.logout(ctx)
+	lost := p.u.Wire.Err() != nil && !p.u.Challenged()
+	p.u.Logout(ctx)
 	if lost && ctx.Err() == nil {
 		return anew()
 	}
@@ -124,6 +125,6 @@ func (p *prepared) Close() {
 	p.cancel()
 	<-p.done
 	if p.u != nil {
-		p.u.close()
+		p.u.Close()
 	}
 }

@@ -20,24 +20,24 @@ type Report struct {
 // Probe connects to the upstream as a session would, up to where a user would
 // log in, and leaves again. Errors are *proxy.Error whose cause tells more.
 func (b *Backend) Probe(ctx context.Context) (Report, error) {
-	u, err := b.server.connect(ctx)
+	u, err := b.server.Connect(ctx)
 	if err != nil {
 		return Report{}, err
 	}
-	defer u.logout(ctx)
-	r := Report{Greeting: u.greeting, Capabilities: u.conn.Capabilities()}
-	if u.tls != nil {
-		r.TLSVersion = tls.VersionName(u.tls.Version)
+	defer u.Logout(ctx)
+	r := Report{Greeting: u.Greeting(), Capabilities: u.Wire.Capabilities()}
+	if state := u.TLS(); state != nil {
+		r.TLSVersion = tls.VersionName(state.Version)
 	}
 	warn := func(text string) { r.Warnings = append(r.Warnings, text) }
 	switch {
-	case u.conn.Has("AUTH=PLAIN"):
-	case u.conn.Has("LOGINDISABLED"):
+	case u.Wire.Has("AUTH=PLAIN"):
+	case u.Wire.Has("LOGINDISABLED"):
 		warn("offers neither AUTH=PLAIN nor LOGIN: nobody can log in")
 	default:
 		warn("lacks AUTH=PLAIN: names and passwords must be ASCII")
 	}
-	if !u.conn.Has("UIDPLUS") && !u.conn.Has("IMAP4REV2") {
+	if !u.Wire.Has("UIDPLUS") && !u.Wire.Has("IMAP4REV2") {
 		warn("does not show UIDPLUS before login: if it lacks it, without_uidplus decides what DELE does")
 	}
 	return r, nil
@@ -51,13 +51,13 @@ const learnInterval = 5 * time.Minute
 // asked at once, and later only while it is not known to take all of them: a
 // mechanism that is not offered brings no logins.
 func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
-	missing := func(mechanism string) bool { return !b.offers(mechanism) }
+	missing := func(mechanism string) bool { return !b.server.Offers(mechanism) }
 	tick := time.NewTicker(learnInterval)
 	defer tick.Stop()
 	for {
 		if slices.ContainsFunc(mechanisms, missing) {
 			if _, err := b.Probe(ctx); err != nil && ctx.Err() == nil {
-				b.server.capabilities.Store(nil)
+				b.server.ForgetCapabilities()
 				proxy.Logger(ctx).WarnContext(ctx, "upstream does not tell its mechanisms",
 					"upstream", b.opts.Name, "error", err, "retry", learnInterval)
 			}
@@ -72,12 +72,4 @@ func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
 
 // Offers implements proxy.Exchanger. Tokens are passed to any upstream; the
 // mechanisms that are relayed are those it has last been seen to offer.
-func (b *Backend) Offers(mechanism string, _ proxy.Caller) bool { return b.offers(mechanism) }
-
-func (b *Backend) offers(mechanism string) bool {
-	if isToken(mechanism) {
-		return true
-	}
-	capabilities := b.server.capabilities.Load()
-	return capabilities != nil && Relays(*capabilities, mechanism)
-}
+func (b *Backend) Offers(mechanism string, _ proxy.Caller) bool { return b.server.Offers(mechanism) }

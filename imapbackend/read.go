@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -77,18 +78,18 @@ func (f *fetch) message() (*message, error) {
 		f.join(number, items)
 	default:
 		if err := f.send(items); err != nil {
-			return nil, f.m.u.lost(atRead, err)
+			return nil, f.m.u.Lost(upstream.AtRead, err)
 		}
 	}
 	a.advance(p)
 	if isKept {
-		f.m.u.conn.Flush() // a loss shows at the next command that needs it
+		f.m.u.Wire.Flush() // a loss shows at the next command that needs it
 		return &message{fetch: f, kept: kept}, nil
 	}
 	for {
 		ev, ok, err := f.next()
 		if err != nil {
-			return nil, f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+			return nil, f.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
 		}
 		if kept, isKept = a.get(p, true); isKept {
 			return &message{fetch: f, kept: kept}, nil
@@ -98,7 +99,7 @@ func (f *fetch) message() (*message, error) {
 			return nil, f.outcome()
 		case !ok: // what was asked for ahead did not come: ask why
 			if err := f.send(items); err != nil {
-				return nil, f.m.u.lost(atRead, err)
+				return nil, f.m.u.Lost(upstream.AtRead, err)
 			}
 		case ev.Section != "" || ev.Origin >= 0:
 		case (ev.Nil || ev.Octets == 0) && f.m.octets(f.uid) > 0:
@@ -128,7 +129,7 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 		return int64(n), err
 	}
 	b.out.w = w
-	_, err := b.m.u.conn.BodyTo(&b.out)
+	_, err := b.m.u.Wire.BodyTo(&b.out)
 	if err == nil {
 		err = b.verify(b.body)
 	}
@@ -149,7 +150,7 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 // announce the message and its rest with the octets that it did before, and
 // repeat the last ones that were written.
 func (b *message) continueBody() error {
-	conn, uid := b.m.u.conn, b.uid
+	conn, uid := b.m.u.Wire, b.uid
 	offset := b.out.written - int64(b.out.n)
 	count := b.body.Octets - offset
 	if !conn.Has("IMAP4REV2") && (offset > math.MaxUint32 || count > math.MaxUint32) {
@@ -172,7 +173,7 @@ func (b *message) continueBody() error {
 		case err != nil:
 			return err
 		case !ok:
-			return fmt.Errorf("%w: %s: no content: %s", errChanged, b.cmd, b.m.u.clean(conn.ResultOf(b.number).String()))
+			return fmt.Errorf("%w: %s: no content: %s", errChanged, b.cmd, b.m.u.Clean(conn.ResultOf(b.number).String()))
 		case ev.Section != "" || ev.Origin != offset:
 			continue
 		case ev.Octets != count:
@@ -189,7 +190,7 @@ func (b *message) continueBody() error {
 // announcedSize asks for the size of the message; -1 if it is not told.
 func (b *message) announcedSize() (size int64, err error) {
 	size = -1
-	_, err = b.m.u.collect(b.ctx, fmt.Sprintf("UID FETCH %d (UID RFC822.SIZE)", b.uid), func(ev wire.Event) {
+	_, err = b.m.u.Collect(b.ctx, fmt.Sprintf("UID FETCH %d (UID RFC822.SIZE)", b.uid), func(ev wire.Event) {
 		if ev.Kind == wire.Fetch && ev.UID == b.uid && ev.Octets >= 0 {
 			size = ev.Octets
 		}

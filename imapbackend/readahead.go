@@ -198,10 +198,10 @@ func (a *readAhead) ask(uids []uint32, header bool) {
 	}
 	for _, set := range a.m.runs(uids) {
 		cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, items)
-		if a.m.u.conn.Start(cmd) != nil {
+		if a.m.u.Wire.Start(cmd) != nil {
 			return // the loss shows where something is waited for
 		}
-		number := a.m.u.conn.Started()
+		number := a.m.u.Wire.Started()
 		a.asked[number] = cmd
 		for _, uid := range set.UIDs {
 			p := part{uid, header}
@@ -281,7 +281,7 @@ func (a *readAhead) receive(p part, ev wire.Event) error {
 		return nil
 	}
 	buf := bytes.NewBuffer(make([]byte, 0, ev.Octets))
-	if _, err := a.m.u.conn.BodyTo(buf); err != nil {
+	if _, err := a.m.u.Wire.BodyTo(buf); err != nil {
 		return err
 	}
 	if ev.UID == 0 {
@@ -317,8 +317,8 @@ func (a *readAhead) finished(ctx context.Context, number int) {
 		return
 	}
 	delete(a.asked, number)
-	status := a.m.u.conn.ResultOf(number)
-	a.m.u.trace(ctx, cmd, status, nil)
+	status := a.m.u.Wire.ResultOf(number)
+	a.m.u.Trace(ctx, cmd, status, nil)
 	missing := 0
 	for p, n := range a.flight {
 		if n == number {
@@ -335,8 +335,8 @@ func (a *readAhead) finished(ctx context.Context, number int) {
 // the client has passed makes room first.
 func (a *readAhead) drain(ctx context.Context) error {
 	a.evict()
-	for a.m.u.conn.Pending() {
-		ev, err := a.m.u.conn.Next()
+	for a.m.u.Wire.Pending() {
+		ev, err := a.m.u.Wire.Next()
 		if err == nil {
 			err = a.absorb(ctx, ev)
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -30,6 +31,9 @@ const (
 	doubtPatience = 20 * time.Second
 )
 
+// textRebuilt is the public text where the snapshot is of no use any more.
+const textRebuilt = "mailbox was rebuilt, reconnect"
+
 var (
 	errHung    = errors.New("imap: the upstream did not answer NOOP before the end of the session")
 	errRebuilt = errors.New("imap: UIDVALIDITY or mailbox-id has changed during the session")
@@ -42,15 +46,16 @@ type link struct {
 	// held is full while the upstream connection is in use: by the session's
 	// goroutine, for as long as a call or an open Body lasts, or by the
 	// keep-alive timer. It guards the fields below.
-	busy    chan struct{}
-	u       *upstream
-	id      proxy.Identity
-	relogin relogin
-	ticket  *ticket   // of the connection u
-	used    time.Time // when the connection was last given back
-	timer   *time.Timer
-	closed  bool
-	rebuilt bool // the mailbox is another one than that of the snapshot
+	busy       chan struct{}
+	u          *upstream.Conn
+	id         proxy.Identity
+	relogin    relogin
+	ticket     *ticket   // of the connection u
+	isExchange bool      // u is a connection to Microsoft Exchange
+	used       time.Time // when the connection was last given back
+	timer      *time.Timer
+	closed     bool
+	rebuilt    bool // the mailbox is another one than that of the snapshot
 
 	// life is opened, the ctx of Open and most often that of all calls, until
 	// end. The connection ends with it; stop ends that.
@@ -79,29 +84,30 @@ func (m *maildrop) startLink(ctx context.Context, l *login) {
 // adopt makes the connection of l that of the maildrop.
 func (m *maildrop) adopt(l *login) {
 	m.u, m.ticket, l.u = l.u, l.ticket, nil
-	m.u.retire()
-	m.unwatchCtx = m.u.watch(m.ctx)
+	m.isExchange = strings.Contains(m.u.Greeting(), exchangeGreeting)
+	m.u.Retire()
+	m.unwatchCtx = m.u.Watch(m.ctx)
 	if m.unwatchCall != nil {
 		m.unwatchCall()
-		m.unwatchCall = m.u.watch(m.callCtx)
+		m.unwatchCall = m.u.Watch(m.callCtx)
 	}
 }
 
 // acquire takes the upstream connection for one call and returns the function
 // that gives it back. A connection that has been lost is replaced; it fails
 // where that fails, or the snapshot is void.
-func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err error) {
+func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func(), err error) {
 	if ctx.Err() != nil {
-		return nil, tempError(context.Cause(ctx))
+		return nil, upstream.TempError(context.Cause(ctx))
 	}
 	select {
 	case m.busy <- struct{}{}:
 	case <-ctx.Done():
-		return nil, tempError(context.Cause(ctx))
+		return nil, upstream.TempError(context.Cause(ctx))
 	}
 	m.callCtx, m.tried = ctx, false
 	if ctx != m.openCtx { // which is watched all the time
-		m.unwatchCall = m.u.watch(ctx)
+		m.unwatchCall = m.u.Watch(ctx)
 	}
 	release = func() {
 		if m.unwatchCall != nil {
@@ -114,9 +120,9 @@ func (m *maildrop) acquire(ctx context.Context, ph phase) (release func(), err e
 	if err = m.usable(ph); err != nil {
 		err = m.renew(ph, err)
 	}
-	if err == nil && ph == atUpdate {
+	if err == nil && ph == upstream.AtUpdate {
 		if err = m.ensureAlive(ctx); err != nil {
-			err = m.replace(ph, m.u.lost(ph, err))
+			err = m.replace(ph, m.u.Lost(ph, err))
 		}
 	}
 	if err != nil {
@@ -132,19 +138,19 @@ func (m *maildrop) ensureAlive(ctx context.Context) error {
 	if err := m.readAhead.drain(ctx); err != nil || time.Since(m.used) < doubtAfter || m.tried {
 		return err
 	}
-	defer m.u.conn.SetProgress(m.u.conn.SetProgress(doubtPatience))
-	_, err := m.u.noop(ctx)
+	defer m.u.Wire.SetProgress(m.u.Wire.SetProgress(doubtPatience))
+	_, err := m.u.Noop(ctx)
 	return err
 }
 
 // usable reports why the upstream connection cannot serve the snapshot.
-func (m *maildrop) usable(ph phase) error {
-	m.rebuilt = m.rebuilt || m.u.conn.Mailbox().Rebuilt
+func (m *maildrop) usable(ph upstream.Phase) error {
+	m.rebuilt = m.rebuilt || m.u.Wire.Mailbox().Rebuilt
 	if m.rebuilt {
 		return &proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt, Err: errRebuilt}
 	}
-	if err := m.u.conn.Err(); err != nil {
-		return m.u.lost(ph, fmt.Errorf("imap: connection lost: %w", err))
+	if err := m.u.Wire.Err(); err != nil {
+		return m.u.Lost(ph, fmt.Errorf("imap: connection lost: %w", err))
 	}
 	return nil
 }
@@ -153,8 +159,8 @@ func (m *maildrop) usable(ph phase) error {
 // call, whose error err is. It returns nil, or what to answer: err itself where
 // nothing has been lost, or the upstream broke the protocol and would do so
 // again.
-func (m *maildrop) replace(ph phase, err error) error {
-	if _, broken := errors.AsType[*wire.ProtocolError](m.u.conn.Err()); broken {
+func (m *maildrop) replace(ph upstream.Phase, err error) error {
+	if _, broken := errors.AsType[*wire.ProtocolError](m.u.Wire.Err()); broken {
 		return err
 	}
 	return m.renew(ph, err)
@@ -162,8 +168,8 @@ func (m *maildrop) replace(ph phase, err error) error {
 
 // renew is replace for a connection that may have been lost before this call.
 // A call tries it once (requirement I-FETCH-5).
-func (m *maildrop) renew(ph phase, err error) error {
-	loss := m.u.conn.Err()
+func (m *maildrop) renew(ph upstream.Phase, err error) error {
+	loss := m.u.Wire.Err()
 	switch {
 	case loss == nil, m.tried, m.rebuilt, m.callCtx.Err() != nil, m.ctx.Err() != nil:
 		return err
@@ -173,10 +179,10 @@ func (m *maildrop) renew(ph phase, err error) error {
 		return err
 	}
 	m.tried = true
-	log := proxy.Logger(m.callCtx).With("upstream", m.id.Upstream, "cause", m.u.cleanError(loss))
+	log := proxy.Logger(m.callCtx).With("upstream", m.id.Upstream, "cause", m.u.CleanError(loss))
 	if failure := m.reconnect(ph); failure != nil {
 		log.WarnContext(m.callCtx, "upstream connection lost and not replaced", "error", failure)
-		if proxy.AsError(failure).Text != textTemp {
+		if proxy.AsError(failure).Text != upstream.TextTemp {
 			err = failure // it tells more than the loss
 		}
 		return err
@@ -187,14 +193,14 @@ func (m *maildrop) renew(ph phase, err error) error {
 
 // reconnect logs in and selects the mailbox once more. What fails leaves the
 // lost connection in its place, and the next call may try again.
-func (m *maildrop) reconnect(ph phase) error {
+func (m *maildrop) reconnect(ph upstream.Phase) error {
 	ctx, cancel := context.WithCancel(m.callCtx)
 	defer cancel()
 	defer context.AfterFunc(m.ctx, cancel)()
 	select {
 	case <-time.After(rand.N(reconnectJitter)):
 	case <-ctx.Done():
-		return tempError(context.Cause(ctx))
+		return upstream.TempError(context.Cause(ctx))
 	}
 	l, err := m.relogin(ctx)
 	if err != nil {
@@ -205,7 +211,7 @@ func (m *maildrop) reconnect(ph phase) error {
 		return reconnectError(err)
 	}
 	m.unwatchCtx()
-	m.u.close()
+	m.u.Close()
 	m.adopt(l)
 	m.readAhead.restart()
 	m.timer.Reset(keepAlive)
@@ -216,16 +222,16 @@ func (m *maildrop) reconnect(ph phase) error {
 // UIDVALIDITY or mailbox-id voids the snapshot for good (requirements I-UIDV-1,
 // I-CONC-5).
 func (m *maildrop) selectAgain(ctx context.Context, l *login) error {
-	defer l.u.watch(ctx)()
-	status, err := l.u.enter(ctx)
+	defer l.u.Watch(ctx)()
+	status, err := l.u.SelectAfterLogin(ctx)
 	if err != nil || !status.OK() {
-		return l.u.failed(atSelect, "SELECT", status, err)
+		return l.u.Failed(upstream.AtSelect, "SELECT", status, err)
 	}
-	mb := l.u.conn.Mailbox()
+	mb := l.u.Wire.Mailbox()
 	differs := func(id string) bool { return id != "" && m.id.MailboxID != "" && id != m.id.MailboxID }
 	if mb.UIDValidity != m.uidValidity || mb.UIDNotSticky || differs(mb.MailboxID) || differs(l.id.MailboxID) {
 		m.rebuilt = true
-		return m.usable(atSelect)
+		return m.usable(upstream.AtSelect)
 	}
 	return nil
 }
@@ -251,7 +257,7 @@ func (m *maildrop) reselect(ctx context.Context) error {
 func reconnectError(err error) error {
 	e := proxy.AsError(err)
 	if e.Code == proxy.CodeAuth || e.Code == proxy.CodeInUse {
-		return tempError(e.Err)
+		return upstream.TempError(e.Err)
 	}
 	return e
 }
@@ -266,7 +272,7 @@ func (m *maildrop) keepAlive() {
 		return
 	}
 	defer func() { <-m.busy }()
-	if m.closed || m.u.conn.Err() != nil {
+	if m.closed || m.u.Wire.Err() != nil {
 		return
 	}
 	if left := keepAlive - time.Since(m.used); left > 0 {
@@ -276,8 +282,8 @@ func (m *maildrop) keepAlive() {
 	if m.readAhead.drain(context.Background()) != nil {
 		return
 	}
-	status, err := m.u.noop(context.Background())
-	m.u.retire()
+	status, err := m.u.Noop(context.Background())
+	m.u.Retire()
 	if err == nil && status.Type != "BAD" {
 		m.used = time.Now()
 		m.timer.Reset(keepAlive)
@@ -287,7 +293,7 @@ func (m *maildrop) keepAlive() {
 // takeOver takes the connection for good; a NOOP of keepAlive may be waiting for
 // an upstream that hangs.
 func (m *maildrop) takeOver() (giveBack func()) {
-	impatience := time.AfterFunc(logoutTimeout, func() { m.cancel(errHung) })
+	impatience := time.AfterFunc(upstream.LogoutTimeout, func() { m.cancel(errHung) })
 	m.busy <- struct{}{}
 	impatience.Stop()
 	return func() { <-m.busy }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -448,7 +449,7 @@ func TestCloseDuringReconnect(t *testing.T) {
 		began := time.Now()
 		d.Close()
 		s.fails(<-done, temp)
-		if waited := time.Since(began); waited > logoutTimeout {
+		if waited := time.Since(began); waited > upstream.LogoutTimeout {
 			s.Errorf("%v", waited)
 		}
 	})

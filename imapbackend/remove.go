@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"popgate/imapbackend/internal/uidset"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -34,8 +35,8 @@ func (r *removal) expunge(ctx context.Context, set uidset.Set) (done bool, err e
 // removed. Else, and where it is refused, messages stay flagged.
 func (r *removal) expungeIfAlone(ctx context.Context) error {
 	u, log := r.m.u, proxy.Logger(ctx)
-	ranges, err := u.search(ctx, atUpdate, "DELETED")
-	if void := r.m.usable(atUpdate); void != nil {
+	ranges, err := u.Search(ctx, upstream.AtUpdate, "DELETED")
+	if void := r.m.usable(upstream.AtUpdate); void != nil {
 		return void
 	}
 	if err != nil {
@@ -109,13 +110,13 @@ func (r *removal) judge(op string, status wire.Status, err error) (done bool, _ 
 
 // send sends a UID command.
 func (r *removal) send(ctx context.Context, verb, args string) (wire.Status, error) {
-	status, err := r.m.u.uidCommand(ctx, verb, args)
+	status, err := r.m.u.UIDCommand(ctx, verb, args)
 	return status, r.interrupted(verb, status, err)
 }
 
 // sendPlain sends a command without UIDs.
 func (r *removal) sendPlain(ctx context.Context, verb, args string) (wire.Status, error) {
-	status, err := r.m.u.command(ctx, verb, args)
+	status, err := r.m.u.Command(ctx, verb, args)
 	return status, r.interrupted(verb, status, err)
 }
 
@@ -124,7 +125,7 @@ func (r *removal) sendPlain(ctx context.Context, verb, args string) (wire.Status
 // I-UIDV-1).
 func (r *removal) interrupted(op string, status wire.Status, err error) error {
 	if err != nil {
-		return r.m.u.failed(atUpdate, op, status, err)
+		return r.m.u.Failed(upstream.AtUpdate, op, status, err)
 	}
-	return r.m.usable(atUpdate)
+	return r.m.usable(upstream.AtUpdate)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -37,7 +38,7 @@ var (
 	bin       = Options{Delete: DeleteTrash, Trash: "Bin"}
 	binFlag   = Options{WithoutUIDPLUS: Move, Trash: "Bin"}
 	alone     = Options{WithoutUIDPLUS: ExpungeIfAlone}
-	quota     = &proxy.Error{Code: proxy.CodeSysPerm, Text: textQuota}
+	quota     = &proxy.Error{Code: proxy.CodeSysPerm, Text: upstream.TextQuota}
 	notPerm   = &proxy.Error{Code: proxy.CodeSysPerm, Text: proxy.ErrNotRemoved.Text}
 	noTrashes = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoTrash}
 )

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/internal/uidset"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -127,15 +128,15 @@ func (m *measuring) measure(ctx context.Context, uids []uint32) error {
 	log := proxy.Logger(ctx).With("upstream", m.o.key.Upstream)
 	told := time.Now()
 	for batch := range slices.Chunk(uids, measuredAtOnce) {
-		for _, set := range uidset.Split(batch, nil, m.o.maxLine()-uidset.Frame) {
+		for _, set := range uidset.Split(batch, nil, m.o.MaxLine()-uidset.Frame) {
 			m.uidOf, m.unassigned = make(map[uint32]uint32), make(map[uint32]int64)
 			cmd := "UID FETCH " + set.Text + " (UID BODY.PEEK[])"
-			status, err := m.o.collect(ctx, cmd, m.addEvent)
+			status, err := m.o.Collect(ctx, cmd, m.addEvent)
 			if err != nil {
-				return m.o.lost(atList, err)
+				return m.o.Lost(upstream.AtList, err)
 			}
 			if !status.OK() {
-				log.WarnContext(ctx, "sizes cannot be measured", "uids", set.Text, "status", m.o.clean(status.String()))
+				log.WarnContext(ctx, "sizes cannot be measured", "uids", set.Text, "status", m.o.Clean(status.String()))
 			}
 		}
 		if len(m.found)-m.kept >= measuredMost+m.kept/8 {
@@ -172,7 +173,7 @@ func (m *measuring) addEvent(ev wire.Event) {
 		}
 	case ev.Kind == wire.Body && ev.Section == "" && ev.Origin < 0 && !ev.Nil:
 		var c octetCounter
-		if _, err := m.o.conn.BodyTo(&c); err != nil {
+		if _, err := m.o.Wire.BodyTo(&c); err != nil {
 			return
 		}
 		uid := ev.UID

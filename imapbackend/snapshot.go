@@ -6,6 +6,7 @@ import (
 
 	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/uniqueid"
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -27,15 +28,15 @@ type snapshot struct {
 // takeSnapshot reads the listing that was sent with SELECT (requirements
 // I-SNAP-1 to 4, 7).
 func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
-	mb := o.conn.Mailbox()
-	s := &snapshot{uidValidity: mb.UIDValidity, form: o.b.form, maxLine: o.maxLine()}
+	mb := o.Wire.Mailbox()
+	s := &snapshot{uidValidity: mb.UIDValidity, form: o.b.form, maxLine: o.MaxLine()}
 	l := listing{entries: make([]entry, 0, o.expect(mb))}
 	if err := o.readListing(ctx, &l, o.searchCmd, o.fetchCmd); err != nil {
 		return nil, err
 	}
-	deleted, err := uidset.Expand(l.ranges, max(mb.Exists, o.conn.Mailbox().Exists))
+	deleted, err := uidset.Expand(l.ranges, max(mb.Exists, o.Wire.Mailbox().Exists))
 	if err != nil {
-		return nil, setupError(err)
+		return nil, upstream.SetupError(err)
 	}
 	s.deleted = deleted
 	all, err := o.current(ctx, mb, &l)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/internal/imapscript"
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 	"popgate/proxy/proxytest"
 )
@@ -62,14 +63,14 @@ func TestTLSResumed(t *testing.T) {
 	once := "TLS:\n" + greeted + bye
 	play(t, "tickets", once+"-- connection 2 --\n"+once, opts, func(s *session) {
 		for _, want := range []bool{false, true} {
-			u, err := s.b.server.connect(s.ctx)
+			u, err := s.b.server.Connect(s.ctx)
 			if err != nil {
 				s.Fatal(err)
 			}
-			if u.tls.DidResume != want {
-				s.Errorf("resumed: %v", u.tls.DidResume)
+			if u.TLS().DidResume != want {
+				s.Errorf("resumed: %v", u.TLS().DidResume)
 			}
-			u.logout(s.ctx)
+			u.Logout(s.ctx)
 		}
 	}, imapscript.WithTLS(cert.Server()))
 }
@@ -175,9 +176,9 @@ func TestTLSNotReached(t *testing.T) {
 		{"lost at STARTTLS", greeting + "X:\n", TLSStartTLS, temp, 0},
 		{"lost in the handshake", greeting + "S: <t> OK x\nX:\n", TLSStartTLS, temp, 0},
 		{"reset in the handshake", greeting + "S: <t> OK x\nR:\n", TLSStartTLS, temp, 0},
-		{"I-KEEP-2 no answer to STARTTLS", greeting + "W:\n", TLSStartTLS, temp, progressTimeout},
-		{"I-KEEP-2 no handshake", greeting + "S: <t> OK x\nW: stall\n", TLSStartTLS, temp, tlsTimeout},
-		{"I-KEEP-2 no handshake, implicit", "W: stall\n", TLSImplicit, temp, tlsTimeout},
+		{"I-KEEP-2 no answer to STARTTLS", greeting + "W:\n", TLSStartTLS, temp, upstream.ProgressTimeout},
+		{"I-KEEP-2 no handshake", greeting + "S: <t> OK x\nW: stall\n", TLSStartTLS, temp, upstream.TLSTimeout},
+		{"I-KEEP-2 no handshake, implicit", "W: stall\n", TLSImplicit, temp, upstream.TLSTimeout},
 		{"plain IMAP at the port of TLS", greeted + "W: stall\n", TLSImplicit, perm, 0},
 		{"closed, implicit", "X:\n", TLSImplicit, temp, 0},
 		{"reset, implicit", "R:\n", TLSImplicit, temp, 0},
@@ -222,7 +223,7 @@ func TestDialFailures(t *testing.T) {
 			}
 			began := time.Now()
 			e := s.fails(s.openFails(), tt.want)
-			if d := time.Since(began); tt.err == nil && d != connectTimeout {
+			if d := time.Since(began); tt.err == nil && d != upstream.ConnectTimeout {
 				s.Errorf("after %v", d)
 			}
 			if tt.err != nil && !errors.Is(e, tt.err) {
@@ -254,14 +255,14 @@ func TestTimeouts(t *testing.T) {
 		name, script string
 		after        time.Duration
 	}{
-		{"greeting", "W:\n", greetingTimeout},
-		{"part of a greeting", "S+: * OK zeb\nW:\n", greetingTimeout},
-		{"CAPABILITY", "S: * OK x\nC: <c> CAPABILITY\nW:\n", progressTimeout},
-		{"AUTHENTICATE", greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nW:\n", progressTimeout},
-		{"SELECT", selecting + "W:\n", selectTimeout},
-		{"SELECT with progress", selecting + "T: 299s\nS: * 1 EXISTS\nW:\n", 299*time.Second + selectTimeout},
-		{"listing", listed + "W:\n", progressTimeout},
-		{"listing with progress", listed + "T: 59s\nS: * 1 FETCH (UID 7 RFC822.SIZE 1)\nT: 59s\nS+: *\nW:\n", 2*59*time.Second + progressTimeout},
+		{"greeting", "W:\n", upstream.GreetingTimeout},
+		{"part of a greeting", "S+: * OK zeb\nW:\n", upstream.GreetingTimeout},
+		{"CAPABILITY", "S: * OK x\nC: <c> CAPABILITY\nW:\n", upstream.ProgressTimeout},
+		{"AUTHENTICATE", greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nW:\n", upstream.ProgressTimeout},
+		{"SELECT", selecting + "W:\n", upstream.SelectTimeout},
+		{"SELECT with progress", selecting + "T: 299s\nS: * 1 EXISTS\nW:\n", 299*time.Second + upstream.SelectTimeout},
+		{"listing", listed + "W:\n", upstream.ProgressTimeout},
+		{"listing with progress", listed + "T: 59s\nS: * 1 FETCH (UID 7 RFC822.SIZE 1)\nT: 59s\nS+: *\nW:\n", 2*59*time.Second + upstream.ProgressTimeout},
 	} {
 		play(t, "I-KEEP-2 "+tt.name, "D: 1h\n"+tt.script, Options{}, func(s *session) {
 			began := time.Now()

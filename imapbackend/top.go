@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -77,7 +78,7 @@ func (t *top) begin() (err error) {
 		t.piece = (int64(t.lines)*lineGuess + pieceUnit - 1) / pieceUnit * pieceUnit
 	}
 	if err := t.send(fmt.Sprintf("%s BODY.PEEK[TEXT]<0.%d>", headerItem, t.piece)); err != nil {
-		return t.m.u.lost(atRead, err)
+		return t.m.u.Lost(upstream.AtRead, err)
 	}
 	return t.awaitHeader()
 }
@@ -104,11 +105,11 @@ func (t *top) openHeader() error {
 	} else if number, coming := a.flight[header]; coming {
 		f.join(number, headerItem)
 	} else if err := f.send(headerItem); err != nil {
-		return t.m.u.lost(atRead, err)
+		return t.m.u.Lost(upstream.AtRead, err)
 	}
 	a.advance(header)
 	if ok {
-		t.m.u.conn.Flush() // a loss shows at the next command that needs it
+		t.m.u.Wire.Flush() // a loss shows at the next command that needs it
 		return nil
 	}
 	return t.awaitHeader()
@@ -121,12 +122,12 @@ func (t *top) awaitKept(p part) error {
 		if _, coming := a.flight[p]; !coming {
 			return nil
 		}
-		ev, err := t.m.u.conn.Next()
+		ev, err := t.m.u.Wire.Next()
 		if err == nil {
 			err = a.absorb(f.ctx, ev)
 		}
 		if err != nil {
-			return t.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+			return t.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
 		}
 	}
 }
@@ -138,17 +139,17 @@ func (t *top) awaitHeader() error {
 		ev, ok, err := t.next()
 		switch {
 		case err != nil:
-			return t.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", t.cmd, err))
+			return t.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", t.cmd, err))
 		case !ok && t.own:
 			return t.outcome()
 		case !ok: // what was asked for ahead did not come: ask why
 			if err := t.send(headerItem); err != nil {
-				return t.m.u.lost(atRead, err)
+				return t.m.u.Lost(upstream.AtRead, err)
 			}
 		case ev.Section == "TEXT" && ev.Origin <= 0 && t.text == nil && ev.Octets <= t.piece:
 			buf := bytes.NewBuffer(make([]byte, 0, ev.Octets+1))
-			if _, err := t.m.u.conn.BodyTo(buf); err != nil {
-				return t.m.u.lost(atRead, err)
+			if _, err := t.m.u.Wire.BodyTo(buf); err != nil {
+				return t.m.u.Lost(upstream.AtRead, err)
 			}
 			t.text = buf.Bytes()
 		case ev.Section != "HEADER" || ev.Origin >= 0:
@@ -202,7 +203,7 @@ func (t *top) writeTo(w io.Writer) error {
 }
 
 func (t *top) write() error {
-	conn := t.m.u.conn
+	conn := t.m.u.Wire
 	switch {
 	case t.whole != nil:
 		_, err := t.whole.WriteTo(&t.out)
@@ -268,7 +269,7 @@ func (t *top) writePiece(offset int64) (int64, error) {
 		case err != nil:
 			return 0, err
 		case !ok:
-			return 0, fmt.Errorf("imap: %s: no text: %s", t.cmd, t.m.u.clean(t.m.u.conn.Result().String()))
+			return 0, fmt.Errorf("imap: %s: no text: %s", t.cmd, t.m.u.Clean(t.m.u.Wire.Result().String()))
 		case ev.Section != "TEXT" || max(ev.Origin, 0) != offset:
 			continue
 		case ev.Nil:
@@ -276,7 +277,7 @@ func (t *top) writePiece(offset int64) (int64, error) {
 		}
 		var n int64
 		if err = t.out.startText(ev.Octets); err == nil {
-			n, err = t.m.u.conn.BodyTo(&t.out)
+			n, err = t.m.u.Wire.BodyTo(&t.out)
 		}
 		if offset == 0 && t.body.UID == 0 {
 			err = t.verified(t.body, err)

@@ -6,13 +6,13 @@ import (
 	"strconv"
 	"strings"
 
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
-// maxMailboxName bounds the name of a mailbox that the upstream lists, in
-// octets: it must fit a command with a set (requirement I-CONN-4).
-const maxMailboxName = 512
+// textNoTrash is the public text where there is no trash mailbox to use.
+const textNoTrash = "mail server has no trash mailbox, nothing was removed"
 
 // sameMailbox reports whether two names in UTF-8 are that of one mailbox: they
 // are equal, INBOX in any case of letters (RFC 3501 §5.1).
@@ -25,7 +25,7 @@ func sameMailbox(a, b string) bool {
 func (m *maildrop) trashMailbox(ctx context.Context) (string, error) {
 	trash := ""
 	if m.opts.Trash != "" {
-		trash = m.u.quoteMailbox(m.opts.Trash)
+		trash = m.u.QuoteMailbox(m.opts.Trash)
 	} else {
 		found, err := m.listTrash(ctx)
 		if err != nil {
@@ -38,7 +38,7 @@ func (m *maildrop) trashMailbox(ctx context.Context) (string, error) {
 	switch {
 	case trash == "":
 		return "", noTrash(`imap: the upstream lists no mailbox with \Trash whose name can be used; name one by the key trash`)
-	case trash == m.u.mailboxName() || strings.EqualFold(trash, `"INBOX"`) && m.u.mailboxName() == "INBOX":
+	case trash == m.u.MailboxName() || strings.EqualFold(trash, `"INBOX"`) && m.u.MailboxName() == "INBOX":
 		return "", noTrash("imap: the trash mailbox is the mailbox served; name another one by the key trash")
 	}
 	return trash, nil
@@ -54,17 +54,17 @@ func noTrash(cause string) error {
 func (m *maildrop) listTrash(ctx context.Context) (mailboxEntry, error) {
 	// Without the capability a server may show the attribute in a plain LIST.
 	cmds := []string{`LIST "" "*"`}
-	if m.u.can("SPECIAL-USE") {
+	if m.u.Can("SPECIAL-USE") {
 		cmds = []string{`LIST (SPECIAL-USE) "" "*"`, cmds[0]}
 	}
 	for {
 		var best mailboxEntry
-		status, err := m.u.collect(ctx, cmds[0], func(ev wire.Event) {
+		status, err := m.u.Collect(ctx, cmds[0], func(ev wire.Event) {
 			if ev.Kind != wire.Data || ev.Name != "LIST" {
 				return
 			}
 			e, ok := parseList(ev.Text)
-			if ok && e.isTrash() && m.u.canName(e.name) && (best.name == "" || e.depth() < best.depth()) {
+			if ok && e.isTrash() && m.u.CanName(e.name) && (best.name == "" || e.depth() < best.depth()) {
 				best = e
 			}
 		})
@@ -72,7 +72,7 @@ func (m *maildrop) listTrash(ctx context.Context) (mailboxEntry, error) {
 			return best, nil
 		}
 		if cmds = cmds[1:]; err != nil || len(cmds) == 0 {
-			return best, m.u.failed(atUpdate, "LIST", status, err)
+			return best, m.u.Failed(upstream.AtUpdate, "LIST", status, err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -25,11 +26,11 @@ func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 	sums := make(map[uint32]string, len(s.messages))
 	var sum string
 	var bodyErr error
-	status, err := o.collect(ctx, cmd, func(ev wire.Event) {
+	status, err := o.Collect(ctx, cmd, func(ev wire.Event) {
 		switch {
 		case ev.Kind == wire.Body && ev.Section == "HEADER" && !ev.Nil && bodyErr == nil:
 			h := sha256.New()
-			_, bodyErr = o.conn.BodyTo(h)
+			_, bodyErr = o.Wire.BodyTo(h)
 			sum = base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 		case ev.Kind == wire.Fetch:
 			if ev.UID != 0 && sum != "" {
@@ -42,7 +43,7 @@ func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 		err = bodyErr
 	}
 	if err != nil {
-		return o.lost(atList, fmt.Errorf("imap: %s: %w", cmd, err))
+		return o.Lost(upstream.AtList, fmt.Errorf("imap: %s: %w", cmd, err))
 	}
 	seen := make(map[string]int)
 	for _, msg := range s.messages {
@@ -50,7 +51,7 @@ func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 		if !ok {
 			s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoUniqueIDs,
 				Err: errors.New("imap: UIDs do not last and the header of UID " +
-					strconv.FormatUint(uint64(msg.UID), 10) + " is not given: " + o.clean(status.String()))}
+					strconv.FormatUint(uint64(msg.UID), 10) + " is not given: " + o.Clean(status.String()))}
 			return nil
 		}
 		if seen[sum]++; seen[sum] > 1 {

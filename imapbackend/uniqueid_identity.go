@@ -10,6 +10,7 @@ import (
 
 	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/uniqueid"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -18,9 +19,9 @@ import (
 func (o *opening) offers(k uniqueid.Kind) bool {
 	switch k {
 	case uniqueid.EmailID:
-		return o.conn.Has("OBJECTID")
+		return o.Wire.Has("OBJECTID")
 	case uniqueid.Gmail:
-		return o.conn.Has("X-GM-EXT-1")
+		return o.Wire.Has("X-GM-EXT-1")
 	}
 	return k == uniqueid.Header
 }
@@ -80,19 +81,19 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 		}
 	}
 	var ops []string
-	for _, set := range uidset.Split(uids, others, o.maxLine()-len("P1000000 UID FETCH  ()")-len(items)) {
+	for _, set := range uidset.Split(uids, others, o.MaxLine()-len("P1000000 UID FETCH  ()")-len(items)) {
 		ops = append(ops, "UID FETCH "+set.Text+" ("+items+")")
-		if err := o.conn.Start(ops[len(ops)-1]); err != nil {
-			return nil, wire.Status{}, o.lost(atList, err)
+		if err := o.Wire.Start(ops[len(ops)-1]); err != nil {
+			return nil, wire.Status{}, o.Lost(upstream.AtList, err)
 		}
 	}
 	f := &identifying{o: o, uids: uids, found: make(map[uint32]*identified, len(uids))}
-	results, err := o.answers(ctx, ops, f.add)
+	results, err := o.Answers(ctx, ops, f.add)
 	if err == nil {
 		err = f.bodyErr
 	}
 	if err != nil {
-		return f.ids(), wire.Status{}, o.lost(atList, fmt.Errorf("imap: identities of messages: %w", err))
+		return f.ids(), wire.Status{}, o.Lost(upstream.AtList, fmt.Errorf("imap: identities of messages: %w", err))
 	}
 	status := results[0]
 	for _, r := range results {
@@ -110,7 +111,7 @@ func (f *identifying) add(ev wire.Event) {
 	case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil && f.bodyErr == nil:
 		f.header.Reset()
 		f.hasHeader = true
-		_, f.bodyErr = f.o.conn.BodyTo(&f.header)
+		_, f.bodyErr = f.o.Wire.BodyTo(&f.header)
 	case ev.Kind == wire.Fetch:
 		told := f.hasHeader
 		f.hasHeader = false

@@ -10,6 +10,7 @@ import (
 
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -118,5 +119,5 @@ func today() int32 { return int32(time.Now().Unix() / 86400) }
 
 // ReadImport is uniqueid.ReadImport with users compared as this package does.
 func ReadImport(name string, r io.Reader) (*uniqueid.Import, error) {
-	return uniqueid.ReadImport(name, r, func(user string) string { return CanonicalUser("", user) })
+	return uniqueid.ReadImport(name, r, func(user string) string { return upstream.CanonicalUser("", user) })
 }

@@ -98,7 +98,7 @@ func stillNamed(known []store.Identity, all []proxy.Message) (named []store.Iden
 // would have the clients download everything again.
 func (o *opening) noIdentities(ctx context.Context, status wire.Status) error {
 	err := &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server gives no unique-ids now, try again later",
-		Err: errors.New("imap: identities of messages: " + o.clean(status.String()))}
+		Err: errors.New("imap: identities of messages: " + o.Clean(status.String()))}
 	proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", o.key.Upstream, "error", err)
 	return err
 }

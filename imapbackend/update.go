@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/internal/uidset"
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -19,6 +20,9 @@ const updateProgress = 150 * time.Second
 // updateAttempts is how often UPDATE is tried where the upstream is lost
 // (requirement I-DEL-11).
 const updateAttempts = 2
+
+// textNoPlus is the public text of the policy Refuse.
+const textNoPlus = "mail server cannot remove single messages, nothing was removed"
 
 // removal is one UPDATE with messages marked. What it holds goes from one
 // attempt to the next.
@@ -69,15 +73,15 @@ func (m *maildrop) update(ctx context.Context, marked []uint32) error {
 // attempt carries out the plan on a connection that lives at its start, and
 // reports whether it was lost.
 func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
-	release, err := r.m.acquire(ctx, atUpdate)
+	release, err := r.m.acquire(ctx, upstream.AtUpdate)
 	if err != nil {
 		return false, err
 	}
 	defer release()
-	conn := r.m.u.conn
+	conn := r.m.u.Wire
 	defer conn.SetProgress(conn.SetProgress(updateProgress))
 	if err = r.m.reselect(ctx); err == nil {
-		err = r.carryOut(ctx, r.m.opts.plan(r.m.u.can))
+		err = r.carryOut(ctx, r.m.opts.plan(r.m.u.Can))
 	}
 	return conn.Err() != nil, err
 }
@@ -127,9 +131,9 @@ func (r *removal) check(ctx context.Context, p plan) error {
 		key = "UNDELETED"
 	}
 	u := r.m.u
-	rest, err := u.searchSets(ctx, atUpdate, r.marked, r.m.sets(r.marked), key)
+	rest, err := u.SearchSets(ctx, upstream.AtUpdate, r.marked, r.m.sets(r.marked), key)
 	if err == nil {
-		err = r.m.usable(atUpdate)
+		err = r.m.usable(upstream.AtUpdate)
 	}
 	switch {
 	case err != nil:
@@ -145,7 +149,7 @@ func (r *removal) check(ctx context.Context, p plan) error {
 	}
 	cause := fmt.Errorf("imap: %d of %d messages not removed, UID %d the first", len(rest), len(r.marked), rest[0])
 	if r.fault == nil {
-		return withCause(proxy.ErrNotRemoved, cause)
+		return upstream.WithCause(proxy.ErrNotRemoved, cause)
 	}
 	return &proxy.Error{Code: r.fault.Code, Text: r.fault.Text, Err: errors.Join(cause, r.fault)}
 }
@@ -160,10 +164,10 @@ func (r *removal) unflag(ctx context.Context, rest []uint32) {
 		return !uidset.Contains(r.flagged, uid) || uidset.Contains(m.deleted, uid)
 	})
 	for _, set := range m.sets(ours) {
-		status, err := m.u.storeFlags(ctx, set.Text, `-FLAGS.SILENT (\Deleted)`)
+		status, err := m.u.StoreFlags(ctx, set.Text, `-FLAGS.SILENT (\Deleted)`)
 		if err != nil || !status.OK() {
 			proxy.Logger(ctx).WarnContext(ctx, `cannot take \Deleted back`,
-				"uids", set.Text, "error", m.u.failed(atUpdate, "STORE", status, err))
+				"uids", set.Text, "error", m.u.Failed(upstream.AtUpdate, "STORE", status, err))
 		}
 	}
 }
@@ -178,7 +182,7 @@ func (m *maildrop) retrievedOnce() []uint32 {
 // where another tells the client more.
 func notRemoved(err error) error {
 	e := proxy.AsError(err)
-	if e.Text == textTemp || e.Text == textPerm {
+	if e.Text == upstream.TextTemp || e.Text == upstream.TextPerm {
 		return &proxy.Error{Code: e.Code, Text: proxy.ErrNotRemoved.Text, Err: e.Err}
 	}
 	return e
@@ -187,6 +191,6 @@ func notRemoved(err error) error {
 // recordRefusal takes note of a command that was answered by no OK.
 func (r *removal) recordRefusal(op string, status wire.Status) {
 	if r.fault == nil {
-		r.fault = r.m.u.failed(atUpdate, op, status, nil)
+		r.fault = r.m.u.Failed(upstream.AtUpdate, op, status, nil)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -13,33 +14,12 @@ import (
 // that has not asked for such (RFC 6856 §2.1).
 var errNeedsUTF8 = &proxy.Error{Code: proxy.CodeUTF8, Text: "message needs UTF8 mode"}
 
-// enableUTF8 enables UTF8=ACCEPT for a client in UTF8 mode, and for everyone on
-// an upstream that serves nobody without it (RFC 6855 §3, §6). From then on the
-// upstream delivers headers as they are, and it is ours to keep those beyond
-// ASCII from a client without UTF8 mode.
-func (u *upstream) enableUTF8(ctx context.Context) error {
-	only := u.conn.Has("UTF8=ONLY")
-	if !only && !(u.clientUTF8 && u.conn.Has("UTF8=ACCEPT")) {
-		return nil
-	}
-	const cmd = "ENABLE UTF8=ACCEPT"
-	status, err := u.run(ctx, cmd)
-	switch {
-	case err != nil || !status.OK() && only:
-		return u.failed(atConnect, cmd, status, err)
-	case !status.OK():
-		return nil // it goes on delivering ASCII
-	}
-	u.utf8 = true
-	return nil
-}
-
 // checkHeader returns errNeedsUTF8 if the header of the message has an octet
 // above 0x7F (requirements I-UTF8-1, P-EXT-5) and the client cannot take it. It
 // looks where the upstream does not vouch for ASCII only, and holds no more
 // than one buffer.
 func (m *maildrop) checkHeader(ctx context.Context, uid uint32) error {
-	if !m.u.utf8 || m.u.clientUTF8 {
+	if !m.u.RawHeaders() {
 		return nil
 	}
 	f, err := m.newFetch(ctx, uid)
@@ -58,13 +38,13 @@ func (m *maildrop) checkHeader(ctx context.Context, uid uint32) error {
 
 func (f *fetch) checkHeader() error {
 	if err := f.send(headerItem); err != nil {
-		return f.m.u.lost(atRead, err)
+		return f.m.u.Lost(upstream.AtRead, err)
 	}
 	for {
 		ev, ok, err := f.next()
 		switch {
 		case err != nil:
-			return f.m.u.lost(atRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+			return f.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
 		case !ok:
 			return f.outcome()
 		case ev.Section != "HEADER" || ev.Origin >= 0:
@@ -79,11 +59,11 @@ func (f *fetch) checkHeader() error {
 
 // headerASCII reads the header that body announces.
 func (f *fetch) headerASCII(body wire.Event) error {
-	_, err := f.m.u.conn.BodyTo(asciiOnly{})
+	_, err := f.m.u.Wire.BodyTo(asciiOnly{})
 	needsUTF8 := errors.Is(err, errNeedsUTF8)
 	if err == nil || needsUTF8 {
 		if e := f.verify(body); e != nil {
-			return f.m.u.lost(atRead, e)
+			return f.m.u.Lost(upstream.AtRead, e)
 		}
 	}
 	switch {

@@ -18,6 +18,7 @@ import (
 	"popgate/cmd/popgate/words"
 	"popgate/imapbackend"
 	"popgate/imapbackend/store"
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -174,7 +175,7 @@ func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *co
 	}
 	for _, m := range u.Auth {
 		switch key := strings.ToLower(m); {
-		case slices.Contains(u.Relayed(), m) && !imapbackend.Relays(r.Capabilities, m):
+		case slices.Contains(u.Relayed(), m) && !upstream.Relays(r.Capabilities, m):
 			k.say("warning: does not offer %s, or binds SCRAM to TLS: clients are not offered it either", key)
 		case (m == "XOAUTH2" || m == "OAUTHBEARER") && !takesTokens(r.Capabilities):
 			k.say("warning: takes no tokens: %s fails", key)

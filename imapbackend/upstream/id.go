@@ -1,4 +1,4 @@
-package imapbackend
+package upstream
 
 import (
 	"context"
@@ -16,7 +16,7 @@ const proxyTTL = "4"
 // idCommand tells the upstream who we are (RFC 2971), and where it trusts us
 // with that, on whose behalf we come (requirement O-ID-2, in the words of
 // Dovecot). What it answers changes nothing, not even a NO.
-func (u *upstream) idCommand(ctx context.Context) string {
+func (u *Conn) idCommand(ctx context.Context) string {
 	fields := []string{"name", "popgate"}
 	if v := u.opts.Version; v != "" && wire.Quotable(v) {
 		fields = append(fields, "version", v)

@@ -1,4 +1,4 @@
-package imapbackend
+package upstream
 
 import (
 	"context"
@@ -25,7 +25,7 @@ const (
 // can too and have been shown that it cannot (RFC 5802 §6); and we cannot show
 // that it can, as there are two channels.
 func Relays(capabilities []string, mechanism string) bool {
-	if isToken(mechanism) || !slices.Contains(capabilities, "AUTH="+mechanism) {
+	if IsToken(mechanism) || !slices.Contains(capabilities, "AUTH="+mechanism) {
 		return false
 	}
 	return !strings.HasPrefix(mechanism, "SCRAM-") || !slices.ContainsFunc(capabilities, func(c string) bool {
@@ -33,13 +33,13 @@ func Relays(capabilities []string, mechanism string) bool {
 	})
 }
 
-func isToken(mechanism string) bool { return mechanism == mechXOAuth2 || mechanism == mechOAuthBearer }
+func IsToken(mechanism string) bool { return mechanism == mechXOAuth2 || mechanism == mechOAuthBearer }
 
-// exchange is authenticate for a SASL exchange.
-func (u *upstream) exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Identity, err error) {
-	defer u.watch(ctx)()
+// Exchange is authenticate for a SASL exchange.
+func (u *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Identity, err error) {
+	defer u.Watch(ctx)()
 	carry := u.relay
-	if isToken(ex.Mechanism) {
+	if IsToken(ex.Mechanism) {
 		carry = u.passToken
 	}
 	if err := carry(ctx, ex); err != nil {
@@ -50,9 +50,9 @@ func (u *upstream) exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.I
 }
 
 // relay passes challenges and responses on unchanged (requirement P-SASL-5).
-func (u *upstream) relay(ctx context.Context, ex *proxy.Exchange) error {
-	if !Relays(u.conn.Capabilities(), ex.Mechanism) {
-		return setupError(fmt.Errorf("imap: the upstream does not offer %s to be relayed", ex.Mechanism))
+func (u *Conn) relay(ctx context.Context, ex *proxy.Exchange) error {
+	if !Relays(u.Wire.Capabilities(), ex.Mechanism) {
+		return SetupError(fmt.Errorf("imap: the upstream does not offer %s to be relayed", ex.Mechanism))
 	}
 	u.keepSecret(ex.Initial)
 	answer := func(challenge string) (string, error) {
@@ -63,22 +63,22 @@ func (u *upstream) relay(ctx context.Context, ex *proxy.Exchange) error {
 	}
 	status, err := u.authenticateSASL(ctx, ex.Mechanism, ex.Initial, answer)
 	if err == nil && !status.OK() {
-		err = u.failed(atLogin, "AUTHENTICATE "+ex.Mechanism, status, nil)
+		err = u.Failed(AtLogin, "AUTHENTICATE "+ex.Mechanism, status, nil)
 	}
 	return err
 }
 
 // passToken sends a token in the form that the upstream has, the client's own
 // if it can be (requirements P-SASL-2, P-SASL-3).
-func (u *upstream) passToken(ctx context.Context, ex *proxy.Exchange) error {
+func (u *Conn) passToken(ctx context.Context, ex *proxy.Exchange) error {
 	mechanism := ex.Mechanism
-	if !u.conn.Has("AUTH=" + mechanism) {
+	if !u.Wire.Has("AUTH=" + mechanism) {
 		if mechanism = mechXOAuth2; ex.Mechanism == mechanism {
 			mechanism = mechOAuthBearer
 		}
 	}
-	if !u.conn.Has("AUTH=" + mechanism) {
-		return setupError(errors.New("imap: the upstream offers neither AUTH=XOAUTH2 nor AUTH=OAUTHBEARER"))
+	if !u.Wire.Has("AUTH=" + mechanism) {
+		return SetupError(errors.New("imap: the upstream offers neither AUTH=XOAUTH2 nor AUTH=OAUTHBEARER"))
 	}
 	message, dummy := tokenMessage(mechanism, ex.Username, ex.Authorization)
 	_, token, _ := strings.Cut(ex.Authorization, " ")
@@ -88,7 +88,7 @@ func (u *upstream) passToken(ctx context.Context, ex *proxy.Exchange) error {
 	var refusal *tokenRefusal
 	answer := func(challenge string) (string, error) {
 		if refusal != nil {
-			return "", setupError(fmt.Errorf("imap: AUTHENTICATE %s: a second error challenge", mechanism))
+			return "", SetupError(fmt.Errorf("imap: AUTHENTICATE %s: a second error challenge", mechanism))
 		}
 		u.challenged = true
 		refusal = parseRefusal(challenge)
@@ -104,7 +104,7 @@ func (u *upstream) passToken(ctx context.Context, ex *proxy.Exchange) error {
 	case refusal != nil && (refusal.passes() || status.Type == "BAD"): // to the dummy, as some answer
 		return u.tokenRefused(op, refusal)
 	default:
-		return u.failed(atLogin, op, status, nil)
+		return u.Failed(AtLogin, op, status, nil)
 	}
 }
 
@@ -139,42 +139,42 @@ func (r *tokenRefusal) passes() bool {
 }
 
 // tokenRefused returns what the client is told of a refusal.
-func (u *upstream) tokenRefused(op string, r *tokenRefusal) error {
-	cause := fmt.Errorf("imap: %s: token refused, status %q", op, u.clean(r.status))
+func (u *Conn) tokenRefused(op string, r *tokenRefusal) error {
+	cause := fmt.Errorf("imap: %s: token refused, status %q", op, u.Clean(r.status))
 	if r.passes() {
-		return tempError(cause)
+		return TempError(cause)
 	}
-	return withCause(proxy.ErrAuth, cause)
+	return WithCause(proxy.ErrAuth, cause)
 }
 
 // authenticateSASL runs AUTHENTICATE, in one flight with ID. first is the client's first
 // message, "" where the server begins; answer is asked for the response to each
 // challenge. Its errors end the exchange and are returned as they are; the
 // others are *proxy.Error.
-func (u *upstream) authenticateSASL(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
+func (u *Conn) authenticateSASL(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
 	op := "AUTHENTICATE " + mechanism
 	ops := []string{op}
 	var err error
-	if u.conn.Has("ID") {
+	if u.Wire.Has("ID") {
 		ops = []string{u.idCommand(ctx), op}
-		err = u.conn.Start(ops[0])
+		err = u.Wire.Start(ops[0])
 	}
 	if first == "" {
-		err = errors.Join(err, u.conn.Start(op))
+		err = errors.Join(err, u.Wire.Start(op))
 	} else {
 		encoded := base64.StdEncoding.EncodeToString([]byte(first))
-		err = errors.Join(err, u.conn.StartAuthenticate(mechanism, encoded, u.conn.Has("SASL-IR")))
+		err = errors.Join(err, u.Wire.StartAuthenticate(mechanism, encoded, u.Wire.Has("SASL-IR")))
 	}
-	u.conn.ForgetCapabilities() // as for logIn: success has not been read yet
+	u.Wire.ForgetCapabilities() // as for logIn: success has not been read yet
 	var gaveUp error
 	for err == nil && gaveUp == nil {
-		challenge, more, lost := u.conn.Challenge()
+		challenge, more, lost := u.Wire.Challenge()
 		if err = lost; !more {
 			break
 		}
 		var response string
 		if response, gaveUp = answer(challenge); gaveUp == nil {
-			err = u.conn.Respond(response)
+			err = u.Wire.Respond(response)
 		}
 	}
 	if gaveUp != nil {
@@ -183,27 +183,19 @@ func (u *upstream) authenticateSASL(ctx context.Context, mechanism, first string
 	}
 	var status []wire.Status
 	if err == nil {
-		status, err = u.answers(ctx, ops, nil)
+		status, err = u.Answers(ctx, ops, nil)
 	}
 	if err != nil {
-		return wire.Status{}, u.failed(atLogin, op, wire.Status{}, err)
+		return wire.Status{}, u.Failed(AtLogin, op, wire.Status{}, err)
 	}
 	return status[len(status)-1], nil
 }
 
 // giveUp cancels an exchange, for which it waits a short time only, as the
 // client may be gone.
-func (u *upstream) giveUp(ctx context.Context, ops []string) {
-	defer u.conn.SetProgress(u.conn.SetProgress(logoutTimeout))
-	if u.conn.Cancel() == nil {
-		_, _ = u.answers(ctx, ops, nil) // the verdict is in; a loss shows at LOGOUT
-	}
-}
-
-// keepSecret keeps a message of an exchange out of the log.
-func (u *upstream) keepSecret(message string) {
-	if message != "" {
-		u.secrets = append(u.secrets, message,
-			strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(message)), "="))
+func (u *Conn) giveUp(ctx context.Context, ops []string) {
+	defer u.Wire.SetProgress(u.Wire.SetProgress(LogoutTimeout))
+	if u.Wire.Cancel() == nil {
+		_, _ = u.Answers(ctx, ops, nil) // the verdict is in; a loss shows at LOGOUT
 	}
 }

@@ -1,4 +1,4 @@
-package imapbackend
+package upstream
 
 import (
 	"context"
@@ -13,13 +13,13 @@ import (
 	"popgate/proxy"
 )
 
-// authenticate brings a connection that has greeted to where the mailbox is
+// Login brings a connection that has greeted to where the mailbox is
 // named but not selected. On error the caller closes the connection. Errors are
 // *proxy.Error.
-func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (id proxy.Identity, err error) {
-	defer u.watch(ctx)()
+func (u *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Identity, err error) {
+	defer u.Watch(ctx)()
 	if strings.ContainsRune(cred.Authzid+cred.Username+cred.Password, 0) {
-		return id, withCause(proxy.ErrAuth, errors.New("NUL in a credential"))
+		return id, WithCause(proxy.ErrAuth, errors.New("NUL in a credential"))
 	}
 	u.secrets = secretsOf(cred)
 	mailboxID, err := u.logIn(ctx, cred)
@@ -31,8 +31,8 @@ func (u *upstream) authenticate(ctx context.Context, cred proxy.Credential) (id 
 }
 
 // identify learns, after the login, which mailbox is user's.
-func (u *upstream) identify(ctx context.Context, user, mailboxID string) (id proxy.Identity, err error) {
-	if u.conn.Capabilities() == nil {
+func (u *Conn) identify(ctx context.Context, user, mailboxID string) (id proxy.Identity, err error) {
+	if u.Wire.Capabilities() == nil {
 		if err := u.askCapabilities(ctx); err != nil {
 			return id, err
 		}
@@ -40,7 +40,7 @@ func (u *upstream) identify(ctx context.Context, user, mailboxID string) (id pro
 	if err := u.enableUTF8(ctx); err != nil {
 		return id, err
 	}
-	hasIDs := u.conn.Has("OBJECTID")
+	hasIDs := u.Wire.Has("OBJECTID")
 	u.server.objectID.Store(hasIDs)
 	if hasIDs && mailboxID == "" {
 		if mailboxID, err = u.askMailboxID(ctx); err != nil {
@@ -75,59 +75,59 @@ func CanonicalUser(authzid, username string) string {
 // (requirement P-SASL-1), in one flight with ID and, to an upstream known to
 // answer it, the question for the mailbox-id. It does so without go-imap, which
 // can wait for ever for the word to send a literal.
-func (u *upstream) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
-	plain := u.conn.Has("AUTH=PLAIN")
+func (u *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
+	plain := u.Wire.Has("AUTH=PLAIN")
 	switch {
 	case plain:
-	case u.conn.Has("LOGINDISABLED"):
-		return "", setupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
+	case u.Wire.Has("LOGINDISABLED"):
+		return "", SetupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
 	case cred.Authzid != "":
-		return "", setupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
+		return "", SetupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
 	case !isASCII(cred.Username + cred.Password):
-		return "", setupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
+		return "", SetupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
 	}
 	var ops []string
-	if u.conn.Has("ID") {
+	if u.Wire.Has("ID") {
 		ops = append(ops, u.idCommand(ctx))
-		err = u.conn.Start(ops[0])
+		err = u.Wire.Start(ops[0])
 	}
 	login := len(ops)
-	initial := u.conn.Has("SASL-IR")
+	initial := u.Wire.Has("SASL-IR")
 	if plain {
 		ops = append(ops, "AUTHENTICATE PLAIN")
 		_, response, _ := sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password).Start() // never fails
 		encoded := base64.StdEncoding.EncodeToString(response)
-		err = errors.Join(err, u.conn.StartAuthenticate("PLAIN", encoded, initial))
+		err = errors.Join(err, u.Wire.StartAuthenticate("PLAIN", encoded, initial))
 	} else {
 		ops = append(ops, "LOGIN")
-		err = errors.Join(err, u.conn.StartLogin(cred.Username, cred.Password, u.literals()))
+		err = errors.Join(err, u.Wire.StartLogin(cred.Username, cred.Password, u.literals()))
 	}
 	if err == nil && plain && initial && u.server.objectID.Load() {
 		ops = append(ops, u.mailboxIDCommand())
-		err = u.conn.Start(u.mailboxIDCommand())
+		err = u.Wire.Start(u.mailboxIDCommand())
 	}
 	// Capabilities announced before the login hold no longer, except those in
 	// its answer; no answer that reports success has been read yet.
-	u.conn.ForgetCapabilities()
+	u.Wire.ForgetCapabilities()
 	status := make([]wire.Status, len(ops))
 	if err == nil {
-		status, err = u.answers(ctx, ops, func(ev wire.Event) { takeMailboxID(&mailboxID, ev) })
+		status, err = u.Answers(ctx, ops, func(ev wire.Event) { takeMailboxID(&mailboxID, ev) })
 	}
 	if err != nil {
-		return "", u.failed(atLogin, ops[login], wire.Status{}, err)
+		return "", u.Failed(AtLogin, ops[login], wire.Status{}, err)
 	}
 	if !status[login].OK() {
-		return "", u.failed(atLogin, ops[login], status[login], nil)
+		return "", u.Failed(AtLogin, ops[login], status[login], nil)
 	}
 	return mailboxID, nil
 }
 
 // literals says which literals the upstream takes unasked.
-func (u *upstream) literals() wire.Literals {
+func (u *Conn) literals() wire.Literals {
 	switch {
-	case u.conn.Has("LITERAL+"):
+	case u.Wire.Has("LITERAL+"):
 		return wire.AnyLiterals
-	case u.conn.Has("LITERAL-"):
+	case u.Wire.Has("LITERAL-"):
 		return wire.ShortLiterals
 	}
 	return wire.NoLiterals
@@ -137,18 +137,56 @@ func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
 }
 
+// enableUTF8 enables UTF8=ACCEPT for a client in UTF8 mode, and for everyone on
+// an upstream that serves nobody without it (RFC 6855 §3, §6). From then on the
+// upstream delivers headers as they are, and it is ours to keep those beyond
+// ASCII from a client without UTF8 mode.
+func (u *Conn) enableUTF8(ctx context.Context) error {
+	only := u.Wire.Has("UTF8=ONLY")
+	if !only && !(u.clientUTF8 && u.Wire.Has("UTF8=ACCEPT")) {
+		return nil
+	}
+	const cmd = "ENABLE UTF8=ACCEPT"
+	status, err := u.run(ctx, cmd)
+	switch {
+	case err != nil || !status.OK() && only:
+		return u.Failed(AtConnect, cmd, status, err)
+	case !status.OK():
+		return nil // it goes on delivering ASCII
+	}
+	u.utf8 = true
+	return nil
+}
+
+// compress puts DEFLATE on the connection (RFC 4978) where that is configured
+// and the upstream offers it. It comes after the login, so that no password is
+// compressed together with anything else. A refusal changes nothing.
+func (u *Conn) compress(ctx context.Context) error {
+	if !u.opts.Compress || !u.Wire.Has("COMPRESS=DEFLATE") {
+		return nil
+	}
+	status, err := u.run(ctx, "COMPRESS DEFLATE")
+	if err != nil {
+		return u.Lost(AtConnect, err)
+	}
+	if status.OK() {
+		u.Wire.Compress()
+	}
+	return nil
+}
+
 // mailboxIDCommand asks for the mailbox-id before SELECT, so that two names of
 // one mailbox have one lock (RFC 8474 §4.3).
-func (u *upstream) mailboxIDCommand() string {
-	return "STATUS " + u.mailboxName() + " (MAILBOXID)"
+func (u *Conn) mailboxIDCommand() string {
+	return "STATUS " + u.MailboxName() + " (MAILBOXID)"
 }
 
 // askMailboxID sends that question by itself. Without an answer the mailbox's
 // name serves.
-func (u *upstream) askMailboxID(ctx context.Context) (id string, err error) {
+func (u *Conn) askMailboxID(ctx context.Context) (id string, err error) {
 	cmd := u.mailboxIDCommand()
-	if _, err = u.collect(ctx, cmd, func(ev wire.Event) { takeMailboxID(&id, ev) }); err != nil {
-		return "", u.lost(atSelect, err)
+	if _, err = u.Collect(ctx, cmd, func(ev wire.Event) { takeMailboxID(&id, ev) }); err != nil {
+		return "", u.Lost(AtSelect, err)
 	}
 	return id, nil
 }

@@ -1,0 +1,149 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// Phase is the part of a session in which the upstream failed; it decides what
+// the failure means to the client (requirement M-1).
+type Phase int
+
+const (
+	AtConnect Phase = iota // greeting, STARTTLS, CAPABILITY, ID, ENABLE
+	AtLogin                // LOGIN and AUTHENTICATE
+	AtSelect               // STATUS and SELECT
+	AtList                 // taking the snapshot
+	AtRead
+	AtUpdate
+)
+
+// The public texts. They are ours: the upstream's text goes to the log.
+const (
+	TextTemp  = "mail server is not available, try again later"
+	TextPerm  = "mail server cannot serve this maildrop, contact the operator"
+	TextQuota = "mail server reports a full quota"
+)
+
+func TempError(err error) *proxy.Error {
+	return &proxy.Error{Code: proxy.CodeSysTemp, Text: TextTemp, Err: err}
+}
+
+// SetupError is a fault that stays until an operator mends it.
+func SetupError(err error) *proxy.Error {
+	return &proxy.Error{Code: proxy.CodeSysPerm, Text: TextPerm, Err: err}
+}
+
+// WithCause returns e with its private cause.
+func WithCause(e *proxy.Error, err error) *proxy.Error {
+	return &proxy.Error{Code: e.Code, Text: e.Text, Err: err}
+}
+
+// statusError turns a status that is not OK into what the client is told; cause
+// goes to the log.
+func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
+	switch s.Code {
+	case "AUTHENTICATIONFAILED", "EXPIRED", "AUTHORIZATIONFAILED":
+		if ph == AtLogin || ph == AtSelect || ph == AtList {
+			return WithCause(proxy.ErrAuth, cause)
+		}
+		return TempError(cause)
+	case "UNAVAILABLE", "LIMIT":
+		return TempError(cause)
+	case "INUSE":
+		// To LOGIN it does not say that the credentials were right (M-2).
+		if ph == AtSelect {
+			return WithCause(proxy.ErrInUse, cause)
+		}
+		return TempError(cause)
+	case "CONTACTADMIN", "PRIVACYREQUIRED", "NONEXISTENT",
+		"CORRUPTION", "SERVERBUG", "CLIENTBUG", "CANNOT":
+		return SetupError(cause)
+	case "NOPERM":
+		if ph != AtLogin {
+			return SetupError(cause)
+		}
+	case "OVERQUOTA":
+		return &proxy.Error{Code: proxy.CodeSysPerm, Text: TextQuota, Err: cause}
+	}
+	switch {
+	case s.Type == "BAD":
+		return SetupError(cause)
+	case s.Type == "BYE" || soundsTemporary(s.Text):
+		return TempError(cause)
+	case ph == AtLogin:
+		return WithCause(proxy.ErrAuth, cause)
+	case ph == AtConnect || ph == AtSelect:
+		return SetupError(cause)
+	}
+	return TempError(cause)
+}
+
+// soundsTemporary reads the text of a NO without response code, where servers
+// from before RFC 5530 say what is wrong (requirement Q6).
+func soundsTemporary(text string) bool {
+	text = strings.ToLower(text)
+	for _, p := range []string{"try again", "temporar", "unavailable", "too many", "timeout"} {
+		if strings.Contains(text, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// lossError turns the cause of a lost connection into what the client is told.
+func lossError(ph Phase, err error) *proxy.Error {
+	if bye, ok := errors.AsType[*wire.ByeError](err); ok {
+		return statusError(ph, bye.Status, err)
+	}
+	if _, ok := errors.AsType[*wire.ProtocolError](err); ok {
+		return SetupError(err)
+	}
+	return TempError(err)
+}
+
+// dialError does the same for a connection that did not come about.
+func dialError(err error) *proxy.Error {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return SetupError(err)
+	}
+	return TempError(err)
+}
+
+// tlsError does the same for a failed handshake: what the network did may pass,
+// what the two sides made of it will not.
+func tlsError(err error) *proxy.Error {
+	err = fmt.Errorf("imap: TLS: %w", err)
+	var netErr net.Error
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &netErr) && netErr.Timeout(), errors.As(err, &errno),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return TempError(err)
+	}
+	return SetupError(err)
+}
+
+// Lost is lossError with a cause that is fit for the log.
+func (u *Conn) Lost(ph Phase, err error) *proxy.Error {
+	return lossError(ph, u.CleanError(err))
+}
+
+// Failed returns what the client is told after a command that did not end in
+// OK: err is the cause of a loss, or nil and the status tells. op names the
+// command, without secrets.
+func (u *Conn) Failed(ph Phase, op string, s wire.Status, err error) *proxy.Error {
+	if err != nil {
+		return u.Lost(ph, fmt.Errorf("imap: %s: %w", op, err))
+	}
+	return statusError(ph, s, fmt.Errorf("imap: %s: %s", op, u.Clean(s.String())))
+}
