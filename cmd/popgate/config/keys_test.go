@@ -145,9 +145,9 @@ func TestFields(t *testing.T) {
 		"ReadAheadTotal",   // in [limits], for all upstreams
 		"Store", "Version") // by the caller
 	covers(t, "[session]", sessionKeys, defaultSession, func(s *Session) *proxy.Options { return &s.Options },
-		"Limits",                                   // in [limits]
-		"Mechanisms",                               // in [[upstream]], as what is relayed depends on it
-		"Backend", "Logger", "Locker", "Throttler") // by the caller
+		"Limits",                                               // in [limits]
+		"Mechanisms",                                           // in [[upstream]], as what is relayed depends on it
+		"Backend", "Logger", "Locker", "Throttler", "Observer") // by the caller
 	covers(t, "[[listener]]", listenerKeys, defaultListener, func(l *Listener) *proxy.ListenerOptions { return &l.Options },
 		"TLS") // of the certificates
 }
