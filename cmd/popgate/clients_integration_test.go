@@ -254,7 +254,7 @@ func TestPoplib(t *testing.T) {
 		}
 	}
 	// The next session has the same unique-ids.
-	again, err := loginPOP(t, m.gateway.addr, "joe").fetch("UIDL")
+	again, err := loginPOP(t, m.gateway.addr, "joe").Conversation.Fetch("UIDL")
 	if err != nil {
 		t.Fatal(err)
 	}

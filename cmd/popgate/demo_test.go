@@ -3,8 +3,6 @@
 package main
 
 import (
-	"bytes"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +11,7 @@ import (
 	"testing"
 
 	"popgate/imapbackend/demo"
+	"popgate/proxy/proxytest"
 )
 
 // startDemo starts popgate demo on a free port and returns its address and the
@@ -27,17 +26,11 @@ func startDemo(t *testing.T, args ...string) (p *process, addr string, lines []s
 }
 
 // login reads what the demo's user has.
-func login(t *testing.T, addr string) (c *client, listing []string) {
+func login(t *testing.T, addr string) (c *proxytest.Client, listing []string) {
 	t.Helper()
 	c = dial(t, addr)
-	c.ok(t, "USER demo")
-	c.ok(t, "PASS demo")
-	c.ok(t, "LIST")
-	listing, err := c.ReadDotLines()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, listing
+	c.OK("USER demo", "PASS demo")
+	return c, strings.Split(strings.TrimSuffix(c.Fetch("LIST"), "\r\n"), "\r\n")
 }
 
 // The first steps: three lines, and what they promise. P-RETR-3 for each
@@ -54,28 +47,18 @@ func TestDemo(t *testing.T) {
 	}
 	for i, line := range listing {
 		number, _, _ := strings.Cut(line, " ")
-		c.ok(t, "RETR "+number)
-		got, err := io.ReadAll(c.DotReader())
-		if err != nil {
-			t.Fatal(err)
-		}
-		// DotReader makes line ends LF.
-		want := bytes.ReplaceAll(samples[i], []byte("\r\n"), []byte("\n"))
-		if len(want) > 0 && !bytes.HasSuffix(want, []byte("\n")) {
-			want = append(want, '\n')
-		}
-		if !bytes.Equal(got, want) {
+		got, want := c.Fetch("RETR "+number), string(proxytest.Repair(samples[i]))
+		if got != want {
 			t.Errorf("sample %d: got\n%q\nwant\n%q", i+1, got, want)
 		}
 	}
-	c.ok(t, "DELE 1")
-	c.ok(t, "QUIT")
-	c.closed(t)
+	c.OK("DELE 1", "QUIT")
+	c.Closed()
 	c, listing = login(t, addr)
 	if len(listing) != len(samples)-1 {
 		t.Errorf("%d messages after one was deleted of %d", len(listing), len(samples))
 	}
-	c.ok(t, "QUIT")
+	c.OK("QUIT")
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, exitOK)
 	if log := p.stderr.text(); log != "" {
@@ -96,13 +79,10 @@ func TestDemoMbox(t *testing.T) {
 	if len(listing) != 2 {
 		t.Errorf("%d messages, want 2", len(listing))
 	}
-	c.ok(t, "RETR 1")
-	lines, err := c.ReadDotLines()
-	if got := strings.Join(lines, "|"); err != nil || got != "Subject: mine||From here on" {
-		t.Errorf("message %q, %v", got, err)
+	if got := c.Fetch("RETR 1"); got != "Subject: mine\r\n\r\nFrom here on\r\n" {
+		t.Errorf("message %q", got)
 	}
-	c.ok(t, "DELE 1")
-	c.ok(t, "QUIT")
+	c.OK("DELE 1", "QUIT")
 	p.signal(t, os.Interrupt)
 	p.exit(t, exitOK)
 	if left, err := os.ReadFile(file); err != nil || string(left) != mbox {

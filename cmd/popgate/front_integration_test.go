@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/textproto"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -263,35 +262,32 @@ func TestHAProxy(t *testing.T) {
 		}
 		return conn
 	}
-	session := func(c *client) {
+	session := func(c *proxytest.Client) {
 		t.Helper()
-		c.ok(t, "USER alice")
-		if got := c.ok(t, "PASS secret word"); !strings.HasPrefix(got, "+OK maildrop has 2") {
-			t.Errorf("reply %q", got)
-		}
-		c.ok(t, "QUIT")
-		c.closed(t)
+		c.OK("USER alice")
+		c.Do("PASS secret word", "+OK maildrop has 2")
+		c.OK("QUIT")
+		c.Closed()
 	}
 	session(greet(t, connect(0, true)))
 	session(greet(t, connect(1, true)))
 
-	raw := connect(2, false)
-	c := greet(t, raw)
-	c.ok(t, "STLS")
-	session(&client{textproto.NewConn(tls.Client(raw, &tls.Config{InsecureSkipVerify: true}))})
+	c := greet(t, connect(2, false))
+	c.OK("STLS")
+	c.StartTLS(new(tls.Config))
+	session(c)
 
 	ended := greet(t, connect(3, true))
-	ended.ok(t, "CAPA")
-	capa, err := ended.ReadDotLines()
-	if err != nil || !slices.Contains(capa, "USER") || slices.Contains(capa, "STLS") {
-		t.Errorf("CAPA behind a proxy that ends TLS: %q, %v", capa, err)
+	capa := strings.Split(ended.Fetch("CAPA"), "\r\n")
+	if !slices.Contains(capa, "USER") || slices.Contains(capa, "STLS") {
+		t.Errorf("CAPA after a proxy that ends TLS: %q", capa)
 	}
 	session(ended)
 
 	plain := greet(t, connect(4, false)) // no TLS anywhere
-	plain.send(t, "USER alice")
-	plain.status(t, "-ERR login needs TLS")
-	plain.ok(t, "QUIT")
+	plain.Send("USER alice")
+	plain.Expect("-ERR login needs TLS")
+	plain.OK("QUIT")
 
 	p.end(t)
 	for i := range paths {
@@ -331,12 +327,10 @@ func TestFail2ban(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := greet(t, conn)
-			c.ok(t, "USER "+login.user)
-			c.send(t, "PASS "+login.password)
-			if _, err := c.ReadLine(); err != nil {
-				t.Fatal(err)
-			}
-			c.ok(t, "QUIT")
+			c.OK("USER " + login.user)
+			c.Send("PASS " + login.password)
+			c.Line()
+			c.OK("QUIT")
 		}
 		p.end(t)
 		log := filepath.Join(dir, "log")

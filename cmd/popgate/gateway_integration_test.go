@@ -5,7 +5,6 @@ package main_test
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/dovecottest"
+	"popgate/proxy/proxytest"
 )
 
 const (
@@ -71,7 +71,7 @@ type gateway struct {
 
 	t      testing.TB
 	cmd    *exec.Cmd
-	output *lockedBuffer
+	output *proxytest.Log
 	dumped bool          // it was ended by goroutines
 	killed atomic.Bool   // it was ended by kill
 	done   chan struct{} // closed when the process has ended
@@ -94,7 +94,7 @@ func startBinary(t testing.TB, binary func() (*os.File, error), config string) *
 	if err := os.WriteFile(configFile, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{t: t, output: new(lockedBuffer), done: make(chan struct{})}
+	g := &gateway{t: t, output: new(proxytest.Log), done: make(chan struct{})}
 	g.cmd = exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), "serve", "--config", configFile)
 	g.cmd.Stdout, g.cmd.Stderr = g.output, g.output
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -273,22 +273,11 @@ func listening(pid int) []string {
 	return addrs
 }
 
-// lockedBuffer is a bytes.Buffer that may be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-var _ io.Writer = (*lockedBuffer)(nil)
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+// loginPOP returns a client that user has logged in with. It is closed at the
+// end of the test, without QUIT.
+func loginPOP(t testing.TB, addr, user string) *proxytest.Client {
+	t.Helper()
+	c := proxytest.Dial(t, addr)
+	c.Login(user, dovecottest.Password)
+	return c
 }

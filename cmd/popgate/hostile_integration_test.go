@@ -3,7 +3,6 @@
 package main_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/dovecottest"
+	"popgate/proxy/proxytest"
 )
 
 const (
@@ -139,36 +139,20 @@ func goodSession(addr, source string) error {
 		return err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(goodTime))
-	br := bufio.NewReader(conn)
-	do := func(w io.Writer, command string) error {
-		if _, err := io.WriteString(w, command); err != nil {
-			return err
-		}
-		line, err := br.ReadString('\n')
-		if err == nil && !strings.HasPrefix(line, "+OK") {
-			err = fmt.Errorf("%.4s: %q", command, line)
-		}
-		return err
-	}
-	if err := errors.Join(do(conn, ""), do(conn, "STLS\r\n")); err != nil {
+	c := proxytest.NewConversation(conn)
+	c.Timeout = goodTime
+	if err := errors.Join(c.Greeting(), c.OK("STLS")); err != nil {
 		return fmt.Errorf("before TLS: %w", err)
 	}
-	over := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // of the test's own server
-	br = bufio.NewReader(over)
-	for _, command := range []string{"USER joe\r\n", "PASS " + dovecottest.Password + "\r\n", "RETR 1\r\n"} {
-		if err := do(over, command); err != nil {
-			return fmt.Errorf("under TLS: %w", err)
-		}
+	c.Use(tls.Client(conn, &tls.Config{InsecureSkipVerify: true})) // of the test's own server
+	if err := c.OK("USER joe", "PASS "+dovecottest.Password); err != nil {
+		return fmt.Errorf("under TLS: %w", err)
 	}
-	if _, err := io.WriteString(over, "QUIT\r\n"); err != nil {
-		return err
+	body, err := c.Fetch("RETR 1")
+	if err == nil && string(body) != "Subject: x\r\n\r\ntext\r\n" {
+		err = fmt.Errorf("message %q", body)
 	}
-	rest, err := io.ReadAll(br)
-	if err == nil && !strings.HasPrefix(string(rest), "Subject: x\r\n\r\ntext\r\n.\r\n+OK") {
-		err = fmt.Errorf("message %q", rest)
-	}
-	return err
+	return errors.Join(err, c.OK("QUIT"))
 }
 
 // attack is everything that is going on besides.

@@ -10,7 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	"popgate/imapbackend/dovecottest"
 	"popgate/imapbackend/imapmodel"
+	"popgate/proxy/proxytest"
 )
 
 // killer ends a gateway by SIGKILL when the upstream has got its k-th command,
@@ -89,15 +91,15 @@ type takeAll struct {
 }
 
 func (s *takeAll) play(addr string) error {
-	c, err := dialPOP(addr)
+	c, err := proxytest.DialConversation(addr)
 	if err != nil {
 		return err
 	}
-	defer c.conn.Close()
-	if err := c.login("joe"); err != nil {
+	defer c.Conn.Close()
+	if err := c.Login("joe", dovecottest.Password); err != nil {
 		return err
 	}
-	reply, err := c.ask("STAT")
+	reply, err := c.Do("STAT")
 	if err != nil {
 		return err
 	}
@@ -106,17 +108,17 @@ func (s *takeAll) play(addr string) error {
 		return err
 	}
 	for n := 1; n <= count; n++ {
-		body, err := c.fetch(fmt.Sprintf("RETR %d", n))
+		body, err := c.Fetch(fmt.Sprintf("RETR %d", n))
 		if err != nil {
 			return err
 		}
-		if err := c.ok(fmt.Sprintf("DELE %d", n)); err != nil {
+		if err := c.OK(fmt.Sprintf("DELE %d", n)); err != nil {
 			return err
 		}
 		s.got[string(body)] = true
 	}
 	s.quit = true
-	err = c.ok("QUIT")
+	err = c.OK("QUIT")
 	s.quitOK = err == nil
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"popgate/imapbackend/dovecottest"
+	"popgate/proxy/proxytest"
 )
 
 // A thousand sessions at once open, read and close without error, and leave
@@ -62,7 +63,7 @@ func TestThousandSessions(t *testing.T) {
 func one(t *testing.T, g *gateway, user string) {
 	t.Helper()
 	before, records := len(g.descriptors()), g.records()
-	loginPOP(t, g.addr, user).mustOK(t, "STAT", "QUIT")
+	loginPOP(t, g.addr, user).OK("STAT", "QUIT")
 	g.await("the end of a session", func() bool { return len(g.descriptors()) <= before && g.records() > records })
 }
 
@@ -71,10 +72,10 @@ func session(addr, user string, i int, slots chan struct{}, open *sync.WaitGroup
 	opened := sync.OnceFunc(open.Done)
 	defer opened()
 	slots <- struct{}{}
-	c, err := dialPOP(addr)
+	c, err := proxytest.DialConversation(addr)
 	if err == nil {
-		defer c.conn.Close()
-		err = c.login(user)
+		defer c.Conn.Close()
+		err = c.Login(user, dovecottest.Password)
 	}
 	<-slots
 	if err != nil {
@@ -82,14 +83,14 @@ func session(addr, user string, i int, slots chan struct{}, open *sync.WaitGroup
 	}
 	opened()
 	open.Wait()
-	got, err := c.fetch("RETR 1")
+	got, err := c.Fetch("RETR 1")
 	if err != nil {
 		return err
 	}
 	if want := fmt.Sprintf("Subject: %d\r\n\r\n.text\r\n", i); string(got) != want {
 		return fmt.Errorf("%s got %q, want %q", user, got, want)
 	}
-	return c.ok("DELE 1", "RSET", "QUIT")
+	return c.OK("DELE 1", "RSET", "QUIT")
 }
 
 // A message of 1 GB passes through RETR in bounded memory: P-RETR-5, P-GRAM-10.
@@ -105,24 +106,24 @@ func TestGigabyteInBoundedMemory(t *testing.T) {
 
 	g := startBinary(t, popgatePlain, plainConfig(s.Addr))
 	c := loginPOP(t, g.addr, "joe")
-	c.mustReply(t, "STAT", fmt.Sprintf("+OK 1 %d", size))
-	c.mustOK(t, "RETR 1")
+	c.Do("STAT", fmt.Sprintf("+OK 1 %d", size))
+	c.OK("RETR 1")
 	sum.Reset()
-	if _, err := io.CopyN(sum, c.br, size); err != nil {
+	if _, err := io.CopyN(sum, c.Reader, size); err != nil {
 		t.Fatal(err)
 	}
 	if got := sum.Sum32(); got != want {
 		t.Errorf("the octets differ: CRC-32C %08x, want %08x", got, want)
 	}
-	if end, err := c.readLine(); err != nil || end != "." {
-		t.Errorf("after the message: %q, %v", end, err)
+	if end := c.Line(); end != "." {
+		t.Errorf("after the message: %q", end)
 	}
 	if peak := g.peakMemory(); peak >= limit {
 		t.Errorf("%d MB resident at the peak, limit %d MB", peak>>20, int64(limit)>>20)
 	} else {
 		t.Logf("%d MB resident at the peak", peak>>20)
 	}
-	c.mustOK(t, "QUIT")
+	c.OK("QUIT")
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

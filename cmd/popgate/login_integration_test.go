@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"popgate/imapbackend/dovecottest"
+	"popgate/proxy/proxytest"
 )
 
 // tlsConfig is the configuration of a gateway that speaks TLS on both sides.
@@ -65,20 +66,13 @@ func TestOpenSSL(t *testing.T) {
 func TestPlaintextRefused(t *testing.T) {
 	s := dovecottest.Start(t)
 	g := startGateway(t, tlsConfig(s, "starttls", "starttls", s.CAFile))
-	c, err := dialPOP(g.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.conn.Close()
-	capa, err := c.fetch("CAPA")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := string(capa); !strings.Contains(got, "STLS\r\n") || strings.Contains(got, "USER") || strings.Contains(got, "SASL") {
+	c := proxytest.Dial(t, g.addr)
+	c.Greeting()
+	if got := c.Fetch("CAPA"); !strings.Contains(got, "STLS\r\n") || strings.Contains(got, "USER") || strings.Contains(got, "SASL") {
 		t.Errorf("CAPA without TLS: %q", got)
 	}
-	c.mustReply(t, "USER joe", "-ERR ")
-	c.mustReply(t, "AUTH PLAIN", "-ERR ")
+	c.Do("USER joe", "-ERR ")
+	c.Do("AUTH PLAIN", "-ERR ")
 }
 
 // An upstream whose certificate does not verify gets no password: O-TLS-7, M-1.
@@ -113,14 +107,11 @@ func TestWrongPassword(t *testing.T) {
 	g := startGateway(t, plainConfig(s.Addr))
 	mustFailLogin(t, g, s, "-ERR [AUTH] ", "wrong")
 	// A second try may succeed.
-	c, err := dialPOP(g.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.conn.Close()
-	c.mustOK(t, "USER joe")
-	c.mustReply(t, "PASS wrong", "-ERR [AUTH] ")
-	c.mustOK(t, "USER joe", "PASS "+dovecottest.Password, "QUIT")
+	c := proxytest.Dial(t, g.addr)
+	c.Greeting()
+	c.OK("USER joe")
+	c.Do("PASS wrong", "-ERR [AUTH] ")
+	c.OK("USER joe", "PASS "+dovecottest.Password, "QUIT")
 }
 
 // An upstream that is down may come back: M-1, P-GREET-3, P-USER-1.
@@ -130,7 +121,7 @@ func TestUpstreamDown(t *testing.T) {
 	s.Kill()
 	mustFailLogin(t, g, s, "-ERR [SYS/TEMP] ", dovecottest.Password)
 	s.Restart()
-	loginPOP(t, g.addr, "joe").mustOK(t, "QUIT")
+	loginPOP(t, g.addr, "joe").OK("QUIT")
 }
 
 // mustFailLogin logs in by PASS and by AUTH PLAIN. Each must get a reply that
@@ -139,18 +130,12 @@ func mustFailLogin(t *testing.T, g *gateway, s *dovecottest.Server, want, passwo
 	t.Helper()
 	plain := base64.StdEncoding.EncodeToString([]byte("\x00joe\x00" + password))
 	for _, login := range []string{"PASS " + password, "AUTH PLAIN " + plain} {
-		c, err := dialPOP(g.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.conn.Close()
+		c := proxytest.Dial(t, g.addr)
+		c.Greeting()
 		if strings.HasPrefix(login, "PASS") {
-			c.mustOK(t, "USER joe")
+			c.OK("USER joe")
 		}
-		reply, err := c.ask(login)
-		if err != nil || !strings.HasPrefix(reply, want) {
-			t.Errorf("%.4s: %q, %v, want %q", login, reply, err, want)
-		}
+		reply := c.Do(login, want)
 		for _, addr := range []string{s.Addr, s.TLSAddr} {
 			host, port, _ := net.SplitHostPort(addr)
 			for _, secret := range []string{host, port, "localhost", "ovecot"} {
@@ -159,6 +144,6 @@ func mustFailLogin(t *testing.T, g *gateway, s *dovecottest.Server, want, passwo
 				}
 			}
 		}
-		c.mustOK(t, "QUIT")
+		c.OK("QUIT")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"popgate/imapbackend/dovecottest"
+	"popgate/proxy/proxytest"
 )
 
 // bigMessage is the message-number in smallMaildrop of one that no socket
@@ -66,10 +67,10 @@ func (m *maildrop) mustHave(t testing.TB, want []dovecottest.Message) {
 }
 
 // beginRetr reads the first octets of a big message.
-func beginRetr(t testing.TB, c *popClient) {
+func beginRetr(t testing.TB, c *proxytest.Client) {
 	t.Helper()
-	c.mustOK(t, fmt.Sprintf("RETR %d", bigMessage))
-	if _, err := io.CopyN(io.Discard, c.br, 1<<20); err != nil {
+	c.OK(fmt.Sprintf("RETR %d", bigMessage))
+	if _, err := io.CopyN(io.Discard, c.Reader, 1<<20); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -80,36 +81,28 @@ func TestClientKilled(t *testing.T) {
 	m := smallMaildrop(t)
 	points := []struct {
 		name string
-		do   func(t *testing.T, c *popClient)
+		do   func(t *testing.T, c *proxytest.Client)
 	}{
-		{"after login", func(*testing.T, *popClient) {}},
-		{"after DELE", func(t *testing.T, c *popClient) { c.mustOK(t, "DELE 1", "DELE 2", "DELE 10") }},
-		{"after RETR, TOP and DELE", func(t *testing.T, c *popClient) {
+		{"after login", func(*testing.T, *proxytest.Client) {}},
+		{"after DELE", func(t *testing.T, c *proxytest.Client) { c.OK("DELE 1", "DELE 2", "DELE 10") }},
+		{"after RETR, TOP and DELE", func(t *testing.T, c *proxytest.Client) {
 			for _, command := range []string{"RETR 7", "TOP 8 0", "UIDL", "LIST"} {
-				if _, err := c.fetch(command); err != nil {
-					t.Fatal(err)
-				}
+				c.Fetch(command)
 			}
-			c.mustOK(t, "DELE 7")
+			c.OK("DELE 7")
 		}},
 		{"in mid-RETR", beginRetrAfterDELE},
-		{"with replies unread", func(t *testing.T, c *popClient) {
-			c.mustOK(t, "DELE 3")
-			if err := c.send("RETR 6", "RETR 6", "RETR 6", "DELE 1", "DELE 2"); err != nil {
-				t.Fatal(err)
-			}
+		{"with replies unread", func(t *testing.T, c *proxytest.Client) {
+			c.OK("DELE 3")
+			c.Send("RETR 6", "RETR 6", "RETR 6", "DELE 1", "DELE 2")
 		}},
-		{"in mid-command", func(t *testing.T, c *popClient) {
-			c.mustOK(t, "DELE 1")
-			if _, err := c.conn.Write([]byte("QUIT")); err != nil {
-				t.Fatal(err)
-			}
+		{"in mid-command", func(t *testing.T, c *proxytest.Client) {
+			c.OK("DELE 1")
+			c.Write("QUIT")
 		}},
-		{"after CR of QUIT", func(t *testing.T, c *popClient) {
-			c.mustOK(t, "DELE 1")
-			if _, err := c.conn.Write([]byte("QUIT\r")); err != nil {
-				t.Fatal(err)
-			}
+		{"after CR of QUIT", func(t *testing.T, c *proxytest.Client) {
+			c.OK("DELE 1")
+			c.Write("QUIT\r")
 		}},
 	}
 	for _, point := range points {
@@ -118,21 +111,21 @@ func TestClientKilled(t *testing.T) {
 				c := loginPOP(t, m.gateway.addr, "joe")
 				point.do(t, c)
 				if reset {
-					if err := c.conn.(*net.TCPConn).SetLinger(0); err != nil {
+					if err := c.Conn.(*net.TCPConn).SetLinger(0); err != nil {
 						t.Fatal(err)
 					}
 				}
-				c.conn.Close()
+				c.Conn.Close()
 				// The next session waits for the end of this one.
-				loginPOP(t, m.gateway.addr, "joe").mustOK(t, "QUIT")
+				loginPOP(t, m.gateway.addr, "joe").OK("QUIT")
 				m.mustBeUntouched(t)
 			})
 		}
 	}
 }
 
-func beginRetrAfterDELE(t *testing.T, c *popClient) {
-	c.mustOK(t, "DELE 1")
+func beginRetrAfterDELE(t *testing.T, c *proxytest.Client) {
+	c.OK("DELE 1")
 	beginRetr(t, c)
 }
 
@@ -149,50 +142,45 @@ func TestUpstreamConnectionKilled(t *testing.T) {
 	t.Run("nothing marked", func(t *testing.T) {
 		c := loginPOP(t, m.gateway.addr, "joe")
 		kill(t)
-		c.mustOK(t, "STAT", "NOOP", "LIST 1", "UIDL 1")
-		got, err := c.fetch("RETR 1")
-		if err != nil || !bytes.Equal(got, m.want[0]) {
-			t.Errorf("RETR: %v, %q", err, got)
+		c.OK("STAT", "NOOP", "LIST 1", "UIDL 1")
+		if got := c.Fetch("RETR 1"); got != string(m.want[0]) {
+			t.Errorf("RETR: %q", got)
 		}
 		kill(t)
-		if _, err := c.fetch("TOP 1 0"); err != nil {
-			t.Error(err)
-		}
-		c.mustOK(t, "DELE 1", "RSET", "QUIT")
+		c.Fetch("TOP 1 0")
+		c.OK("DELE 1", "RSET", "QUIT")
 		m.mustBeUntouched(t)
 	})
 	t.Run("in mid-RETR", func(t *testing.T) {
 		c := loginPOP(t, m.gateway.addr, "joe")
-		c.mustOK(t, "DELE 1")
-		if err := c.send(fmt.Sprintf("RETR %d", bigMessage)); err != nil {
-			t.Fatal(err)
-		}
-		if line, err := c.br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "+OK") {
+		c.OK("DELE 1")
+		c.Send(fmt.Sprintf("RETR %d", bigMessage))
+		if line, err := c.Reader.ReadString('\n'); err != nil || !strings.HasPrefix(line, "+OK") {
 			t.Fatal(line, err)
 		}
 		want := bytes.ReplaceAll(m.want[bigMessage-1], []byte("\n."), []byte("\n.."))
 		got := make([]byte, len(want))
-		if _, err := io.ReadFull(c.br, got[:1<<20]); err != nil {
+		if _, err := io.ReadFull(c.Reader, got[:1<<20]); err != nil {
 			t.Fatal(err)
 		}
 		kill(t)
-		if _, err := io.ReadFull(c.br, got[1<<20:]); err != nil {
+		if _, err := io.ReadFull(c.Reader, got[1<<20:]); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, want) {
 			t.Error("the message is not the one that is upstream")
 		}
-		if end, err := c.br.ReadString('\n'); err != nil || end != ".\r\n" {
+		if end, err := c.Reader.ReadString('\n'); err != nil || end != ".\r\n" {
 			t.Errorf("the end of the message: %q, %v", end, err)
 		}
-		c.mustOK(t, "RSET", "QUIT")
+		c.OK("RSET", "QUIT")
 		m.mustBeUntouched(t)
 	})
 	t.Run("messages marked", func(t *testing.T) {
 		c := loginPOP(t, m.gateway.addr, "joe")
-		c.mustOK(t, "DELE 1", "DELE 2")
+		c.OK("DELE 1", "DELE 2")
 		kill(t)
-		c.mustOK(t, "DELE 3", "QUIT")
+		c.OK("DELE 3", "QUIT")
 		m.mustHave(t, m.without(1, 2, 3))
 	})
 }
@@ -204,22 +192,22 @@ func TestUpstreamKilled(t *testing.T) {
 	t.Run("nothing marked", func(t *testing.T) {
 		c := loginPOP(t, m.gateway.addr, "joe")
 		m.upstream.Kill()
-		c.mustOK(t, "STAT", "NOOP", "LIST 1", "UIDL 1")
-		c.mustReply(t, "RETR 1", "-ERR [SYS/TEMP] ")
-		c.mustReply(t, "TOP 1 0", "-ERR [SYS/TEMP] ")
+		c.OK("STAT", "NOOP", "LIST 1", "UIDL 1")
+		c.Do("RETR 1", "-ERR [SYS/TEMP] ")
+		c.Do("TOP 1 0", "-ERR [SYS/TEMP] ")
 		m.upstream.Restart()
-		if got, err := c.fetch("RETR 1"); err != nil || !bytes.Equal(got, m.want[0]) {
-			t.Errorf("RETR once it is back: %v, %q", err, got)
+		if got := c.Fetch("RETR 1"); got != string(m.want[0]) {
+			t.Errorf("RETR once it is back: %q", got)
 		}
-		c.mustOK(t, "DELE 1", "RSET", "QUIT")
+		c.OK("DELE 1", "RSET", "QUIT")
 		m.mustBeUntouched(t)
 	})
 	t.Run("messages marked", func(t *testing.T) {
 		c := loginPOP(t, m.gateway.addr, "joe")
-		c.mustOK(t, "DELE 1", "DELE 2")
+		c.OK("DELE 1", "DELE 2")
 		m.upstream.Kill()
-		c.mustOK(t, "DELE 3")
-		c.mustReply(t, "QUIT", "-ERR [SYS/TEMP] ")
+		c.OK("DELE 3")
+		c.Do("QUIT", "-ERR [SYS/TEMP] ")
 		m.upstream.Restart()
 		m.mustBeUntouched(t)
 	})
@@ -227,7 +215,7 @@ func TestUpstreamKilled(t *testing.T) {
 		c := loginPOP(t, m.gateway.addr, "joe")
 		beginRetrAfterDELE(t, c)
 		m.upstream.Kill()
-		rest, err := io.ReadAll(c.br)
+		rest, err := io.ReadAll(c.Reader)
 		if err != nil && !strings.Contains(err.Error(), "reset by peer") {
 			t.Errorf("after a lost upstream: %v", err)
 		}
@@ -247,13 +235,13 @@ func TestQuitRemovesExactlyTheMarked(t *testing.T) {
 	other.Select("INBOX")
 	other.Store("3", `+FLAGS (\Deleted)`) // before the session: not in the maildrop
 	c := loginPOP(t, m.gateway.addr, "joe")
-	c.mustReply(t, "STAT", "+OK 9 ")
+	c.Do("STAT", "+OK 9 ")
 	other.Store("5", `+FLAGS (\Deleted)`) // meanwhile: stays in the maildrop
 	other.Append("INBOX", []byte("Subject: new\r\n\r\nnew\r\n"))
-	c.mustReply(t, "STAT", "+OK 9 ")
-	c.mustOK(t, "DELE 8", "RSET")
+	c.Do("STAT", "+OK 9 ")
+	c.OK("DELE 8", "RSET")
 	// UID 3 is hidden: message-numbers 1, 3 and 5 are UIDs 1, 4 and 6.
-	c.mustOK(t, "DELE 1", "DELE 3", "DELE 5", "QUIT")
+	c.OK("DELE 1", "DELE 3", "DELE 5", "QUIT")
 
 	want := m.without(1, 4, 6)
 	for i := range want {
@@ -271,12 +259,10 @@ func TestQuitRemovesExactlyTheMarked(t *testing.T) {
 func TestQuitWithoutReader(t *testing.T) {
 	m := smallMaildrop(t)
 	c := loginPOP(t, m.gateway.addr, "joe")
-	c.mustOK(t, "DELE 2", "DELE 3")
-	if err := c.send("QUIT"); err != nil {
-		t.Fatal(err)
-	}
-	c.conn.Close()
-	loginPOP(t, m.gateway.addr, "joe").mustReply(t, "STAT", "+OK 8 ")
+	c.OK("DELE 2", "DELE 3")
+	c.Send("QUIT")
+	c.Conn.Close()
+	loginPOP(t, m.gateway.addr, "joe").Do("STAT", "+OK 8 ")
 	m.mustHave(t, m.without(2, 3))
 }
 
@@ -285,8 +271,8 @@ func TestWithoutUIDPLUS(t *testing.T) {
 	m := smallMaildrop(t, dovecottest.WithCapability("IMAP4rev1"))
 	refusing := startGateway(t, plainConfig(m.upstream.Addr)+"without_uidplus = \"refuse\"\n")
 	c := loginPOP(t, refusing.addr, "joe")
-	c.mustOK(t, "DELE 1")
-	c.mustReply(t, "QUIT", "-ERR [SYS/PERM] ")
+	c.OK("DELE 1")
+	c.Do("QUIT", "-ERR [SYS/PERM] ")
 	m.mustBeUntouched(t)
 
 	other := m.upstream.Login("joe")
@@ -294,8 +280,8 @@ func TestWithoutUIDPLUS(t *testing.T) {
 	other.Store("10", `+FLAGS (\Deleted)`)
 	other.Logout()
 	c = loginPOP(t, m.gateway.addr, "joe")
-	c.mustOK(t, "DELE 1", "QUIT")
-	loginPOP(t, m.gateway.addr, "joe").mustReply(t, "STAT", "+OK 8 ")
+	c.OK("DELE 1", "QUIT")
+	loginPOP(t, m.gateway.addr, "joe").Do("STAT", "+OK 8 ")
 	want := m.without()
 	want[0].Flags = `(\Deleted \Seen)`
 	want[9].Flags = `(\Deleted)`

@@ -29,12 +29,9 @@ func letters(from, to int) [][]byte {
 func uniqueIDs(t testing.TB, addr string) string {
 	t.Helper()
 	c := loginPOP(t, addr, "joe")
-	got, err := c.fetch("UIDL")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.mustOK(t, "QUIT")
-	return string(got)
+	got := c.Fetch("UIDL")
+	c.OK("QUIT")
+	return got
 }
 
 // I-UIDL-2: the templates of docs/migration.md make the unique-ids that a real

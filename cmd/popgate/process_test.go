@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"net/textproto"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,63 +127,20 @@ func (o *output) drain(t *testing.T) {
 	}
 }
 
-// client is a POP3 client.
-type client struct {
-	*textproto.Conn
-}
-
 // dial connects and reads the greeting.
-func dial(t *testing.T, addr string) *client {
+func dial(t *testing.T, addr string) *proxytest.Client {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, patience)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return greet(t, conn)
-}
-
-// greet reads the greeting.
-func greet(t *testing.T, conn net.Conn) *client {
-	t.Helper()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	c := &client{textproto.NewConn(conn)}
-	t.Cleanup(func() { c.Close() })
-	c.status(t, "+OK")
+	c := proxytest.Dial(t, addr)
+	c.Greeting()
 	return c
 }
 
-// status reads a status line and checks how it begins.
-func (c *client) status(t *testing.T, prefix string) string {
+// greet reads the greeting.
+func greet(t *testing.T, conn net.Conn) *proxytest.Client {
 	t.Helper()
-	line, err := c.ReadLine()
-	if err != nil || !strings.HasPrefix(line, prefix) {
-		t.Fatalf("reply %q, %v; want %s", line, err, prefix)
-	}
-	return line
-}
-
-func (c *client) send(t *testing.T, line string) {
-	t.Helper()
-	if err := c.PrintfLine("%s", line); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// ok sends a command and wants +OK.
-func (c *client) ok(t *testing.T, line string) string {
-	t.Helper()
-	c.send(t, line)
-	return c.status(t, "+OK")
-}
-
-// closed waits for the gateway to close the connection without a word.
-func (c *client) closed(t *testing.T) {
-	t.Helper()
-	if line, err := c.ReadLine(); err != io.EOF {
-		t.Fatalf("read %q, %v; want the end", line, err)
-	}
+	c := proxytest.NewClient(t, conn)
+	c.Greeting()
+	return c
 }
 
 // silentUpstream is an IMAP server that accepts and says nothing, so that
@@ -221,14 +177,14 @@ tls = "none"
 
 // busy returns a gateway with an idle client and one that waits for the
 // upstream to greet.
-func busy(t *testing.T, more string) (p *process, idle, waiting *client, upstream net.Conn) {
+func busy(t *testing.T, more string) (p *process, idle, waiting *proxytest.Client, upstream net.Conn) {
 	t.Helper()
 	up, accepted := silentUpstream(t)
 	p, addr := gateway(t, up, more)
 	idle, waiting = dial(t, addr), dial(t, addr)
 	// In one segment: that USER is answered shows that PASS is being executed.
-	waiting.send(t, "USER alice\r\nPASS secret")
-	waiting.status(t, "+OK")
+	waiting.Send("USER alice", "PASS secret")
+	waiting.Expect("+OK")
 	select {
 	case upstream = <-accepted:
 		t.Cleanup(func() { upstream.Close() })
@@ -242,12 +198,12 @@ func busy(t *testing.T, more string) (p *process, idle, waiting *client, upstrea
 func TestServeDrains(t *testing.T) {
 	p, idle, waiting, upstream := busy(t, "")
 	p.signal(t, syscall.SIGTERM)
-	idle.closed(t)
+	idle.Closed()
 	if _, err := io.WriteString(upstream, "* BYE going down\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	waiting.status(t, "-ERR [SYS/TEMP] ")
-	waiting.closed(t)
+	waiting.Expect("-ERR [SYS/TEMP] ")
+	waiting.Closed()
 	p.exit(t, exitOK)
 }
 
@@ -255,12 +211,12 @@ func TestServeDrains(t *testing.T) {
 func TestServeSecondSignal(t *testing.T) {
 	p, idle, waiting, _ := busy(t, "[session]\nshutdown_grace = \"1h\"\n")
 	p.signal(t, syscall.SIGTERM)
-	idle.closed(t)
+	idle.Closed()
 	p.signal(t, syscall.SIGINT)
 	p.stderr.expect(t, `level=WARN msg="second signal, stopping at once"`)
 	p.exit(t, exitOK)
-	if _, err := waiting.ReadLine(); err == nil {
-		t.Error("the command that was cut has an answer")
+	if line, err := waiting.Conversation.Line(); err == nil {
+		t.Errorf("the command that was cut is answered by %q", line)
 	}
 }
 
@@ -268,7 +224,7 @@ func TestServeSecondSignal(t *testing.T) {
 func TestServeGrace(t *testing.T) {
 	p, idle, _, _ := busy(t, "[session]\nshutdown_grace = \"0s\"\n")
 	p.signal(t, syscall.SIGTERM)
-	idle.closed(t)
+	idle.Closed()
 	p.stderr.expect(t, `level=WARN msg="grace time is over`)
 	p.exit(t, exitOK)
 }
@@ -279,7 +235,7 @@ func TestServeHangup(t *testing.T) {
 	p, addr := gateway(t, "127.0.0.1:1", "[log]\nlevel = \"info\"\n")
 	p.signal(t, syscall.SIGHUP)
 	p.stderr.expect(t, `level=INFO msg="reading certificates again; other changes of the configuration need a restart"`)
-	dial(t, addr).ok(t, "QUIT")
+	dial(t, addr).OK("QUIT")
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, exitOK)
 }
@@ -289,13 +245,10 @@ func TestServeHangup(t *testing.T) {
 func TestServeWithoutUpstream(t *testing.T) {
 	p, addr := gateway(t, "upstream.invalid:143", "insecure = true\n")
 	c := dial(t, addr)
-	c.ok(t, "CAPA")
-	if _, err := c.ReadDotLines(); err != nil {
-		t.Fatal(err)
-	}
-	c.ok(t, "USER alice")
-	c.send(t, "PASS secret")
-	c.status(t, "-ERR [SYS/")
+	c.Fetch("CAPA")
+	c.OK("USER alice")
+	c.Send("PASS secret")
+	c.Expect("-ERR [SYS/")
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, exitOK)
 }
@@ -400,19 +353,18 @@ address = "upstream.invalid:993"
 	if err != nil {
 		t.Fatal(err)
 	}
-	greet(t, conn).ok(t, "QUIT")
+	greet(t, conn).OK("QUIT")
 
 	raw, err := net.DialTimeout("tcp", plain, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := greet(t, raw)
-	c.send(t, "USER alice") // P-USER-3
-	c.status(t, "-ERR use STLS first")
-	c.ok(t, "STLS")
-	over := &client{textproto.NewConn(tls.Client(raw, clientTLS))}
-	over.ok(t, "USER alice")
-	over.ok(t, "QUIT")
+	c.Send("USER alice") // P-USER-3
+	c.Expect("-ERR use STLS first")
+	c.OK("STLS")
+	c.StartTLS(clientTLS)
+	c.OK("USER alice", "QUIT")
 
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, exitOK)

@@ -51,7 +51,7 @@ func served(t *testing.T, addr string) string {
 		t.Fatal(err)
 	}
 	name := conn.ConnectionState().PeerCertificates[0].Subject.CommonName
-	greet(t, conn).ok(t, "QUIT")
+	greet(t, conn).OK("QUIT")
 	return name
 }
 
@@ -82,7 +82,7 @@ func TestReloadFiles(t *testing.T) {
 	if got := served(t, addr); got != "three.example" {
 		t.Errorf("%s is served", got)
 	}
-	open.ok(t, "QUIT")
+	open.OK("QUIT")
 	p.signal(t, syscall.SIGTERM)
 	p.exit(t, exitOK)
 }

@@ -5,7 +5,6 @@ package main_test
 import (
 	"encoding/base64"
 	"fmt"
-	"net"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/dovecottest"
+	"popgate/proxy/proxytest"
 )
 
 var saslMechanisms = []string{"plain", "login", "xoauth2", "oauthbearer", "cram-md5", "scram-sha-1", "scram-sha-256"}
@@ -186,13 +186,15 @@ func TestClientAddressUpstream(t *testing.T) {
 		{"", "rip=127.0.0.1,"},
 	} {
 		g := startGateway(t, plainConfig(s.Addr)+tt.key)
-		c, err := dialPOPFrom(&net.TCPAddr{IP: net.ParseIP(address)}, g.addr)
+		conn, err := dialFrom(t.Context(), address, g.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
+		c := proxytest.NewClient(t, conn)
+		c.Greeting()
 		user := "joe" + fmt.Sprint(len(tt.key))
-		c.mustOK(t, "USER "+user, "PASS "+dovecottest.Password, "QUIT")
-		c.conn.Close()
+		c.OK("USER "+user, "PASS "+dovecottest.Password, "QUIT")
+		c.Conn.Close()
 		var line string
 		var session []string
 		record := regexp.MustCompile(`session=([0-9a-f]{16}) client=` + address + ":")

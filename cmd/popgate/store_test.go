@@ -36,19 +36,16 @@ func TestServeStore(t *testing.T) {
 		p := start(t, "serve", "--config", file)
 		addr := p.stderr.expect(t, `msg=listening address=(\S+)`)[1]
 		c := dial(t, addr)
-		c.ok(t, "USER privateuser")
-		c.ok(t, "PASS privatepassword")
-		if got := c.ok(t, "LIST 1"); !strings.HasSuffix(got, listed) {
+		c.OK("USER privateuser", "PASS privatepassword")
+		if got := c.Do("LIST 1", "+OK"); !strings.HasSuffix(got, listed) {
 			t.Errorf("%q, want %q", got, listed)
 		}
-		if got := c.ok(t, "RETR 1"); !strings.Contains(got, "106 octets") {
+		if got := c.Do("RETR 1", "+OK"); !strings.Contains(got, "106 octets") {
 			t.Errorf("%q", got)
 		}
-		if _, err := c.ReadDotBytes(); err != nil {
-			t.Fatal(err)
-		}
-		c.ok(t, "QUIT")
-		c.closed(t)
+		c.Discard()
+		c.OK("QUIT")
+		c.Closed()
 
 		second := start(t, "serve", "--config", file)
 		second.stderr.expect(t, `another popgate uses it`)
