@@ -70,7 +70,7 @@ func (m *maildrop) flagSeen(ctx context.Context, uids []uint32) {
 		defer release()
 		for _, set := range m.sets(uids) {
 			var status wire.Status
-			status, err = m.u.StoreFlags(ctx, set.Text, `+FLAGS.SILENT (\Seen)`)
+			status, err = m.u.UIDCommand(ctx, "STORE", set.Text+` +FLAGS.SILENT (\Seen)`)
 			if err != nil || !status.OK() {
 				err = m.u.Failed(upstream.AtUpdate, "STORE", status, err)
 				break

@@ -109,7 +109,7 @@ func (p *prepared) logIn(ctx context.Context, first func(*upstream.Conn) (*login
 	if err == nil {
 		return l, nil
 	}
-	lost := p.u.Wire.Err() != nil && !p.u.Challenged()
+	lost := p.u.Wire.Err() != nil && !p.u.Challenged
 	p.u.Logout(ctx)
 	if lost && ctx.Err() == nil {
 		return anew()

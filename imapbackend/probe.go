@@ -25,8 +25,8 @@ func (b *Backend) Probe(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	defer u.Logout(ctx)
-	r := Report{Greeting: u.Greeting(), Capabilities: u.Wire.Capabilities()}
-	if state := u.TLS(); state != nil {
+	r := Report{Greeting: u.Greeting, Capabilities: u.Wire.Capabilities()}
+	if state := u.TLS; state != nil {
 		r.TLSVersion = tls.VersionName(state.Version)
 	}
 	warn := func(text string) { r.Warnings = append(r.Warnings, text) }

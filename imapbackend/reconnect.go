@@ -84,7 +84,7 @@ func (m *maildrop) startLink(ctx context.Context, l *login) {
 // adopt makes the connection of l that of the maildrop.
 func (m *maildrop) adopt(l *login) {
 	m.u, m.ticket, l.u = l.u, l.ticket, nil
-	m.isExchange = strings.Contains(m.u.Greeting(), exchangeGreeting)
+	m.isExchange = strings.Contains(m.u.Greeting, exchangeGreeting)
 	m.u.Retire()
 	m.unwatchCtx = m.u.Watch(m.ctx)
 	if m.unwatchCall != nil {

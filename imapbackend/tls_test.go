@@ -67,8 +67,8 @@ func TestTLSResumed(t *testing.T) {
 			if err != nil {
 				s.Fatal(err)
 			}
-			if u.TLS().DidResume != want {
-				s.Errorf("resumed: %v", u.TLS().DidResume)
+			if u.TLS.DidResume != want {
+				s.Errorf("resumed: %v", u.TLS.DidResume)
 			}
 			u.Logout(s.ctx)
 		}

@@ -64,7 +64,7 @@ func (m *maildrop) listTrash(ctx context.Context) (mailboxEntry, error) {
 				return
 			}
 			e, ok := parseList(ev.Text)
-			if ok && e.isTrash() && m.u.CanName(e.name) && (best.name == "" || e.depth() < best.depth()) {
+			if ok && e.isTrash() && upstream.CanQuote(e.name, m.u.UTF8()) && (best.name == "" || e.depth() < best.depth()) {
 				best = e
 			}
 		})

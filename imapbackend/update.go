@@ -164,7 +164,7 @@ func (r *removal) unflag(ctx context.Context, rest []uint32) {
 		return !uidset.Contains(r.flagged, uid) || uidset.Contains(m.deleted, uid)
 	})
 	for _, set := range m.sets(ours) {
-		status, err := m.u.StoreFlags(ctx, set.Text, `-FLAGS.SILENT (\Deleted)`)
+		status, err := m.u.UIDCommand(ctx, "STORE", set.Text+` -FLAGS.SILENT (\Deleted)`)
 		if err != nil || !status.OK() {
 			proxy.Logger(ctx).WarnContext(ctx, `cannot take \Deleted back`,
 				"uids", set.Text, "error", m.u.Failed(upstream.AtUpdate, "STORE", status, err))

@@ -17,7 +17,7 @@ import (
 
 var noLog = log.New(io.Discard, "", 0)
 
-// Longest waits towards the upstream (requirement I-KEEP-2).
+// The longest waits for the upstream (requirement I-KEEP-2).
 const (
 	ConnectTimeout  = 10 * time.Second
 	TLSTimeout      = 10 * time.Second
@@ -27,55 +27,51 @@ const (
 	LogoutTimeout   = 2 * time.Second
 )
 
-// Conn is one connection to the upstream, from the greeting on. It belongs
-// to one goroutine.
+// Conn is one connection to the upstream, from the greeting on. It is used by one
+// goroutine at a time. Callers read its exported fields and do not set them.
 type Conn struct {
-	opts     *Options
-	server   *Server
-	Wire     *wire.Conn
-	client   *client.Client
-	tls      *tls.ConnectionState // nil without TLS
-	greeting string
-	secrets  []string // never to be logged
+	// Wire is the byte stream under the commands, for commands and answers
+	// that no method here is for.
+	Wire *wire.Conn
 
-	challenged bool // the client has been sent a challenge of this connection
+	TLS      *tls.ConnectionState // nil without TLS
+	Greeting string               // as a status line
+
+	// Challenged reports that the client has been sent a challenge of this
+	// connection, which it can answer on no other.
+	Challenged bool
+
+	opts       *Options
+	server     *Server
+	client     *client.Client // go-imap's, nil while it has nothing to do
+	secrets    secrets
 	utf8       bool // UTF8=ACCEPT is enabled
 	clientUTF8 bool // the client takes headers beyond ASCII
 }
 
-// TLS returns the state of TLS, nil without.
-func (u *Conn) TLS() *tls.ConnectionState { return u.tls }
-
-// Greeting returns the greeting, for an operator.
-func (u *Conn) Greeting() string { return u.greeting }
-
-// Challenged reports whether the client has been sent a challenge of this
-// connection, which it can answer on no other.
-func (u *Conn) Challenged() bool { return u.challenged }
-
 // UTF8 reports whether UTF8=ACCEPT is enabled, so that mailbox names are in
 // UTF-8 (RFC 6855 §3).
-func (u *Conn) UTF8() bool { return u.utf8 }
+func (c *Conn) UTF8() bool { return c.utf8 }
 
 // RawHeaders reports whether the upstream may deliver headers beyond ASCII that
 // the client does not take.
-func (u *Conn) RawHeaders() bool { return u.utf8 && !u.clientUTF8 }
+func (c *Conn) RawHeaders() bool { return c.utf8 && !c.clientUTF8 }
 
-// run sends one command of ours and reads its answer.
-func (u *Conn) run(ctx context.Context, cmd string) (wire.Status, error) {
-	status, err := u.Wire.Run(cmd)
-	u.Trace(ctx, cmd, status, err)
+// run sends one command and reads its answer.
+func (c *Conn) run(ctx context.Context, cmd string) (wire.Status, error) {
+	status, err := c.Wire.Run(cmd)
+	c.Trace(ctx, cmd, status, err)
 	return status, err
 }
 
-// Answers reads until no command of ours is in flight. ops are the last ones,
-// in their order, whose results it logs and returns; each gets what they bring
-// besides.
-func (u *Conn) Answers(ctx context.Context, ops []string, each func(wire.Event)) ([]wire.Status, error) {
-	for u.Wire.Pending() {
-		ev, err := u.Wire.Next()
+// Answers reads until no command that Wire.Start has sent is in flight. ops are
+// the last of them, in their order, whose results it logs and returns; each
+// gets the other events.
+func (c *Conn) Answers(ctx context.Context, ops []string, each func(wire.Event)) ([]wire.Status, error) {
+	for c.Wire.Pending() {
+		ev, err := c.Wire.Next()
 		if err != nil {
-			u.Trace(ctx, ops[len(ops)-1], wire.Status{}, err)
+			c.Trace(ctx, ops[len(ops)-1], wire.Status{}, err)
 			return nil, err
 		}
 		if ev.Kind != wire.Done && each != nil {
@@ -84,8 +80,8 @@ func (u *Conn) Answers(ctx context.Context, ops []string, each func(wire.Event))
 	}
 	results := make([]wire.Status, len(ops))
 	for i, op := range ops {
-		results[i] = u.Wire.ResultOf(u.Wire.Started() - len(ops) + 1 + i)
-		u.Trace(ctx, op, results[i], nil)
+		results[i] = c.Wire.ResultOf(c.Wire.Started() - len(ops) + 1 + i)
+		c.Trace(ctx, op, results[i], nil)
 	}
 	return results, nil
 }
@@ -93,118 +89,118 @@ func (u *Conn) Answers(ctx context.Context, ops []string, each func(wire.Event))
 // library returns go-imap's client, which is made when there is something for
 // it to do: it costs a goroutine and buffers, which a waiting session need not
 // have.
-func (u *Conn) library() (*client.Client, error) {
-	if u.client == nil {
-		u.Wire.Attach()
-		cl, err := client.New(u.Wire)
+func (c *Conn) library() (*client.Client, error) {
+	if c.client == nil {
+		c.Wire.Attach()
+		cl, err := client.New(c.Wire)
 		if err != nil {
-			return nil, u.Wire.Fail(err)
+			return nil, c.Wire.Fail(err)
 		}
-		cl.ErrorLog = noLog // the cause of a loss is in conn.Err
-		u.client = cl
+		cl.ErrorLog = noLog // the cause of a loss is in Wire.Err
+		c.client = cl
 	}
-	return u.client, nil
+	return c.client, nil
 }
 
 // Retire ends go-imap's client and its goroutine. The connection stays open.
-func (u *Conn) Retire() {
-	if u.client != nil {
-		u.Wire.Detach()
-		<-u.client.LoggedOut()
-		u.client = nil
+func (c *Conn) Retire() {
+	if c.client != nil {
+		c.Wire.Detach()
+		<-c.client.LoggedOut()
+		c.client = nil
 	}
 }
 
-// execute runs one command of go-imap's. f is to return the library's error,
-// which is replaced by the status or the cause of the loss.
-// The commands of ours in behind go with it; their answers remain to be read.
-func (u *Conn) execute(ctx context.Context, cmd string, f func(*client.Client) error, behind ...string) (wire.Status, error) {
-	if err := u.Wire.Err(); err != nil {
+// execute runs one command of go-imap's. f returns the library's error, which is
+// replaced by the status or the cause of the loss. The trailing commands are
+// sent with it; Answers reads their results.
+func (c *Conn) execute(ctx context.Context, cmd string, f func(*client.Client) error, trailing ...string) (wire.Status, error) {
+	if err := c.Wire.Err(); err != nil {
 		return wire.Status{}, err
 	}
-	cl, err := u.library()
+	cl, err := c.library()
 	if err != nil {
 		return wire.Status{}, err
 	}
-	u.Wire.Begin(behind...)
+	c.Wire.Begin(trailing...)
 	err = f(cl)
 	var status wire.Status
-	if cause := u.Wire.Err(); cause != nil {
-		// go-imap's goroutine may be reading still: no result is looked at.
-		u.Trace(ctx, cmd, status, cause)
+	if cause := c.Wire.Err(); cause != nil {
+		// go-imap's goroutine may still be reading: no result is looked at.
+		c.Trace(ctx, cmd, status, cause)
 		return status, cause
 	}
-	status = u.Wire.Result()
+	status = c.Wire.Result()
 	switch status.Type {
 	case "":
-		// The library gave up before the upstream answered: the two no
-		// longer agree where they are.
+		// The library gave up before the upstream answered: what is read
+		// next would be taken for another answer.
 		if err == nil {
 			err = errors.New("imap: no status")
 		}
-		err = u.Wire.Fail(err)
+		err = c.Wire.Fail(err)
 	default:
 		err = nil
 	}
-	u.Trace(ctx, cmd, status, err)
+	c.Trace(ctx, cmd, status, err)
 	return status, err
 }
 
 // Trace logs one upstream command with its result. cmd holds no secret.
-func (u *Conn) Trace(ctx context.Context, cmd string, status wire.Status, err error) {
+func (c *Conn) Trace(ctx context.Context, cmd string, status wire.Status, err error) {
 	l := proxy.Logger(ctx)
 	if err != nil {
-		l.DebugContext(ctx, "upstream", "command", cmd, "error", u.CleanError(err))
+		l.DebugContext(ctx, "upstream", "command", cmd, "error", c.CleanError(err))
 		return
 	}
 	if l.Enabled(ctx, slog.LevelDebug) {
-		l.DebugContext(ctx, "upstream", "command", cmd, "result", u.Clean(status.String()))
+		l.DebugContext(ctx, "upstream", "command", cmd, "result", c.Clean(status.String()))
 	}
-	for _, alert := range u.Wire.TakeAlerts() {
-		l.WarnContext(ctx, "upstream alert", "upstream", u.opts.Name, "command", cmd, "alert", u.Clean(alert.String()))
+	for _, alert := range c.Wire.TakeAlerts() {
+		l.WarnContext(ctx, "upstream alert", "upstream", c.opts.Name, "command", cmd, "alert", c.Clean(alert.String()))
 	}
 }
 
-// Logout says good-bye, waiting a short time at most, and closes.
-func (u *Conn) Logout(ctx context.Context) {
-	if u.Wire.Err() == nil {
+// Logout sends LOGOUT, waits for the answer at most LogoutTimeout, and closes.
+func (c *Conn) Logout(ctx context.Context) {
+	if c.Wire.Err() == nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), LogoutTimeout)
 		defer cancel()
-		defer u.Watch(ctx)()
-		u.run(ctx, "LOGOUT")
+		defer c.Watch(ctx)()
+		c.run(ctx, "LOGOUT")
 	}
-	u.Close()
+	c.Close()
 }
 
-// Dismiss says good-bye without waiting for an answer, and closes.
-func (u *Conn) Dismiss() {
-	if u.Wire.Err() == nil && u.Wire.Start("LOGOUT") == nil {
-		u.Wire.Flush() // the upstream notices the end in any case
+// Dismiss sends LOGOUT without waiting for the answer, and closes.
+func (c *Conn) Dismiss() {
+	if c.Wire.Err() == nil && c.Wire.Start("LOGOUT") == nil {
+		c.Wire.Flush() // the upstream notices the end in any case
 	}
-	u.Close()
+	c.Close()
 }
 
 // Rest prepares the connection to wait for its next login: go-imap's client
 // ends, and the credential is forgotten.
-func (u *Conn) Rest() {
-	u.Retire()
-	u.secrets = nil
+func (c *Conn) Rest() {
+	c.Retire()
+	c.secrets = nil
 }
 
 // Reuse ends that wait; cred is the credential that the connection was opened
 // with.
-func (u *Conn) Reuse(cred proxy.Credential) { u.secrets = secretsOf(cred) }
+func (c *Conn) Reuse(cred proxy.Credential) { c.secrets = secretsOf(cred) }
 
 // Watch ends the connection when ctx ends before the returned function is
 // called: go-imap knows no contexts.
-func (u *Conn) Watch(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() { u.Wire.Fail(context.Cause(ctx)) })
+func (c *Conn) Watch(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { c.Wire.Fail(context.Cause(ctx)) })
 }
 
 // Close ends the connection and go-imap's goroutine.
-func (u *Conn) Close() {
-	u.Wire.Close()
-	if u.client != nil {
-		<-u.client.LoggedOut()
+func (c *Conn) Close() {
+	c.Wire.Close()
+	if c.client != nil {
+		<-c.client.LoggedOut()
 	}
 }

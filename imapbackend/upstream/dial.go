@@ -20,108 +20,108 @@ func (s *Server) Connect(ctx context.Context) (*Conn, error) {
 	if err != nil {
 		return nil, dialError(err)
 	}
-	u := &Conn{opts: &s.opts, server: s}
+	c := &Conn{opts: &s.opts, server: s}
 	conn := raw
 	if s.opts.TLS == proxy.TLSImplicit {
-		if conn, err = u.handshake(ctx, raw); err != nil {
+		if conn, err = c.handshake(ctx, raw); err != nil {
 			raw.Close()
-			return nil, u.tlsFailed(ctx, err)
+			return nil, c.tlsFailed(ctx, err)
 		}
 	}
-	u.Wire = wire.New(conn, ProgressTimeout)
-	defer u.Watch(ctx)()
-	if err := u.greet(ctx); err != nil {
-		u.Wire.Close()
+	c.Wire = wire.New(conn, ProgressTimeout)
+	defer c.Watch(ctx)()
+	if err := c.greet(ctx); err != nil {
+		c.Wire.Close()
 		return nil, err
 	}
-	return u, nil
+	return c, nil
 }
 
-func (u *Conn) handshake(ctx context.Context, conn net.Conn) (net.Conn, error) {
+func (c *Conn) handshake(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, TLSTimeout)
 	defer cancel()
-	t := tls.Client(conn, u.server.tls)
+	t := tls.Client(conn, c.server.tls)
 	if err := t.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
 	state := t.ConnectionState()
-	u.tls = &state
+	c.TLS = &state
 	return t, nil
 }
 
 // tlsFailed logs a failed handshake as what it may be: an attacker in between.
-func (u *Conn) tlsFailed(ctx context.Context, err error) *proxy.Error {
+func (c *Conn) tlsFailed(ctx context.Context, err error) *proxy.Error {
 	e := tlsError(err)
 	if e.Code == proxy.CodeSysPerm {
 		proxy.Logger(ctx).WarnContext(ctx, "security: upstream TLS failed",
-			"upstream", u.opts.Name, "error", err)
+			"upstream", c.opts.Name, "error", err)
 	}
 	return e
 }
 
 // greet reads the greeting, negotiates STARTTLS where that is configured, and
 // learns the capabilities.
-func (u *Conn) greet(ctx context.Context) error {
-	u.Wire.SetProgress(GreetingTimeout)
-	greeting, err := u.Wire.Greeting()
+func (c *Conn) greet(ctx context.Context) error {
+	c.Wire.SetProgress(GreetingTimeout)
+	greeting, err := c.Wire.Greeting()
 	if err != nil {
-		return u.Lost(AtConnect, err)
+		return c.Lost(AtConnect, err)
 	}
-	u.Wire.SetProgress(ProgressTimeout)
-	u.greeting = greeting.String()
+	c.Wire.SetProgress(ProgressTimeout)
+	c.Greeting = greeting.String()
 	switch greeting.Type {
 	case "BYE":
-		return u.Failed(AtConnect, "greeting", greeting, nil)
+		return c.Failed(AtConnect, "greeting", greeting, nil)
 	case "PREAUTH":
 		// The upstream has not checked the user, and on a plain connection
 		// it may be an attacker's way around STARTTLS (I-CONN-1).
 		return SetupError(errors.New("imap: greeting PREAUTH: the upstream does not check the user"))
 	}
-	if u.opts.TLS == proxy.TLSStartTLS {
-		if err := u.startTLS(ctx); err != nil {
+	if c.opts.TLS == proxy.TLSStartTLS {
+		if err := c.startTLS(ctx); err != nil {
 			return err
 		}
 	}
-	if u.Wire.Capabilities() == nil {
-		if err := u.askCapabilities(ctx); err != nil {
+	if c.Wire.Capabilities() == nil {
+		if err := c.askCapabilities(ctx); err != nil {
 			return err
 		}
 	}
-	if !u.Wire.Has("IMAP4REV1") && !u.Wire.Has("IMAP4REV2") {
+	if !c.Wire.Has("IMAP4REV1") && !c.Wire.Has("IMAP4REV2") {
 		return SetupError(errors.New("imap: the upstream speaks neither IMAP4rev1 nor IMAP4rev2"))
 	}
-	capabilities := u.Wire.Capabilities()
-	u.server.capabilities.Store(&capabilities)
+	capabilities := c.Wire.Capabilities()
+	c.server.capabilities.Store(&capabilities)
 	return nil
 }
 
 // startTLS is strict: whatever prevents it ends the attempt before a
 // credential is sent (O-TLS-7).
-func (u *Conn) startTLS(ctx context.Context) error {
-	if caps := u.Wire.Capabilities(); caps != nil && !u.Wire.Has("STARTTLS") {
+func (c *Conn) startTLS(ctx context.Context) error {
+	if caps := c.Wire.Capabilities(); caps != nil && !c.Wire.Has("STARTTLS") {
 		return SetupError(errors.New("imap: the upstream does not offer STARTTLS"))
 	}
-	status, err := u.run(ctx, "STARTTLS")
+	status, err := c.run(ctx, "STARTTLS")
 	if err != nil {
-		return u.Lost(AtConnect, err)
+		return c.Lost(AtConnect, err)
 	}
 	if !status.OK() {
 		return SetupError(fmt.Errorf("imap: STARTTLS: %s", status))
 	}
-	err = u.Wire.Upgrade(func(conn net.Conn) (net.Conn, error) { return u.handshake(ctx, conn) })
+	err = c.Wire.Upgrade(func(conn net.Conn) (net.Conn, error) { return c.handshake(ctx, conn) })
 	if err != nil {
-		return u.tlsFailed(ctx, err)
+		return c.tlsFailed(ctx, err)
 	}
 	return nil
 }
 
-func (u *Conn) askCapabilities(ctx context.Context) error {
-	status, err := u.run(ctx, "CAPABILITY")
+func (c *Conn) askCapabilities(ctx context.Context) error {
+	status, err := c.run(ctx, "CAPABILITY")
 	if err != nil {
-		return u.Lost(AtConnect, err)
+		return c.Lost(AtConnect, err)
 	}
 	if !status.OK() {
-		return u.Failed(AtConnect, "CAPABILITY", status, nil)
+		return c.Failed(AtConnect, "CAPABILITY", status, nil)
 	}
 	return nil
 }

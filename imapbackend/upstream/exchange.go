@@ -22,8 +22,8 @@ const (
 // Relays reports whether an upstream with these capabilities, in upper case,
 // lets a client use the mechanism through the gateway (requirement P-SASL-5).
 // An upstream that can bind SCRAM to the TLS channel must refuse clients that
-// can too and have been shown that it cannot (RFC 5802 §6); and we cannot show
-// that it can, as there are two channels.
+// can too and have been shown that it cannot (RFC 5802 §6); and the gateway
+// cannot show that it can, as there are two channels.
 func Relays(capabilities []string, mechanism string) bool {
 	if IsToken(mechanism) || !slices.Contains(capabilities, "AUTH="+mechanism) {
 		return false
@@ -33,78 +33,79 @@ func Relays(capabilities []string, mechanism string) bool {
 	})
 }
 
+// IsToken reports whether a mechanism, in upper case, passes a token.
 func IsToken(mechanism string) bool { return mechanism == mechXOAuth2 || mechanism == mechOAuthBearer }
 
-// Exchange is authenticate for a SASL exchange.
-func (u *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Identity, err error) {
-	defer u.Watch(ctx)()
-	carry := u.relay
+// Exchange is Login by a SASL exchange with the client.
+func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Identity, err error) {
+	defer c.Watch(ctx)()
+	carry := c.relay
 	if IsToken(ex.Mechanism) {
-		carry = u.passToken
+		carry = c.passToken
 	}
 	if err := carry(ctx, ex); err != nil {
 		return id, err
 	}
-	u.clientUTF8 = ex.UTF8
-	return u.identify(ctx, CanonicalUser(ex.Authzid, ex.Username), "")
+	c.clientUTF8 = ex.UTF8
+	return c.identify(ctx, CanonicalUser(ex.Authzid, ex.Username), "")
 }
 
 // relay passes challenges and responses on unchanged (requirement P-SASL-5).
-func (u *Conn) relay(ctx context.Context, ex *proxy.Exchange) error {
-	if !Relays(u.Wire.Capabilities(), ex.Mechanism) {
+func (c *Conn) relay(ctx context.Context, ex *proxy.Exchange) error {
+	if !Relays(c.Wire.Capabilities(), ex.Mechanism) {
 		return SetupError(fmt.Errorf("imap: the upstream does not offer %s to be relayed", ex.Mechanism))
 	}
-	u.keepSecret(ex.Initial)
+	c.secrets.add(ex.Initial)
 	answer := func(challenge string) (string, error) {
-		u.challenged = true
+		c.Challenged = true
 		response, err := ex.Challenge(ctx, challenge)
-		u.keepSecret(response)
+		c.secrets.add(response)
 		return response, err
 	}
-	status, err := u.authenticateSASL(ctx, ex.Mechanism, ex.Initial, answer)
+	status, err := c.authenticateSASL(ctx, ex.Mechanism, ex.Initial, answer)
 	if err == nil && !status.OK() {
-		err = u.Failed(AtLogin, "AUTHENTICATE "+ex.Mechanism, status, nil)
+		err = c.Failed(AtLogin, "AUTHENTICATE "+ex.Mechanism, status, nil)
 	}
 	return err
 }
 
 // passToken sends a token in the form that the upstream has, the client's own
 // if it can be (requirements P-SASL-2, P-SASL-3).
-func (u *Conn) passToken(ctx context.Context, ex *proxy.Exchange) error {
+func (c *Conn) passToken(ctx context.Context, ex *proxy.Exchange) error {
 	mechanism := ex.Mechanism
-	if !u.Wire.Has("AUTH=" + mechanism) {
+	if !c.Wire.Has("AUTH=" + mechanism) {
 		if mechanism = mechXOAuth2; ex.Mechanism == mechanism {
 			mechanism = mechOAuthBearer
 		}
 	}
-	if !u.Wire.Has("AUTH=" + mechanism) {
+	if !c.Wire.Has("AUTH=" + mechanism) {
 		return SetupError(errors.New("imap: the upstream offers neither AUTH=XOAUTH2 nor AUTH=OAUTHBEARER"))
 	}
 	message, dummy := tokenMessage(mechanism, ex.Username, ex.Authorization)
 	_, token, _ := strings.Cut(ex.Authorization, " ")
-	u.keepSecret(token)
-	u.keepSecret(message)
+	c.secrets.add(token)
+	c.secrets.add(message)
 
 	var refusal *tokenRefusal
 	answer := func(challenge string) (string, error) {
 		if refusal != nil {
 			return "", SetupError(fmt.Errorf("imap: AUTHENTICATE %s: a second error challenge", mechanism))
 		}
-		u.challenged = true
+		c.Challenged = true
 		refusal = parseRefusal(challenge)
 		_, err := ex.Challenge(ctx, challenge)
 		return dummy, err
 	}
-	status, err := u.authenticateSASL(ctx, mechanism, message, answer)
+	status, err := c.authenticateSASL(ctx, mechanism, message, answer)
 	switch op := "AUTHENTICATE " + mechanism; {
 	case errors.Is(err, proxy.ErrCancelled):
-		return u.tokenRefused(op, refusal)
+		return refusal.failure(fmt.Errorf("imap: %s: token refused, status %q", op, c.Clean(refusal.status)))
 	case err != nil || status.OK():
 		return err
 	case refusal != nil && (refusal.passes() || status.Type == "BAD"): // to the dummy, as some answer
-		return u.tokenRefused(op, refusal)
+		return refusal.failure(fmt.Errorf("imap: %s: token refused, status %q", op, c.Clean(refusal.status)))
 	default:
-		return u.Failed(AtLogin, op, status, nil)
+		return c.Failed(AtLogin, op, status, nil)
 	}
 }
 
@@ -129,7 +130,7 @@ func parseRefusal(challenge string) *tokenRefusal {
 	return &tokenRefusal{strings.Trim(string(result.Status), `"`)}
 }
 
-// passes reports whether the fault is not the token's and may pass.
+// passes reports whether the fault is not the token's and is temporary.
 func (r *tokenRefusal) passes() bool {
 	switch r.status {
 	case "temporarily_unavailable", "server_error":
@@ -138,64 +139,64 @@ func (r *tokenRefusal) passes() bool {
 	return len(r.status) == 3 && r.status[0] == '5' && strings.Trim(r.status, "0123456789") == ""
 }
 
-// tokenRefused returns what the client is told of a refusal.
-func (u *Conn) tokenRefused(op string, r *tokenRefusal) error {
-	cause := fmt.Errorf("imap: %s: token refused, status %q", op, u.Clean(r.status))
+// failure returns the error that a refusal is to the client; cause goes to the
+// log.
+func (r *tokenRefusal) failure(cause error) error {
 	if r.passes() {
 		return TempError(cause)
 	}
 	return WithCause(proxy.ErrAuth, cause)
 }
 
-// authenticateSASL runs AUTHENTICATE, in one flight with ID. first is the client's first
-// message, "" where the server begins; answer is asked for the response to each
-// challenge. Its errors end the exchange and are returned as they are; the
-// others are *proxy.Error.
-func (u *Conn) authenticateSASL(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
+// authenticateSASL runs AUTHENTICATE, in one flight with ID. first is the
+// client's first message, "" where the server begins; answer returns the
+// response to each challenge. Its errors end the exchange and are returned as
+// they are; the others are *proxy.Error.
+func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
 	op := "AUTHENTICATE " + mechanism
 	ops := []string{op}
 	var err error
-	if u.Wire.Has("ID") {
-		ops = []string{u.idCommand(ctx), op}
-		err = u.Wire.Start(ops[0])
+	if c.Wire.Has("ID") {
+		ops = []string{c.opts.idCommand(ctx), op}
+		err = c.Wire.Start(ops[0])
 	}
 	if first == "" {
-		err = errors.Join(err, u.Wire.Start(op))
+		err = errors.Join(err, c.Wire.Start(op))
 	} else {
 		encoded := base64.StdEncoding.EncodeToString([]byte(first))
-		err = errors.Join(err, u.Wire.StartAuthenticate(mechanism, encoded, u.Wire.Has("SASL-IR")))
+		err = errors.Join(err, c.Wire.StartAuthenticate(mechanism, encoded, c.Wire.Has("SASL-IR")))
 	}
-	u.Wire.ForgetCapabilities() // as for logIn: success has not been read yet
+	c.Wire.ForgetCapabilities() // as for logIn: success has not been read yet
 	var gaveUp error
 	for err == nil && gaveUp == nil {
-		challenge, more, lost := u.Wire.Challenge()
+		challenge, more, lost := c.Wire.Challenge()
 		if err = lost; !more {
 			break
 		}
 		var response string
 		if response, gaveUp = answer(challenge); gaveUp == nil {
-			err = u.Wire.Respond(response)
+			err = c.Wire.Respond(response)
 		}
 	}
 	if gaveUp != nil {
-		u.giveUp(ctx, ops)
+		c.giveUp(ctx, ops)
 		return wire.Status{}, gaveUp
 	}
 	var status []wire.Status
 	if err == nil {
-		status, err = u.Answers(ctx, ops, nil)
+		status, err = c.Answers(ctx, ops, nil)
 	}
 	if err != nil {
-		return wire.Status{}, u.Failed(AtLogin, op, wire.Status{}, err)
+		return wire.Status{}, c.Failed(AtLogin, op, wire.Status{}, err)
 	}
 	return status[len(status)-1], nil
 }
 
 // giveUp cancels an exchange, for which it waits a short time only, as the
 // client may be gone.
-func (u *Conn) giveUp(ctx context.Context, ops []string) {
-	defer u.Wire.SetProgress(u.Wire.SetProgress(LogoutTimeout))
-	if u.Wire.Cancel() == nil {
-		_, _ = u.Answers(ctx, ops, nil) // the verdict is in; a loss shows at LOGOUT
+func (c *Conn) giveUp(ctx context.Context, ops []string) {
+	defer c.Wire.SetProgress(c.Wire.SetProgress(LogoutTimeout))
+	if c.Wire.Cancel() == nil {
+		_, _ = c.Answers(ctx, ops, nil) // the verdict is in; a loss shows at LOGOUT
 	}
 }

@@ -9,19 +9,19 @@ import (
 	"popgate/proxy"
 )
 
-// proxyTTL is how many further proxies the upstream may be. Each of Dovecot's
-// takes one off and refuses at none, which ends a loop.
+// proxyTTL is how many further proxies may follow. Each of Dovecot's counts one
+// down and refuses at zero, which ends a loop.
 const proxyTTL = "4"
 
-// idCommand tells the upstream who we are (RFC 2971), and where it trusts us
-// with that, on whose behalf we come (requirement O-ID-2, in the words of
-// Dovecot). What it answers changes nothing, not even a NO.
-func (u *Conn) idCommand(ctx context.Context) string {
+// idCommand returns the command that names the gateway to the upstream (RFC
+// 2971), and the client if that is configured (requirement O-ID-2, with the
+// field names of Dovecot). The answer changes nothing, not even a NO.
+func (o *Options) idCommand(ctx context.Context) string {
 	fields := []string{"name", "popgate"}
-	if v := u.opts.Version; v != "" && wire.Quotable(v) {
+	if v := o.Version; v != "" && wire.Quotable(v) {
 		fields = append(fields, "version", v)
 	}
-	if c, ok := proxy.ClientOf(ctx); ok && u.opts.SendClientID {
+	if c, ok := proxy.ClientOf(ctx); ok && o.SendClientID {
 		fields = append(fields,
 			"x-originating-ip", c.Addr.Addr().WithZone("").String(),
 			"x-originating-port", strconv.Itoa(int(c.Addr.Port())),

@@ -13,47 +13,47 @@ import (
 	"popgate/proxy"
 )
 
-// Login brings a connection that has greeted to where the mailbox is
-// named but not selected. On error the caller closes the connection. Errors are
-// *proxy.Error.
-func (u *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Identity, err error) {
-	defer u.Watch(ctx)()
+// Login verifies the user and learns which mailbox that is, which it does not
+// select. On error the caller closes the connection. Errors are *proxy.Error.
+func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Identity, err error) {
+	defer c.Watch(ctx)()
 	if strings.ContainsRune(cred.Authzid+cred.Username+cred.Password, 0) {
 		return id, WithCause(proxy.ErrAuth, errors.New("NUL in a credential"))
 	}
-	u.secrets = secretsOf(cred)
-	mailboxID, err := u.logIn(ctx, cred)
+	c.secrets = secretsOf(cred)
+	mailboxID, err := c.logIn(ctx, cred)
 	if err != nil {
 		return id, err
 	}
-	u.clientUTF8 = cred.UTF8
-	return u.identify(ctx, CanonicalUser(cred.Authzid, cred.Username), mailboxID)
+	c.clientUTF8 = cred.UTF8
+	return c.identify(ctx, CanonicalUser(cred.Authzid, cred.Username), mailboxID)
 }
 
-// identify learns, after the login, which mailbox is user's.
-func (u *Conn) identify(ctx context.Context, user, mailboxID string) (id proxy.Identity, err error) {
-	if u.Wire.Capabilities() == nil {
-		if err := u.askCapabilities(ctx); err != nil {
+// identify learns, after the login, which mailbox is the user's, and agrees with
+// the upstream on UTF-8 and compression.
+func (c *Conn) identify(ctx context.Context, user, mailboxID string) (id proxy.Identity, err error) {
+	if c.Wire.Capabilities() == nil {
+		if err := c.askCapabilities(ctx); err != nil {
 			return id, err
 		}
 	}
-	if err := u.enableUTF8(ctx); err != nil {
+	if err := c.enableUTF8(ctx); err != nil {
 		return id, err
 	}
-	hasIDs := u.Wire.Has("OBJECTID")
-	u.server.objectID.Store(hasIDs)
+	hasIDs := c.Wire.Has("OBJECTID")
+	c.server.objectID.Store(hasIDs)
 	if hasIDs && mailboxID == "" {
-		if mailboxID, err = u.askMailboxID(ctx); err != nil {
+		if mailboxID, err = c.askMailboxID(ctx); err != nil {
 			return id, err
 		}
 	}
-	if err := u.compress(ctx); err != nil {
+	if err := c.compress(ctx); err != nil {
 		return id, err
 	}
 	return proxy.Identity{
-		Upstream:  u.opts.Name,
+		Upstream:  c.opts.Name,
 		User:      user,
-		Mailbox:   u.opts.Mailbox,
+		Mailbox:   c.opts.Mailbox,
 		MailboxID: mailboxID,
 	}, nil
 }
@@ -74,12 +74,12 @@ func CanonicalUser(authzid, username string) string {
 // logIn sends the credential in the form that the upstream offers
 // (requirement P-SASL-1), in one flight with ID and, to an upstream known to
 // answer it, the question for the mailbox-id. It does so without go-imap, which
-// can wait for ever for the word to send a literal.
-func (u *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
-	plain := u.Wire.Has("AUTH=PLAIN")
+// can wait forever for the continuation before a literal.
+func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
+	plain := c.Wire.Has("AUTH=PLAIN")
 	switch {
 	case plain:
-	case u.Wire.Has("LOGINDISABLED"):
+	case c.Wire.Has("LOGINDISABLED"):
 		return "", SetupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
 	case cred.Authzid != "":
 		return "", SetupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
@@ -87,47 +87,48 @@ func (u *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 		return "", SetupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
 	}
 	var ops []string
-	if u.Wire.Has("ID") {
-		ops = append(ops, u.idCommand(ctx))
-		err = u.Wire.Start(ops[0])
+	if c.Wire.Has("ID") {
+		ops = append(ops, c.opts.idCommand(ctx))
+		err = c.Wire.Start(ops[0])
 	}
 	login := len(ops)
-	initial := u.Wire.Has("SASL-IR")
+	initial := c.Wire.Has("SASL-IR")
 	if plain {
 		ops = append(ops, "AUTHENTICATE PLAIN")
 		_, response, _ := sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password).Start() // never fails
 		encoded := base64.StdEncoding.EncodeToString(response)
-		err = errors.Join(err, u.Wire.StartAuthenticate("PLAIN", encoded, initial))
+		err = errors.Join(err, c.Wire.StartAuthenticate("PLAIN", encoded, initial))
 	} else {
 		ops = append(ops, "LOGIN")
-		err = errors.Join(err, u.Wire.StartLogin(cred.Username, cred.Password, u.literals()))
+		err = errors.Join(err, c.Wire.StartLogin(cred.Username, cred.Password, literals(c.Wire)))
 	}
-	if err == nil && plain && initial && u.server.objectID.Load() {
-		ops = append(ops, u.mailboxIDCommand())
-		err = u.Wire.Start(u.mailboxIDCommand())
+	if err == nil && plain && initial && c.server.objectID.Load() {
+		ops = append(ops, c.mailboxIDCommand())
+		err = c.Wire.Start(c.mailboxIDCommand())
 	}
 	// Capabilities announced before the login hold no longer, except those in
 	// its answer; no answer that reports success has been read yet.
-	u.Wire.ForgetCapabilities()
+	c.Wire.ForgetCapabilities()
 	status := make([]wire.Status, len(ops))
 	if err == nil {
-		status, err = u.Answers(ctx, ops, func(ev wire.Event) { takeMailboxID(&mailboxID, ev) })
+		status, err = c.Answers(ctx, ops, func(ev wire.Event) { takeMailboxID(&mailboxID, ev) })
 	}
 	if err != nil {
-		return "", u.Failed(AtLogin, ops[login], wire.Status{}, err)
+		return "", c.Failed(AtLogin, ops[login], wire.Status{}, err)
 	}
 	if !status[login].OK() {
-		return "", u.Failed(AtLogin, ops[login], status[login], nil)
+		return "", c.Failed(AtLogin, ops[login], status[login], nil)
 	}
 	return mailboxID, nil
 }
 
-// literals says which literals the upstream takes unasked.
-func (u *Conn) literals() wire.Literals {
+// literals returns which literals the upstream takes without its consent to each
+// (RFC 7888).
+func literals(conn *wire.Conn) wire.Literals {
 	switch {
-	case u.Wire.Has("LITERAL+"):
+	case conn.Has("LITERAL+"):
 		return wire.AnyLiterals
-	case u.Wire.Has("LITERAL-"):
+	case conn.Has("LITERAL-"):
 		return wire.ShortLiterals
 	}
 	return wire.NoLiterals
@@ -139,54 +140,54 @@ func isASCII(s string) bool {
 
 // enableUTF8 enables UTF8=ACCEPT for a client in UTF8 mode, and for everyone on
 // an upstream that serves nobody without it (RFC 6855 §3, §6). From then on the
-// upstream delivers headers as they are, and it is ours to keep those beyond
+// upstream delivers headers as they are, and the gateway must keep those beyond
 // ASCII from a client without UTF8 mode.
-func (u *Conn) enableUTF8(ctx context.Context) error {
-	only := u.Wire.Has("UTF8=ONLY")
-	if !only && !(u.clientUTF8 && u.Wire.Has("UTF8=ACCEPT")) {
+func (c *Conn) enableUTF8(ctx context.Context) error {
+	only := c.Wire.Has("UTF8=ONLY")
+	if !only && !(c.clientUTF8 && c.Wire.Has("UTF8=ACCEPT")) {
 		return nil
 	}
 	const cmd = "ENABLE UTF8=ACCEPT"
-	status, err := u.run(ctx, cmd)
+	status, err := c.run(ctx, cmd)
 	switch {
 	case err != nil || !status.OK() && only:
-		return u.Failed(AtConnect, cmd, status, err)
+		return c.Failed(AtConnect, cmd, status, err)
 	case !status.OK():
 		return nil // it goes on delivering ASCII
 	}
-	u.utf8 = true
+	c.utf8 = true
 	return nil
 }
 
 // compress puts DEFLATE on the connection (RFC 4978) where that is configured
 // and the upstream offers it. It comes after the login, so that no password is
 // compressed together with anything else. A refusal changes nothing.
-func (u *Conn) compress(ctx context.Context) error {
-	if !u.opts.Compress || !u.Wire.Has("COMPRESS=DEFLATE") {
+func (c *Conn) compress(ctx context.Context) error {
+	if !c.opts.Compress || !c.Wire.Has("COMPRESS=DEFLATE") {
 		return nil
 	}
-	status, err := u.run(ctx, "COMPRESS DEFLATE")
+	status, err := c.run(ctx, "COMPRESS DEFLATE")
 	if err != nil {
-		return u.Lost(AtConnect, err)
+		return c.Lost(AtConnect, err)
 	}
 	if status.OK() {
-		u.Wire.Compress()
+		c.Wire.Compress()
 	}
 	return nil
 }
 
 // mailboxIDCommand asks for the mailbox-id before SELECT, so that two names of
 // one mailbox have one lock (RFC 8474 §4.3).
-func (u *Conn) mailboxIDCommand() string {
-	return "STATUS " + u.MailboxName() + " (MAILBOXID)"
+func (c *Conn) mailboxIDCommand() string {
+	return "STATUS " + c.MailboxName() + " (MAILBOXID)"
 }
 
 // askMailboxID sends that question by itself. Without an answer the mailbox's
 // name serves.
-func (u *Conn) askMailboxID(ctx context.Context) (id string, err error) {
-	cmd := u.mailboxIDCommand()
-	if _, err = u.Collect(ctx, cmd, func(ev wire.Event) { takeMailboxID(&id, ev) }); err != nil {
-		return "", u.Lost(AtSelect, err)
+func (c *Conn) askMailboxID(ctx context.Context) (id string, err error) {
+	cmd := c.mailboxIDCommand()
+	if _, err = c.Collect(ctx, cmd, func(ev wire.Event) { takeMailboxID(&id, ev) }); err != nil {
+		return "", c.Lost(AtSelect, err)
 	}
 	return id, nil
 }

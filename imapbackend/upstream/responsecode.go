@@ -17,27 +17,29 @@ import (
 // the failure means to the client (requirement M-1).
 type Phase int
 
+// The phases.
 const (
-	AtConnect Phase = iota // greeting, STARTTLS, CAPABILITY, ID, ENABLE
-	AtLogin                // LOGIN and AUTHENTICATE
+	AtConnect Phase = iota // greeting, STARTTLS, CAPABILITY, ENABLE, COMPRESS
+	AtLogin                // LOGIN and AUTHENTICATE, with the ID before it
 	AtSelect               // STATUS and SELECT
 	AtList                 // taking the snapshot
-	AtRead
-	AtUpdate
+	AtRead                 // RETR and TOP
+	AtUpdate               // QUIT with messages marked
 )
 
-// The public texts. They are ours: the upstream's text goes to the log.
+// The public texts. The upstream's own text goes to the log only.
 const (
 	TextTemp  = "mail server is not available, try again later"
 	TextPerm  = "mail server cannot serve this maildrop, contact the operator"
 	TextQuota = "mail server reports a full quota"
 )
 
+// TempError is a fault that may pass: [SYS/TEMP].
 func TempError(err error) *proxy.Error {
 	return &proxy.Error{Code: proxy.CodeSysTemp, Text: TextTemp, Err: err}
 }
 
-// SetupError is a fault that stays until an operator mends it.
+// SetupError is a fault that stays until an operator fixes it: [SYS/PERM].
 func SetupError(err error) *proxy.Error {
 	return &proxy.Error{Code: proxy.CodeSysPerm, Text: TextPerm, Err: err}
 }
@@ -47,8 +49,8 @@ func WithCause(e *proxy.Error, err error) *proxy.Error {
 	return &proxy.Error{Code: e.Code, Text: e.Text, Err: err}
 }
 
-// statusError turns a status that is not OK into what the client is told; cause
-// goes to the log.
+// statusError turns a status that is not OK into the response code and text that
+// the client gets; cause goes to the log.
 func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
 	switch s.Code {
 	case "AUTHENTICATIONFAILED", "EXPIRED", "AUTHORIZATIONFAILED":
@@ -88,7 +90,7 @@ func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
 }
 
 // soundsTemporary reads the text of a NO without response code, where servers
-// from before RFC 5530 say what is wrong (requirement Q6).
+// older than RFC 5530 say what is wrong (requirement Q6).
 func soundsTemporary(text string) bool {
 	text = strings.ToLower(text)
 	for _, p := range []string{"try again", "temporar", "unavailable", "too many", "timeout"} {
@@ -99,7 +101,7 @@ func soundsTemporary(text string) bool {
 	return false
 }
 
-// lossError turns the cause of a lost connection into what the client is told.
+// lossError does the same for the cause of a lost connection.
 func lossError(ph Phase, err error) *proxy.Error {
 	if bye, ok := errors.AsType[*wire.ByeError](err); ok {
 		return statusError(ph, bye.Status, err)
@@ -110,7 +112,7 @@ func lossError(ph Phase, err error) *proxy.Error {
 	return TempError(err)
 }
 
-// dialError does the same for a connection that did not come about.
+// dialError does the same for a connection that could not be established.
 func dialError(err error) *proxy.Error {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
 		return SetupError(err)
@@ -118,8 +120,8 @@ func dialError(err error) *proxy.Error {
 	return TempError(err)
 }
 
-// tlsError does the same for a failed handshake: what the network did may pass,
-// what the two sides made of it will not.
+// tlsError does the same for a failed handshake: a fault of the network may pass,
+// one of the two sides will not.
 func tlsError(err error) *proxy.Error {
 	err = fmt.Errorf("imap: TLS: %w", err)
 	var netErr net.Error
@@ -134,16 +136,16 @@ func tlsError(err error) *proxy.Error {
 }
 
 // Lost is lossError with a cause that is fit for the log.
-func (u *Conn) Lost(ph Phase, err error) *proxy.Error {
-	return lossError(ph, u.CleanError(err))
+func (c *Conn) Lost(ph Phase, err error) *proxy.Error {
+	return lossError(ph, c.CleanError(err))
 }
 
-// Failed returns what the client is told after a command that did not end in
-// OK: err is the cause of a loss, or nil and the status tells. op names the
+// Failed returns the error that a command which did not end in OK is to the
+// client: err is the cause of a loss, or nil and s is the status. op names the
 // command, without secrets.
-func (u *Conn) Failed(ph Phase, op string, s wire.Status, err error) *proxy.Error {
+func (c *Conn) Failed(ph Phase, op string, s wire.Status, err error) *proxy.Error {
 	if err != nil {
-		return u.Lost(ph, fmt.Errorf("imap: %s: %w", op, err))
+		return c.Lost(ph, fmt.Errorf("imap: %s: %w", op, err))
 	}
-	return statusError(ph, s, fmt.Errorf("imap: %s: %s", op, u.Clean(s.String())))
+	return statusError(ph, s, fmt.Errorf("imap: %s: %s", op, c.Clean(s.String())))
 }

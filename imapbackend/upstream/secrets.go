@@ -8,10 +8,34 @@ import (
 	"popgate/proxy"
 )
 
-// Clean makes upstream text fit for the log: without what the client logged in
-// with, raw or in base64 (requirement P-RESP-8).
-func (u *Conn) Clean(s string) string {
-	for _, secret := range u.secrets {
+// secrets are texts that never go to the log.
+type secrets []string
+
+// secretsOf returns the forms in which an upstream might repeat a credential.
+func secretsOf(cred proxy.Credential) secrets {
+	if cred.Password == "" {
+		return nil
+	}
+	plain := cred.Authzid + "\x00" + cred.Username + "\x00" + cred.Password
+	return secrets{
+		strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(plain)), "="),
+		strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(cred.Password)), "="),
+		cred.Password,
+		strings.Trim(wire.Quote(cred.Password), `"`),
+	}
+}
+
+// add adds a message of an exchange, raw and in base64.
+func (s *secrets) add(message string) {
+	if message != "" {
+		*s = append(*s, message, strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(message)), "="))
+	}
+}
+
+// Clean makes upstream text fit for the log: without the credential, raw or in
+// base64 (requirement P-RESP-8), and of at most 515 octets.
+func (c *Conn) Clean(s string) string {
+	for _, secret := range c.secrets {
 		s = strings.ReplaceAll(s, secret, "***")
 	}
 	if len(s) > 512 {
@@ -29,33 +53,11 @@ type cleanedError struct {
 func (e *cleanedError) Error() string { return e.text }
 func (e *cleanedError) Unwrap() error { return e.err }
 
-// CleanError is clean for an error that may quote the upstream.
-func (u *Conn) CleanError(err error) error {
+// CleanError is Clean for an error that may quote the upstream.
+func (c *Conn) CleanError(err error) error {
 	text := err.Error()
-	if cleaned := u.Clean(text); cleaned != text {
+	if cleaned := c.Clean(text); cleaned != text {
 		return &cleanedError{cleaned, err}
 	}
 	return err
-}
-
-// secretsOf returns the forms in which an upstream might repeat a credential.
-func secretsOf(cred proxy.Credential) []string {
-	if cred.Password == "" {
-		return nil
-	}
-	plain := cred.Authzid + "\x00" + cred.Username + "\x00" + cred.Password
-	return []string{
-		strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(plain)), "="),
-		strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(cred.Password)), "="),
-		cred.Password,
-		strings.Trim(wire.Quote(cred.Password), `"`),
-	}
-}
-
-// keepSecret keeps a message of an exchange out of the log.
-func (u *Conn) keepSecret(message string) {
-	if message != "" {
-		u.secrets = append(u.secrets, message,
-			strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(message)), "="))
-	}
 }

@@ -12,47 +12,47 @@ import (
 	"popgate/imapbackend/wire"
 )
 
-// SelectAfterLogin selects the mailbox after a login; the commands behind go with SELECT.
-func (u *Conn) SelectAfterLogin(ctx context.Context, behind ...string) (wire.Status, error) {
-	status, err := u.Select(ctx, behind...)
-	if err == nil && status.Type == "NO" && u.Wire.Has("ID") {
+// SelectAfterLogin is Select, once more after ID if the upstream refuses it.
+func (c *Conn) SelectAfterLogin(ctx context.Context, trailing ...string) (wire.Status, error) {
+	status, err := c.Select(ctx, trailing...)
+	if err == nil && status.Type == "NO" && c.Wire.Has("ID") {
 		// Some providers refuse SELECT until ID has been sent after the login.
-		if _, err := u.run(ctx, u.idCommand(ctx)); err != nil {
+		if _, err := c.run(ctx, c.opts.idCommand(ctx)); err != nil {
 			return status, err
 		}
-		status, err = u.Select(ctx, behind...)
+		status, err = c.Select(ctx, trailing...)
 	}
 	return status, err
 }
 
-// Select selects the configured mailbox read-write, as EXAMINE does not
-// settle UIDVALIDITY on every server, with the commands behind in the same
-// flight.
-func (u *Conn) Select(ctx context.Context, behind ...string) (wire.Status, error) {
-	u.Wire.ResetMailbox()
-	defer u.Wire.SetProgress(u.Wire.SetProgress(SelectTimeout))
-	name := u.MailboxName()
+// Select selects the configured mailbox read-write, as EXAMINE does not settle
+// UIDVALIDITY on every server. The trailing commands go in the same flight;
+// Answers reads their results.
+func (c *Conn) Select(ctx context.Context, trailing ...string) (wire.Status, error) {
+	c.Wire.ResetMailbox()
+	defer c.Wire.SetProgress(c.Wire.SetProgress(SelectTimeout))
+	name := c.MailboxName()
 	cmd := &imap.Command{Name: "SELECT", Arguments: []any{imap.RawString(name)}}
-	return u.execute(ctx, "SELECT "+name, func(cl *client.Client) error {
+	return c.execute(ctx, "SELECT "+name, func(cl *client.Client) error {
 		_, err := cl.Execute(cmd, nil)
 		return err
-	}, behind...)
+	}, trailing...)
 }
 
 // MailboxName returns the configured mailbox as it goes into a command.
-func (u *Conn) MailboxName() string { return u.QuoteMailbox(u.opts.Mailbox) }
+func (c *Conn) MailboxName() string { return c.QuoteMailbox(c.opts.Mailbox) }
 
 // QuoteMailbox returns a mailbox name in UTF-8 as it goes into a command:
 // quoted and in modified UTF-7, or in UTF-8 where that is enabled (RFC 3501
 // §5.1.3, RFC 6855 §3).
-func (u *Conn) QuoteMailbox(name string) string {
+func (c *Conn) QuoteMailbox(name string) string {
 	switch {
 	case strings.EqualFold(name, "INBOX"):
 		return "INBOX"
-	case u.utf8:
+	case c.utf8:
 		return wire.Quote(name)
 	}
-	encoded, _ := utf7.Encoding.NewEncoder().String(name) // New has seen to it that it is UTF-8
+	encoded, _ := utf7.Encoding.NewEncoder().String(name) // names in Options are UTF-8
 	return wire.Quote(encoded)
 }
 
@@ -60,11 +60,11 @@ func (u *Conn) QuoteMailbox(name string) string {
 // octets: it must fit a command with a set (requirement I-CONN-4).
 const maxMailboxName = 512
 
-// CanName reports whether a name of the upstream's can go into a command as a
-// quoted string.
-func (u *Conn) CanName(name string) bool {
+// CanQuote reports whether a mailbox name that the upstream has listed can go into
+// a command as a quoted string; utf8Enabled is Conn.UTF8.
+func CanQuote(name string, utf8Enabled bool) bool {
 	for _, c := range []byte(name) {
-		if c < ' ' || c == 0x7f || c > '~' && !u.utf8 {
+		if c < ' ' || c == 0x7f || c > '~' && !utf8Enabled {
 			return false
 		}
 	}

@@ -1,0 +1,19 @@
+// Package upstream is the connection to one IMAP server: everything between the
+// dialling and the command, and what its failures mean to a POP3 client. It
+// knows neither maildrops nor what is remembered of them.
+//
+//	server.go        Server: how a server is reached, and what is known of it
+//	dial.go          Connect: TLS, greeting, STARTTLS, capabilities
+//	login.go         Login by a credential, and what follows every login:
+//	                 ENABLE, the mailbox-id, COMPRESS
+//	exchange.go      Exchange: SASL between client and server, OAuth2 tokens
+//	id.go            what ID reports
+//	select.go        SELECT, and mailbox names as they go into commands
+//	command.go       commands with one answer, searches
+//	conn.go          Conn: go-imap's client and the wire under it, log, end
+//	responsecode.go  IMAP failures as POP3 response codes (requirement M-1)
+//	secrets.go       what never goes to the log
+//
+// A Conn is used by one goroutine at a time and ends with the context that Watch
+// is given. It never sends CLOSE, which would expunge.
+package upstream
