@@ -70,6 +70,7 @@ func New(opts Options) (*Backend, error) {
 		Compress:     opts.Compress,
 		SendClientID: opts.SendClientID,
 		Version:      opts.Version,
+		Observer:     opts.Observer,
 	})
 	return b, nil
 }
@@ -135,7 +136,7 @@ func (b *Backend) authenticate(ctx context.Context, u *upstream.Conn, cred proxy
 		return nil, err
 	}
 	return &login{b: b, u: u, id: id, user: spelling(cred.Authzid, cred.Username),
-		relogin: b.repeat(cred), ticket: b.pool.admit(cred, id)}, nil
+		relogin: b.repeat(cred), ticket: b.pool.admit(cred, id), source: proxy.SourceDialed}, nil
 }
 
 // exchange is authenticate for a SASL exchange. A token can be sent once more to
@@ -146,7 +147,7 @@ func (b *Backend) exchange(ctx context.Context, u *upstream.Conn, ex *proxy.Exch
 	if err != nil {
 		return nil, err
 	}
-	l := &login{b: b, u: u, id: id, user: spelling(ex.Authzid, ex.Username)}
+	l := &login{b: b, u: u, id: id, user: spelling(ex.Authzid, ex.Username), source: proxy.SourceDialed}
 	if upstream.IsToken(ex.Mechanism) {
 		l.relogin = b.repeatToken(*ex)
 	}
@@ -158,9 +159,10 @@ type login struct {
 	b       *Backend
 	u       *upstream.Conn // nil once a Maildrop owns it
 	id      proxy.Identity
-	user    string            // as the client spelled it
-	relogin relogin           // nil: what the client has sent serves for one login
-	ticket  *ticket           // nil: the connection is not to be kept
+	user    string  // as the client spelled it
+	relogin relogin // nil: what the client has sent serves for one login
+	ticket  *ticket // nil: the connection is not to be kept
+	source  proxy.Source
 	resumed *proxy.Credential // of a kept connection that has not proved to be alive
 }
 

@@ -18,6 +18,7 @@ type maildrop struct {
 	b         *Backend
 	key       store.Key
 	opts      *Options
+	source    proxy.Source // of its first connection
 	readOnly  bool
 	retrieved []uint32         // retrieved messages to flag \Seen at QUIT
 	learnt    map[uint32]int64 // octets of retrieved messages that are not those announced
@@ -37,6 +38,7 @@ var (
 	_ proxy.Maildrop = (*maildrop)(nil)
 	_ proxy.Expecter = (*maildrop)(nil)
 	_ proxy.Retainer = (*maildrop)(nil)
+	_ proxy.Sourced  = (*maildrop)(nil)
 )
 
 // Messages implements proxy.Maildrop.
@@ -44,6 +46,9 @@ func (m *maildrop) Messages() []proxy.Message { return m.messages }
 
 // ReadOnly implements proxy.Maildrop.
 func (m *maildrop) ReadOnly() bool { return m.readOnly }
+
+// Source implements proxy.Sourced.
+func (m *maildrop) Source() proxy.Source { return m.source }
 
 // Expect implements proxy.Expecter.
 func (m *maildrop) Expect(uids []uint32) { m.readAhead.expected = uids }

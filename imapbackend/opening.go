@@ -45,6 +45,7 @@ func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (p
 		b:        l.b,
 		key:      o.key,
 		opts:     opts,
+		source:   l.source,
 		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !opts.plan(l.u.Can).moves,
 	}
 	m.readAhead = newReadAhead(m, l.b.budget)
@@ -125,7 +126,7 @@ func (l *login) replaceKept(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.u, l.ticket = fresh.u, fresh.ticket
+	l.u, l.ticket, l.source = fresh.u, fresh.ticket, fresh.source
 	if fresh.id.Key() != l.id.Key() {
 		// The lock that is held is that of another maildrop.
 		return upstream.TempError(errors.New("imap: the mailbox is another one than at the last login"))

@@ -170,6 +170,10 @@ type Options struct {
 	// all. It excludes SendClientID.
 	KeepOpen time.Duration
 
+	// Observer is informed of the connections to the upstream. nil: nobody
+	// is.
+	Observer proxy.Observer
+
 	// Sizes defaults to SizesReported.
 	Sizes Sizes
 

@@ -157,6 +157,7 @@ func (p *pool) put(u *upstream.Conn, t *ticket) bool {
 	}
 	p.remove(old)
 	p.kept[t.account] = c
+	u.Report(proxy.UpstreamKept, nil, 0)
 	c.expiry = time.AfterFunc(left, func() { p.expire(c) })
 	p.mu.Unlock()
 	p.end(old)
@@ -230,7 +231,8 @@ func (b *Backend) resume(ctx context.Context, cred proxy.Credential) *login {
 		return nil
 	}
 	proxy.Logger(ctx).DebugContext(ctx, "upstream connection kept from the last session", "upstream", b.opts.Name)
+	kept.u.Report(proxy.UpstreamReused, nil, 0)
 	kept.u.Reuse(cred)
 	return &login{b: b, u: kept.u, id: kept.ticket.id, user: spelling(cred.Authzid, cred.Username),
-		relogin: b.repeat(cred), ticket: kept.ticket, resumed: &cred}
+		relogin: b.repeat(cred), ticket: kept.ticket, resumed: &cred, source: proxy.SourceKept}
 }

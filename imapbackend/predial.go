@@ -107,6 +107,7 @@ func (p *prepared) logIn(ctx context.Context, first func(*upstream.Conn) (*login
 	}
 	l, err := first(p.u)
 	if err == nil {
+		l.source = proxy.SourcePrepared
 		return l, nil
 	}
 	lost := p.u.Wire.Err() != nil && !p.u.Challenged

@@ -180,7 +180,10 @@ func (m *maildrop) renew(ph upstream.Phase, err error) error {
 	}
 	m.tried = true
 	log := proxy.Logger(m.callCtx).With("upstream", m.id.Upstream, "cause", m.u.CleanError(loss))
-	if failure := m.reconnect(ph); failure != nil {
+	began := time.Now()
+	failure := m.reconnect(ph)
+	m.u.Report(proxy.UpstreamReplaced, failure, time.Since(began))
+	if failure != nil {
 		log.WarnContext(m.callCtx, "upstream connection lost and not replaced", "error", failure)
 		if proxy.AsError(failure).Text != upstream.TextTemp {
 			err = failure // it tells more than the loss

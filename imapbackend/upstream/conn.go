@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-imap/client"
@@ -45,8 +46,9 @@ type Conn struct {
 	server     *Server
 	client     *client.Client // go-imap's, nil while it has nothing to do
 	secrets    secrets
-	utf8       bool // UTF8=ACCEPT is enabled
-	clientUTF8 bool // the client takes headers beyond ASCII
+	utf8       bool        // UTF8=ACCEPT is enabled
+	clientUTF8 bool        // the client takes headers beyond ASCII
+	abandoned  atomic.Bool // the gateway has ended it, by a context
 }
 
 // UTF8 reports whether UTF8=ACCEPT is enabled, so that mailbox names are in
@@ -163,21 +165,23 @@ func (c *Conn) Trace(ctx context.Context, cmd string, status wire.Status, err er
 
 // Logout sends LOGOUT, waits for the answer at most LogoutTimeout, and closes.
 func (c *Conn) Logout(ctx context.Context) {
+	loss := c.loss()
 	if c.Wire.Err() == nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), LogoutTimeout)
 		defer cancel()
 		defer c.Watch(ctx)()
 		c.run(ctx, "LOGOUT")
 	}
-	c.Close()
+	c.end(loss)
 }
 
 // Dismiss sends LOGOUT without waiting for the answer, and closes.
 func (c *Conn) Dismiss() {
+	loss := c.loss()
 	if c.Wire.Err() == nil && c.Wire.Start("LOGOUT") == nil {
 		c.Wire.Flush() // the upstream notices the end in any case
 	}
-	c.Close()
+	c.end(loss)
 }
 
 // Rest prepares the connection to wait for its next login: go-imap's client
@@ -194,13 +198,36 @@ func (c *Conn) Reuse(cred proxy.Credential) { c.secrets = secretsOf(cred) }
 // Watch ends the connection when ctx ends before the returned function is
 // called: go-imap knows no contexts.
 func (c *Conn) Watch(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() { c.Wire.Fail(context.Cause(ctx)) })
+	return context.AfterFunc(ctx, func() {
+		if c.Wire.Err() == nil {
+			c.abandoned.Store(true)
+		}
+		c.Wire.Fail(context.Cause(ctx))
+	})
+}
+
+// loss returns why the connection has been lost; nil if it has not, or if the
+// gateway itself has ended it.
+func (c *Conn) loss() error {
+	if err := c.Wire.Err(); err != nil && !c.abandoned.Load() {
+		return c.CleanError(err)
+	}
+	return nil
 }
 
 // Close ends the connection and go-imap's goroutine.
-func (c *Conn) Close() {
+func (c *Conn) Close() { c.end(c.loss()) }
+
+// end is Close for a connection whose loss was looked at before.
+func (c *Conn) end(loss error) {
 	c.Wire.Close()
 	if c.client != nil {
 		<-c.client.LoggedOut()
 	}
+	c.Report(proxy.UpstreamClosed, loss, 0)
+}
+
+// Report informs the Observer of an event of the connection.
+func (c *Conn) Report(kind proxy.UpstreamEventKind, err error, elapsed time.Duration) {
+	c.server.report(kind, err, elapsed)
 }

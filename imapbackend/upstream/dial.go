@@ -6,14 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
-// Connect dials, negotiates TLS, and reads greeting and capabilities. Errors are
-// *proxy.Error.
+// Connect opens a connection, and reports the attempt. Errors are *proxy.Error.
 func (s *Server) Connect(ctx context.Context) (*Conn, error) {
+	began := time.Now()
+	u, err := s.open(ctx)
+	s.report(proxy.UpstreamOpened, err, time.Since(began))
+	return u, err
+}
+
+// open dials, negotiates TLS, and reads greeting and capabilities.
+func (s *Server) open(ctx context.Context) (*Conn, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	raw, err := s.opts.Dial(dialCtx)
 	cancel()

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"popgate/proxy"
 	"popgate/proxy/endpoint"
@@ -37,6 +38,9 @@ type Options struct {
 	// reported as the version of the gateway (RFC 2971).
 	SendClientID bool
 	Version      string
+
+	// Observer is informed of the connections. nil: nobody is.
+	Observer proxy.Observer
 }
 
 // Server is one upstream server: how it is reached, and what is known of it. It
@@ -51,6 +55,13 @@ type Server struct {
 // NewServer returns a server that has not been contacted.
 func NewServer(opts Options) *Server {
 	return &Server{opts: opts, tls: opts.tlsConfig()}
+}
+
+// report reports an event of a connection.
+func (s *Server) report(kind proxy.UpstreamEventKind, err error, elapsed time.Duration) {
+	if o := s.opts.Observer; o != nil {
+		o.UpstreamChanged(proxy.UpstreamEvent{Kind: kind, Upstream: s.opts.Name, Err: err, Elapsed: elapsed})
+	}
 }
 
 // Offers reports whether clients can use a SASL mechanism, in upper case,

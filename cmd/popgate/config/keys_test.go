@@ -142,8 +142,8 @@ func decoded(t *testing.T, sample string) any {
 func TestFields(t *testing.T) {
 	covers(t, "[[upstream]]", upstreamKeys, defaultUpstream, func(u *Upstream) *imapbackend.Options { return &u.Options },
 		"RootCAs", "UIDLImport", // by ca_file and uidl_import, when they are read
-		"ReadAheadTotal",   // in [limits], for all upstreams
-		"Store", "Version") // by the caller
+		"ReadAheadTotal",               // in [limits], for all upstreams
+		"Store", "Version", "Observer") // by the caller
 	covers(t, "[session]", sessionKeys, defaultSession, func(s *Session) *proxy.Options { return &s.Options },
 		"Limits",                                               // in [limits]
 		"Mechanisms",                                           // in [[upstream]], as what is relayed depends on it
