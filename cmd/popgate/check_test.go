@@ -77,7 +77,7 @@ func TestCheck(t *testing.T) {
 func TestCheckStore(t *testing.T) {
 	_, addr := upstreamWithMail(t)
 	for name, want := range map[string]string{
-		"store.db":         "store.db: to be made by serve\n",
+		"store.db":         "store.db: does not exist yet; serve will create it\n",
 		"missing/store.db": "no such file or directory",
 	} {
 		file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", addr, 1)+"[store]\npath = \""+name+"\"\n")

@@ -19,11 +19,11 @@ type recordID struct {
 	source string // of identities
 }
 
-// record is what is remembered under a recordID: a Listing, sizes, identities
-// or UniqueIDs. It is shared and never changed.
+// record is the value of a recordID: a Listing, sizes, identities or UniqueIDs.
+// It is shared and never changed.
 type record interface {
-	cost() int64     // octets of memory, about
-	chunks() []chunk // as it is on the disk
+	cost() int64     // approximate octets of memory
+	chunks() []chunk // the form on disk
 }
 
 // sizes are true sizes in octets, by UID.
@@ -38,7 +38,7 @@ type identities struct {
 	ids         []Identity
 }
 
-// recordCost is what a record takes besides its messages.
+// recordCost is the memory of a record without its messages, in octets.
 const recordCost = 512
 
 func (l Listing) cost() int64 { return recordCost + 16*int64(len(l.Messages)) }
@@ -64,12 +64,12 @@ func (u UniqueIDs) cost() int64 {
 	return n
 }
 
-// cache keeps records in memory. When it is full the one goes that has not
-// been used for longest. It is not safe for concurrent use.
+// cache keeps records in memory. When it is full, it evicts the least recently
+// used one. It is not safe for concurrent use.
 type cache struct {
 	limit, used int64 // octets
 	entries     map[recordID]*list.Element
-	recent      *list.List // of *entry, the latest first
+	recent      *list.List // of *entry, the most recently used first
 }
 
 type entry struct {
@@ -82,7 +82,7 @@ func newCache(limit int64) *cache {
 	return &cache{limit: limit, entries: make(map[recordID]*list.Element), recent: list.New()}
 }
 
-// get returns a record, nil where there is none.
+// get returns a record, nil if there is none.
 func (c *cache) get(id recordID) record {
 	el, ok := c.entries[id]
 	if !ok {
@@ -92,7 +92,7 @@ func (c *cache) get(id recordID) record {
 	return el.Value.(*entry).record
 }
 
-// put keeps r unless it would push out most of the rest.
+// put keeps r, unless it would evict most of the rest.
 func (c *cache) put(id recordID, r record) {
 	c.drop(id)
 	e := &entry{id, r, r.cost()}

@@ -8,15 +8,16 @@ import (
 	"os"
 )
 
-// The parts of bbolt's file that checkFile reads, in the order of octets of the
-// machine: a page begins with a header of 16 octets (its number, its flags, a
-// count, how many pages follow as part of it), the first two pages are metas.
+// The parts of bbolt's file that checkFile reads, in the byte order of the
+// machine. A page begins with a header of 16 octets: its number, its flags, a
+// count, and how many of the next pages belong to it. The first two pages are
+// meta pages.
 const (
 	pageHeader   = 16
-	metaLen      = 64 // octets, the checksum of the others last
+	metaLen      = 64 // octets; the last are the checksum of the others
 	metaMagic    = 0xED0CDAED
 	freelistFlag = 0x10
-	manyEntries  = 0xFFFF // the count stands in front of the entries
+	manyEntries  = 0xFFFF // the count follows the header
 	noFreelist   = ^uint64(0)
 )
 
@@ -26,9 +27,9 @@ type meta struct {
 	freelist, highest, txid uint64
 }
 
-// checkFile checks what a run-time error in bbolt would come of that cannot be
-// recovered from: that the file is as long as it says, and its list of free
-// pages, whose length bbolt allocates unseen.
+// checkFile checks for damage that would end in a fatal error of bbolt: that the
+// file is as long as it should be, and that its list of free pages is sound, for
+// which bbolt allocates whatever length it reads.
 func checkFile(f *os.File) error {
 	m, ok := latestMeta(f)
 	if !ok {
@@ -40,7 +41,7 @@ func checkFile(f *os.File) error {
 	}
 	size := uint64(m.pageSize)
 	if m.highest > uint64(fi.Size())/size {
-		return &damage{fmt.Sprintf("%d octets long, where %d pages of %d are in use", fi.Size(), m.highest, size)}
+		return &damage{fmt.Sprintf("%d octets long, but %d pages of %d octets are in use", fi.Size(), m.highest, size)}
 	}
 	if m.freelist == noFreelist {
 		return nil
@@ -57,7 +58,7 @@ func checkFile(f *os.File) error {
 	}
 	if binary.NativeEndian.Uint64(header) != m.freelist || binary.NativeEndian.Uint16(header[8:]) != freelistFlag ||
 		pages > m.highest-m.freelist || count > (pages*size-start)/8 {
-		return &damage{"the list of free pages is mangled"}
+		return &damage{"the list of free pages is invalid"}
 	}
 	list := make([]byte, count*8)
 	if _, err := f.ReadAt(list, int64(m.freelist*size+start)); err != nil {

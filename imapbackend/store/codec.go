@@ -10,16 +10,15 @@ import (
 	"popgate/proxy"
 )
 
-// A record on disk is a head and chunks, each under a key of its own: a chunk
-// holds what concerns one range of UIDs, so that new mail leaves most chunks
-// as they are.
+// A record on disk is a head and chunks, each under a key of its own. A chunk
+// covers one range of UIDs, so that new mail leaves most chunks unchanged.
 //
-//	head   UIDVALIDITY, for a listing UIDNEXT, and the number of entries
+//	head   UIDVALIDITY, UIDNEXT of a listing, and the number of entries
 //	chunk  entries in ascending order of UID
 //
-// Numbers are varints, UIDs are told by their distance from the one before,
-// and a text by what it has in common with the one before. In front of each
-// value stands a checksum, over its key too.
+// Numbers are varints. A UID is stored as its distance from the previous one, and
+// a text as the length of the prefix that it shares with the previous one and the
+// rest. Each value is preceded by a checksum of its key and itself.
 
 // chunk is one value of a record. The head has the suffix "".
 type chunk struct {
@@ -28,8 +27,8 @@ type chunk struct {
 }
 
 const (
-	// numberShift and textShift say how many UIDs, as a power of two, share a
-	// chunk: about a page of the disk.
+	// numberShift and textShift are the binary logarithms of the number of
+	// UIDs in a chunk, which fills about a page of the disk.
 	numberShift = 10
 	textShift   = 6
 
@@ -39,8 +38,8 @@ const (
 	tagByUID byte = 'n'
 	tagGone  byte = 'o'
 
-	// textLimit bounds one text, in octets. Unique-ids and identities are
-	// far shorter.
+	// textLimit is the maximum of one text, in octets. Unique-ids and
+	// identities are far shorter.
 	textLimit = 1 << 10
 )
 
@@ -50,21 +49,22 @@ func checksum(key, body []byte) uint32 {
 	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, body)
 }
 
-// seal is body as the value of key.
-func seal(key, body []byte) []byte {
+// addChecksum returns body as the value of key.
+func addChecksum(key, body []byte) []byte {
 	value := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), checksum(key, body))
 	return append(value, body...)
 }
 
-// unseal returns the body of a value; false where it is not that of key.
-func unseal(key, value []byte) ([]byte, bool) {
+// verifyChecksum returns the body of a value; false if it is not the value of
+// key.
+func verifyChecksum(key, value []byte) ([]byte, bool) {
 	if len(value) < 4 || binary.BigEndian.Uint32(value) != checksum(key, value[4:]) {
 		return nil, false
 	}
 	return value[4:], true
 }
 
-// chunker builds the chunks of a record from entries that ascend by UID.
+// chunker builds the chunks of a record from entries in ascending order of UID.
 type chunker struct {
 	shift  int
 	chunks []chunk
@@ -73,7 +73,7 @@ type chunker struct {
 	texts  [2]string
 }
 
-// next begins an entry and returns the chunk it belongs to.
+// next begins an entry and returns its chunk.
 func (c *chunker) next(uid uint32) *chunk {
 	if index := uid >> c.shift; len(c.chunks) == 0 || index != c.index {
 		c.index, c.uid, c.texts = index, index<<c.shift, [2]string{}
@@ -85,7 +85,7 @@ func (c *chunker) next(uid uint32) *chunk {
 	return at
 }
 
-// text adds a text to an entry; one entry may have two.
+// text adds a text to an entry; which is 0 or 1, since an entry may have two.
 func (c *chunker) text(at *chunk, which int, s string) {
 	at.body = appendText(at.body, c.texts[which], s)
 	c.texts[which] = s
@@ -99,7 +99,7 @@ func suffix(tag byte, numbers ...uint32) string {
 	return string(b)
 }
 
-// appendText appends s by what it shares with the text before.
+// appendText appends s, given the previous text.
 func appendText(b []byte, before, s string) []byte {
 	shared := 0
 	for shared < min(len(before), len(s)) && before[shared] == s[shared] {
@@ -170,7 +170,7 @@ func (u UniqueIDs) chunks() []chunk {
 	return append(chunks, headOf(uint64(u.UIDValidity), 0, uint64(len(u.Shown)), uint64(len(gone))))
 }
 
-// valid reports whether a record can be written and read again.
+// valid reports whether a record can be written and read back.
 func valid(r record) bool {
 	ascending := true
 	var last uint32
@@ -204,7 +204,7 @@ func valid(r record) bool {
 	return ascending
 }
 
-// reader takes a body apart. After a mistake, bad is set and all is zero.
+// reader decodes a body. After an error bad is set, and it returns zero values.
 type reader struct {
 	body  []byte
 	bad   bool
@@ -236,8 +236,8 @@ func (r *reader) text(which int) string {
 	return s
 }
 
-// entries reads a chunk of a record by UID: each is called to read what
-// belongs to a UID, in ascending order.
+// entries reads a chunk of entries by UID. It calls each for every UID, in
+// ascending order, to read the rest of the entry.
 func (r *reader) entries(index uint32, shift int, each func(uid uint32)) {
 	base := uint64(index) << shift
 	uid, first := base, true
@@ -254,9 +254,9 @@ func (r *reader) entries(index uint32, shift int, each func(uid uint32)) {
 	}
 }
 
-// decoder puts a record together again: the head, then the chunks in the order
-// of their suffixes. Where it fails nothing is returned, but for unique-ids,
-// which are worth having without some.
+// decoder decodes a record: the head, then the chunks in the order of their
+// suffixes. If it fails it returns nothing, except that it returns the valid ones
+// of unique-ids.
 type decoder struct {
 	id      recordID
 	head    [4]uint64
@@ -267,7 +267,7 @@ type decoder struct {
 	unique  UniqueIDs
 }
 
-// add takes a chunk; false means that it is invalid.
+// add decodes a chunk; false means that it is invalid.
 func (d *decoder) add(suffix string, body []byte) bool {
 	r := &reader{body: body}
 	if suffix == "" {
@@ -318,7 +318,7 @@ func (d *decoder) byUID(r *reader, index uint32) {
 	}
 }
 
-// record returns what has been added, nil where that is not all.
+// record returns the decoded record, nil if it is incomplete.
 func (d *decoder) record() record {
 	if !d.hasHead {
 		return nil

@@ -16,7 +16,7 @@ import (
 
 const filledMailboxes = 12
 
-// filled makes a store with some mailboxes in it and returns its octets.
+// filled returns the content of a store file with some mailboxes.
 func filled(t testing.TB) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "store.db")
@@ -32,11 +32,11 @@ func filled(t testing.TB) []byte {
 	return b
 }
 
-// checkKnown wants nothing in s that is not in m.
+// checkKnown checks that s contains nothing that is not in m.
 func (m sample) checkKnown(t testing.TB, s *Store, k Key) {
 	t.Helper()
 	if l, ok := s.Listing(k); ok && !cmp.Equal(l, m.listing) {
-		t.Errorf("%v: a mangled listing", k)
+		t.Errorf("%v: a damaged listing", k)
 	}
 	for uid, octets := range s.Sizes(k, 7) {
 		if m.sizes[uid] != octets {
@@ -44,7 +44,7 @@ func (m sample) checkKnown(t testing.TB, s *Store, k Key) {
 		}
 	}
 	if ids := s.Identities(k, 7, "emailid"); ids != nil && !cmp.Equal(ids, m.ids) {
-		t.Errorf("%v: mangled identities", k)
+		t.Errorf("%v: damaged identities", k)
 	}
 	shown := make(map[Shown]bool)
 	for _, s := range m.unique.Shown {
@@ -53,14 +53,14 @@ func (m sample) checkKnown(t testing.TB, s *Store, k Key) {
 	u, _ := s.UniqueIDs(k)
 	for _, s := range u.Shown {
 		if !shown[s] {
-			t.Errorf("%v: a mangled unique-id: %v", k, s)
+			t.Errorf("%v: a damaged unique-id: %v", k, s)
 		}
 	}
 }
 
-// useDamaged opens the store in path, which filled has made, reads and writes
-// all that is in it, and does so again, with check to look at what was written.
-// It returns the log.
+// useDamaged opens the store in path, a damaged file from filled, and reads and
+// writes all its records. Then it opens it again and calls check for what was
+// written. It returns the log.
 func useDamaged(t *testing.T, path string, check func(sample, testing.TB, *Store, Key)) string {
 	t.Helper()
 	s, log := openStore(t, path, Options{})
@@ -80,8 +80,8 @@ func useDamaged(t *testing.T, path string, check func(sample, testing.TB, *Store
 	return log.String()
 }
 
-// A damaged or foreign file is set aside, and costs no more than what was in
-// it: no session, and no start.
+// A damaged or foreign file is set aside. Only its content is lost; sessions and
+// the start succeed.
 func TestDamaged(t *testing.T) {
 	good := filled(t)
 	page := os.Getpagesize()
@@ -136,7 +136,7 @@ func TestDamaged(t *testing.T) {
 				t.Fatalf("kept: %v", kept)
 			}
 			if b, err := os.ReadFile(kept[0]); err != nil || !bytes.Equal(b, content) {
-				t.Errorf("what was set aside is not what was there: %v", err)
+				t.Errorf("the file set aside is not the original: %v", err)
 			}
 			if strings.Count(log, "\n") != 1 || !strings.Contains(log, "store is set aside") || !strings.Contains(log, kept[0]) {
 				t.Error(log)
@@ -154,7 +154,7 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// Any damage of any page is met without a crash and without a wrong answer.
+// Damage of any page causes no crash and no wrong answer.
 func TestDamagedPages(t *testing.T) {
 	good := filled(t)
 	page := os.Getpagesize()
@@ -175,7 +175,7 @@ func TestDamagedPages(t *testing.T) {
 			case 1: // another page
 				from := rnd.IntN(len(b) / page)
 				copy(one, good[from*page:(from+1)*page])
-			case 2: // some octets behind the header, where numbers of elements stand
+			case 2: // some octets after the header, such as numbers of elements
 				for range 8 {
 					one[16+rnd.IntN(256)] = byte(rnd.Uint32())
 				}
@@ -194,10 +194,10 @@ func TestDamagedPages(t *testing.T) {
 	}
 }
 
-// Few of the files that were set aside are kept, the latest.
+// Only the last few files that were set aside are kept.
 func TestSetAside(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
-	for i := range keptDamaged + 3 {
+	for i := range maxDamaged + 3 {
 		if err := os.WriteFile(path, fmt.Appendf(nil, "number %d", i), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestSetAside(t *testing.T) {
 	}
 }
 
-// A file that is cut or lost while it is in use costs what was in it.
+// A file that is cut or overwritten while it is in use loses only its content.
 func TestDamagedInUse(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"cut to nothing": func(path string) error { return os.Truncate(path, 0) },

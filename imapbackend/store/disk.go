@@ -25,7 +25,7 @@ import (
 //	mailboxes  a digest of upstream, user and mailbox → the hour of last use
 //	records    the digest, kind, UTF8 mode, source and suffix → a chunk
 //
-// Names are there as digests only: the file does not tell who has an account.
+// Names are stored as digests only: the file does not reveal who has an account.
 var (
 	bucketMeta      = []byte("meta")
 	bucketMailboxes = []byte("mailboxes")
@@ -36,7 +36,7 @@ var (
 // formatName names the format and its version.
 const formatName = "popgate store 1"
 
-// digestSize is how many octets of SHA-256 name a mailbox.
+// digestSize is how many octets of SHA-256 identify a mailbox.
 const digestSize = 16
 
 type digest [digestSize]byte
@@ -52,7 +52,7 @@ func digestOf(key Key) (d digest) {
 	return d
 }
 
-// prefix begins the keys of a record.
+// prefix returns the common prefix of a record's keys.
 func (id recordID) prefix() []byte {
 	d := digestOf(id.Key)
 	utf8 := byte(0)
@@ -63,9 +63,9 @@ func (id recordID) prefix() []byte {
 	return append(append(d[:], byte(id.kind), utf8, byte(len(source))), source...)
 }
 
-// disk is the file. Reading is safe for concurrent use; one goroutine writes,
-// and replaces the file. bbolt is asked by one at a time: where it meets damage
-// it may keep a lock, for which another would wait for ever.
+// disk is the file. Reading is safe for concurrent use; one goroutine writes and
+// replaces the file. Only one goroutine at a time reads with bbolt: when bbolt
+// finds damage it may keep a lock, for which another would wait for ever.
 type disk struct {
 	path    string
 	maxSize int64
@@ -74,19 +74,19 @@ type disk struct {
 	mu     sync.Mutex // held to read, and to replace the file
 	db     *bolt.DB   // nil: the file is lost
 	file   *os.File   // of db
-	failed *damage    // that has been met, or nil
+	failed *damage    // the damage found in it, or nil
 
-	broken chan *damage // full: it is to be replaced
-	octets atomic.Int64 // of keys and values written, all told
+	broken chan *damage // full: the file must be replaced
+	octets atomic.Int64 // sum of keys and values written so far
 }
 
-// damage is what is wrong with a file that cannot be trusted.
+// damage is an error of a file that cannot be trusted.
 type damage struct{ reason string }
 
 func (d *damage) Error() string { return "damaged: " + d.reason }
 
-// guard runs f, which reads or writes the file, and turns into damage what a
-// mangled page makes of bbolt: a panic, or a fault outside the file.
+// guard runs f, which reads or writes the file. A damaged page makes bbolt panic
+// or read outside the file: guard turns both into a *damage.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -115,8 +115,8 @@ func (d *disk) view(f func(*bolt.Tx) error) error {
 	return err
 }
 
-// read returns a record, nil where there is none. invalid tells that there is
-// one on the disk, all or part of which cannot be trusted.
+// read returns a record, nil if there is none. invalid reports that all or part
+// of the record on the disk cannot be trusted.
 func (d *disk) read(id recordID) (r record, invalid bool, err error) {
 	prefix := id.prefix()
 	dec := decoder{id: id}
@@ -125,7 +125,7 @@ func (d *disk) read(id recordID) (r record, invalid bool, err error) {
 		c := tx.Bucket(bucketRecords).Cursor()
 		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			found = true
-			body, ok := unseal(k, v)
+			body, ok := verifyChecksum(k, v)
 			invalid = !ok || !dec.add(string(k[len(prefix):]), body) || invalid
 		}
 		return nil
@@ -139,17 +139,17 @@ func (d *disk) read(id recordID) (r record, invalid bool, err error) {
 	return r, invalid, nil
 }
 
-// change is one thing to write: a value, or with nil a key to delete.
+// change is a value to write or, if value is nil, a key to delete.
 type change struct{ bucket, key, value []byte }
 
 // batch is what is written in one transaction.
 type batch struct {
-	records map[recordID]record // nil: to be deleted
-	used    map[digest]int64    // the hour of last use
+	records map[recordID]record // a nil record is deleted
+	used    map[digest]int64    // hour of last use
 }
 
-// write brings the file up to date and on the disk: each record wholly or not
-// at all. The transactions are of limited size.
+// write writes b to the disk, each record wholly or not at all. The size of a
+// transaction is limited.
 func (d *disk) write(b batch) error {
 	plans, err := d.plan(b)
 	if err != nil {
@@ -181,15 +181,14 @@ func (d *disk) commit(changes []change) error {
 			err = d.apply(changes)
 		}
 		if errors.Is(err, bolterrors.ErrMaxSizeReached) && sizeOf(changes) <= d.share(recordShare) {
-			// There is room: a mangled page has made it ask for more.
+			// There is room: a damaged page makes bbolt want more.
 			err = &damage{err.Error()}
 		}
 	}
 	return err
 }
 
-// plan compares b with the file and returns the changes, those of a record
-// together.
+// plan compares b with the file and returns the changes, grouped by record.
 func (d *disk) plan(b batch) (plans [][]change, err error) {
 	err = d.view(func(tx *bolt.Tx) error {
 		var uses []change
@@ -197,7 +196,7 @@ func (d *disk) plan(b batch) (plans [][]change, err error) {
 		for name, hour := range b.used {
 			key := bytes.Clone(name[:])
 			if hour > hourOf(key, mailboxes.Get(key)) {
-				uses = append(uses, change{bucketMailboxes, key, seal(key, binary.AppendUvarint(nil, uint64(hour)))})
+				uses = append(uses, change{bucketMailboxes, key, addChecksum(key, binary.AppendUvarint(nil, uint64(hour)))})
 			}
 		}
 		plans = append(plans, uses)
@@ -210,7 +209,7 @@ func (d *disk) plan(b batch) (plans [][]change, err error) {
 	return plans, err
 }
 
-// planRecord returns what makes the record at prefix r.
+// planRecord returns the changes that replace the record at prefix by r.
 func planRecord(c *bolt.Cursor, prefix []byte, r record) (changes []change) {
 	wanted := make(map[string][]byte)
 	if r != nil {
@@ -226,19 +225,19 @@ func planRecord(c *bolt.Cursor, prefix []byte, r record) (changes []change) {
 		case !ok:
 			changes = append(changes, change{bucketRecords, bytes.Clone(k), nil})
 		case len(v) != 4+len(body) || !bytes.Equal(v[4:], body) || binary.BigEndian.Uint32(v) != checksum(k, body):
-			changes = append(changes, change{bucketRecords, bytes.Clone(k), seal(k, body)})
+			changes = append(changes, change{bucketRecords, bytes.Clone(k), addChecksum(k, body)})
 		}
 	}
 	for _, suffix := range slices.Sorted(maps.Keys(wanted)) {
 		key := append(bytes.Clone(prefix), suffix...)
-		changes = append(changes, change{bucketRecords, key, seal(key, wanted[suffix])})
+		changes = append(changes, change{bucketRecords, key, addChecksum(key, wanted[suffix])})
 	}
 	return changes
 }
 
-// hourOf reads the hour of last use; 0 where there is none.
+// hourOf decodes the hour of last use; it is 0 if value is invalid.
 func hourOf(key, value []byte) int64 {
-	body, ok := unseal(key, value)
+	body, ok := verifyChecksum(key, value)
 	if !ok {
 		return 0
 	}
@@ -249,7 +248,7 @@ func hourOf(key, value []byte) int64 {
 	return int64(hour)
 }
 
-// thisHour is the time in hours since 1970.
+// thisHour returns the time in hours since 1970.
 func thisHour() int64 { return time.Now().Unix() / 3600 }
 
 // apply makes changes in one transaction.
@@ -274,8 +273,8 @@ func (d *disk) apply(changes []change) error {
 	}))
 }
 
-// close gives the file back. A damaged one is only let go of: bbolt may be in
-// a state in which to close would wait for ever.
+// close closes the database. Of a damaged one it closes only the file: bbolt's
+// Close might wait for ever.
 func (d *disk) close(damaged bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"popgate/proxy"
 )
 
-// I-SNAP-7: what is remembered outlives the process, each kind of record and
-// each mailbox by itself.
+// I-SNAP-7: records are kept across restarts, each kind of record and each
+// mailbox by itself.
 func TestDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s, _ := openStore(t, path, Options{})
@@ -36,7 +36,7 @@ func TestDisk(t *testing.T) {
 		m.check(t, s, k) // from memory
 	}
 	if _, ok := s.Listing(key("gone")); ok {
-		t.Error("a listing that was dropped is back")
+		t.Error("a dropped listing is back")
 	}
 	if l, ok := s.Listing(key("empty")); !ok || len(l.Messages) != 0 || l.UIDNext != 1 {
 		t.Errorf("the empty mailbox: %v %v", l, ok)
@@ -45,7 +45,7 @@ func TestDisk(t *testing.T) {
 		t.Errorf("the mailbox of large numbers: %v %v", l, ok)
 	}
 	if s.Sizes(key("c"), 7) != nil {
-		t.Error("P-EXT-6: sizes of UTF8 mode are those of the other")
+		t.Error("P-EXT-6: a listing is the same in and out of UTF8 mode")
 	}
 	if log.String() != "" {
 		t.Errorf("log: %s", log)
@@ -55,14 +55,14 @@ func TestDisk(t *testing.T) {
 	}
 }
 
-// A record that is read or evicted before it is written is there all the same,
-// and one that shrinks leaves nothing behind.
-func TestDiskBehindMemory(t *testing.T) {
+// A record can be read even if it is evicted from memory before it is written,
+// and of one that shrinks nothing else is left.
+func TestEvictedFromMemory(t *testing.T) {
 	s, _ := openStore(t, filepath.Join(t.TempDir(), "store.db"), Options{Memory: 64 << 10})
 	for i := range 40 { // each a tenth of the memory
 		s.PutListing(key(fmt.Sprint(i)), listing(400))
 		if i%8 == 0 {
-			_ = s.PutUniqueIDs(key("flush"), UniqueIDs{}) // to have the queue written
+			_ = s.PutUniqueIDs(key("flush"), UniqueIDs{}) // makes the writer write its queue
 		}
 		if l, ok := s.Listing(key(fmt.Sprint(i))); !ok || len(l.Messages) != 400 {
 			t.Fatalf("%d: %d messages, %v", i, len(l.Messages), ok)
@@ -76,8 +76,8 @@ func TestDiskBehindMemory(t *testing.T) {
 	}
 }
 
-// Writing waits for about a second, and then for more to come no longer.
-func TestWriteBehind(t *testing.T) {
+// Changes are written about a second after the first of them.
+func TestWriteDelay(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := openStore(t, path, Options{})
@@ -102,10 +102,10 @@ func pagesOf(s *Store) int64 {
 	return stats.TxStats.GetPageAlloc()
 }
 
-// Ten new messages in a mailbox of 100,000 cost the chunks that they are in.
+// For ten new messages in a mailbox of 100,000 only their chunks are written.
 func TestOctetsWritten(t *testing.T) {
 	s, _ := openStore(t, filepath.Join(t.TempDir(), "store.db"), Options{})
-	flush := func() { // the queue is written along
+	flush := func() { // writes the queue too
 		if err := s.PutUniqueIDs(key("other"), UniqueIDs{}); err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func TestOctetsWritten(t *testing.T) {
 	}
 	all := s.writer.disk.octets.Load() - whole
 	pages = pagesOf(s) - pages
-	t.Logf("%d octets for 100,000 messages; ten more: %d for the listing, %d in all, %d with bbolt's pages", whole, listing, all, pages)
+	t.Logf("%d octets for 100,000 messages; for ten more %d for the listing, %d in all, %d with bbolt's pages", whole, listing, all, pages)
 	if listing > 4<<10 || all > 16<<10 || pages > 256<<10 {
 		t.Errorf("ten messages: %d octets for the listing, %d in all, %d with bbolt's pages", listing, all, pages)
 	}
@@ -135,12 +135,12 @@ func TestOctetsWritten(t *testing.T) {
 	s.PutListing(key("a"), Listing{l.UIDValidity, l.UIDNext, append([]proxy.Message(nil), l.Messages...)})
 	flush()
 	if now := s.writer.disk.octets.Load(); now != before {
-		t.Errorf("an unchanged listing costs %d octets", now-before)
+		t.Errorf("%d octets written for an unchanged listing", now-before)
 	}
 }
 
-// The file stays within its limit, and what has been used lately stays in it;
-// unique-ids go last.
+// The file stays within its limit, and recently used mailboxes stay in it;
+// unique-ids are evicted last.
 func TestMaxSize(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	const limit = 4 << 20
@@ -175,13 +175,13 @@ func TestMaxSize(t *testing.T) {
 		t.Error(log)
 	}
 	if err := s.PutUniqueIDs(key("big"), big.unique); err == nil {
-		t.Error("a record above a quarter of the store is taken")
+		t.Error("a record above a quarter of the store is accepted")
 	}
 	s.PutListing(key("big"), big.listing)
 	closeStore(t, s)
 }
 
-// Where nothing else is left, unique-ids go too, those not used for longest
+// When nothing else is left, unique-ids are evicted too, the least recently used
 // first.
 func TestMaxSizeUniqueIDs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
@@ -193,7 +193,7 @@ func TestMaxSizeUniqueIDs(t *testing.T) {
 				t.Fatalf("%d: %v", i, err)
 			}
 			if _, ok := s.UniqueIDs(key("0")); !ok {
-				t.Fatal("those in use are forgotten")
+				t.Fatal("unique-ids in use are evicted")
 			}
 			time.Sleep(time.Hour)
 		}
@@ -214,8 +214,7 @@ func TestMaxSizeUniqueIDs(t *testing.T) {
 	})
 }
 
-// A store that is closed answers what it has in memory, and keeps no session
-// waiting.
+// A closed store answers from memory, and makes no session wait.
 func TestClosed(t *testing.T) {
 	s, _ := openStore(t, filepath.Join(t.TempDir(), "store.db"), Options{})
 	s.PutListing(key("a"), listing(3))
@@ -224,14 +223,14 @@ func TestClosed(t *testing.T) {
 		t.Error(err)
 	}
 	if err := s.PutUniqueIDs(key("a"), UniqueIDs{}); err == nil {
-		t.Error("unique-ids are on no disk, and no error")
+		t.Error("PutUniqueIDs after Close: no error")
 	}
 	s.PutListing(key("b"), listing(3))
 	if _, ok := s.Listing(key("b")); !ok {
-		t.Error("the memory is gone")
+		t.Error("unique-ids are not in memory after Close")
 	}
 	if _, ok := s.Listing(key("c")); ok {
-		t.Error("known from nowhere")
+		t.Error("an unknown mailbox has unique-ids")
 	}
 }
 
@@ -258,8 +257,7 @@ func TestConcurrent(t *testing.T) {
 	all.Wait()
 }
 
-// FuzzDecode shows that no value makes a record that is out of order, whatever
-// stands on the disk.
+// FuzzDecode checks that a record is in order whatever is on the disk.
 func FuzzDecode(f *testing.F) {
 	for _, r := range []record{newSample(70).listing, newSample(70).unique, identities{1, newSample(70).ids}, sizes{1, newSample(70).sizes}} {
 		for _, c := range r.chunks() {

@@ -8,21 +8,20 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Of the file's limit a share is left to bbolt, which writes what is new
-// before it frees what is old.
+// Shares of the file's limit. bbolt needs some room, since it writes new pages
+// before it frees old ones.
 const (
-	fullShare  = 0.75 // of the limit, in use: mailboxes must go
-	evictShare = 0.5  // is what is left of the limit then
+	fullShare  = 0.75 // above this in use, mailboxes are evicted
+	evictShare = 0.5  // eviction continues down to this
 
-	// recordShare is what one record may take, and the changes of one
-	// transaction.
+	// recordShare limits one record, and the changes of one transaction.
 	recordShare = 0.25
 
-	// pageFill allows for pages that are not full and for their frames.
+	// pageFill allows for pages that are not full and for their headers.
 	pageFill = 2
 )
 
-// share is a part of the file's limit, in octets.
+// share returns a part of the file's limit, in octets.
 func (d *disk) share(part float64) int64 { return int64(part * float64(d.maxSize)) }
 
 // sizeOf estimates what changes add to the file.
@@ -44,8 +43,8 @@ func (d *disk) inUse() (octets int64, err error) {
 	return octets, err
 }
 
-// makeRoom drops mailboxes until changes have room: those not used for longest
-// first, and all else before unique-ids, which cannot be had again.
+// makeRoom drops mailboxes until there is room for changes: the least recently
+// used first, and everything else before unique-ids, which cannot be recovered.
 func (d *disk) makeRoom(changes []change) error {
 	size := sizeOf(changes)
 	if size == 0 {
@@ -58,7 +57,7 @@ func (d *disk) makeRoom(changes []change) error {
 	return d.evict(size)
 }
 
-// evict frees what leaves room for so many octets.
+// evict makes room for size octets.
 func (d *disk) evict(size int64) error {
 	victims, err := d.leastUsed()
 	if err != nil {
@@ -73,7 +72,7 @@ func (d *disk) evict(size int64) error {
 	if err != nil {
 		return err
 	}
-	d.log.Info("store is full: mailboxes not used for long are forgotten", "path", d.path, "mailboxes", n)
+	d.log.Info("store is full: least recently used mailboxes are forgotten", "path", d.path, "mailboxes", n)
 	if used, err = d.inUse(); err != nil || used+size <= d.share(fullShare) {
 		return err
 	}
@@ -83,7 +82,7 @@ func (d *disk) evict(size int64) error {
 	return err
 }
 
-// leastUsed returns all mailboxes, the one not used for longest first.
+// leastUsed returns all mailboxes, the least recently used first.
 func (d *disk) leastUsed() ([]digest, error) {
 	type mailbox struct {
 		name digest
@@ -108,8 +107,9 @@ func (d *disk) leastUsed() ([]digest, error) {
 	return names, err
 }
 
-// drop deletes the records that which chooses, mailbox by mailbox, until so
-// many octets are freed. A mailbox of which nothing is left goes too.
+// drop deletes the records for which which returns true, mailbox by mailbox,
+// until the given number of octets is freed, and then mailboxes without records.
+// It returns the number of mailboxes that have lost records.
 func (d *disk) drop(mailboxes []digest, octets int64, which func(key []byte) bool) (n int, err error) {
 	const step = 1000 // deletions in one transaction, which copies their pages
 	var freed int64

@@ -29,7 +29,7 @@ func closeStore(t testing.TB, s *Store) {
 	}
 }
 
-// sample is a mailbox of n messages with everything about it.
+// sample is all records of a mailbox.
 type sample struct {
 	listing Listing
 	sizes   map[uint32]int64
@@ -62,7 +62,7 @@ func (m sample) put(t testing.TB, s *Store, k Key) {
 	}
 }
 
-// check wants all of m in s; absent is what may be missing.
+// check checks that s contains all of m.
 func (m sample) check(t testing.TB, s *Store, k Key) {
 	t.Helper()
 	l, _ := s.Listing(k)

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// childEnv has the test binary be a process that uses a store: "kill PATH" or
+// childEnv makes the test binary a process that uses a store: "kill PATH" or
 // "full PATH".
 const childEnv = "POPGATE_STORE_CHILD"
 
@@ -46,8 +46,8 @@ func child(t *testing.T, mode, path string) *exec.Cmd {
 	return cmd
 }
 
-// writeForEver changes the unique-ids of mailboxes in turn, with other records,
-// and prints each number that is acknowledged.
+// writeForEver changes the unique-ids and other records of one mailbox after
+// another, and prints each number that is acknowledged.
 func writeForEver(path string) {
 	s, err := Open(path, Options{MaxSize: MinMaxSize})
 	if err != nil {
@@ -71,9 +71,9 @@ func numbered(i int) UniqueIDs {
 	return UniqueIDs{UIDValidity: uint32(i), Shown: []Shown{{uint32(i + 1), "M", fmt.Sprint("number ", i)}}}
 }
 
-// The file survives SIGKILL at any moment, and what PutUniqueIDs has
-// acknowledged is in it. The process is killed at once when it has told the
-// n-th number, in the midst of whatever comes next.
+// The file survives SIGKILL at any moment, and what PutUniqueIDs has acknowledged
+// is in it. The process is killed right after it has printed the n-th number,
+// whatever it does then.
 func TestKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	next := 0
@@ -95,10 +95,10 @@ func TestKilled(t *testing.T) {
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		for lines.Scan() { // told before it was killed
+		for lines.Scan() { // printed before it was killed
 			last, _ = strconv.Atoi(lines.Text())
 		}
-		_ = cmd.Wait() // tells of the signal
+		_ = cmd.Wait() // returns the signal
 		if last < next {
 			t.Fatalf("round %d: nothing was acknowledged", round)
 		}
@@ -106,7 +106,7 @@ func TestKilled(t *testing.T) {
 		for i := max(next, last-4); i <= last; i++ {
 			u, _ := s.UniqueIDs(key(fmt.Sprint(i % 5)))
 			if int(u.UIDValidity) < i {
-				t.Errorf("round %d: number %d was acknowledged, there is %d", round, i, u.UIDValidity)
+				t.Errorf("round %d: number %d was acknowledged, %d is stored", round, i, u.UIDValidity)
 			}
 		}
 		for i := range 5 {
@@ -122,8 +122,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// A disk that is full costs what cannot be written: one line in the log when
-// it begins, one when it ends.
+// On a full disk records are not written, which is logged once when it begins and
+// once when it ends.
 func TestDiskFull(t *testing.T) {
 	out, err := child(t, "full", filepath.Join(t.TempDir(), "store.db")).Output()
 	if err != nil {
@@ -136,7 +136,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// writeOnFullDisk has the system refuse to let the file grow for a while.
+// writeOnFullDisk makes the system refuse to let the file grow for a while.
 func writeOnFullDisk(path string) {
 	signal.Ignore(syscall.SIGXFSZ)
 	s, err := Open(path, Options{Log: slog.New(slog.NewTextHandler(os.Stdout, nil))})
@@ -159,7 +159,7 @@ func writeOnFullDisk(path string) {
 		}
 		s.PutListing(key("a"), m.listing)
 		if _, ok := s.Listing(key("a")); !ok {
-			panic("the memory is gone")
+			panic("the record is not in memory")
 		}
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {

@@ -17,48 +17,47 @@ import (
 )
 
 const (
-	// DefaultMemory and DefaultMaxSize are those of Options, in octets.
+	// DefaultMemory and DefaultMaxSize are the defaults of Options, in octets.
 	DefaultMemory  = 64 << 20
 	DefaultMaxSize = 256 << 20
 
-	// MinMaxSize is the least that Options.MaxSize may be.
+	// MinMaxSize is the minimum of Options.MaxSize, in octets.
 	MinMaxSize = 1 << 20
 
-	// lockPatience is how long another process may hold the file, such as
-	// one that is about to end.
-	lockPatience = time.Second
+	// lockTimeout is how long Open waits for another process that has the
+	// file, such as one that is about to end.
+	lockTimeout = time.Second
 
-	// keptDamaged is how many damaged files are kept.
-	keptDamaged = 5
+	// maxDamaged is how many damaged files are kept.
+	maxDamaged = 5
 )
 
-// Options are those of a store on disk. The zero value of each field is its
-// default.
+// Options configure a store on disk. The zero value of each field is its default.
 type Options struct {
-	// Memory bounds, in octets, what is held in memory of what is on the
-	// disk. Default: DefaultMemory.
+	// Memory limits how many octets of the store are held in memory.
+	// Default: DefaultMemory.
 	Memory int64
 
-	// MaxSize bounds the file, in octets: MinMaxSize or more. When it is
-	// nearly full the mailboxes are forgotten that have not been used for
-	// longest. Default: DefaultMaxSize.
+	// MaxSize limits the file, in octets: MinMaxSize or more. When it is
+	// nearly full, the least recently used mailboxes are deleted from it.
+	// Default: DefaultMaxSize.
 	MaxSize int64
 
-	// Log is told of damage and of failures to write. Default:
+	// Log receives reports of damage and of failures to write. Default:
 	// slog.Default().
 	Log *slog.Logger
 }
 
-// errInUse is the lock of another process on the file.
+// errInUse means that another process has locked the file.
 var errInUse = errors.New("another popgate uses it")
 
-// errLost is what a store answers that has lost its file for good.
-var errLost = errors.New("store: the file is lost, what is new is kept in memory only")
+// errLost is the error of a store that has lost its file for good.
+var errLost = errors.New("store: the file is lost, new records are kept in memory only")
 
-// Open opens the store in the file path, or begins it; the directory must be
-// there. The process has the file for itself. One that is damaged, or not a
-// store, is renamed and logged, and a new one begun. Writing is delayed by up
-// to about a second, but for unique-ids; Close writes what is left.
+// Open opens the store in the file path, or creates it; its directory must exist.
+// The process locks the file. A file that is damaged, or not a store, is renamed
+// and logged, and a new one is created. Writing is delayed by up to about a
+// second, except for unique-ids; Close writes what is left.
 func Open(path string, o Options) (*Store, error) {
 	o.Memory = cmp.Or(o.Memory, DefaultMemory)
 	o.MaxSize = cmp.Or(o.MaxSize, DefaultMaxSize)
@@ -75,8 +74,8 @@ func Open(path string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Inspect looks at the file path as Open would, and changes nothing. It says in
-// words for an operator what it finds; an error is one that Open would return
+// Inspect looks at the file path as Open would, and changes nothing. It returns
+// what it finds, worded for an operator; an error is one that Open would return
 // too.
 func Inspect(path string) (finding string, err error) {
 	dir := filepath.Dir(path)
@@ -86,22 +85,22 @@ func Inspect(path string) (finding string, err error) {
 		return "", fmt.Errorf("store %s: %s is not a directory", path, dir)
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return "to be made by serve", nil
+		return "does not exist yet; serve will create it", nil
 	}
 	err = (&disk{path: path}).inspect()
 	found, damaged := errors.AsType[*damage](err)
 	switch {
 	case errors.Is(err, errInUse):
-		return "in use by a popgate that runs", nil
+		return "in use by a running popgate", nil
 	case damaged:
-		return "damaged, serve will set it aside and begin a new one: " + found.reason, nil
+		return "damaged; serve will set it aside and create a new one: " + found.reason, nil
 	case err != nil:
 		return "", fmt.Errorf("store %s: %w", path, err)
 	}
 	return "good", nil
 }
 
-// open opens the file, or a new one where it is damaged.
+// open opens the file. If it is damaged, it sets it aside and creates a new one.
 func (d *disk) open() error {
 	err := d.inspect()
 	if err == nil {
@@ -116,13 +115,13 @@ func (d *disk) open() error {
 	return err
 }
 
-// openFile opens the file to read and write, and makes what is missing.
+// openFile opens the file to read and write, and creates what is missing.
 func (d *disk) openFile() error {
 	var file *os.File
 	var db *bolt.DB
 	err := guard(func() (err error) {
 		db, err = bolt.Open(d.path, 0o600, &bolt.Options{
-			Timeout:      lockPatience,
+			Timeout:      lockTimeout,
 			FreelistType: bolt.FreelistMapType,
 			MaxSize:      int(d.maxSize),
 			OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
@@ -135,7 +134,7 @@ func (d *disk) openFile() error {
 			return err
 		}
 		db.AllocSize = int(min(d.maxSize/16, int64(db.AllocSize)))
-		return db.Update(begin)
+		return db.Update(createBuckets)
 	})
 	if err == nil {
 		syncDirectory(filepath.Dir(d.path))
@@ -150,8 +149,8 @@ func (d *disk) openFile() error {
 	return asDamage(err)
 }
 
-// begin makes the buckets of a new file.
-func begin(tx *bolt.Tx) error {
+// createBuckets creates the buckets of a new file.
+func createBuckets(tx *bolt.Tx) error {
 	for _, name := range [][]byte{bucketMeta, bucketMailboxes, bucketRecords} {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
@@ -160,12 +159,13 @@ func begin(tx *bolt.Tx) error {
 	return tx.Bucket(bucketMeta).Put(keyFormat, []byte(formatName))
 }
 
-// mangled are errors of bbolt that only damage brings about.
-var mangled = []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum, bolterrors.ErrIncompatibleValue}
+// damageErrors are the errors of bbolt that mean damage.
+var damageErrors = []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum, bolterrors.ErrIncompatibleValue}
 
-// asDamage returns err, as damage where it is that. A disk that is full is not.
+// asDamage returns err, or a *damage if err means that the file is damaged. A
+// full disk is not damage.
 func asDamage(err error) error {
-	if slices.ContainsFunc(mangled, func(m error) bool { return errors.Is(err, m) }) {
+	if slices.ContainsFunc(damageErrors, func(d error) bool { return errors.Is(err, d) }) {
 		return &damage{err.Error()}
 	}
 	if errors.Is(err, bolterrors.ErrTimeout) {
@@ -174,13 +174,13 @@ func asDamage(err error) error {
 	return err
 }
 
-// inspect looks at the file, if there is one, before it is opened to write:
-// bbolt takes on trust what is in it.
+// inspect checks the file, if there is one, before it is opened to write: bbolt
+// trusts its content.
 func (d *disk) inspect() error {
 	fi, err := os.Stat(d.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil // openFile says so where the directory is missing
+		return nil // openFile reports a missing directory
 	case err != nil:
 		return err
 	case !fi.Mode().IsRegular():
@@ -193,7 +193,7 @@ func (d *disk) inspect() error {
 	err = guard(func() (err error) {
 		db, err = bolt.Open(d.path, 0o600, &bolt.Options{
 			ReadOnly: true,
-			Timeout:  lockPatience,
+			Timeout:  lockTimeout,
 			OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
 				f, err = os.OpenFile(name, flag, mode)
 				file = f
@@ -212,18 +212,18 @@ func (d *disk) inspect() error {
 	case err == nil:
 		err = guard(db.Close)
 	case file != nil:
-		_ = file.Close() // may be closed already; bbolt is not to be trusted with the rest
+		_ = file.Close() // may be closed already; bbolt's Close may fail on damage
 	}
 	_, isSystem := errors.AsType[syscall.Errno](err)
 	_, isDamage := errors.AsType[*damage](err)
 	if err == nil || isSystem || isDamage || errors.Is(err, bolterrors.ErrTimeout) {
 		return asDamage(err)
 	}
-	return &damage{err.Error()} // what else could it be, of a file that is read
+	return &damage{err.Error()} // the file could be read, so its content is wrong
 }
 
-// checkBuckets looks for what openFile makes. A file with nothing in it is one
-// whose making was cut short.
+// checkBuckets checks for the buckets that openFile creates. A file without any
+// bucket is valid: its creation was interrupted.
 func checkBuckets(tx *bolt.Tx) error {
 	empty := true
 	err := tx.ForEach(func([]byte, *bolt.Bucket) error {
@@ -247,11 +247,11 @@ func checkBuckets(tx *bolt.Tx) error {
 	return mailboxes.ForEach(func(k, v []byte) error { return nil })
 }
 
-// setAside renames the file, keeping a few of earlier ones.
+// setAside renames the file. It keeps the last few files that were set aside.
 func (d *disk) setAside(found *damage) error {
-	older, _ := filepath.Glob(d.path + ".damaged-*") // fails on bad patterns only
+	older, _ := filepath.Glob(d.path + ".damaged-*") // fails only for a bad pattern
 	slices.Sort(older)
-	for ; len(older) >= keptDamaged; older = older[1:] {
+	for ; len(older) >= maxDamaged; older = older[1:] {
 		if err := os.Remove(older[0]); err != nil {
 			return err
 		}
@@ -260,11 +260,12 @@ func (d *disk) setAside(found *damage) error {
 	if err := os.Rename(d.path, name); err != nil {
 		return err
 	}
-	d.log.Warn("store is set aside and a new one begun", "path", d.path, "reason", found.reason, "kept", name)
+	d.log.Warn("store is set aside and a new one created", "path", d.path, "reason", found.reason, "kept", name)
 	return nil
 }
 
-// replace puts a new file in the place of one that has turned out damaged.
+// replace sets aside a file that has proved damaged while in use, and creates a
+// new one.
 func (d *disk) replace(found *damage) error {
 	_ = d.close(true)
 	if err := d.setAside(found); err != nil {
@@ -273,7 +274,7 @@ func (d *disk) replace(found *damage) error {
 	return d.openFile()
 }
 
-// syncDirectory makes the name of a new file last, where the system can.
+// syncDirectory makes the name of a new file durable, where the system can.
 func syncDirectory(name string) {
 	if dir, err := os.Open(name); err == nil {
 		_ = dir.Sync()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The file belongs to one process.
+// Only one process at a time can open the file.
 func TestLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	openStore(t, path, Options{})
@@ -23,7 +23,7 @@ func TestLocked(t *testing.T) {
 	}
 }
 
-// What an operator can mend stops the start.
+// An error that the operator can fix prevents the start.
 func TestOpenFails(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
@@ -39,11 +39,11 @@ func TestOpenFails(t *testing.T) {
 		}
 	}
 	if _, err := Open(filepath.Join(dir, "x"), Options{MaxSize: 100}); err == nil {
-		t.Error("a limit of 100 octets is taken")
+		t.Error("a limit of 100 octets is accepted")
 	}
 }
 
-// What an operator is told of a file before serve uses it.
+// What Inspect reports about a file.
 func TestInspect(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name, content string) string {
@@ -61,9 +61,9 @@ func TestInspect(t *testing.T) {
 	openStore(t, used, Options{})
 	for path, want := range map[string]string{
 		good:                  "good",
-		used:                  "in use by a popgate that runs",
-		at("new", ""):         "to be made by serve",
-		at("foreign", "mail"): "damaged, serve will set it aside and begin a new one: ",
+		used:                  "in use by a running popgate",
+		at("new", ""):         "does not exist yet; serve will create it",
+		at("foreign", "mail"): "damaged; serve will set it aside and create a new one: ",
 	} {
 		before, _ := os.ReadFile(path)
 		got, err := Inspect(path)

@@ -1,8 +1,8 @@
-// Package store remembers, between sessions, what mailboxes held: the UIDs and
-// sizes that a listing has told, sizes found to be true, what identifies
-// messages beyond their UIDs, and the unique-ids that were shown for them. All
-// but the last is a cache. Losing it costs speed only, and what it says is
-// trusted only as far as the upstream proves it current.
+// Package store remembers the content of mailboxes between sessions: UIDs and
+// sizes from a listing, sizes found to be true, identities of messages that do
+// not depend on their UIDs, and the unique-ids that were shown for them. All but
+// the unique-ids is a cache: losing it costs only speed, and it is used only as
+// far as the upstream proves it current.
 package store
 
 import (
@@ -13,23 +13,23 @@ import (
 	"popgate/proxy"
 )
 
-// Key names one mailbox of one user, as it looks in or out of UTF8 mode: sizes
-// may differ (RFC 6855 §3).
+// Key names one mailbox of one user, in or out of UTF8 mode: sizes may differ
+// (RFC 6855 §3).
 type Key struct {
 	Upstream, User, Mailbox string
 	UTF8                    bool
 }
 
-// Listing is all messages of a mailbox with a UID below UIDNext, also those
+// Listing is all messages of a mailbox with a UID below UIDNext, including those
 // that no maildrop shows.
 type Listing struct {
 	UIDValidity uint32
 	UIDNext     uint32
-	Messages    []proxy.Message // ascending by UID; shared, never changed
+	Messages    []proxy.Message // ascending by UID; shared, must not be changed
 }
 
-// Identity is what tells a message apart beyond its UID: an EMAILID, an
-// X-GM-MSGID, or a hash of its header.
+// Identity identifies a message whatever its UID: by an EMAILID, an X-GM-MSGID,
+// or a hash of its header.
 type Identity struct {
 	UID uint32
 	ID  string
@@ -38,8 +38,8 @@ type Identity struct {
 // UniqueIDs is the memory of the unique-ids that were shown for a mailbox.
 type UniqueIDs struct {
 	UIDValidity uint32
-	Shown       []Shown // ascending by UID; shared, never changed
-	Gone        []Gone  // shared, never changed
+	Shown       []Shown // ascending by UID; shared, must not be changed
+	Gone        []Gone  // shared, must not be changed
 }
 
 // Shown is the unique-id of a message of the mailbox.
@@ -53,37 +53,37 @@ type Shown struct {
 type Gone struct {
 	ID     string // its identity
 	String string // the unique-id
-	Day    int32  // since when, in days since 1970
+	Day    int32  // when it was found missing, in days since 1970
 }
 
-// What is wrong with unique-ids that cannot be kept.
+// Why unique-ids cannot be stored.
 var (
 	errInvalid  = errors.New("store: unique-ids out of order, or too long")
 	errTooLarge = errors.New("store: unique-ids of one mailbox take more than a quarter of the store")
 )
 
-// Store is a memory of limited size. When it is full the record goes that has
-// not been used for longest; one that would fill more than half of it is not
-// kept. What it returns is shared and never changed, what it is given must not
-// be changed any more. It is safe for concurrent use.
+// Store holds records, in a limited amount of memory. When it is full, the least
+// recently used record is evicted; a record that would fill more than half of it
+// is not stored. What it returns is shared and must not be changed, nor what was
+// given to it. It is safe for concurrent use.
 type Store struct {
-	merging sync.Mutex // PutSizes: from reading to writing
+	merging sync.Mutex // held by PutSizes from reading to writing
 
 	writer *writer // nil: in memory only
 
 	mu    sync.Mutex
 	cache *cache
-	puts  int // counts changes, for who reads the disk meanwhile
+	puts  int // number of changes, to notice those during a read from the disk
 }
 
-// NewMemory returns an empty store of at most limit octets that ends with the
-// process. It need not be closed.
+// NewMemory returns an empty store of at most limit octets in memory. It need not
+// be closed.
 func NewMemory(limit int64) *Store {
 	return &Store{cache: newCache(limit)}
 }
 
-// Close writes what is not on the disk yet and gives the file back. The store
-// goes on in memory, for who still has it.
+// Close writes what is not on the disk yet and closes the file. The store can
+// still be used, in memory only.
 func (s *Store) Close() error {
 	if s.writer == nil {
 		return nil
@@ -91,14 +91,14 @@ func (s *Store) Close() error {
 	return s.writer.close()
 }
 
-// Listing returns the listing that is remembered of a mailbox.
+// Listing returns the stored listing of a mailbox.
 func (s *Store) Listing(key Key) (Listing, bool) {
 	l, ok := s.get(recordID{Key: key, kind: kindListing}).(Listing)
 	return l, ok
 }
 
-// PutListing remembers l in place of what was known of the mailbox. It costs
-// next to nothing where that is what Listing has returned.
+// PutListing replaces the listing of a mailbox by l. It is cheap if l is what
+// Listing has returned.
 func (s *Store) PutListing(key Key, l Listing) {
 	id := recordID{Key: key, kind: kindListing}
 	s.mu.Lock()
@@ -109,21 +109,22 @@ func (s *Store) PutListing(key Key, l Listing) {
 	}
 }
 
-// same reports whether two listings are one and the same.
+// same reports whether two listings share their messages and have the same
+// numbers.
 func (l Listing) same(other Listing) bool {
 	n := len(l.Messages)
 	return l.UIDValidity == other.UIDValidity && l.UIDNext == other.UIDNext &&
 		n == len(other.Messages) && (n == 0 || &l.Messages[0] == &other.Messages[0])
 }
 
-// DropListing forgets the listing of a mailbox.
+// DropListing deletes the listing of a mailbox.
 func (s *Store) DropListing(key Key) {
 	s.drop(recordID{Key: key, kind: kindListing})
 }
 
-// Sizes returns the true sizes that are known, in octets by UID; nil if there
-// are none. Those of another UIDVALIDITY are forgotten: the mailbox they were
-// of is no more (requirement I-UIDV-3).
+// Sizes returns the true sizes that are known, in octets by UID; nil if there are
+// none. It deletes those of another UIDVALIDITY: their mailbox no longer exists
+// (requirement I-UIDV-3).
 func (s *Store) Sizes(key Key, uidValidity uint32) map[uint32]int64 {
 	id := recordID{Key: key, kind: kindSizes}
 	known, ok := s.get(id).(sizes)
@@ -137,8 +138,8 @@ func (s *Store) Sizes(key Key, uidValidity uint32) map[uint32]int64 {
 	return known.octets
 }
 
-// PutSizes adds true sizes to those known under the same UIDVALIDITY, and
-// replaces those of another.
+// PutSizes adds true sizes to those known for the same UIDVALIDITY, and replaces
+// those of another.
 func (s *Store) PutSizes(key Key, uidValidity uint32, octets map[uint32]int64) {
 	s.merging.Lock()
 	defer s.merging.Unlock()
@@ -150,8 +151,8 @@ func (s *Store) PutSizes(key Key, uidValidity uint32, octets map[uint32]int64) {
 	s.put(recordID{Key: key, kind: kindSizes}, sizes{uidValidity, merged})
 }
 
-// Identities returns the identities from one source, such as "emailid", that
-// are known, in ascending order of UID.
+// Identities returns the known identities from one source, such as "emailid", in
+// ascending order of UID.
 func (s *Store) Identities(key Key, uidValidity uint32, source string) []Identity {
 	known, ok := s.get(recordID{Key: key, kind: kindIdentities, source: source}).(identities)
 	if !ok || known.uidValidity != uidValidity {
@@ -160,23 +161,23 @@ func (s *Store) Identities(key Key, uidValidity uint32, source string) []Identit
 	return known.ids
 }
 
-// PutIdentities remembers ids, in ascending order of UID, in place of all that
-// were known from the source.
+// PutIdentities replaces all identities from the source by ids, which are in
+// ascending order of UID.
 func (s *Store) PutIdentities(key Key, uidValidity uint32, source string, ids []Identity) {
 	s.put(recordID{Key: key, kind: kindIdentities, source: source}, identities{uidValidity, ids})
 }
 
-// UniqueIDs returns the unique-ids that are remembered of a mailbox, in or out
-// of UTF8 mode.
+// UniqueIDs returns the stored unique-ids of a mailbox, which are the same in and
+// out of UTF8 mode.
 func (s *Store) UniqueIDs(key Key) (UniqueIDs, bool) {
 	key.UTF8 = false
 	u, ok := s.get(recordID{Key: key, kind: kindUniqueIDs}).(UniqueIDs)
 	return u, ok
 }
 
-// PutUniqueIDs remembers u in place of what was remembered of the mailbox. A
-// store on disk has it there when it returns; an error means that it may not
-// outlive the process.
+// PutUniqueIDs replaces the unique-ids of a mailbox by u. When it returns, a
+// store with a file has written them; an error means that they may be lost at
+// the end of the process.
 func (s *Store) PutUniqueIDs(key Key, u UniqueIDs) error {
 	key.UTF8 = false
 	switch {
@@ -197,7 +198,7 @@ func (s *Store) PutUniqueIDs(key Key, u UniqueIDs) error {
 	return <-written
 }
 
-// get returns a record from memory or disk, nil where there is none.
+// get returns a record from memory or disk, nil if there is none.
 func (s *Store) get(id recordID) record {
 	s.mu.Lock()
 	r, known := s.cache.get(id), true
@@ -214,7 +215,7 @@ func (s *Store) get(id recordID) record {
 	}
 	r, invalid, err := s.writer.disk.read(id)
 	if err != nil {
-		return nil // the writer deals with it
+		return nil // the writer handles the error
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -41,18 +41,19 @@ func TestListing(t *testing.T) {
 		t.Error("another mailbox of the user is known")
 	}
 	if _, ok := s.Listing(inUTF8(key("a"))); ok {
-		t.Error("P-EXT-6: sizes of UTF8 mode are those of the other")
+		t.Error("P-EXT-6: a listing is the same in and out of UTF8 mode")
 	}
 	s.DropListing(key("a"))
 	if _, ok := s.Listing(key("a")); ok {
-		t.Error("a dropped mailbox is known")
+		t.Error("a dropped listing is known")
 	}
 	if _, ok := s.Listing(key("b")); !ok {
-		t.Error("another mailbox was dropped too")
+		t.Error("the listing of another mailbox was dropped too")
 	}
 }
 
-// I-SIZE-3, I-UIDV-3: true sizes add up under one UIDVALIDITY, and go with it.
+// I-SIZE-3, I-UIDV-3: true sizes are collected for one UIDVALIDITY, and dropped
+// with it.
 func TestSizes(t *testing.T) {
 	s := NewMemory(1 << 20)
 	if got := s.Sizes(key("a"), 1); got != nil {
@@ -66,7 +67,7 @@ func TestSizes(t *testing.T) {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(map[uint32]int64{1: 10, 2: 20}, before); diff != "" {
-		t.Errorf("what was handed out has changed: %s", diff)
+		t.Errorf("a returned map has changed: %s", diff)
 	}
 	if got := s.Sizes(inUTF8(key("a")), 1); got != nil {
 		t.Errorf("P-EXT-6: known in UTF8 mode: %v", got)
@@ -120,12 +121,12 @@ func TestUniqueIDs(t *testing.T) {
 	}
 	u.Shown = []Shown{{2, "M2", "9.2"}, {1, "M1", "9.1"}}
 	if err := s.PutUniqueIDs(key("a"), u); err == nil {
-		t.Error("unique-ids out of order are taken")
+		t.Error("unique-ids out of order are accepted")
 	}
 }
 
-// The store is bounded: what has not been used for longest goes, and nothing
-// is kept that would push out most of the rest.
+// The store is bounded: the least recently used record is evicted, and a record
+// that would evict most of the rest is not kept.
 func TestBound(t *testing.T) {
 	const one = recordCost + 16*100
 	s := NewMemory(10 * one)
@@ -147,7 +148,7 @@ func TestBound(t *testing.T) {
 	}
 	s.PutListing(key("big"), listing(10*one/2/16+1))
 	if _, ok := s.Listing(key("big")); ok {
-		t.Error("a listing above half of the store is kept")
+		t.Error("a listing above half of the store is stored")
 	}
 	for i := range 30 {
 		s.DropListing(key(fmt.Sprint(i)))
@@ -157,7 +158,7 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// Each kind of record is accounted for, the text in it too.
+// Each kind of record is counted, including its texts.
 func TestCost(t *testing.T) {
 	const limit = 64 << 10
 	long := strings.Repeat("x", 70)

@@ -10,33 +10,33 @@ const (
 	// writeDelay is how long changes are collected.
 	writeDelay = time.Second
 
-	// manyUses is how many mailboxes in use are worth a transaction of
-	// their own.
-	manyUses = 4096
+	// maxUses is how many used mailboxes are collected before they are
+	// written at once.
+	maxUses = 4096
 )
 
 var errClosed = errors.New("store: closed")
 
-// writer writes behind the sessions: what changes is collected, and one
-// goroutine commits it. It has the file.
+// writer writes to the file, so that sessions do not wait: changes are collected,
+// and one goroutine commits them.
 type writer struct {
 	store *Store
 	disk  *disk
-	limit int64 // octets of memory that wait to be written
+	limit int64 // octets of memory that may wait to be written
 
 	// Guarded by Store.mu.
 	waiting  batch
 	writing  batch          // being committed
 	cost     int64          // of waiting
-	durable  []chan<- error // who waits for the commit of waiting
+	waiters  []chan<- error // receive the result of the commit of waiting
 	isClosed bool
 
-	wake   chan struct{} // full: there is something to write, in a while
-	urgent chan struct{} // full: at once
+	wake   chan struct{} // full: there is something to write, after writeDelay
+	urgent chan struct{} // full: there is something to write at once
 	closed chan struct{}
 	done   sync.WaitGroup
 
-	failing bool // of the goroutine: the last commit failed
+	failing bool // used by the goroutine: the last commit failed
 }
 
 func newBatch() batch {
@@ -52,16 +52,17 @@ func newWriter(s *Store, d *disk, limit int64) *writer {
 	return w
 }
 
-func fill(c chan struct{}) {
+// notify fills c.
+func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-// enqueue notes that a record has changed; nil deletes it. Store.mu is held. A
-// record that finds no room stays on the disk as it was: it was true once, and
-// that is all that a store says.
+// enqueue records that a record has changed; nil deletes it. Store.mu is held. If
+// there is no room, the older record stays on the disk: a cache may be out of
+// date.
 func (w *writer) enqueue(id recordID, r record) {
 	if w.isClosed {
 		return
@@ -73,19 +74,19 @@ func (w *writer) enqueue(id recordID, r record) {
 		}
 	}
 	if id.kind != kindUniqueIDs && r != nil && w.cost+cost > w.limit {
-		fill(w.urgent)
+		notify(w.urgent)
 		return
 	}
 	w.waiting.records[id] = r
 	w.cost += cost
 	w.use(id.Key)
-	fill(w.wake)
+	notify(w.wake)
 }
 
 // fits reports whether a record can be on the disk.
 func (w *writer) fits(r record) bool { return valid(r) && r.cost() <= w.disk.share(recordShare) }
 
-// confirm returns what tells of the next commit, which is made at once.
+// confirm commits at once and returns a channel that receives the result.
 // Store.mu is held.
 func (w *writer) confirm() <-chan error {
 	c := make(chan error, 1)
@@ -93,23 +94,23 @@ func (w *writer) confirm() <-chan error {
 		c <- errClosed
 		return c
 	}
-	w.durable = append(w.durable, c)
-	fill(w.urgent)
+	w.waiters = append(w.waiters, c)
+	notify(w.urgent)
 	return c
 }
 
-// use notes that a mailbox is in use. Store.mu is held.
+// use records that a mailbox is in use. Store.mu is held.
 func (w *writer) use(key Key) {
 	if w.isClosed {
 		return
 	}
 	w.waiting.used[digestOf(key)] = thisHour()
-	if len(w.waiting.used) == manyUses {
-		fill(w.urgent)
+	if len(w.waiting.used) == maxUses {
+		notify(w.urgent)
 	}
 }
 
-// pending returns what is not on the disk yet. Store.mu is held.
+// pending returns a record that is not on the disk yet. Store.mu is held.
 func (w *writer) pending(id recordID) (r record, ok bool) {
 	for _, b := range []batch{w.waiting, w.writing} {
 		if r, ok = b.records[id]; ok {
@@ -144,14 +145,14 @@ func (w *writer) run() {
 	}
 }
 
-// commit has write bring what has been collected to the disk.
+// commit calls write with what has been collected.
 func (w *writer) commit(write func(batch) error) {
 	s := w.store
 	s.mu.Lock()
-	b, durable := w.waiting, w.durable
-	w.writing, w.waiting, w.durable, w.cost = b, newBatch(), nil, 0
+	b, waiters := w.waiting, w.waiters
+	w.writing, w.waiting, w.waiters, w.cost = b, newBatch(), nil, 0
 	s.mu.Unlock()
-	err := write(b) // of nothing it is cheap
+	err := write(b) // an empty batch is cheap
 	if found, ok := errors.AsType[*damage](err); ok {
 		if err = w.disk.replace(found); err == nil {
 			err = w.disk.write(w.withMemory(b))
@@ -160,13 +161,13 @@ func (w *writer) commit(write func(batch) error) {
 	s.mu.Lock()
 	w.writing = batch{}
 	s.mu.Unlock()
-	for _, c := range durable {
+	for _, c := range waiters {
 		c <- err
 	}
-	w.tell(err)
+	w.logResult(err)
 }
 
-// withMemory adds to b what is in memory, for a file that is new.
+// withMemory adds to b what is in memory, for a new file.
 func (w *writer) withMemory(b batch) batch {
 	s := w.store
 	s.mu.Lock()
@@ -180,18 +181,18 @@ func (w *writer) withMemory(b batch) batch {
 	return b
 }
 
-// tell logs the first of several failures, and their end.
-func (w *writer) tell(err error) {
+// logResult logs the first of several failures, and their end.
+func (w *writer) logResult(err error) {
 	switch log := w.disk.log; {
 	case err != nil && !w.failing:
-		log.Error("store cannot be written, sessions go on without", "path", w.disk.path, "error", err)
+		log.Error("store cannot be written, sessions continue without it", "path", w.disk.path, "error", err)
 	case err == nil && w.failing:
 		log.Info("store can be written again", "path", w.disk.path)
 	}
 	w.failing = err != nil
 }
 
-// close commits what is left and gives the file back.
+// close commits what is left and closes the file.
 func (w *writer) close() error {
 	w.store.mu.Lock()
 	wasClosed := w.isClosed
