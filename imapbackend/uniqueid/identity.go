@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Kind is a kind of identity: a property by which a message is recognised when
+// Kind is a kind of identity: a property by which a message is recognized after
 // its UID has changed.
 type Kind int
 
@@ -20,14 +20,14 @@ const (
 	EmailID       // EMAILID (RFC 8474 §5.1)
 	Gmail         // X-GM-MSGID
 	Header        // HeaderIdentity
-	numKinds      // how many there are
+	numKinds      // the number of kinds
 )
 
-// Identities are those of one message by kind, with their prefixes; "" where the
-// message has none of the kind, or none was asked for.
+// Identities are those of one message by kind, with their prefixes; "" if the
+// message has none of the kind, or none was requested.
 type Identities [numKinds]string
 
-// kindPrefix begins an identity, so that no two kinds are confused.
+// kindPrefix is the prefix of identities by kind, so that kinds are not confused.
 var kindPrefix = Identities{EmailID: "emailid:", Gmail: "gmail:", Header: "header:"}
 
 // String returns the prefix of the identities of the kind.
@@ -43,15 +43,14 @@ func kindOf(id string) Kind {
 	return NoKind
 }
 
-// HeaderFields are the header fields that a HeaderIdentity is made of.
+// HeaderFields are the header fields that a HeaderIdentity is made from.
 var HeaderFields = []string{"message-id", "date", "from", "subject", "received"}
 
-// HeaderIdentity returns the identity that a header and the message's size in
-// octets make, as files of former unique-ids and the unique-id memory have it:
+// HeaderIdentity returns the identity made from a header and the message's size
+// in octets, as in files of former unique-ids and in the unique-id memory:
 // "header:", SHA-256 in base64url, a colon, and the size (requirement I-UIDL-5).
-// Only the fields Message-ID, Date, From, Subject and Received count, however
-// they are folded and in whatever order. Without Message-ID, Date and Received
-// a message has no identity, and it returns "".
+// Only HeaderFields count; neither their folding nor their order matters. It
+// returns "" for a header with none of Message-ID, Date and Received.
 func HeaderIdentity(header []byte, octets int64) string {
 	values := make(map[string][]string)
 	var name string
@@ -85,14 +84,14 @@ func HeaderIdentity(header []byte, octets int64) string {
 	return kindPrefix[Header] + base64.RawURLEncoding.EncodeToString(h.Sum(nil)) + ":" + strconv.FormatInt(octets, 10)
 }
 
-// EmailIdentity returns the identity that an EMAILID makes.
+// EmailIdentity returns the identity made from an EMAILID.
 func EmailIdentity(id string) string { return kindPrefix[EmailID] + printable(id) }
 
-// GmailIdentity returns the identity that an X-GM-MSGID makes.
+// GmailIdentity returns the identity made from an X-GM-MSGID.
 func GmailIdentity(n uint64) string { return kindPrefix[Gmail] + strconv.FormatUint(n, 10) }
 
-// printable returns an object id as it is, or a hash of one that is more than
-// letters, digits, "_" and "-" (RFC 8474 §7), or too long for a unique-id.
+// printable returns an object id, or a hash of it if it contains anything but
+// letters, digits, "_" and "-" (RFC 8474 §7) or is too long for a unique-id.
 func printable(id string) string {
 	odd := strings.ContainsFunc(id, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_' || r == '-')
@@ -103,7 +102,7 @@ func printable(id string) string {
 	return hash(id)
 }
 
-// hash is SHA-256 in base64url, 43 characters.
+// hash returns the SHA-256 of s in base64url, 43 characters.
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return base64.RawURLEncoding.EncodeToString(sum[:])

@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// Import is the unique-ids that a former POP3 server has shown, by the identities
-// of the messages (requirement I-UIDL-5). It never changes, and is safe for
-// concurrent use. nil is an empty one.
+// Import contains the unique-ids that a former POP3 server has shown, by the
+// identities of the messages (requirement I-UIDL-5). It never changes, and is
+// safe for concurrent use. nil is an empty Import.
 type Import struct {
-	byID   map[string][]former // by identity, and by sizeless identity
+	byID   map[string][]former // by identity, and by identity without size
 	byName map[string][]string // identities by unique-id
-	has    [numKinds]bool      // kinds of identity that are in it
+	has    [numKinds]bool      // which kinds of identity occur
 }
 
-// former is the unique-id of a message, of one user or of all.
+// former is the unique-id of a message, for one user or, if user is "", for all.
 type former struct{ name, user string }
 
 var (
@@ -26,15 +26,15 @@ var (
 	importUniqueID = regexp.MustCompile(`^[!-~]{1,70}$`)
 )
 
-// maxImportLine bounds a line in octets.
+// maxImportLine is the maximum of a line in octets.
 const maxImportLine = 4096
 
-// ReadImport reads a file of former unique-ids: in each line an identity, a tab
-// and the unique-id, and where the line is for one user only another tab and the
-// user's login name. Empty lines and those that begin with "#" are comments. An
-// identity is "emailid:" and an EMAILID, "gmail:" and an X-GM-MSGID in decimal,
-// or what HeaderIdentity returns. Errors begin with name and the line's number.
-// Two spellings of a login name are one user if canonical makes them equal.
+// ReadImport reads a file of former unique-ids. Each line has an identity, a tab
+// and the unique-id and, if it is for one user only, another tab and the user's
+// login name. Empty lines and those that begin with "#" are comments. An identity
+// is "emailid:" and an EMAILID, "gmail:" and an X-GM-MSGID in decimal, or what
+// HeaderIdentity returns. Errors begin with name and the line number. Two
+// spellings of a login name are one user if canonical makes them equal.
 func ReadImport(name string, r io.Reader, canonical func(user string) string) (*Import, error) {
 	im := &Import{byID: make(map[string][]former), byName: make(map[string][]string)}
 	lines := bufio.NewScanner(r)
@@ -66,10 +66,10 @@ func (im *Import) add(line string, canonical func(string) string) error {
 	}
 	id, f := fields[0], former{name: fields[1]}
 	if !importID.MatchString(id) {
-		return fmt.Errorf("%.60q is no identity: emailid:ID, gmail:NUMBER, or header:HASH:OCTETS as popgate uidl writes them", id)
+		return fmt.Errorf("%.60q is not an identity: want emailid:ID, gmail:NUMBER, or header:HASH:OCTETS as popgate uidl writes them", id)
 	}
 	if !importUniqueID.MatchString(f.name) {
-		return fmt.Errorf("%.80q is no unique-id: 1 to 70 characters without spaces, in ASCII", f.name)
+		return fmt.Errorf("%.80q is not a unique-id: want 1 to 70 ASCII characters without spaces", f.name)
 	}
 	if len(fields) == 3 {
 		if fields[2] == "" {
@@ -86,8 +86,8 @@ func (im *Import) add(line string, canonical func(string) string) error {
 	return nil
 }
 
-// sizeless returns an identity made of a header without its size, which another
-// server may have counted otherwise; "" of other kinds.
+// sizeless returns a Header identity without its size, which another server may
+// have computed differently; "" for other kinds.
 func sizeless(id string) string {
 	if kindOf(id) != Header {
 		return ""
@@ -95,7 +95,7 @@ func sizeless(id string) string {
 	return id[:strings.LastIndexByte(id, ':')+1]
 }
 
-// Kinds returns the kinds of identity that are in the file.
+// Kinds returns the kinds of identity that occur in the file.
 func (im *Import) Kinds() []Kind {
 	var kinds []Kind
 	if im != nil {
@@ -108,7 +108,7 @@ func (im *Import) Kinds() []Kind {
 	return kinds
 }
 
-// For returns the unique-ids that hold for a user, whose name is canonical.
+// For returns the unique-ids for a user, whose name must be canonical.
 func (im *Import) For(user string) Imported { return Imported{im, user} }
 
 // Imported is an Import for one user.
@@ -118,8 +118,8 @@ type Imported struct {
 }
 
 // lookup returns the unique-id that was shown for the only message with the
-// identity; "" where there is none, or several could be meant. present counts
-// the messages that there are by identity.
+// identity; "" if there is none, or several could be meant. present is the
+// number of messages by identity.
 func (im Imported) lookup(id string, present map[string]int) string {
 	if im.Import == nil || id == "" {
 		return ""
@@ -130,7 +130,7 @@ func (im Imported) lookup(id string, present map[string]int) string {
 	if present[id] != 1 {
 		return ""
 	}
-	var own, all string // "\x00" for several
+	var own, all string // "\x00": several
 	for _, f := range im.byID[id] {
 		p := &all
 		if f.user != "" {
@@ -156,8 +156,9 @@ func (im Imported) lookup(id string, present map[string]int) string {
 	return own
 }
 
-// others reports whether name was shown for other messages than that with IDs.
-func (im Imported) others(id Identities, name string) bool {
+// shownForOther reports whether name was shown, but not for the message with these
+// identities.
+func (im Imported) shownForOther(id Identities, name string) bool {
 	if im.Import == nil || len(im.byName[name]) == 0 {
 		return false
 	}

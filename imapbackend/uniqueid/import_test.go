@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// I-UIDL-5: folding, order of different fields, case of names and other fields
-// make no difference to the identity of a message; the rest does.
+// I-UIDL-5: the identity of a message does not depend on folding, the order of
+// different fields, the case of names, or other fields, but on all else.
 func TestHeaderIdentity(t *testing.T) {
 	const header = "Received: from a by b; 1\r\nReceived: from c by a; 0\r\nFrom: joe <joe@x>\r\nSubject: a b\r\nDate: now\r\nMessage-ID: <1@x>\r\n\r\n"
 	want := HeaderIdentity([]byte(header), 100)
@@ -16,12 +16,12 @@ func TestHeaderIdentity(t *testing.T) {
 	}
 	for name, same := range map[string]string{
 		"bare LF":            strings.ReplaceAll(header, "\r", ""),
-		"no blank line":      strings.TrimSuffix(header, "\r\n"),
+		"no empty line":      strings.TrimSuffix(header, "\r\n"),
 		"with a text":        header + "Subject: not of the header\r\n",
 		"folded":             strings.Replace(header, "from a by", "from a\r\n\t by", 1),
 		"unfolded":           strings.Replace(header, "a b\r\n", "  a \t b \r\n", 1),
 		"case of names":      strings.Replace(header, "Message-ID", "message-Id", 1),
-		"blank before colon": strings.Replace(header, "Date:", "Date :", 1),
+		"space before colon": strings.Replace(header, "Date:", "Date :", 1),
 		"other fields":       "X-A: 1\r\n folded\r\nStatus: RO\r\n" + header,
 		"no field":           "From the mailbox\r\n" + header,
 		"another order":      "Message-ID: <1@x>\r\n" + strings.Replace(header, "Message-ID: <1@x>\r\n", "", 1),
@@ -41,7 +41,7 @@ func TestHeaderIdentity(t *testing.T) {
 		}
 	}
 	if HeaderIdentity([]byte(header), 101) == want {
-		t.Error("the size makes no difference")
+		t.Error("the same identity for another size")
 	}
 	for _, header := range []string{"", "\r\n", "Subject: a\r\nFrom: b\r\n\r\n", ": x\r\n\r\n", "Subject: a\r\n\r\nDate: b\r\n"} {
 		if got := HeaderIdentity([]byte(header), 1); got != "" {
@@ -50,7 +50,7 @@ func TestHeaderIdentity(t *testing.T) {
 	}
 }
 
-// importOf makes an Import of lines.
+// importOf returns an Import of lines.
 func importOf(t *testing.T, lines ...string) *Import {
 	t.Helper()
 	im, err := ReadImport("former.uidl", strings.NewReader(strings.Join(lines, "\n")), strings.ToLower)
@@ -60,7 +60,7 @@ func importOf(t *testing.T, lines ...string) *Import {
 	return im
 }
 
-// I-UIDL-5: mistakes in a file of former unique-ids are told by line.
+// I-UIDL-5: mistakes in a file of former unique-ids are reported with the line.
 func TestReadImport(t *testing.T) {
 	good := HeaderIdentity([]byte("Date: x\r\n"), 1)
 	importOf(t, "# comment", "", good+"\ta", "emailid:M1\tb", "gmail:1\tc\tjoe", good+"\ta")
@@ -68,11 +68,11 @@ func TestReadImport(t *testing.T) {
 		{"a", "want IDENTITY<tab>"},
 		{good + "\ta\tjoe\tx", "want IDENTITY<tab>"},
 		{good + " a", "want IDENTITY<tab>"},
-		{"1234\ta", `"1234" is no identity`},
-		{"header:short:1\ta", "is no identity"},
-		{good + "\t", `"" is no unique-id`},
-		{good + "\ta b", `"a b" is no unique-id`},
-		{good + "\t" + strings.Repeat("a", 71), "is no unique-id"},
+		{"1234\ta", `"1234" is not an identity`},
+		{"header:short:1\ta", "is not an identity"},
+		{good + "\t", `"" is not a unique-id`},
+		{good + "\ta b", `"a b" is not a unique-id`},
+		{good + "\t" + strings.Repeat("a", 71), "is not a unique-id"},
 		{good + "\ta\t", "without a user"},
 		{strings.Repeat("a", 5000), "more than 4096 octets"},
 	} {
@@ -83,8 +83,8 @@ func TestReadImport(t *testing.T) {
 	}
 }
 
-// I-UIDL-5: an identity is none, or one that a file of former unique-ids may
-// have, and line ends and a text behind the header make no difference to it.
+// I-UIDL-5: an identity is empty or valid in a file of former unique-ids, and it
+// depends neither on line ends nor on the text after the header.
 func FuzzHeaderIdentity(f *testing.F) {
 	f.Add("Received: a\r\n\tb\r\nDate: x\r\nSubject: y\r\n\r\n", int64(7))
 	f.Add(" folded: before\n: no name\nmessage-id", int64(0))

@@ -9,42 +9,44 @@ import (
 )
 
 const (
-	// goneDays is how many days the unique-id of a message that has vanished
-	// is kept for it: a mailbox that is restored may take days to fill.
+	// goneDays is how many days the unique-id of a vanished message is kept
+	// for it: a mailbox that is restored may take days to fill.
 	goneDays = 60
 
-	// maxGone bounds how many of them there are; the oldest go first.
+	// maxGone limits the number of vanished messages; the oldest are dropped
+	// first.
 	maxGone = 200_000
 
 	// fewNames is the number of look-ups below which an index costs more than
 	// it saves.
 	fewNames = 64
 
-	// noIdentity is remembered of a message that has been asked for its
-	// identity and has none.
+	// noIdentity marks a message whose identity was requested and that has
+	// none.
 	noIdentity = "-"
 )
 
-// Memory brings together the unique-ids that were shown and the messages that
-// there are. It is pure code.
+// Memory matches the unique-ids that were shown before with the messages that are
+// in the mailbox. It does no I/O, and is not safe for concurrent use.
 type Memory struct {
 	uidValidity uint32
 	today       int32
 	all         []proxy.Message
-	Rebuilt     bool // under another UIDVALIDITY than before
-	Changed     bool // there is something to remember
+	Rebuilt     bool // UIDVALIDITY is not the one before
+	Changed     bool // the result of Assign is to be stored
 
-	kept  []store.Shown // of messages that are still there, ascending
-	gone  []store.Gone  // of those that are not, the oldest first
-	lost  int           // index in gone of those that were there at the last session
-	Fresh []uint32      // to be asked for their identities, ascending
+	kept      []store.Shown // of messages that are still there, ascending
+	gone      []store.Gone  // of those that are not, the oldest first
+	newlyGone int           // index in gone of those that were there at the last session
+	Fresh     []uint32      // UIDs whose identities are needed, ascending
 
-	Identities map[uint32]Identities // of fresh
-	Complete   bool                  // what told lacks does not exist
-	Imported   Imported
+	Identities map[uint32]Identities // of Fresh; set by the caller
+	Complete   bool                  // an identity missing in Identities does not exist; set by the caller
+	Imported   Imported              // set by the caller
 }
 
-// NewMemory finds what is still there, by UID.
+// NewMemory returns a Memory of what was stored and of all messages of the
+// mailbox, ascending by UID. today is in days since 1970.
 func NewMemory(old store.UniqueIDs, uidValidity uint32, all []proxy.Message, today int32) *Memory {
 	m := &Memory{uidValidity: uidValidity, today: today, all: all}
 	m.Rebuilt = old.UIDValidity != 0 && old.UIDValidity != uidValidity
@@ -55,20 +57,20 @@ func NewMemory(old store.UniqueIDs, uidValidity uint32, all []proxy.Message, tod
 		}
 	}
 	m.Changed = m.Changed || len(m.gone) != len(old.Gone)
-	m.lost = len(m.gone)
+	m.newlyGone = len(m.gone)
 	shown := old.Shown
 	if m.Rebuilt {
-		m.lose(shown)
+		m.addGone(shown)
 		shown = nil
 	}
 	if slices.EqualFunc(shown, all, func(s store.Shown, msg proxy.Message) bool { return s.UID == msg.UID && s.ID != "" }) {
-		m.kept = shown // as most often
+		m.kept = shown // the usual case
 		return m
 	}
 	m.kept = make([]store.Shown, 0, len(shown))
 	for _, msg := range all {
 		for len(shown) > 0 && shown[0].UID < msg.UID {
-			m.lose(shown[:1])
+			m.addGone(shown[:1])
 			shown = shown[1:]
 		}
 		if len(shown) > 0 && shown[0].UID == msg.UID {
@@ -81,23 +83,23 @@ func NewMemory(old store.UniqueIDs, uidValidity uint32, all []proxy.Message, tod
 		}
 		m.Fresh = append(m.Fresh, msg.UID)
 	}
-	m.lose(shown)
+	m.addGone(shown)
 	return m
 }
 
-// lose records that messages have gone.
-func (m *Memory) lose(shown []store.Shown) {
+// addGone records that messages are no longer in the mailbox.
+func (m *Memory) addGone(shown []store.Shown) {
 	for _, s := range shown {
 		m.gone = append(m.gone, store.Gone{ID: s.ID, String: s.String, Day: m.today})
 		m.Changed = true
 	}
 }
 
-// Assign gives each message its unique-id: the one it has; else that of the
-// only vanished message with its identity, if no other message has that; else
-// an imported one on the same terms; else base of its UID and identities, made
-// different where it was another message's. It returns what is to be
-// remembered, and how many vanished messages have been found again.
+// Assign gives each message a unique-id: the one it has; else that of the only
+// vanished message with its identity, if no other message has that identity; else
+// an imported one on the same conditions; else the result of base, made different
+// if it was shown for another message. It returns what is to be stored, and how
+// many vanished messages have been found again.
 func (m *Memory) Assign(base func(uint32, Identities) string) (now store.UniqueIDs, found int) {
 	if len(m.Fresh) == 0 {
 		return store.UniqueIDs{UIDValidity: m.uidValidity, Shown: m.kept, Gone: m.stillGone(nil)}, 0
@@ -108,13 +110,13 @@ func (m *Memory) Assign(base func(uint32, Identities) string) (now store.UniqueI
 			names[s.UID] = s
 		}
 	}
-	present, pool, used := m.present(), m.pool(), m.used()
+	present, goneByID, used := m.present(), m.goneByID(), m.used()
 	back := make(map[int]bool) // of gone
 	for _, uid := range m.Fresh {
 		if _, named := names[uid]; named {
 			continue
 		}
-		name, i := m.former(m.Identities[uid], present, pool, used)
+		name, i := m.former(m.Identities[uid], present, goneByID, used)
 		if i >= 0 {
 			back[i] = true
 			found++
@@ -129,7 +131,7 @@ func (m *Memory) Assign(base func(uint32, Identities) string) (now store.UniqueI
 		if !named {
 			id := m.Identities[uid]
 			s = store.Shown{UID: uid, String: Unused(base(uid, id), func(name string) bool {
-				return used.has(name) || m.Imported.others(id, name)
+				return used.has(name) || m.Imported.shownForOther(id, name)
 			})}
 			used.add(s.String)
 		}
@@ -140,7 +142,8 @@ func (m *Memory) Assign(base func(uint32, Identities) string) (now store.UniqueI
 	return store.UniqueIDs{UIDValidity: m.uidValidity, Shown: m.shown(names), Gone: m.stillGone(back)}, found
 }
 
-// present counts the messages that there are by identity, those of fresh ones.
+// present counts the messages of the mailbox by identity, for the identities of
+// Fresh.
 func (m *Memory) present() map[string]int {
 	present := make(map[string]int)
 	for _, uid := range m.Fresh {
@@ -165,12 +168,12 @@ func (m *Memory) present() map[string]int {
 	return present
 }
 
-// usedNames are the unique-ids that are remembered, and those assigned since.
-// Few look-ups are answered by a scan, many by an index.
+// usedNames are the unique-ids that were shown before, and those assigned since.
+// It scans for a few look-ups, and makes an index for many.
 type usedNames struct {
 	m     *Memory
 	index map[string]bool
-	all   bool // index holds those remembered too
+	all   bool // index contains those shown before too
 }
 
 func (m *Memory) used() *usedNames {
@@ -194,39 +197,40 @@ func (u *usedNames) has(name string) bool {
 			slices.ContainsFunc(u.m.gone, func(g store.Gone) bool { return g.String == name }))
 }
 
-// pool returns the index of gone by identity, -1 where there are several. Those
-// that were there at the last session come before what had gone by then.
-func (m *Memory) pool() map[string]int {
-	pool := make(map[string]int)
+// goneByID returns indexes of gone by identity, -1 where several messages had the
+// identity. Messages that were there at the last session take precedence over
+// those that had vanished by then.
+func (m *Memory) goneByID() map[string]int {
+	indexes := make(map[string]int)
 	add := func(from, to int, known func(id string) bool) {
 		for i := from; i < to; i++ {
 			id := m.gone[i].ID
 			if known(id) {
 				continue
 			}
-			if _, several := pool[id]; several {
-				pool[id] = -1
+			if _, several := indexes[id]; several {
+				indexes[id] = -1
 			} else {
-				pool[id] = i
+				indexes[id] = i
 			}
 		}
 	}
-	add(m.lost, len(m.gone), func(string) bool { return false })
-	last := maps.Clone(pool)
-	add(0, m.lost, func(id string) bool { _, known := last[id]; return known })
-	return pool
+	add(m.newlyGone, len(m.gone), func(string) bool { return false })
+	last := maps.Clone(indexes)
+	add(0, m.newlyGone, func(id string) bool { _, known := last[id]; return known })
+	return indexes
 }
 
-// former returns the unique-id that a message had before, "" if that is not
-// known, and its index in gone, -1 if it is an imported one.
-func (m *Memory) former(id Identities, present, pool map[string]int, used *usedNames) (name string, index int) {
+// former returns the unique-id that a message had before, "" if that is not known,
+// and its index in gone, -1 if there is none or the unique-id is imported.
+func (m *Memory) former(id Identities, present, goneByID map[string]int, used *usedNames) (name string, index int) {
 	for _, one := range id {
-		i, known := pool[one]
+		i, known := goneByID[one]
 		if one == "" || !known {
 			continue
 		}
 		if i < 0 || present[one] > 1 {
-			return "", -1 // it is not known whose it was
+			return "", -1 // several messages could have had it
 		}
 		return m.gone[i].String, i
 	}
@@ -238,7 +242,8 @@ func (m *Memory) former(id Identities, present, pool map[string]int, used *usedN
 	return "", -1
 }
 
-// identity returns the identity by which a message is to be found again.
+// identity returns the identity by which a message can be found again,
+// noIdentity if it has none, "" if that is not known.
 func (m *Memory) identity(uid uint32) string {
 	for _, one := range m.Identities[uid] {
 		if one != "" {
@@ -251,7 +256,7 @@ func (m *Memory) identity(uid uint32) string {
 	return ""
 }
 
-// shown returns the unique-ids of all messages, those of names first.
+// shown returns the unique-ids of all messages. Those in names replace older ones.
 func (m *Memory) shown(names map[uint32]store.Shown) []store.Shown {
 	shown := make([]store.Shown, 0, len(m.all))
 	kept := m.kept
@@ -279,8 +284,8 @@ func (m *Memory) stillGone(back map[int]bool) []store.Gone {
 	return gone[max(0, len(gone)-maxGone):]
 }
 
-// Kinds returns the kinds of identity to ask for: the best that is available,
-// that of source, and those by which old ones can be found.
+// Kinds returns the kinds of identity to request: the best that is available,
+// source, and those by which former unique-ids can be found.
 func (m *Memory) Kinds(source Kind, available func(Kind) bool) []Kind {
 	var wanted [numKinds]bool
 	best := Header
@@ -305,8 +310,8 @@ func (m *Memory) Kinds(source Kind, available func(Kind) bool) []Kind {
 	return kinds
 }
 
-// Forget drops the unique-ids of messages, ascending, that the client has
-// removed. Where keep is set they are kept from use again.
+// Forget drops the unique-ids of messages that the client has removed, ascending.
+// If keep is set, they are kept so that they are not used again.
 func Forget(u store.UniqueIDs, removed []uint32, keep bool, today int32) store.UniqueIDs {
 	gone := slices.Clip(u.Gone)
 	shown := make([]store.Shown, 0, len(u.Shown))

@@ -11,15 +11,15 @@ import (
 	"popgate/proxy"
 )
 
-// modelled is a message of the model: who it is, and the identity that it shares
+// modelled is a message of the model: its number, and the identity that it shares
 // with its copies; "" if it has none.
 type modelled struct {
 	number   int
 	identity string
 }
 
-// history is a mailbox in the model: what is in it by UID, and what has been
-// lost with former ones.
+// history is a mailbox in the model: the messages in it by UID, and those that
+// were lost when it was rebuilt.
 type history struct {
 	*testing.T
 	rnd         *rand.Rand
@@ -40,7 +40,7 @@ type history struct {
 
 func (h *history) note(format string, args ...any) { fmt.Fprintf(&h.log, format+"\n", args...) }
 
-// put delivers m.
+// put adds m to the mailbox.
 func (h *history) put(m modelled) {
 	h.note("put %d (%s) as %d", m.number, m.identity, h.uidNext)
 	h.uids = append(h.uids, h.uidNext)
@@ -48,7 +48,7 @@ func (h *history) put(m modelled) {
 	h.uidNext += 1 + h.rnd.Uint32N(3)
 }
 
-// arrive delivers a message that is new, or a copy of another, or nameless.
+// arrive adds a message that is new, a copy of another one, or without identity.
 func (h *history) arrive() {
 	h.count++
 	m := modelled{number: h.count}
@@ -64,7 +64,7 @@ func (h *history) arrive() {
 	h.put(m)
 }
 
-// expunge removes a message for good.
+// expunge removes a message that never comes back.
 func (h *history) expunge() {
 	if len(h.uids) > 0 {
 		i := h.rnd.IntN(len(h.uids))
@@ -74,8 +74,8 @@ func (h *history) expunge() {
 	}
 }
 
-// rebuild makes a new mailbox of the old one. What is not put back at once is
-// restored later, or never.
+// rebuild replaces the mailbox by a new one. Messages that are not added at once
+// are restored later, or never.
 func (h *history) rebuild() {
 	h.uidValidity += 1 + h.rnd.Uint32N(2)
 	h.note("UIDVALIDITY %d", h.uidValidity)
@@ -125,21 +125,21 @@ func (h *history) session() {
 		}
 		switch before, shown := h.owner[s.String]; {
 		case s.UID != uid || seen[s.String] || !importUniqueID.MatchString(s.String):
-			h.Fatalf("unique-id %q of UID %d, UID %d is asked\n%s", s.String, s.UID, uid, &h.log)
+			h.Fatalf("unique-id %q of UID %d in place of UID %d\n%s", s.String, s.UID, uid, &h.log)
 		case shown && before != owner:
-			h.Fatalf("unique-id %q was that of %s, is that of %s\n%s", s.String, before, owner, &h.log)
+			h.Fatalf("unique-id %q was shown for %s, now for %s\n%s", s.String, before, owner, &h.log)
 		case h.first[m.number] == "":
 			h.first[m.number] = s.String
 		case h.first[m.number] != s.String && m.identity != "" && !h.copied[m.identity]:
-			h.Fatalf("message %d was %q, is %q\n%s", m.number, h.first[m.number], s.String, &h.log)
+			h.Fatalf("message %d had unique-id %q, now has %q\n%s", m.number, h.first[m.number], s.String, &h.log)
 		}
 		seen[s.String] = true
 		h.owner[s.String] = owner
 	}
 }
 
-// I-UIDL-5, P-UIDL-2: whatever arrives, vanishes and comes back, under whatever
-// UIDVALIDITY: no unique-id is shown for two different messages, and a message
+// I-UIDL-5, P-UIDL-2: whatever messages arrive, vanish and come back, with any
+// UIDVALIDITY, no unique-id is shown for two different messages, and a message
 // without a copy keeps its own.
 func TestRecallProperty(t *testing.T) {
 	for seed := range uint64(400) {
@@ -149,7 +149,7 @@ func TestRecallProperty(t *testing.T) {
 			owner: make(map[string]string), first: make(map[int]string),
 		}
 		h.note("seed %d", seed)
-		for range (seed % 4) / 3 * 100 { // enough for an index of what is used
+		for range (seed % 4) / 3 * 100 { // enough messages for an index
 			h.arrive()
 		}
 		for range 60 {

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// Sources of unique-ids in place of a template (requirement I-UIDL-3): they
-// remain the same when a message is moved and when UIDVALIDITY changes.
+// Sources of unique-ids instead of a template (requirement I-UIDL-3): such
+// unique-ids stay the same when a message is moved and when UIDVALIDITY changes.
 const (
 	// SourceEmailID is EMAILID, of an upstream with OBJECTID (RFC 8474 §5.1).
 	SourceEmailID = "emailid"
-	// SourceGmail is X-GM-MSGID in the form that pop.gmail.com has: "GmailId"
-	// and the number in hexadecimal.
+	// SourceGmail is X-GM-MSGID in the form of pop.gmail.com: "GmailId" and
+	// the number in hexadecimal.
 	SourceGmail = "gmail"
 )
 
@@ -27,18 +27,18 @@ func ParseSource(text string) Kind {
 	return NoKind
 }
 
-// FromIdentity returns the unique-id made of an identity, whose kind is source.
+// FromIdentity returns the unique-id made from an identity of the kind source.
 func FromIdentity(source Kind, id string) string {
 	id = strings.TrimPrefix(id, kindPrefix[source])
 	if source == Gmail {
-		n, _ := strconv.ParseUint(id, 10, 64) // which made the identity
+		n, _ := strconv.ParseUint(id, 10, 64) // GmailIdentity has formatted it
 		return "GmailId" + strconv.FormatUint(n, 16)
 	}
 	return id
 }
 
-// Unused returns name, or if that is used the first of name.2, name.3 and so on
-// that is not. Where these would exceed MaxLen a hash takes the place of name.
+// Unused returns name or, if that is used, the first of name.2, name.3 and so on
+// that is not. If these would exceed MaxLen, a hash replaces name.
 func Unused(name string, used func(string) bool) string {
 	stem := name
 	for n := 2; used(name); n++ {

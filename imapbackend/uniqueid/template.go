@@ -9,27 +9,27 @@ import (
 	"strings"
 )
 
-// Default is the template of unique-ids where none is configured. For a mailbox
+// Default is the template of unique-ids if none is configured. For a mailbox
 // other than INBOX it is preceded by eight hexadecimal digits of a hash of the
-// name and a dot, because two mailboxes may share UIDVALIDITY (requirement
-// I-UIDL-1).
+// name and a dot, because two mailboxes may have the same UIDVALIDITY
+// (requirement I-UIDL-1).
 const Default = "{uidvalidity}.{uid}"
 
 // MaxLen is the longest unique-id in characters (RFC 1939 §7).
 const MaxLen = 70
 
-// Template describes unique-ids: fixed text with the UID and, most often,
+// Template describes unique-ids: fixed text with the UID and, usually,
 // UIDVALIDITY in it (requirement I-UIDL-2). It never changes, and is safe for
 // concurrent use.
 type Template struct{ parts []piece }
 
-// piece is fixed text, or a number where field is not 0.
+// piece is fixed text, or a number if field is not 0.
 type piece struct {
 	text  string
 	field field
 	base  int // 10 or 16
 	upper bool
-	width int // least number of digits, filled up with zeros
+	width int // minimum number of digits, padded with zeros
 }
 
 // field is a number in a Template.
@@ -40,18 +40,19 @@ const (
 	fieldUIDValidity
 )
 
-// Parse reads a template: characters from 0x21 to 0x7E that stand for themselves, with {uid} at least once and {uidvalidity}, in decimal, or as in
-// {uid:x} and {uid:X} in hexadecimal; a zero and a width as in {uid:08x} or
-// {uid:010} fill up with zeros. What can exceed 70 characters is refused.
+// Parse reads a template: characters from 0x21 to 0x7E, with {uid} at least once
+// and possibly {uidvalidity}. These are decimal, or hexadecimal as in {uid:x} and
+// {uid:X}; a zero and a width, as in {uid:08x} or {uid:010}, pad with zeros. A
+// template whose unique-ids can exceed MaxLen is refused.
 func Parse(text string) (*Template, error) {
 	t := new(Template)
 	for rest := text; rest != ""; {
 		fixed, tail, found := strings.Cut(rest, "{")
 		if i := strings.IndexFunc(fixed, func(r rune) bool { return r < '!' || r > '~' || r == '}' }); i >= 0 {
 			if fixed[i] == '}' {
-				return nil, errors.New(`has a "}" that closes nothing`)
+				return nil, errors.New(`has a "}" without a "{"`)
 			}
-			return nil, fmt.Errorf("has %q in it, which no unique-id may have", []rune(fixed[i:])[0])
+			return nil, fmt.Errorf("contains %q, which is not allowed in a unique-id", []rune(fixed[i:])[0])
 		}
 		if fixed != "" {
 			t.parts = append(t.parts, piece{text: fixed})
@@ -61,7 +62,7 @@ func Parse(text string) (*Template, error) {
 		}
 		inner, after, closed := strings.Cut(tail, "}")
 		if !closed {
-			return nil, errors.New(`has a "{" without its "}"`)
+			return nil, errors.New(`has a "{" without a "}"`)
 		}
 		p, err := parseField(inner)
 		if err != nil {
@@ -74,7 +75,7 @@ func Parse(text string) (*Template, error) {
 		return nil, errors.New("has no {uid}: all messages would have the same unique-id")
 	}
 	if n := t.longest(); n > MaxLen {
-		return nil, fmt.Errorf("can become %d characters long, and a unique-id has at most %d", n, MaxLen)
+		return nil, fmt.Errorf("can become %d characters long, but a unique-id has at most %d", n, MaxLen)
 	}
 	return t, nil
 }
@@ -89,7 +90,7 @@ func parseField(inner string) (piece, error) {
 	case "uidvalidity":
 		p.field = fieldUIDValidity
 	default:
-		return p, fmt.Errorf("has {%s} in it: the fields are {uid} and {uidvalidity}", inner)
+		return p, fmt.Errorf("contains {%s}: the fields are {uid} and {uidvalidity}", inner)
 	}
 	digits := strings.TrimRight(format, "xX")
 	switch format[len(digits):] {
@@ -115,7 +116,7 @@ func parseField(inner string) (piece, error) {
 }
 
 func badFormat(inner string) error {
-	return fmt.Errorf("has {%s} in it: a colon is followed by 0 and a width, then x or X, as in {uid:08x}", inner)
+	return fmt.Errorf("contains {%s}: a colon is followed by 0 and a width, then x or X, as in {uid:08x}", inner)
 }
 
 func (t *Template) has(f field) bool {
@@ -127,11 +128,11 @@ func (t *Template) has(f field) bool {
 	return false
 }
 
-// HasUIDValidity reports whether unique-ids contain UIDVALIDITY. Those that do
-// not come back, for other messages, when the mailbox has been rebuilt.
+// HasUIDValidity reports whether unique-ids contain UIDVALIDITY. If not, they are
+// used again, for other messages, when the mailbox has been rebuilt.
 func (t *Template) HasUIDValidity() bool { return t.has(fieldUIDValidity) }
 
-// longest is the greatest length of a unique-id in characters.
+// longest returns the maximum length of a unique-id in characters.
 func (t *Template) longest() int {
 	n := 0
 	for _, p := range t.parts {
@@ -147,10 +148,10 @@ func (t *Template) longest() int {
 	return n
 }
 
-// Bind returns the function that appends the unique-id of a UID under
-// uidValidity. Calling it allocates nothing.
+// Bind returns a function that appends the unique-id of a UID to dst. It allocates
+// only to grow dst.
 func (t *Template) Bind(uidValidity uint32) func(dst []byte, uid uint32) []byte {
-	var parts []piece // with fixed text joined
+	var parts []piece // with consecutive fixed texts joined
 	for _, p := range t.parts {
 		if p.field == fieldUIDValidity {
 			p = piece{text: string(p.append(nil, uidValidity))}
@@ -169,7 +170,7 @@ func (t *Template) Bind(uidValidity uint32) func(dst []byte, uid uint32) []byte 
 	}
 }
 
-// append appends the text, or n as the format has it.
+// append appends the text, or n in the format of the piece.
 func (p *piece) append(dst []byte, n uint32) []byte {
 	if p.field == 0 {
 		return append(dst, p.text...)
@@ -189,9 +190,8 @@ func (p *piece) append(dst []byte, n uint32) []byte {
 	return append(dst, digits...)
 }
 
-// ForMailbox returns the template of the unique-ids of a mailbox: Default where
-// text is empty or names a source, else text, which is the same for all
-// mailboxes.
+// ForMailbox returns the template for the unique-ids of a mailbox: Default if
+// text is empty or names a source, else text, which is the same for all mailboxes.
 func ForMailbox(text, mailbox string) (*Template, error) {
 	if text != "" && text != Default && ParseSource(text) == NoKind {
 		t, err := Parse(text)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// I-UIDL-2: what the former server of a migration wrote can be written again.
+// I-UIDL-2: templates reproduce the unique-ids of other servers.
 func TestTemplate(t *testing.T) {
 	const v, uid = 1234567890, 0xAB
 	for _, tt := range []struct{ template, want string }{
@@ -19,7 +19,7 @@ func TestTemplate(t *testing.T) {
 		{"{uid:x}", "ab"},
 		{"{uid:04X}", "00AB"},
 		{"{uid:010}", "0000000171"},
-		{"{uid:02}", "171"}, // a width cuts nothing
+		{"{uid:02}", "171"}, // longer than the width
 		{"UID{uid}-{uidvalidity:x}~!", "UID171-499602d2~!"},
 		{"{uid}.{uid:x}", "171.ab"},
 	} {
@@ -32,7 +32,7 @@ func TestTemplate(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.template, got, tt.want)
 		}
 		if got := len(form.Bind(math.MaxUint32)(nil, math.MaxUint32)); got != form.longest() {
-			t.Errorf("%s: %d characters, longest is %d", tt.template, got, form.longest())
+			t.Errorf("%s: %d characters, longest returns %d", tt.template, got, form.longest())
 		}
 		if want := strings.Contains(tt.template, "uidvalidity"); form.HasUIDValidity() != want {
 			t.Errorf("%s: HasUIDValidity is not %v", tt.template, want)
@@ -40,8 +40,8 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
-// I-UIDL-2: a template that lacks the UID, can exceed 70 characters or leaves
-// 0x21-0x7E is refused.
+// I-UIDL-2: a template is refused if it lacks the UID, can exceed 70 characters, or
+// contains characters outside 0x21-0x7E.
 func TestTemplateRefused(t *testing.T) {
 	for _, tt := range []struct{ template, want string }{
 		{"", "no {uid}"},
@@ -50,8 +50,8 @@ func TestTemplateRefused(t *testing.T) {
 		{"{uid} {uidvalidity}", `' '`},
 		{"{uid}\u00fc", `'ü'`},
 		{"{uid}\x7f", `'\x7f'`},
-		{"{uid", "without its"},
-		{"uid}", "closes nothing"},
+		{"{uid", "without a \"}\""},
+		{"uid}", "without a \"{\""},
 		{"{{uid}}", "{{uid}"},
 		{"{guid}", "{guid}"},
 		{"{UID}", "{UID}"},
@@ -75,8 +75,8 @@ func TestTemplateRefused(t *testing.T) {
 	}
 }
 
-// I-UIDL-2: a template that is accepted gives unique-ids that are well formed
-// and differ where UIDs differ.
+// I-UIDL-2: an accepted template makes unique-ids that are well formed and
+// different for different UIDs.
 func FuzzTemplate(f *testing.F) {
 	f.Add("{uid:08x}{uidvalidity:08x}", uint32(1), uint32(2), uint32(3))
 	f.Add("a{uid:X}{uidvalidity}", uint32(math.MaxUint32), uint32(0), uint32(math.MaxUint32))
@@ -93,7 +93,7 @@ func FuzzTemplate(f *testing.F) {
 	})
 }
 
-// A listing of unique-ids costs no allocation a line (design, section 3).
+// A listing of unique-ids allocates nothing per line.
 func TestTemplateAllocations(t *testing.T) {
 	form, err := Parse("x{uid:08X}{uidvalidity:08x}.{uid}")
 	if err != nil {
