@@ -1,6 +1,6 @@
 // Package proxy is the POP3 side of popgate: listeners, sessions, commands and
 // replies. It knows nothing of IMAP; what it needs of an upstream is the
-// Backend of backend.go.
+// Backend of backend.go, and what a Backend or a Maildrop may be besides.
 //
 // # States
 //
@@ -10,22 +10,29 @@
 // that ends in any other way removes nothing.
 //
 //	command               valid in        what it asks of the Backend
-//	CAPA                  both            nothing
-//	STLS, USER, UTF8      AUTHORIZATION   nothing
-//	PASS, AUTH            AUTHORIZATION   Login or Exchange, then Open under the lock
+//	CAPA                  both            Offers, of an Exchanger
+//	STLS, UTF8            AUTHORIZATION   nothing
+//	USER                  AUTHORIZATION   Prepare, of a Preparer
+//	PASS                  AUTHORIZATION   Login, then Open under the lock
+//	AUTH                  AUTHORIZATION   Prepare, Offers, Login or Exchange, then as PASS
 //	STAT LIST NOOP RSET   TRANSACTION     nothing: the snapshot answers
 //	UIDL                  TRANSACTION     UniqueIDs
 //	DELE                  TRANSACTION     ReadOnly; the mark is in memory
-//	RETR                  TRANSACTION     Read, and Retrieved when it is sent
-//	TOP                   TRANSACTION     Top
-//	QUIT                  both            in TRANSACTION: Update
+//	RETR                  TRANSACTION     Expect, of an Expecter; Read, and Retrieved when it is sent
+//	TOP                   TRANSACTION     Expect, of an Expecter; Top
+//	QUIT                  both            in TRANSACTION: Update, and Retains of a Retainer
 //
 // # Who owns what
 //
 // One goroutine runs a session and owns its connection, state and maildrop, so
-// there is no lock in a session. UPDATE alone runs in a second goroutine, which
-// the first waits for, as its reply has a time limit. The Server knows its
-// sessions in order to wake and to close them.
+// there is no mutex in a session. An UPDATE that removes messages runs in a second
+// goroutine, which the first waits for, as its reply has a time limit. Where the
+// lock of a maildrop can be lost, a goroutine watches it from login to UPDATE, and
+// ends the session then: its context is cancelled and its connection interrupted.
+// The Server knows its sessions in order to wake and to close them.
+//
+// An Observer is informed by these goroutines, of sessions by the Record that the
+// log has of them too.
 //
 // A reply is collected in a buffer borrowed for it, and written when the client
 // has sent nothing more that is complete; so pipelined commands share writes.
