@@ -93,7 +93,7 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	// I-UIDL-2: unique-ids.
 	{"template without UID", "L\nU\nuidl = \"{uidvalidity}\"", `8: upstream[0].uidl: "{uidvalidity}" has no {uid}: all messages would have the same unique-id; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 	{"template with a field of another server", "L\nU\nuidl = \"{uid:08x}{guid}\"", `8: upstream[0].uidl: "{uid:08x}{guid}" contains {guid}: the fields are {uid} and {uidvalidity}; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
-	{"template with a format of no kind", "L\nU\nuidl = \"{uid:8x}\"", `8: upstream[0].uidl: "{uid:8x}" has {uid:8x} in it: a colon is followed by 0 and a width, then x or X, as in {uid:08x}; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
+	{"template with a format of no kind", "L\nU\nuidl = \"{uid:8x}\"", `8: upstream[0].uidl: "{uid:8x}" contains {uid:8x}: a colon is followed by 0 and a width, then x or X, as in {uid:08x}; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 	{"template too long", "L\nU\nuidl = \"{uid:066}.....\"", `8: upstream[0].uidl: "{uid:066}....." can become 71 characters long, but a unique-id has at most 70; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 	{"template with a blank", "L\nU\nuidl = \"{uid} x\"", `8: upstream[0].uidl: "{uid} x" contains ' ', which is not allowed in a unique-id; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 	{"import without memory", "L\nU\nuidl_import = \"junk.pem\"", `8: upstream[0].uidl_import: has no effect without uidl_memory; set uidl_memory = true`},
