@@ -1,10 +1,9 @@
-"""Say what getmail makes of messages: DIRECTORY COUNT.
+"""Compute the messages that getmail should deliver: DIRECTORY COUNT.
 
 Reads DIRECTORY/N as POP3 sends it and writes DIRECTORY/N.getmail as getmail
-delivers it, for N from 1 to COUNT. getmail has the library email parse each
-message and write it again, with line ends of LF and with a Return-Path of its
-own in place of the one there was. Octets that this leaves alone are those that
-came.
+delivers it, for N from 1 to COUNT. getmail parses each message with the library
+email and writes it again, with line ends of LF and with its own Return-Path in
+place of the original one. All other octets stay the same.
 """
 
 import email.parser

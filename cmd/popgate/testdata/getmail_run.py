@@ -1,8 +1,8 @@
-"""Run getmail with its way of waiting for a child mended: PROGRAM ARGUMENT...
+"""Run getmail with a fix for how it waits for a child: PROGRAM ARGUMENT...
 
 getmail forks for each delivery and only then begins to listen for the end of
-the child: on a busy machine it misses that now and then and hangs. And nobody
-needs what a test delivers to survive a power cut.
+the child: on a busy machine it sometimes misses that and hangs. fsync is
+skipped too: what a test delivers need not survive a power cut.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Walk a maildrop with poplib: HOST PORT USER PASSWORD DIRECTORY TOP...
 
 Each message goes to DIRECTORY/N, its TOP N K for each K to DIRECTORY/N.topK,
-and what CAPA, STAT, LIST and UIDL say to standard output, as JSON. TOP is asked
-of no message that is large for so many lines.
+and the replies to CAPA, STAT, LIST and UIDL to standard output, as JSON. TOP is
+not sent for messages that are large for that many lines.
 """
 
 import json
@@ -10,7 +10,7 @@ import pathlib
 import poplib
 import sys
 
-# The limit on lines is the library's own; the longest here have a megabyte.
+# poplib limits the length of lines; the longest ones here have a megabyte.
 poplib._MAXLINE = 4 << 20
 
 
