@@ -5,10 +5,12 @@ package dovecottest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,22 +27,36 @@ type Client struct {
 	conn net.Conn
 	br   *bufio.Reader
 	tag  int
+
+	// manyAtOnce has Append send all messages in one command, without
+	// waiting for a continuation (RFC 3502, RFC 7888).
+	manyAtOnce bool
+}
+
+// Dial returns a client of any IMAP server, at the host:port addr, that has read
+// the greeting and is not logged in. Its connection is closed at the end of the
+// test.
+func Dial(t testing.TB, addr string) *Client {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatalf("dovecottest: %v", err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	c := &Client{t: t, conn: conn, br: bufio.NewReaderSize(conn, 64<<10)}
+	c.deadline()
+	if line := c.response(); !strings.HasPrefix(line.Text, "* OK") {
+		t.Fatalf("dovecottest: greeting %q", line.Text)
+	}
+	return c
 }
 
 // Login returns a client that is logged in as user. Its connection is closed
 // at the end of the test.
 func (s *Server) Login(user string) *Client {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.Addr)
-	if err != nil {
-		s.t.Fatalf("dovecottest: %v", err)
-	}
-	s.t.Cleanup(func() { conn.Close() })
-	c := &Client{t: s.t, conn: conn, br: bufio.NewReaderSize(conn, 64<<10)}
-	c.deadline()
-	if line := c.response(); !strings.HasPrefix(line.Text, "* OK") {
-		s.t.Fatalf("dovecottest: greeting %q", line.Text)
-	}
+	c := Dial(s.t, s.Addr)
+	c.manyAtOnce = true
 	c.Command("LOGIN %q %q", user, Password)
 	return c
 }
@@ -113,21 +129,31 @@ func (c *Client) send(command []byte) []Response {
 }
 
 // exchange sends a command and returns the untagged responses to it and the text
-// of the tagged one.
-func (c *Client) exchange(command []byte) (untagged []Response, status string) {
+// of the tagged one. It sends a literal after the first continuation request.
+func (c *Client) exchange(command []byte, literal ...byte) (untagged []Response, status string) {
 	c.t.Helper()
 	c.deadline()
 	c.tag++
 	tag := fmt.Sprintf("A%d ", c.tag)
-	if _, err := c.conn.Write(bytes.Join([][]byte{[]byte(tag), command, []byte("\r\n")}, nil)); err != nil {
-		c.t.Fatalf("dovecottest: %v", err)
-	}
+	c.write([]byte(tag), command, []byte("\r\n"))
 	for {
 		r := c.response()
 		if status, tagged := strings.CutPrefix(r.Text, tag); tagged {
 			return untagged, status
 		}
+		if literal != nil && strings.HasPrefix(r.Text, "+") {
+			c.write(literal, []byte("\r\n"))
+			literal = nil
+			continue
+		}
 		untagged = append(untagged, r)
+	}
+}
+
+func (c *Client) write(parts ...[]byte) {
+	c.t.Helper()
+	if _, err := c.conn.Write(bytes.Join(parts, nil)); err != nil {
+		c.t.Fatalf("dovecottest: %v", err)
 	}
 }
 
@@ -143,14 +169,23 @@ func (c *Client) Store(uids, change string) { c.t.Helper(); c.Command("UID STORE
 // Expunge removes the messages flagged \Deleted.
 func (c *Client) Expunge() { c.t.Helper(); c.Command("EXPUNGE") }
 
-// Append adds messages to a mailbox in one command (RFC 3502, RFC 7888).
+// Append adds messages to a mailbox.
 func (c *Client) Append(mailbox string, messages ...[]byte) {
 	c.t.Helper()
-	c.send(appendCommand(mailbox, messages))
+	if c.manyAtOnce {
+		c.send(appendCommand(mailbox, messages))
+		return
+	}
+	for _, m := range messages {
+		command := fmt.Appendf(nil, "APPEND %q {%d}", mailbox, len(m))
+		if _, status := c.exchange(command, m...); !strings.HasPrefix(status, "OK") {
+			c.t.Fatalf("dovecottest: %s: %s", command, status)
+		}
+	}
 }
 
 // TryAppend is Append for messages that may be refused, in which case none is
-// added. It reports whether they were accepted.
+// added. It reports whether they were accepted. The client must be one of Login.
 func (c *Client) TryAppend(mailbox string, messages ...[]byte) bool {
 	c.t.Helper()
 	_, status := c.exchange(appendCommand(mailbox, messages))
@@ -183,24 +218,29 @@ func (c *Client) Fetch(bodies bool) []Message {
 	}
 	var messages []Message
 	for _, r := range c.Command("UID FETCH 1:* %s", items) {
-		m := fetchItems.FindStringSubmatch(r.Text)
-		if m == nil {
+		uidItem, flags := fetchUID.FindStringSubmatch(r.Text), fetchFlags.FindStringSubmatch(r.Text)
+		if uidItem == nil || flags == nil {
 			continue
 		}
-		uid, err := strconv.ParseUint(m[1], 10, 32)
+		uid, err := strconv.ParseUint(uidItem[1], 10, 32)
 		if err != nil || bodies && len(r.Literals) != 1 {
 			c.t.Fatalf("dovecottest: %q with %d literals: %v", r.Text, len(r.Literals), err)
 		}
-		message := Message{UID: uint32(uid), Flags: withoutRecent(m[2])}
+		message := Message{UID: uint32(uid), Flags: withoutRecent(flags[1])}
 		if bodies {
 			message.Octets = r.Literals[0]
 		}
 		messages = append(messages, message)
 	}
+	slices.SortFunc(messages, func(a, b Message) int { return cmp.Compare(a.UID, b.UID) })
 	return messages
 }
 
-var fetchItems = regexp.MustCompile(`^\* \d+ FETCH \(UID (\d+) FLAGS (\([^)]*\))`)
+// The items of a FETCH response come in any order.
+var (
+	fetchUID   = regexp.MustCompile(`^\* \d+ FETCH \(.*\bUID (\d+)`)
+	fetchFlags = regexp.MustCompile(`^\* \d+ FETCH \(.*\bFLAGS (\([^)]*\))`)
+)
 
 func withoutRecent(flags string) string {
 	var kept []string

@@ -98,6 +98,17 @@ func findDovecot() (string, error) {
 	return "", errors.New("dovecottest: no dovecot program; install it: apt-get install dovecot-imapd")
 }
 
+// Version returns the version of Dovecot, for instance 2.3.19.1.
+func (s *Server) Version() string {
+	s.t.Helper()
+	out, err := exec.Command(s.options.program, "--version").Output()
+	if err != nil {
+		s.t.Fatalf("dovecottest: %v", err)
+	}
+	version, _, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	return version
+}
+
 func (s *Server) prepare() {
 	s.t.Helper()
 	check := func(err error) {
