@@ -8,7 +8,7 @@ BENCHTIME ?= 1s
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
-.PHONY: all build test check vuln fuzz soak bench bench-compare bench-peer deps
+.PHONY: all build test check vuln fuzz soak bench bench-compare bench-peer deps servers
 
 all: build
 
@@ -87,7 +87,7 @@ bench-peer: build
 # Debian package that has it.
 TOOLS = /usr/lib/dovecot/imap:dovecot-imapd /usr/lib/dovecot/pop3:dovecot-pop3d \
 	curl:curl fetchmail:fetchmail mpop:mpop getmail:getmail6 python3:python3 \
-	openssl:openssl gcc:gcc /usr/include/stdlib.h:libc6-dev \
+	openssl:openssl node:nodejs npm:npm gcc:gcc /usr/include/stdlib.h:libc6-dev \
 	/usr/sbin/haproxy:haproxy fail2ban-regex:fail2ban testssl:testssl.sh
 
 # policy-rc.d keeps the packages from starting services.
@@ -111,3 +111,8 @@ deps:
 	export DEBIAN_FRONTEND=noninteractive; \
 	install="apt-get install -y -q --no-install-recommends $$missing"; \
 	$$install || { apt-get update -q && $$install; }
+
+# IMAP servers other than Dovecot, for the tests of imapbackend/servertest: made
+# once, in the user's cache or in POPGATE_SERVERS=DIR.
+servers: deps
+	@imapbackend/servertest/prepare.sh

@@ -1,0 +1,1 @@
+node @CACHE@/hoodiecrow/server.js @PORT@ @TLS_PORT@ @PASSWORD@ @USERS@

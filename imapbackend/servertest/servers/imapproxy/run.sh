@@ -1,0 +1,1 @@
+in_root imapproxyd -f /inst/imapproxy.conf -p /inst/imapproxy.pid

@@ -1,0 +1,1 @@
+in_root nginx -c /inst/nginx.conf -e stderr

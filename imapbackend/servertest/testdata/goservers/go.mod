@@ -1,0 +1,23 @@
+module popgate/servertest/goservers
+
+go 1.26.0
+
+require (
+	github.com/ProtonMail/gluon v0.17.1-0.20230724134000-308be39be96e
+	github.com/emersion/go-imap v1.2.1
+	github.com/emersion/go-imap/v2 v2.0.0-beta.8
+)
+
+require (
+	github.com/bradenaw/juniper v0.12.0 // indirect
+	github.com/emersion/go-message v0.18.2 // indirect
+	github.com/emersion/go-sasl v0.0.0-20241020182733-b788ff22d5a6 // indirect
+	github.com/google/uuid v1.3.0 // indirect
+	github.com/mattn/go-sqlite3 v1.14.17 // indirect
+	github.com/pierrec/lz4/v4 v4.1.17 // indirect
+	github.com/sirupsen/logrus v1.9.0 // indirect
+	golang.org/x/exp v0.0.0-20230213192124-5e25df0256eb // indirect
+	golang.org/x/sync v0.1.0 // indirect
+	golang.org/x/sys v0.5.0 // indirect
+	golang.org/x/text v0.14.0 // indirect
+)
