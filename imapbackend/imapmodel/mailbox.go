@@ -161,15 +161,6 @@ func (b *Mailbox) disown() {
 	}
 }
 
-// Delete removes the mailbox from the server; connections that have it open
-// cannot use it any more.
-func (b *Mailbox) Delete() {
-	b.m.mu.Lock()
-	defer b.m.mu.Unlock()
-	b.m.mailboxes = slices.DeleteFunc(b.m.mailboxes, func(other *Mailbox) bool { return other == b })
-	b.disown()
-}
-
 // Rename gives the mailbox another name. Connections that have it open go on.
 func (b *Mailbox) Rename(name string) {
 	b.m.mu.Lock()

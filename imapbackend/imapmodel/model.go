@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// DefaultCaps are the capabilities of a new Model.
-const DefaultCaps = "IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS ID ESEARCH"
+// defaultCaps are the capabilities of a new Model.
+const defaultCaps = "IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS ID ESEARCH"
 
 // Style is how a connection sees a message that another client has expunged
 // and that it has not been told of (RFC 2180 §4.1).
@@ -61,9 +61,9 @@ type Model struct {
 	conns     map[*conn]struct{}
 }
 
-// New returns a Model with DefaultCaps and an empty INBOX that everybody sees.
+// New returns a Model with defaultCaps and an empty INBOX that everybody sees.
 func New() *Model {
-	m := &Model{Caps: DefaultCaps, conns: make(map[*conn]struct{})}
+	m := &Model{Caps: defaultCaps, conns: make(map[*conn]struct{})}
 	m.create("", "INBOX")
 	return m
 }

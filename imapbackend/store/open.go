@@ -120,16 +120,8 @@ func (d *disk) openFile() error {
 	var file *os.File
 	var db *bolt.DB
 	err := guard(func() (err error) {
-		db, err = bolt.Open(d.path, 0o600, &bolt.Options{
-			Timeout:      lockTimeout,
-			FreelistType: bolt.FreelistMapType,
-			MaxSize:      int(d.maxSize),
-			OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
-				f, err = os.OpenFile(name, flag, mode)
-				file = f
-				return f, err
-			},
-		})
+		opts := bolt.Options{FreelistType: bolt.FreelistMapType, MaxSize: int(d.maxSize)}
+		db, err = openBolt(d.path, opts, &file)
 		if err != nil {
 			return err
 		}
@@ -147,6 +139,18 @@ func (d *disk) openFile() error {
 		_ = file.Close() // may be closed already
 	}
 	return asDamage(err)
+}
+
+// openBolt opens path by bbolt and sets file, also where bbolt fails, panics or
+// leaves it open.
+func openBolt(path string, opts bolt.Options, file **os.File) (*bolt.DB, error) {
+	opts.Timeout = lockTimeout
+	opts.OpenFile = func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+		f, err = os.OpenFile(name, flag, mode)
+		*file = f
+		return f, err
+	}
+	return bolt.Open(path, 0o600, &opts)
 }
 
 // createBuckets creates the buckets of a new file.
@@ -191,15 +195,7 @@ func (d *disk) inspect() error {
 	var db *bolt.DB
 	var file *os.File
 	err = guard(func() (err error) {
-		db, err = bolt.Open(d.path, 0o600, &bolt.Options{
-			ReadOnly: true,
-			Timeout:  lockTimeout,
-			OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
-				f, err = os.OpenFile(name, flag, mode)
-				file = f
-				return f, err
-			},
-		})
+		db, err = openBolt(d.path, bolt.Options{ReadOnly: true}, &file)
 		if err != nil {
 			return err
 		}

@@ -16,16 +16,15 @@ type Conn struct {
 	reader
 	net.Conn
 
-	pending []int    // numbers of our commands in flight, oldest first
-	started int      // number of the last one
-	base    int      // number of the first one of results
-	results []Status // of our commands since none was in flight
-	queued  []byte   // of our commands, what has not been sent
-	behind  []byte   // to be sent right behind go-imap's command
-	chatter int64    // octets of lines since the last command
+	pending  []int    // numbers of our commands in flight, oldest first
+	started  int      // number of the last one
+	base     int      // number of the first one of results
+	results  []Status // of our commands since none was in flight
+	queued   []byte   // of our commands, what has not been sent
+	trailing []byte   // to be sent right after go-imap's command
+	chatter  int64    // octets of lines since the last command
 
 	status  Status   // the last tagged status
-	last    Status   // the last untagged status
 	notice  Status   // the last untagged NO or BYE since the command began
 	alerts  []Status // not taken yet
 	caps    []string // as last told
@@ -59,14 +58,13 @@ type Mailbox struct {
 	UIDNotSticky bool
 	MailboxID    string
 
-	// PermanentFlags tells whether the server named the flags that can be
-	// changed for good; Deletable and Seeable whether \Deleted and \Seen are
-	// among them. All can be changed where it did not (RFC 3501 §7.1).
+	// PermanentFlags reports whether the server named the flags that can be
+	// changed for good; Deletable, whether \Deleted is among them. All can be
+	// changed where it did not (RFC 3501 §7.1).
 	PermanentFlags bool
 	Deletable      bool
-	Seeable        bool
 
-	// Rebuilt is set when UIDVALIDITY is told again with another value.
+	// Rebuilt is set when UIDVALIDITY is announced again with another value.
 	Rebuilt bool
 }
 
@@ -118,9 +116,6 @@ func (c *Conn) Result() Status {
 	}
 	return s
 }
-
-// Notice returns the last untagged NO or BYE since the last command began.
-func (c *Conn) Notice() Status { return c.notice }
 
 // TakeAlerts returns what the server wants to be read by people since the last
 // call: statuses with the code ALERT, and with CONTACTADMIN those that are OK.

@@ -8,16 +8,16 @@ import (
 
 // fetchState is the FETCH response being read.
 type fetchState struct {
-	open   bool // its closing parenthesis has not been read
-	seq    uint32
-	uid    uint32
-	octets int64
-	object string // EMAILID
-	gmail  uint64 // X-GM-MSGID
-	left   int64  // octets of the current body's literal to come
-	behind Event  // what follows the last body, read with it
-	isRead bool   // behind is to be told
-	quoted []byte // what is left of a body that came as a quoted string
+	open      bool // its closing parenthesis has not been read
+	seq       uint32
+	uid       uint32
+	octets    int64
+	object    string // EMAILID
+	gmail     uint64 // X-GM-MSGID
+	left      int64  // octets of the current body's literal to come
+	following Event  // what follows the last body, read with it
+	isRead    bool   // following has not been returned yet
+	quoted    []byte // what is left of a body that came as a quoted string
 }
 
 // startFetch reads up to the first event of a FETCH response, or of one that
@@ -41,8 +41,8 @@ func (c *Conn) startFetch(seq uint32, byUID bool) (Event, error) {
 func (c *Conn) fetchItem() (Event, error) {
 	f := &c.fetch
 	if f.isRead {
-		f.isRead, f.open = false, f.behind.Kind == Body
-		return f.behind, nil
+		f.isRead, f.open = false, f.following.Kind == Body
+		return f.following, nil
 	}
 	if err := c.discard(f.left); err != nil {
 		return Event{}, err
@@ -70,39 +70,49 @@ func (c *Conn) fetchItem() (Event, error) {
 		if len(name) == 0 {
 			return Event{}, violation("%q where a FETCH item must stand", b)
 		}
-		switch string(name) {
-		case "UID":
-			if err = c.expect(' '); err == nil {
-				f.uid, err = c.number32()
+		if string(name) == "BODY" {
+			ev, isBody, err := c.body()
+			if err != nil {
+				return Event{}, err
 			}
-		case "RFC822.SIZE":
-			if err = c.expect(' '); err == nil {
-				f.octets, err = c.sizeOrNil()
-			}
-		case "EMAILID":
-			if err = c.expect(' '); err == nil {
-				f.object, err = c.objectID()
-			}
-		case "X-GM-MSGID":
-			if err = c.expect(' '); err == nil {
-				f.gmail, err = c.number64()
-			}
-		case "BODY":
-			var isBody bool
-			var ev Event
-			if ev, isBody, err = c.body(); isBody && err == nil {
+			if isBody {
 				return ev, nil
 			}
-		default:
-			err = c.skipItem()
+			continue
 		}
-		if err != nil {
+		if err := c.fetchValue(name); err != nil {
 			return Event{}, err
 		}
 	}
 }
 
-// sizeOrNil reads a size. Some servers say NIL where they have none.
+// fetchValue reads the value of an item other than a body, or skips it.
+func (c *Conn) fetchValue(name []byte) error {
+	f := &c.fetch
+	switch string(name) {
+	case "UID", "RFC822.SIZE", "EMAILID", "X-GM-MSGID":
+	default:
+		return c.skipItem()
+	}
+	err := c.expect(' ')
+	if err != nil {
+		return err
+	}
+	switch string(name) {
+	case "UID":
+		f.uid, err = c.number32()
+	case "RFC822.SIZE":
+		f.octets, err = c.sizeOrNil()
+	case "EMAILID":
+		f.object, err = c.objectID()
+	case "X-GM-MSGID":
+		f.gmail, err = c.number64()
+	}
+	return err
+}
+
+// sizeOrNil reads a size, -1 for NIL, which some servers send where they have
+// none.
 func (c *Conn) sizeOrNil() (int64, error) {
 	if b, err := c.peek(); err == nil && (b == 'N' || b == 'n') {
 		return -1, c.skipAtom()
@@ -263,11 +273,11 @@ func (c *Conn) BodyTo(w io.Writer) (int64, error) {
 func (c *Conn) bodyEnd() error {
 	b, err := c.peek()
 	if err == nil && b != ' ' && b != ')' {
-		err = violation("%q behind the octets of a body", b)
+		err = violation("%q after the octets of a body", b)
 	}
 	f := &c.fetch
 	if err == nil {
-		f.behind, err = c.fetchItem()
+		f.following, err = c.fetchItem()
 	}
 	if err != nil {
 		return c.Fail(err)

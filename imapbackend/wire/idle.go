@@ -13,7 +13,7 @@ type idleState struct {
 // nothing that the upstream has sent is held here, so that the next session
 // finds no trace of this one.
 func (c *Conn) Settled() bool {
-	return c.Err() == nil && len(c.pending)+len(c.queued)+len(c.behind) == 0 &&
+	return c.Err() == nil && len(c.pending)+len(c.queued)+len(c.trailing) == 0 &&
 		!c.fetch.open && !c.search.open && c.buf == nil
 }
 

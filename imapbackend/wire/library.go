@@ -8,11 +8,11 @@ import (
 
 // Begin hands the reading to go-imap's goroutine for one command, which the
 // caller executes next. It must be one that no continuation request answers.
-// The commands of ours in behind follow it in the same flight; when go-imap has
-// its answer, Next reads theirs.
-func (c *Conn) Begin(behind ...string) {
-	for _, cmd := range behind {
-		c.behind = append(c.behind, c.tag()+" "+cmd+"\r\n"...)
+// The trailing commands follow it in the same flight; when go-imap has its
+// answer, Next reads theirs.
+func (c *Conn) Begin(trailing ...string) {
+	for _, cmd := range trailing {
+		c.trailing = append(c.trailing, c.tag()+" "+cmd+"\r\n"...)
 	}
 	c.notice, c.status, c.chatter = Status{}, Status{}, 0
 	c.continuations = 0
@@ -23,23 +23,16 @@ func (c *Conn) Begin(behind ...string) {
 }
 
 // Attach prepares for a client of go-imap's: client.New finds a greeting that
-// tells capabilities, so that it asks nothing. They are those that its commands
-// on a selected mailbox look at: parsing all that a server tells would cost more
-// than any of them.
+// announces capabilities, so that it asks nothing. No command that it gets looks
+// at more of them.
 func (c *Conn) Attach() {
 	c.detach = make(chan struct{})
-	c.out = append(c.out[:0], "* OK [CAPABILITY IMAP4rev1"...)
-	for _, name := range [...]string{"MOVE", "UNSELECT"} {
-		if c.Has(name) {
-			c.out = append(append(c.out, ' '), name...)
-		}
-	}
-	c.out = append(c.out, "] ready\r\n"...)
+	c.out = append(c.out[:0], "* OK [CAPABILITY IMAP4rev1] ready\r\n"...)
 }
 
 // Detach ends the client that is attached, whose command has its answer: its
-// goroutine sees the end of the stream. The connection stands, for commands of
-// ours and for another client.
+// goroutine sees the end of the stream. The connection stays open, for commands
+// of Start and for another client.
 func (c *Conn) Detach() { close(c.detach) }
 
 // Read gives go-imap the responses to its command.
@@ -67,8 +60,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // rewrite reads one response and puts what go-imap is to see of it into out:
 // that its command has ended and how, or that it may go on. All else has been
-// taken note of here. A text would cost go-imap an allocation for each of its
-// octets, and is no use to it.
+// recorded here. A text would cost go-imap an allocation for each of its octets,
+// and is of no use to it.
 func (c *Conn) rewrite() error {
 	c.out = c.out[:0]
 	ev, err := c.response()
@@ -80,7 +73,7 @@ func (c *Conn) rewrite() error {
 		return c.skipFetch()
 	case Search:
 		return c.skipSearch()
-	case Continue:
+	case continuation:
 		c.out = append(c.out, "+ -\r\n"...)
 	case Done:
 		if ev.Command != 0 { // one of ours that was given up
@@ -95,7 +88,7 @@ func (c *Conn) rewrite() error {
 }
 
 // Write sends what go-imap has to say: a command, in one or several pieces, and
-// what is to go behind it. The first word after Begin is the command's tag.
+// the trailing commands. The first word after Begin is the command's tag.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	if c.controlTag == "" {
@@ -108,9 +101,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 		flight = slices.Concat(c.idle.before, p)
 		c.idle.before = nil
 	}
-	if len(c.behind) > 0 && len(p) > 0 && p[len(p)-1] == '\n' {
-		flight = slices.Concat(flight, c.behind)
-		c.behind = nil
+	if len(c.trailing) > 0 && len(p) > 0 && p[len(p)-1] == '\n' {
+		flight = slices.Concat(flight, c.trailing)
+		c.trailing = nil
 	}
 	if err := c.write(flight); err != nil {
 		return 0, err

@@ -65,7 +65,7 @@ func (c *Conn) await(number int) (text string, asked bool, err error) {
 		if err != nil || ev.Kind == Done && ev.Command == number {
 			return "", false, err
 		}
-		if ev.Kind == Continue {
+		if ev.Kind == continuation {
 			return ev.Text, true, nil
 		}
 	}

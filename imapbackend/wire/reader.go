@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// MaxLine bounds, in octets, a response line that is kept in memory, with
+	// maxLine bounds, in octets, a response line that is kept in memory, with
 	// its literals (requirement I-CONN-3).
-	MaxLine = 64 << 10
+	maxLine = 64 << 10
 
-	// MaxDepth bounds the nesting of parentheses.
-	MaxDepth = 32
+	// maxDepth bounds the nesting of parentheses.
+	maxDepth = 32
 
-	// MaxChatter bounds the octets of lines that nobody asked for, within one
+	// maxChatter bounds the octets of lines that nobody asked for, within one
 	// command, so that a server cannot keep a session busy for ever with them.
-	MaxChatter = 64 << 20
+	maxChatter = 64 << 20
 
 	// maxAlerts bounds the alerts that are kept.
 	maxAlerts = 8
@@ -44,8 +44,8 @@ func violation(format string, args ...any) error {
 	return &ProtocolError{fmt.Sprintf(format, args...)}
 }
 
-// ErrTimeout is the cause of a loss by an upstream that made no progress.
-var ErrTimeout = errors.New("imap: upstream made no progress")
+// errTimeout is the cause of a loss by an upstream that made no progress.
+var errTimeout = errors.New("imap: upstream made no progress")
 
 // reader is the buffered socket. The buffer is taken from a pool when there
 // is something to read and given back by release.
@@ -86,7 +86,7 @@ func (b *reader) fill() error {
 	case err == io.EOF:
 		return io.ErrUnexpectedEOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w for %v", ErrTimeout, patience)
+		return fmt.Errorf("%w for %v", errTimeout, patience)
 	}
 	return err
 }
@@ -157,40 +157,9 @@ func (b *reader) endLine() error {
 	}
 }
 
-// number reads a decimal number of up to 63 bits.
-func (b *reader) number() (int64, error) {
-	var n int64
-	for digits := 0; ; digits++ {
-		c, err := b.peek()
-		if err != nil {
-			return 0, err
-		}
-		if c < '0' || c > '9' {
-			if digits == 0 {
-				return 0, violation("%q where a number must stand", c)
-			}
-			return n, nil
-		}
-		d := int64(c - '0')
-		if n > (1<<63-1-d)/10 {
-			return 0, violation("number above 63 bits")
-		}
-		n = n*10 + d
-		b.r++
-	}
-}
-
-// number32 reads a number that fits a UID or a sequence number.
-func (b *reader) number32() (uint32, error) {
-	n, err := b.number()
-	if err == nil && n > 1<<32-1 {
-		err = violation("number %d above 32 bits", n)
-	}
-	return uint32(n), err
-}
-
-// number64 reads a number of up to 64 bits.
-func (b *reader) number64() (uint64, error) {
+// decimal reads a decimal number that fits the given number of bits, 1 to 64.
+func (b *reader) decimal(bits int) (uint64, error) {
+	limit := uint64(1)<<bits - 1
 	var n uint64
 	for digits := 0; ; digits++ {
 		c, err := b.peek()
@@ -204,13 +173,31 @@ func (b *reader) number64() (uint64, error) {
 			return n, nil
 		}
 		d := uint64(c - '0')
-		if n > (1<<64-1-d)/10 {
-			return 0, violation("number above 64 bits")
+		if n > (limit-d)/10 {
+			return 0, violation("number above %d bits", bits)
 		}
 		n = n*10 + d
 		b.r++
 	}
 }
+
+// number reads a number of octets.
+func (b *reader) number() (int64, error) {
+	n, err := b.decimal(63)
+	return int64(n), err
+}
+
+// number32 reads a number that fits a UID or a sequence number.
+func (b *reader) number32() (uint32, error) {
+	n, err := b.number()
+	if err == nil && n > 1<<32-1 {
+		err = violation("number %d above 32 bits", n)
+	}
+	return uint32(n), err
+}
+
+// number64 reads a number of up to 64 bits.
+func (b *reader) number64() (uint64, error) { return b.decimal(64) }
 
 // word appends to dst the octets before the next blank, parenthesis, bracket,
 // quote, brace or line end, in upper case, and reads none of those.
@@ -281,8 +268,8 @@ func (b *reader) quoted(dst []byte) ([]byte, error) {
 				return dst, err
 			}
 		}
-		if len(dst) >= MaxLine {
-			return dst, violation("quoted string above %d octets", MaxLine)
+		if len(dst) >= maxLine {
+			return dst, violation("quoted string above %d octets", maxLine)
 		}
 		dst = append(dst, c)
 	}
@@ -315,8 +302,8 @@ func (b *reader) skipValue() error {
 		switch c {
 		case '(':
 			b.r++
-			if depth++; depth > MaxDepth {
-				return violation("lists nested above %d", MaxDepth)
+			if depth++; depth > maxDepth {
+				return violation("lists nested above %d", maxDepth)
 			}
 		case ')':
 			if depth == 0 {
@@ -396,8 +383,8 @@ func (b *reader) line(dst []byte, literals bool) ([]byte, error) {
 			return dst, err
 		}
 		if c != '\n' {
-			if len(dst)-start >= MaxLine {
-				return dst, violation("line above %d octets", MaxLine)
+			if len(dst)-start >= maxLine {
+				return dst, violation("line above %d octets", maxLine)
 			}
 			dst = append(dst, c)
 			continue
@@ -409,7 +396,7 @@ func (b *reader) line(dst []byte, literals bool) ([]byte, error) {
 		if !literals || !ok {
 			return dst, nil
 		}
-		if int64(len(dst)-start)+n > MaxLine {
+		if int64(len(dst)-start)+n > maxLine {
 			return dst, violation("line with a literal of %d octets", n)
 		}
 		dst = append(dst, '\r', '\n')
@@ -435,8 +422,8 @@ func trailingLiteral(line []byte) (int64, bool) {
 	}
 	var n, scale int64 = 0, 1
 	for ; i >= 0 && line[i] >= '0' && line[i] <= '9'; i-- {
-		if scale > MaxLine {
-			return MaxLine + 1, true
+		if scale > maxLine {
+			return maxLine + 1, true
 		}
 		n += int64(line[i]-'0') * scale
 		scale *= 10

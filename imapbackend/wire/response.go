@@ -26,8 +26,8 @@ const (
 	// Search is a range of results of SEARCH or ESEARCH: Low to High.
 	Search
 
-	// Continue is a continuation request: Text.
-	Continue
+	// continuation is a continuation request: Text.
+	continuation
 
 	// Notice is an untagged status response.
 	Notice
@@ -106,7 +106,7 @@ func (c *Conn) response() (Event, error) {
 			return Event{}, violation("a continuation request that nothing asked for")
 		}
 		c.text, err = c.line(c.text[:0], false)
-		return Event{Kind: Continue, Text: string(bytes.TrimSpace(c.text))}, err
+		return Event{Kind: continuation, Text: string(bytes.TrimSpace(c.text))}, err
 	}
 	number, err := c.checkTag(word)
 	if err != nil {
@@ -177,8 +177,7 @@ func (c *Conn) untagged() (Event, error) {
 	case numbered:
 		return c.numbered(seq, name)
 	case isStatus(word):
-		s, err := c.readStatus("*", name)
-		c.last = s
+		_, err := c.readStatus("*", name)
 		return Event{Kind: Notice}, err
 	case name == "SEARCH" || name == "ESEARCH":
 		c.search = searchState{open: true, extended: name == "ESEARCH"}
@@ -226,7 +225,7 @@ func (c *Conn) data(name string) (Event, error) {
 
 // chat counts the octets of a line that answers nothing in particular.
 func (c *Conn) chat(n int) error {
-	if c.chatter += int64(n) + 2; c.chatter > MaxChatter {
+	if c.chatter += int64(n) + 2; c.chatter > maxChatter {
 		return violation("%d octets of responses that answer nothing", c.chatter)
 	}
 	return nil
@@ -289,10 +288,9 @@ func (c *Conn) note(s Status) {
 	case "MAILBOXID":
 		m.MailboxID = strings.Trim(s.Args, "()")
 	case "PERMANENTFLAGS":
-		m.PermanentFlags, m.Deletable, m.Seeable = true, false, false
+		m.PermanentFlags, m.Deletable = true, false
 		for _, f := range strings.Fields(strings.Trim(s.Args, "()")) {
 			m.Deletable = m.Deletable || strings.EqualFold(f, `\Deleted`)
-			m.Seeable = m.Seeable || strings.EqualFold(f, `\Seen`)
 		}
 	}
 }

@@ -89,7 +89,7 @@ func play(in string, step int) []string {
 		case Search:
 			out = append(out, fmt.Sprintf("search %d-%d", ev.Low, ev.High))
 		case Notice:
-			out = append(out, "notice: "+c.last.String())
+			out = append(out, "notice: "+parseStatus("*", string(c.scratch), c.text).String())
 		case Data:
 			out = append(out, strings.TrimRight(fmt.Sprintf("data %s %d %s", ev.Name, ev.Seq, ev.Text), " "))
 		default:
@@ -437,10 +437,10 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := c.Next()
-	if !errors.Is(err, ErrTimeout) || !errors.Is(c.Err(), ErrTimeout) {
+	if !errors.Is(err, errTimeout) || !errors.Is(c.Err(), errTimeout) {
 		t.Errorf("error %v, cause %v", err, c.Err())
 	}
-	if err := c.Start("TEST"); !errors.Is(err, ErrTimeout) {
+	if err := c.Start("TEST"); !errors.Is(err, errTimeout) {
 		t.Errorf("the first cause is not kept: %v", err)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
