@@ -10,19 +10,20 @@ import (
 	"syscall"
 	"testing"
 
+	"popgate/cmd/popgate/processtest"
 	"popgate/imapbackend/demo"
 	"popgate/proxy/proxytest"
 )
 
 // startDemo starts popgate demo on a free port and returns its address and the
 // three lines that it prints.
-func startDemo(t *testing.T, args ...string) (p *process, addr string, lines []string) {
+func startDemo(t *testing.T, args ...string) (p *processtest.Process, addr string, lines []string) {
 	t.Helper()
 	p = start(t, append([]string{"demo", "--listen", "127.0.0.1:0"}, args...)...)
-	addr = p.stdout.expect(t, `curl -u demo:demo pop3://(\S+)/$`)[1]
-	p.stdout.expect(t, `curl -u demo:demo pop3://`+addr+`/1$`)
-	p.stdout.expect(t, `telnet `+strings.Replace(addr, ":", " ", 1))
-	return p, addr, p.stdout.seen
+	addr = p.Stdout.Expect(`curl -u demo:demo pop3://(\S+)/$`)[1]
+	p.Stdout.Expect(`curl -u demo:demo pop3://` + addr + `/1$`)
+	p.Stdout.Expect(`telnet ` + strings.Replace(addr, ":", " ", 1))
+	return p, addr, strings.Split(strings.TrimSpace(p.Stdout.String()), "\n")
 }
 
 // login reads what the demo's user has.
@@ -59,9 +60,9 @@ func TestDemo(t *testing.T) {
 		t.Errorf("%d messages after one was deleted of %d", len(listing), len(samples))
 	}
 	c.OK("QUIT")
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
-	if log := p.stderr.text(); log != "" {
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
+	if log := p.Stderr.String(); log != "" {
 		t.Errorf("the demo is not quiet:\n%s", log)
 	}
 }
@@ -83,8 +84,8 @@ func TestDemoMbox(t *testing.T) {
 		t.Errorf("message %q", got)
 	}
 	c.OK("DELE 1", "QUIT")
-	p.signal(t, os.Interrupt)
-	p.exit(t, exitOK)
+	p.Signal(os.Interrupt)
+	p.Exit(exitOK)
 	if left, err := os.ReadFile(file); err != nil || string(left) != mbox {
 		t.Errorf("the file is now %q, %v", left, err)
 	}
@@ -97,8 +98,8 @@ func TestDemoAddressInUse(t *testing.T) {
 	}
 	defer taken.Close()
 	p := start(t, "demo", "--listen", taken.Addr().String())
-	p.exit(t, exitFailure)
-	if log := p.stderr.text(); !strings.HasPrefix(log, "error: listen tcp "+taken.Addr().String()) ||
+	p.Exit(exitFailure)
+	if log := p.Stderr.String(); !strings.HasPrefix(log, "error: listen tcp "+taken.Addr().String()) ||
 		!strings.Contains(log, "\nhint: another program has this address: choose a free one, as in popgate demo --listen ") {
 		t.Errorf("log:\n%s", log)
 	}

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"popgate/cmd/popgate/processtest"
 	"popgate/proxy/proxytest"
 )
 
@@ -58,7 +59,7 @@ func tool(t *testing.T, limit time.Duration, stdin, name string, args ...string)
 
 // front starts a gateway whose listeners have the given keys, each with a
 // certificate with an RSA key where it has TLS, before alice's two messages.
-func front(t *testing.T, more string, listeners ...string) (p *process, addrs []string, dir string) {
+func front(t *testing.T, more string, listeners ...string) (p *processtest.Process, addrs []string, dir string) {
 	t.Helper()
 	_, upstream := upstreamWithMail(t)
 	dir = t.TempDir()
@@ -77,15 +78,16 @@ func front(t *testing.T, more string, listeners ...string) (p *process, addrs []
 	put(t, file, []byte(text.String()))
 	p = start(t, "serve", "--config", file)
 	for range listeners {
-		addrs = append(addrs, p.stderr.expect(t, `msg"?[=:]"?listening.*(127\.0\.0\.1:\d+)`)[1])
+		addrs = append(addrs, p.Stderr.Expect(`msg"?[=:]"?listening.*(127\.0\.0\.1:\d+)`)[1])
 	}
 	return p, addrs, dir
 }
 
-func (p *process) end(t *testing.T) {
+// end stops a gateway.
+func end(t *testing.T, p *processtest.Process) {
 	t.Helper()
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }
 
 // O-TLS-2: an old client, TLS 1.0 with CBC and without ephemeral keys, or with
@@ -111,9 +113,9 @@ func TestVintageOpenSSL(t *testing.T) {
 	if err == nil || !bytes.Contains(out, []byte("alert protocol version")) {
 		t.Errorf("the default listener: %v\n%s", err, out)
 	}
-	p.end(t)
-	if n := strings.Count(p.stderr.text(), `tls="TLS 1.0" suite=TLS_`); n != 6 {
-		t.Errorf("%d records of TLS 1.0, want 6:\n%s", n, p.stderr.text())
+	end(t, p)
+	if n := strings.Count(p.Stderr.String(), `tls="TLS 1.0" suite=TLS_`); n != 6 {
+		t.Errorf("%d records of TLS 1.0, want 6:\n%s", n, p.Stderr.String())
 	}
 }
 
@@ -154,7 +156,7 @@ func TestRenegotiation(t *testing.T) {
 	if err := cmd.Wait(); err == nil || !strings.Contains(stderr.String(), "alert unexpected message") {
 		t.Errorf("%v\n%s%s", err, &out, &stderr)
 	}
-	p.end(t)
+	end(t, p)
 }
 
 // O-TLS-2: testssl.sh finds nothing worse than low at a default listener.
@@ -190,7 +192,7 @@ func TestTestSSL(t *testing.T) {
 	if ok < 20 {
 		t.Errorf("only %d good findings in\n%s", ok, out)
 	}
-	p.end(t)
+	end(t, p)
 }
 
 // O-PP-3, O-PP-4, O-PP-5, O-PP-6: clients reach the gateway by HAProxy, which passes their TLS on
@@ -289,14 +291,14 @@ func TestHAProxy(t *testing.T) {
 	plain.Expect("-ERR login needs TLS")
 	plain.OK("QUIT")
 
-	p.end(t)
+	end(t, p)
 	for i := range paths {
 		want := fmt.Sprintf(`msg=session session=\w+ client=127\.0\.1\.%d:\d+ `, i+1)
 		if i == 3 {
 			want += `.* proxy_tls=TLSv1\.3 proxy_suite=TLS_\w+ proxy_sni=localhost `
 		}
-		if !regexp.MustCompile(want).MatchString(p.stderr.text()) {
-			t.Errorf("no %s in\n%s", want, p.stderr.text())
+		if !regexp.MustCompile(want).MatchString(p.Stderr.String()) {
+			t.Errorf("no %s in\n%s", want, p.Stderr.String())
 		}
 	}
 }
@@ -332,13 +334,13 @@ func TestFail2ban(t *testing.T) {
 			c.Line()
 			c.OK("QUIT")
 		}
-		p.end(t)
+		end(t, p)
 		log := filepath.Join(dir, "log")
-		put(t, log, []byte(p.stderr.text()+"\n"))
+		put(t, log, []byte(p.Stderr.String()+"\n"))
 		got := strings.Fields(tool(t, patience, "", "fail2ban-regex", "-o", "ip", log, filter))
 		want := []string{"198.51.100.7", "2001:db8::7", "198.51.100.9", "198.51.100.9"}
 		if !slices.Equal(got, want) {
-			t.Errorf("%s: %v, want %v, of\n%s", format, got, want, p.stderr.text())
+			t.Errorf("%s: %v, want %v, of\n%s", format, got, want, p.Stderr.String())
 		}
 	}
 }

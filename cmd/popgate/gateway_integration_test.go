@@ -3,14 +3,10 @@
 package main_test
 
 import (
-	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"popgate/cmd/popgate/processtest"
 	"popgate/imapbackend/dovecottest"
 	"popgate/proxy/proxytest"
 )
@@ -66,15 +63,13 @@ tls = "none"
 
 // gateway is a running "popgate serve".
 type gateway struct {
-	addrs []string // of its listeners, ascending by port
+	*processtest.Process
+	addrs []string // of its listeners, as the configuration has them
 	addr  string   // the first of them
 
 	t      testing.TB
-	cmd    *exec.Cmd
-	output *proxytest.Log
-	dumped bool          // it was ended by goroutines
-	killed atomic.Bool   // it was ended by kill
-	done   chan struct{} // closed when the process has ended
+	dumped bool        // it was ended by goroutines
+	killed atomic.Bool // it was ended by kill
 }
 
 // startGateway runs the program, built for the race detector, until the end of
@@ -94,23 +89,13 @@ func startBinary(t testing.TB, binary func() (*os.File, error), config string) *
 	if err := os.WriteFile(configFile, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{t: t, output: new(proxytest.Log), done: make(chan struct{})}
-	g.cmd = exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), "serve", "--config", configFile)
-	g.cmd.Stdout, g.cmd.Stderr = g.output, g.output
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := g.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = g.cmd.Wait() // stop looks at the status
-		close(g.done)
-	}()
+	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), "serve", "--config", configFile)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	g := &gateway{Process: processtest.Start(t, cmd), t: t}
 	t.Cleanup(g.stop)
-	listeners := strings.Count(config, "[[listener]]")
-	g.await("its listeners", func() bool {
-		g.addrs = listening(g.cmd.Process.Pid)
-		return len(g.addrs) == listeners
-	})
+	for range strings.Count(config, "[[listener]]") {
+		g.addrs = append(g.addrs, g.Stderr.Expect(`msg=listening address=(\S+)`)[1])
+	}
 	g.addr = g.addrs[0]
 	return g
 }
@@ -125,8 +110,8 @@ func (g *gateway) await(what string, condition func() bool) {
 	defer timer.Stop()
 	for !condition() {
 		select {
-		case <-g.done:
-			g.t.Fatalf("the gateway has ended, waiting for %s:\n%s", what, g.output)
+		case <-g.Done:
+			g.t.Fatalf("the gateway has ended, waiting for %s:\n%s", what, g.Stderr)
 		case <-timer.C:
 			g.t.Fatalf("waited %v for %s in vain", gatewayTimeout, what)
 		case <-tick.C:
@@ -137,20 +122,19 @@ func (g *gateway) await(what string, condition func() bool) {
 // stop ends the gateway as an operator would and checks how it went.
 func (g *gateway) stop() {
 	// It may have ended already; then the signal is lost and nothing with it.
-	_ = g.cmd.Process.Signal(syscall.SIGTERM)
+	_ = g.Process.Process.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(gatewayTimeout)
 	defer timer.Stop()
 	select {
-	case <-g.done:
+	case <-g.Done:
 	case <-timer.C:
 		g.t.Errorf("the gateway does not end within %v of SIGTERM", gatewayTimeout)
-		_ = g.cmd.Process.Kill()
-		<-g.done
+		g.Kill()
 	}
-	if code := g.cmd.ProcessState.ExitCode(); code != 0 && !g.dumped && !g.killed.Load() {
+	if code := g.ProcessState.ExitCode(); code != 0 && !g.dumped && !g.killed.Load() {
 		g.t.Errorf("the gateway ended with status %d", code)
 	}
-	output := g.output.String()
+	output := g.Stderr.String()
 	if g.dumped { // frames of the runtime are in files such as panic.go
 		output, _, _ = strings.Cut(output, "SIGQUIT: quit")
 	}
@@ -164,12 +148,10 @@ func (g *gateway) stop() {
 	}
 }
 
-// kill ends the gateway by SIGKILL and waits for its end. It may run in any
-// goroutine.
+// kill ends the gateway by SIGKILL. It may run in any goroutine.
 func (g *gateway) kill() {
 	g.killed.Store(true)
-	_ = g.cmd.Process.Kill() // it may have ended already
-	<-g.done
+	g.Kill()
 }
 
 // goroutines ends the gateway with a dump of its goroutines (SIGQUIT, as the Go
@@ -177,13 +159,13 @@ func (g *gateway) kill() {
 // did not start for itself.
 func (g *gateway) goroutines() []string {
 	g.t.Helper()
-	if err := g.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+	if err := g.Process.Process.Signal(syscall.SIGQUIT); err != nil {
 		g.t.Fatal(err)
 	}
-	<-g.done
+	<-g.Done
 	g.dumped = true
 	var creators []string
-	for line := range strings.Lines(g.output.String()) {
+	for line := range strings.Lines(g.Stderr.String()) {
 		by, ok := strings.CutPrefix(line, "created by ")
 		if ok && !strings.HasPrefix(by, "runtime.") && !strings.HasPrefix(by, "os/signal.") {
 			creators = append(creators, strings.TrimSpace(by))
@@ -193,12 +175,12 @@ func (g *gateway) goroutines() []string {
 }
 
 // records returns how many sessions have ended: each leaves one line in the log.
-func (g *gateway) records() int { return strings.Count(g.output.String(), " msg=session ") }
+func (g *gateway) records() int { return strings.Count(g.Stderr.String(), " msg=session ") }
 
 // descriptors returns what the gateway's open file descriptors are.
 func (g *gateway) descriptors() []string {
 	g.t.Helper()
-	links, err := descriptors(g.cmd.Process.Pid)
+	links, err := descriptors(g.Process.Process.Pid)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -209,7 +191,7 @@ func (g *gateway) descriptors() []string {
 // octets.
 func (g *gateway) peakMemory() int64 {
 	g.t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.Process.Process.Pid))
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -238,39 +220,6 @@ func descriptors(pid int) ([]string, error) {
 		}
 	}
 	return links, nil
-}
-
-// listening returns the addresses of 127.0.0.1 that a process listens on,
-// ascending by port. The configuration asks for free ports and this tells
-// which they are, without a word about the form of the gateway's log.
-func listening(pid int) []string {
-	table, err := os.ReadFile("/proc/net/tcp")
-	if err != nil {
-		return nil
-	}
-	links, err := descriptors(pid)
-	if err != nil {
-		return nil
-	}
-	const listen = "0A"
-	var ports []int
-	for line := range bytes.Lines(table) {
-		// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
-		f := strings.Fields(string(line))
-		if len(f) < 10 || f[3] != listen || !slices.Contains(links, "socket:["+f[9]+"]") {
-			continue
-		}
-		_, hex, _ := strings.Cut(f[1], ":")
-		if port, err := strconv.ParseUint(hex, 16, 16); err == nil {
-			ports = append(ports, int(port))
-		}
-	}
-	slices.Sort(ports)
-	var addrs []string
-	for _, p := range ports {
-		addrs = append(addrs, net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
-	}
-	return addrs
 }
 
 // loginPOP returns a client that user has logged in with. It is closed at the

@@ -174,8 +174,8 @@ func TestGatewayKilled(t *testing.T) {
 		for body := range s.got {
 			t.Errorf("killed at event %d: no message is %.40q", events, body)
 		}
-		if strings.Contains(g.output.String(), "aside") {
-			t.Errorf("the store did not survive: %s", g.output.String())
+		if strings.Contains(g.Stderr.String(), "aside") {
+			t.Errorf("the store did not survive: %s", g.Stderr.String())
 		}
 		if killed := g.killed.Load(); !killed {
 			if err != nil {

@@ -3,128 +3,28 @@
 package main
 
 import (
-	"bufio"
 	"crypto/tls"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"popgate/cmd/popgate/processtest"
 	"popgate/proxy/proxytest"
 )
 
-// patience bounds every wait of these tests; it is never reached unless one
-// fails.
-const patience = 30 * time.Second
+// patience bounds every wait of these tests.
+const patience = processtest.Patience
 
-// process is a running popgate.
-type process struct {
-	*exec.Cmd
-	stdout, stderr *output
-}
-
-// start runs popgate; the test's end kills what is left of it.
-func start(t *testing.T, args ...string) *process {
+// start runs popgate.
+func start(t *testing.T, args ...string) *processtest.Process {
 	t.Helper()
-	return startCommand(t, "popgate", args...)
-}
-
-func startCommand(t *testing.T, name string, args ...string) *process {
-	t.Helper()
-	p := &process{Cmd: exec.CommandContext(t.Context(), name, args...)}
-	p.stdout, p.stderr = newOutput(t, p.StdoutPipe), newOutput(t, p.StderrPipe)
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go p.stdout.scan()
-	go p.stderr.scan()
-	return p
-}
-
-// exit waits for the end of the process and checks its exit code.
-func (p *process) exit(t *testing.T, code int) {
-	t.Helper()
-	p.stdout.drain(t)
-	p.stderr.drain(t)
-	_ = p.Wait() // what matters is the code
-	if got := p.ProcessState.ExitCode(); got != code {
-		t.Fatalf("exit code %d, want %d; its log:\n%s", got, code, p.stderr.text())
-	}
-}
-
-func (p *process) signal(t *testing.T, sig os.Signal) {
-	t.Helper()
-	if err := p.Process.Signal(sig); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// output is what a process writes, line by line.
-type output struct {
-	r     io.Reader
-	lines chan string
-	seen  []string
-}
-
-func newOutput(t *testing.T, pipe func() (io.ReadCloser, error)) *output {
-	t.Helper()
-	r, err := pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &output{r: r, lines: make(chan string, 1000)}
-}
-
-func (o *output) scan() {
-	defer close(o.lines)
-	for sc := bufio.NewScanner(o.r); sc.Scan(); {
-		o.lines <- sc.Text()
-	}
-}
-
-func (o *output) text() string { return strings.Join(o.seen, "\n") }
-
-// next returns the next line; ok is false at the end.
-func (o *output) next(t *testing.T) (line string, ok bool) {
-	t.Helper()
-	select {
-	case line, ok = <-o.lines:
-		if ok {
-			o.seen = append(o.seen, line)
-		}
-		return line, ok
-	case <-time.After(patience):
-		t.Fatalf("no further output; so far:\n%s", o.text())
-		return "", false
-	}
-}
-
-// expect reads lines until one matches and returns its submatches.
-func (o *output) expect(t *testing.T, expr string) []string {
-	t.Helper()
-	re := regexp.MustCompile(expr)
-	for {
-		line, ok := o.next(t)
-		if !ok {
-			t.Fatalf("no line matches %q in:\n%s", expr, o.text())
-		}
-		if m := re.FindStringSubmatch(line); m != nil {
-			return m
-		}
-	}
-}
-
-func (o *output) drain(t *testing.T) {
-	t.Helper()
-	for ok := true; ok; {
-		_, ok = o.next(t)
-	}
+	return processtest.Start(t, exec.Command("popgate", args...))
 }
 
 // dial connects and reads the greeting.
@@ -162,7 +62,7 @@ func silentUpstream(t *testing.T) (addr string, accepted <-chan net.Conn) {
 }
 
 // gateway starts popgate serve on a free port before the upstream.
-func gateway(t *testing.T, upstream, more string) (p *process, addr string) {
+func gateway(t *testing.T, upstream, more string) (p *processtest.Process, addr string) {
 	t.Helper()
 	p = start(t, "serve", "--config", writeConfig(t, `[[listener]]
 address = "127.0.0.1:0"
@@ -172,12 +72,12 @@ insecure_login_from = ["127.0.0.0/8"]
 address = "`+upstream+`"
 tls = "none"
 `+more))
-	return p, p.stderr.expect(t, `msg=listening address=(\S+)`)[1]
+	return p, p.Stderr.Expect(`msg=listening address=(\S+)`)[1]
 }
 
 // busy returns a gateway with an idle client and one that waits for the
 // upstream to greet.
-func busy(t *testing.T, more string) (p *process, idle, waiting *proxytest.Client, upstream net.Conn) {
+func busy(t *testing.T, more string) (p *processtest.Process, idle, waiting *proxytest.Client, upstream net.Conn) {
 	t.Helper()
 	up, accepted := silentUpstream(t)
 	p, addr := gateway(t, up, more)
@@ -197,24 +97,24 @@ func busy(t *testing.T, more string) (p *process, idle, waiting *proxytest.Clien
 // P-SESS-9: SIGTERM ends sessions that wait, lets commands finish, exit 0.
 func TestServeDrains(t *testing.T) {
 	p, idle, waiting, upstream := busy(t, "")
-	p.signal(t, syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	idle.Closed()
 	if _, err := io.WriteString(upstream, "* BYE going down\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	waiting.Expect("-ERR [SYS/TEMP] ")
 	waiting.Closed()
-	p.exit(t, exitOK)
+	p.Exit(exitOK)
 }
 
 // A second signal stops at once, whatever is going on.
 func TestServeSecondSignal(t *testing.T) {
 	p, idle, waiting, _ := busy(t, "[session]\nshutdown_grace = \"1h\"\n")
-	p.signal(t, syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	idle.Closed()
-	p.signal(t, syscall.SIGINT)
-	p.stderr.expect(t, `level=WARN msg="second signal, stopping at once"`)
-	p.exit(t, exitOK)
+	p.Signal(syscall.SIGINT)
+	p.Stderr.Expect(`level=WARN msg="second signal, stopping at once"`)
+	p.Exit(exitOK)
 	if line, err := waiting.Conversation.Line(); err == nil {
 		t.Errorf("the command that was cut is answered by %q", line)
 	}
@@ -223,21 +123,21 @@ func TestServeSecondSignal(t *testing.T) {
 // The end of the grace time cuts sessions; the exit code is 0 all the same.
 func TestServeGrace(t *testing.T) {
 	p, idle, _, _ := busy(t, "[session]\nshutdown_grace = \"0s\"\n")
-	p.signal(t, syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	idle.Closed()
-	p.stderr.expect(t, `level=WARN msg="grace time is over`)
-	p.exit(t, exitOK)
+	p.Stderr.Expect(`level=WARN msg="grace time is over`)
+	p.Exit(exitOK)
 }
 
 // SIGHUP is answered by a log line that says what it does not do, and the
 // gateway goes on.
 func TestServeHangup(t *testing.T) {
 	p, addr := gateway(t, "127.0.0.1:1", "[log]\nlevel = \"info\"\n")
-	p.signal(t, syscall.SIGHUP)
-	p.stderr.expect(t, `level=INFO msg="reading certificates again; other changes of the configuration need a restart"`)
+	p.Signal(syscall.SIGHUP)
+	p.Stderr.Expect(`level=INFO msg="reading certificates again; other changes of the configuration need a restart"`)
 	dial(t, addr).OK("QUIT")
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }
 
 // P-SESS-12: the upstream is not contacted before a client needs it, so that
@@ -249,23 +149,23 @@ func TestServeWithoutUpstream(t *testing.T) {
 	c.OK("USER alice")
 	c.Send("PASS secret")
 	c.Expect("-ERR [SYS/")
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }
 
 // O-TLS-8, O-LOCK-4, P-USER-3: what each start warns of.
 func TestServeWarnings(t *testing.T) {
 	p, _ := gateway(t, "upstream.invalid:143", "insecure = true\n[log]\nformat = \"text\"\n")
-	p.stderr.expect(t, `listener accepts logins without TLS`) // the last to come
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Stderr.Expect(`listener accepts logins without TLS`) // the last to come
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 	for _, want := range []string{
 		`level=WARN msg="passwords go to the upstream without TLS" upstream=upstream.invalid`,
 		`level=WARN msg="maildrop locks hold within this process only`,
 		`level=WARN msg="listener accepts logins without TLS"`,
 	} {
-		if !strings.Contains(p.stderr.text(), want) {
-			t.Errorf("no %q in\n%s", want, p.stderr.text())
+		if !strings.Contains(p.Stderr.String(), want) {
+			t.Errorf("no %q in\n%s", want, p.Stderr.String())
 		}
 	}
 }
@@ -290,8 +190,8 @@ address = "127.0.0.1:1"
 tls = "none"
 `
 	p := start(t, "serve", "--config", writeConfig(t, text))
-	p.exit(t, exitFailure)
-	log := p.stderr.text()
+	p.Exit(exitFailure)
+	log := p.Stderr.String()
 	if !strings.HasPrefix(log, "error: listen tcp "+taken.Addr().String()) ||
 		!strings.Contains(log, "\nhint: another program has this address") {
 		t.Errorf("log:\n%s", log)
@@ -304,9 +204,9 @@ tls = "none"
 // The log may be JSON.
 func TestServeJSON(t *testing.T) {
 	p := start(t, "serve", "--config", writeConfig(t, smallestOnFreePort()+"[log]\nformat = \"json\"\n"))
-	p.stderr.expect(t, `^\{"time":.*"msg":"listening"`)
-	p.signal(t, os.Interrupt)
-	p.exit(t, exitOK)
+	p.Stderr.Expect(`^\{"time":.*"msg":"listening"`)
+	p.Signal(os.Interrupt)
+	p.Exit(exitOK)
 }
 
 func smallestOnFreePort() string {
@@ -316,11 +216,11 @@ func smallestOnFreePort() string {
 // A limit on open files that is too low for many sessions is told at start.
 func TestServeOpenFiles(t *testing.T) {
 	file := writeConfig(t, smallestOnFreePort())
-	p := startCommand(t, "sh", "-c", `ulimit -n 500 && exec popgate serve --config "$1"`, "sh", file)
-	p.stderr.expect(t, `level=WARN msg="the limit on open files is low" limit=500 sensible=20100$`)
-	p.stderr.expect(t, `msg=listening`)
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p := processtest.Start(t, exec.Command("sh", "-c", `ulimit -n 500 && exec popgate serve --config "$1"`, "sh", file))
+	p.Stderr.Expect(`level=WARN msg="the limit on open files is low" limit=500 sensible=20100$`)
+	p.Stderr.Expect(`msg=listening`)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }
 
 // O-TLS-1: implicit TLS and STLS, with the certificate of the file.
@@ -345,8 +245,8 @@ address = "upstream.invalid:993"
 		t.Fatal(err)
 	}
 	p := start(t, "serve", "--config", file)
-	implicit := p.stderr.expect(t, `msg=listening address=(\S+) tls=implicit`)[1]
-	plain := p.stderr.expect(t, `msg=listening address=(\S+) tls=starttls`)[1]
+	implicit := p.Stderr.Expect(`msg=listening address=(\S+) tls=implicit`)[1]
+	plain := p.Stderr.Expect(`msg=listening address=(\S+) tls=starttls`)[1]
 	clientTLS := &tls.Config{RootCAs: cert.CA, ServerName: "localhost", NextProtos: []string{"pop3"}}
 
 	conn, err := tls.Dial("tcp", implicit, clientTLS)
@@ -366,6 +266,6 @@ address = "upstream.invalid:993"
 	c.StartTLS(clientTLS)
 	c.OK("USER alice", "QUIT")
 
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }

@@ -36,6 +36,6 @@ func TestReadmeSession(t *testing.T) {
 	if !bytes.HasPrefix([]byte(first), samples[0]) {
 		t.Errorf("the first message is\n%q\nwant\n%q", first, samples[0])
 	}
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }

@@ -13,13 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"popgate/cmd/popgate/processtest"
 	"popgate/proxy/proxytest"
 )
 
 var regexpReloaded = regexp.MustCompile(`msg="certificate reloaded"`)
 
 // withCertificate starts a gateway with implicit TLS, its files in dir.
-func withCertificate(t *testing.T, dir string) (p *process, addr string) {
+func withCertificate(t *testing.T, dir string) (p *processtest.Process, addr string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.toml")
 	put(t, file, []byte(`[[listener]]
@@ -32,7 +33,7 @@ address = "127.0.0.1:1"
 tls = "none"
 `))
 	p = start(t, "serve", "--config", file)
-	return p, p.stderr.expect(t, `msg=listening address=(\S+)`)[1]
+	return p, p.Stderr.Expect(`msg=listening address=(\S+)`)[1]
 }
 
 // putPair puts a new certificate for name into dir.
@@ -68,23 +69,23 @@ func TestReloadFiles(t *testing.T) {
 	open := greet(t, conn)
 
 	putPair(t, dir, "two.example")
-	p.stderr.expect(t, `level=INFO msg="certificate reloaded" cert_file=\S+tls.crt`)
+	p.Stderr.Expect(`level=INFO msg="certificate reloaded" cert_file=\S+tls.crt`)
 	if got := served(t, addr); got != "two.example" {
 		t.Errorf("%s is served", got)
 	}
 	put(t, filepath.Join(dir, "tls.key"), []byte("junk"))
-	p.stderr.expect(t, `level=ERROR msg="certificate not reloaded, the old pair stays in use"`)
+	p.Stderr.Expect(`level=ERROR msg="certificate not reloaded, the old pair stays in use"`)
 	if got := served(t, addr); got != "two.example" {
 		t.Errorf("%s is served", got)
 	}
 	putPair(t, dir, "three.example")
-	p.stderr.expect(t, `msg="certificate reloaded"`)
+	p.Stderr.Expect(`msg="certificate reloaded"`)
 	if got := served(t, addr); got != "three.example" {
 		t.Errorf("%s is served", got)
 	}
 	open.OK("QUIT")
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }
 
 // O-TLS-5: files that are replaced by a link to another directory, as
@@ -114,15 +115,15 @@ func TestReloadLinks(t *testing.T) {
 	p, addr := withCertificate(t, dir)
 	for _, name := range []string{"two.example", "three.example"} {
 		swap(name)
-		p.stderr.expect(t, `msg="certificate reloaded"`)
+		p.Stderr.Expect(`msg="certificate reloaded"`)
 		if got := served(t, addr); got != name {
 			t.Errorf("%s is served, want %s", got, name)
 		}
 	}
 	put(t, filepath.Join(dir, "..three.example", "tls.key"), []byte("junk"))
-	p.stderr.expect(t, `level=ERROR msg="certificate not reloaded`)
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Stderr.Expect(`level=ERROR msg="certificate not reloaded`)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }
 
 // O-TLS-5: SIGHUP reads the files too; what is as it was says nothing.
@@ -131,29 +132,29 @@ func TestReloadSignal(t *testing.T) {
 	putPair(t, dir, "one.example")
 	p, addr := withCertificate(t, dir)
 	putPair(t, dir, "two.example")
-	p.signal(t, syscall.SIGHUP)
-	p.stderr.expect(t, `msg="reading certificates again`)
-	p.stderr.expect(t, `msg="certificate reloaded"`)
+	p.Signal(syscall.SIGHUP)
+	p.Stderr.Expect(`msg="reading certificates again`)
+	p.Stderr.Expect(`msg="certificate reloaded"`)
 	if got := served(t, addr); got != "two.example" {
 		t.Errorf("%s is served", got)
 	}
-	p.signal(t, syscall.SIGHUP)
-	p.stderr.expect(t, `msg="reading certificates again`)
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
-	if n := len(regexpReloaded.FindAllString(p.stderr.text(), -1)); n != 1 {
-		t.Errorf("reloaded %d times:\n%s", n, p.stderr.text())
+	p.Signal(syscall.SIGHUP)
+	p.Stderr.Expect(`msg="reading certificates again`)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
+	if n := len(regexpReloaded.FindAllString(p.Stderr.String(), -1)); n != 1 {
+		t.Errorf("reloaded %d times:\n%s", n, p.Stderr.String())
 	}
 }
 
 // O-TLS-2: what check warns of, the log does too.
 func TestServeVintageWarnings(t *testing.T) {
 	p := start(t, "serve", "--config", vintageConfig(t, "127.0.0.1:1"))
-	p.stderr.expect(t, `level=WARN msg="listener accepts outdated TLS, for vintage clients only" listener=127.0.0.1:0 min_tls=1.0 legacy_ciphers=true`)
-	p.stderr.expect(t, `level=WARN msg="certificate has expired"`)
-	p.stderr.expect(t, `msg=listening`)
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Stderr.Expect(`level=WARN msg="listener accepts outdated TLS, for vintage clients only" listener=127.0.0.1:0 min_tls=1.0 legacy_ciphers=true`)
+	p.Stderr.Expect(`level=WARN msg="certificate has expired"`)
+	p.Stderr.Expect(`msg=listening`)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }
 
 // O-TLS-5: other files that change all the time do not put the reading off for
@@ -175,12 +176,12 @@ func TestReloadBusy(t *testing.T) {
 			<-pace.C
 		}
 	})
-	p.stderr.expect(t, `msg="certificate reloaded"`)
+	p.Stderr.Expect(`msg="certificate reloaded"`)
 	cancel()
 	wg.Wait()
 	if got := served(t, addr); got != "two.example" {
 		t.Errorf("%s is served", got)
 	}
-	p.signal(t, syscall.SIGTERM)
-	p.exit(t, exitOK)
+	p.Signal(syscall.SIGTERM)
+	p.Exit(exitOK)
 }

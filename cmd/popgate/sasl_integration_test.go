@@ -82,7 +82,7 @@ func TestCurlMechanisms(t *testing.T) {
 		check(g, m, message, "--user", "joe:", "--oauth2-bearer", s.Token("joe", soon()))
 		check(g, m, "", "--user", "joe:", "--oauth2-bearer", s.Token("joe", time.Now().Add(-time.Hour)))
 		check(g, m, "", "--user", "joe:", "--oauth2-bearer", s.Token("bob", soon()))
-		if out := g.output.String(); strings.Contains(out, "eyJ") {
+		if out := g.Stderr.String(); strings.Contains(out, "eyJ") {
 			t.Errorf("O-LOG-1: a token is in the log:\n%s", out)
 		}
 	}
@@ -204,7 +204,7 @@ func TestClientAddressUpstream(t *testing.T) {
 					line = l
 				}
 			}
-			session = record.FindStringSubmatch(g.output.String())
+			session = record.FindStringSubmatch(g.Stderr.String())
 			return line != "" && session != nil
 		})
 		if !strings.Contains(line, tt.want) || strings.Contains(line, "session=<"+session[1]+">") != (tt.key != "") {

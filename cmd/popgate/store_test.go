@@ -34,7 +34,7 @@ func TestServeStore(t *testing.T) {
 	file := writeConfig(t, text)
 	for _, listed := range []string{"1 103", "1 106"} {
 		p := start(t, "serve", "--config", file)
-		addr := p.stderr.expect(t, `msg=listening address=(\S+)`)[1]
+		addr := p.Stderr.Expect(`msg=listening address=(\S+)`)[1]
 		c := dial(t, addr)
 		c.OK("USER privateuser", "PASS privatepassword")
 		if got := c.Do("LIST 1", "+OK"); !strings.HasSuffix(got, listed) {
@@ -48,11 +48,11 @@ func TestServeStore(t *testing.T) {
 		c.Closed()
 
 		second := start(t, "serve", "--config", file)
-		second.stderr.expect(t, `another popgate uses it`)
-		second.exit(t, exitFailure)
+		second.Stderr.Expect(`another popgate uses it`)
+		second.Exit(exitFailure)
 
-		p.signal(t, syscall.SIGTERM)
-		p.exit(t, exitOK)
+		p.Signal(syscall.SIGTERM)
+		p.Exit(exitOK)
 	}
 	content, err := os.ReadFile(filepath.Join(filepath.Dir(file), "store.db"))
 	if err != nil || len(content) == 0 {

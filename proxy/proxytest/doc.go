@@ -1,4 +1,7 @@
-// Package proxytest tests what stands on either side of package proxy's
-// boundary: an in-memory Backend with fault knobs and a transcript runner for
-// the POP3 engine, and the conformance suite that every Backend must pass.
+// Package proxytest has the tools with which all packages test POP3: Serve runs
+// a gateway, in memory or on loopback; Client and Conversation talk to it; Pipe,
+// Log and NewCertificate make what both need. For what is on either side of the
+// boundary of package proxy there are an in-memory Backend with fault knobs, a
+// transcript runner for the POP3 engine, and TestBackend, the suite that every
+// Backend must pass.
 package proxytest
