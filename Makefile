@@ -8,15 +8,16 @@ BENCHTIME ?= 1s
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
-.PHONY: all build test check vuln fuzz soak bench bench-compare bench-peer deps servers
+.PHONY: all build test check vuln fuzz soak bench bench-compare bench-peer deps servers interop
 
 all: build
 
 build:
 	$(GO) build -o bin/popgate ./cmd/popgate
 
+# All but what needs make servers, which make interop runs.
 test: deps build check
-	$(GO) test -race -shuffle=on -tags integration -timeout 15m ./...
+	$(GO) test -race -shuffle=on -tags integration -timeout 15m $$($(GO) list ./... | grep -v '/servertest$$')
 
 # What can be said without running anything, for each system that the program
 # is built for.
@@ -116,3 +117,7 @@ deps:
 # once, in the user's cache or in POPGATE_SERVERS=DIR.
 servers: deps
 	@imapbackend/servertest/prepare.sh
+
+# Tests with those servers.
+interop: servers
+	$(GO) test -race -shuffle=on -tags integration -timeout 15m ./imapbackend/servertest
