@@ -11,7 +11,7 @@ import (
 // TestAdmission shows O-LIM-1: who stays out and who has to go. Sessions are called
 // by the order in which they come.
 func TestAdmission(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name   string
 		limits Limits
 		events []string // address, "in N" or "out N"
@@ -34,10 +34,10 @@ func TestAdmission(t *testing.T) {
 		{"left", Limits{Unauthenticated: 2}, []string{"192.0.2.1", "192.0.2.1", "out 0", "192.0.2.2"},
 			[]string{"", "", ""}},
 	} {
-		a := newAdmission(c.limits)
+		a := newAdmission(tt.limits)
 		var sessions []*session
 		var got []string
-		for _, v := range c.events {
+		for _, v := range tt.events {
 			var n int
 			if _, err := fmt.Sscanf(v, "in %d", &n); err == nil {
 				a.loggedIn(sessions[n])
@@ -53,8 +53,8 @@ func TestAdmission(t *testing.T) {
 				got = append(got, outcome)
 			}
 		}
-		if !slices.Equal(got, c.want) {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // TestIdentityKey shows O-LOCK-1 and O-LOCK-2: what makes two logins meet.
 func TestIdentityKey(t *testing.T) {
 	a := proxy.Identity{Upstream: "u", User: "alice", Mailbox: "INBOX"}
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		b    proxy.Identity
 		same bool
 	}{
@@ -23,8 +23,8 @@ func TestIdentityKey(t *testing.T) {
 		{proxy.Identity{Upstream: "u", User: "alice", Mailbox: "Archive"}, false},
 		{proxy.Identity{Upstream: "u", User: "alice", Mailbox: "INBOX", MailboxID: "F1"}, false},
 	} {
-		if got := a.Key() == c.b.Key(); got != c.same {
-			t.Errorf("%+v and %+v: same key %v", a, c.b, got)
+		if got := a.Key() == tt.b.Key(); got != tt.same {
+			t.Errorf("%+v and %+v: same key %v", a, tt.b, got)
 		}
 	}
 	alias := proxy.Identity{Upstream: "u", User: "alias", Mailbox: "INBOX", MailboxID: "F1"}

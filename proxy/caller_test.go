@@ -37,7 +37,7 @@ func (c *callers) Offers(_ string, caller proxy.Caller) bool {
 // listener and address always, the name from USER or the exchange on, and
 // whether it uses TLS.
 func TestCaller(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name    string
 		drive   func(p *proxytest.Client)
 		prepare []string // user name and TLS of each call
@@ -83,29 +83,29 @@ func TestCaller(t *testing.T) {
 			opts.ProxyProtocolFrom = opts.InsecureLoginFrom
 			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Mechanisms: []string{"PLAIN", "LOGIN", "CRAM-MD5"}}, opts)
 			p := g.Dial()
-			if c.name == "behind a proxy with TLS" {
+			if tt.name == "behind a proxy with TLS" {
 				p.Write(proxyV2TLS)
 			} else {
 				p.Write("PROXY TCP4 203.0.113.9 192.0.2.1 40000 110\r\n")
 			}
 			p.Expect("+OK POP3")
-			c.drive(p)
+			tt.drive(p)
 			_ = p.Conn.Close()
 			synctest.Wait()
 			for what, got := range map[string][]proxy.Caller{"Prepare": b.prepare, "Offers": b.offers} {
-				want := c.prepare
+				want := tt.prepare
 				if what == "Offers" {
-					want = c.offers
+					want = tt.offers
 				}
 				var names []string
 				for _, caller := range got {
 					names = append(names, fmt.Sprint(caller.Username, " ", caller.TLS))
 					if caller.Listener != g.Addr() || caller.Addr.Addr().String() != "203.0.113.9" || len(caller.Session) != 16 {
-						t.Errorf("%s: %s: %+v", c.name, what, caller)
+						t.Errorf("%s: %s: %+v", tt.name, what, caller)
 					}
 				}
 				if !slices.Equal(names, want) {
-					t.Errorf("%s: %s: %q, want %q", c.name, what, names, want)
+					t.Errorf("%s: %s: %q, want %q", tt.name, what, names, want)
 				}
 			}
 		})

@@ -25,7 +25,7 @@ func (r *recorder) Login(_ context.Context, cred proxy.Credential) (proxy.Login,
 func TestCredential(t *testing.T) {
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	long := strings.Repeat("x", 255)
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		input string
 		want  proxy.Credential
 	}{
@@ -43,10 +43,10 @@ func TestCredential(t *testing.T) {
 			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: r}, proxytest.Insecure)
 			p := g.Dial()
 			p.Greeting()
-			p.Write(c.input)
+			p.Write(tt.input)
 			synctest.Wait()
-			if len(r.got) != 1 || r.got[0] != c.want {
-				t.Errorf("%q: got %+v, want %+v", c.input, r.got, c.want)
+			if len(r.got) != 1 || r.got[0] != tt.want {
+				t.Errorf("%q: got %+v, want %+v", tt.input, r.got, tt.want)
 			}
 		})
 	}

@@ -46,7 +46,7 @@ func (e *exchanger) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Log
 func TestExchange(t *testing.T) {
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	const digest = "b913a602c7eda7a495b4e6e7334d3890"
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		input, response string
 		want            proxy.Exchange
 	}{
@@ -69,19 +69,19 @@ func TestExchange(t *testing.T) {
 			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: e, Mechanisms: allMechanisms, UTF8: true}, proxytest.Insecure)
 			p := g.Dial()
 			p.Greeting()
-			p.Write(c.input + "\r\n")
-			if c.want.UTF8 {
+			p.Write(tt.input + "\r\n")
+			if tt.want.UTF8 {
 				p.Expect("+OK")
 			}
 			if got := p.Line(); got != "+ "+b64(e.challenge) {
 				t.Errorf("challenge %.40q of %d octets", got, len(got))
 			}
-			p.Do(c.response, "-ERR [AUTH]")
-			if e.got.Challenge != nil || !equalExchange(e.got, c.want) {
-				t.Errorf("%s: got %+v, want %+v", c.input, e.got, c.want)
+			p.Do(tt.response, "-ERR [AUTH]")
+			if e.got.Challenge != nil || !equalExchange(e.got, tt.want) {
+				t.Errorf("%s: got %+v, want %+v", tt.input, e.got, tt.want)
 			}
-			if want, _ := base64.StdEncoding.DecodeString(c.response); e.response != string(want) || e.err != nil {
-				t.Errorf("%s: response %q, %v", c.input, e.response, e.err)
+			if want, _ := base64.StdEncoding.DecodeString(tt.response); e.response != string(want) || e.err != nil {
+				t.Errorf("%s: response %q, %v", tt.input, e.response, e.err)
 			}
 		})
 	}

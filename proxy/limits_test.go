@@ -19,7 +19,7 @@ import (
 // TestLimitConnections shows O-LIM-1 and P-GREET-3: what is beyond a limit is closed without
 // a greeting, and logged with the word limit and the address, once in a second.
 func TestLimitConnections(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		limits      proxy.Limits
 		name, other string // address of a client that finds a place, or ""
 	}{
@@ -28,22 +28,22 @@ func TestLimitConnections(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			log := new(proxytest.Log)
-			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger(), Limits: c.limits}, proxytest.Insecure)
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Logger: log.Logger(), Limits: tt.limits}, proxytest.Insecure)
 			first, second := g.DialFrom("192.0.2.7:1"), g.DialFrom("[::ffff:192.0.2.7]:2")
 			first.Greeting()
 			second.Greeting()
 			for range 3 {
 				g.DialFrom("192.0.2.7:3").Closed()
 			}
-			if c.other != "" {
-				g.DialFrom(c.other).Greeting()
+			if tt.other != "" {
+				g.DialFrom(tt.other).Greeting()
 			}
 			<-time.After(time.Second)
 			g.DialFrom("192.0.2.7:4").Closed()
 			first.Do("QUIT", "+OK")
 			synctest.Wait()
 			g.DialFrom("192.0.2.7:5").Greeting()
-			if n := g.Sessions(); n != 2 && c.other == "" {
+			if n := g.Sessions(); n != 2 && tt.other == "" {
 				t.Errorf("%d sessions", n)
 			}
 			records := log.Lines("limit reached, connection closed")
@@ -51,7 +51,7 @@ func TestLimitConnections(t *testing.T) {
 				t.Fatalf("%d records:\n%s", len(records), log.String())
 			}
 			for i, want := range []string{"client=192.0.2.7:3 more=0", "client=192.0.2.7:4 more=2"} {
-				if !strings.HasSuffix(records[i], "limit="+c.name+" max=2 "+want) {
+				if !strings.HasSuffix(records[i], "limit="+tt.name+" max=2 "+want) {
 					t.Errorf("record %q, want %q", records[i], want)
 				}
 			}
@@ -99,7 +99,7 @@ func TestLimitUnauthenticated(t *testing.T) {
 // nothing of it is left.
 func TestEvicted(t *testing.T) {
 	certificate := serverTLS(t)
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name, mode string
 		until      func(*testing.T, *proxytest.Client) // brings the victim to where it is evicted
 		closes     bool                                // and it can see the end in order
@@ -119,7 +119,7 @@ func TestEvicted(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := memory()
-			if c.name == "in a slow login" {
+			if tt.name == "in a slow login" {
 				b.SetFaults(proxytest.Faults{LoginDelay: time.Hour})
 			}
 			th, err := proxy.NewThrottle(proxy.ThrottleOptions{Delay: time.Minute, MaxDelay: time.Minute, Window: time.Hour})
@@ -128,34 +128,34 @@ func TestEvicted(t *testing.T) {
 			}
 			log := new(proxytest.Log)
 			opts := proxytest.Insecure
-			opts.Mode, opts.TLS = proxy.TLSMode(c.mode), certificate
+			opts.Mode, opts.TLS = proxy.TLSMode(tt.mode), certificate
 			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{
 				Backend: b, Logger: log.Logger(), Throttler: th, Limits: proxy.Limits{Unauthenticated: 1},
 			}, opts)
 			victim := g.Dial()
-			c.until(t, victim)
+			tt.until(t, victim)
 			synctest.Wait()
 			began := time.Now()
 			p := g.Dial()
 			synctest.Wait()
-			if c.closes {
+			if tt.closes {
 				victim.Closed()
 			}
-			if n := g.Sessions(); n != 1 && c.name != "not reading" {
-				t.Errorf("%s: %d sessions", c.name, n)
+			if n := g.Sessions(); n != 1 && tt.name != "not reading" {
+				t.Errorf("%s: %d sessions", tt.name, n)
 			}
 			if took := time.Since(began); took > 0 {
-				t.Errorf("%s: took %v", c.name, took)
+				t.Errorf("%s: took %v", tt.name, took)
 			}
 			_ = victim.Conn.Close()
 			synctest.Wait()
 			if got := log.Lines("reason=limit"); len(got) != 1 {
-				t.Errorf("%s: log:\n%s", c.name, log.String())
+				t.Errorf("%s: log:\n%s", tt.name, log.String())
 			}
 			if b.Open() != 0 || strings.Contains(log.String(), "level=ERROR") {
-				t.Errorf("%s: %d open upstream; log:\n%s", c.name, b.Open(), log.String())
+				t.Errorf("%s: %d open upstream; log:\n%s", tt.name, b.Open(), log.String())
 			}
-			if c.mode == "none" {
+			if tt.mode == "none" {
 				p.Greeting()
 			}
 		})

@@ -55,7 +55,7 @@ func (d lossyMaildrop) Update(ctx context.Context, marked []uint32) error {
 // whatever it is doing, and removes nothing more; a QUIT that has been received
 // is answered by what is known.
 func TestLockLost(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name    string
 		faults  func(f *proxytest.Faults, lose func())
 		lossy   bool
@@ -134,12 +134,12 @@ func TestLockLost(t *testing.T) {
 			var locker locktest.Losable
 			lose := func() { locker.Lose(aliceKey) }
 			var f proxytest.Faults
-			if c.faults != nil {
-				c.faults(&f, lose)
+			if tt.faults != nil {
+				tt.faults(&f, lose)
 			}
 			b.SetFaults(f)
 			var backend proxy.Backend = b
-			if c.lossy {
+			if tt.lossy {
 				backend = lossy{b, lose}
 			}
 			var log proxytest.Log
@@ -152,24 +152,24 @@ func TestLockLost(t *testing.T) {
 			} else {
 				p.Login("alice", "secret")
 			}
-			c.drive(p, lose)
+			tt.drive(p, lose)
 			synctest.Wait()
 			if n := g.Sessions(); n != 0 && f.UpdateLate == 0 {
-				t.Errorf("%s: %d sessions are left", c.name, n)
+				t.Errorf("%s: %d sessions are left", tt.name, n)
 			}
 			<-time.After(f.UpdateLate)
 			synctest.Wait()
 			if b.Open() != 0 {
-				t.Errorf("%s: %d maildrops are left open", c.name, b.Open())
+				t.Errorf("%s: %d maildrops are left open", tt.name, b.Open())
 			}
-			if got := b.Counts().Updates; got != c.updates {
-				t.Errorf("%s: %d updates, want %d", c.name, got, c.updates)
+			if got := b.Counts().Updates; got != tt.updates {
+				t.Errorf("%s: %d updates, want %d", tt.name, got, tt.updates)
 			}
-			if got := len(b.Removed("alice")); got != c.removed {
-				t.Errorf("%s: %d messages removed, want %d", c.name, got, c.removed)
+			if got := len(b.Removed("alice")); got != tt.removed {
+				t.Errorf("%s: %d messages removed, want %d", tt.name, got, tt.removed)
 			}
 			if len(log.Lines("level=WARN", "lock of the maildrop lost")) == 0 || len(log.Lines("msg=session", `reason="lock lost"`)) != 1 {
-				t.Errorf("%s: log:\n%s", c.name, log.String())
+				t.Errorf("%s: log:\n%s", tt.name, log.String())
 			}
 			b.SetFaults(proxytest.Faults{})
 			next := g.Dial()

@@ -118,16 +118,16 @@ func readHeader(t *testing.T, write func(net.Conn)) (proxyHeader, []byte, error)
 // TestProxyHeader shows O-PP-3 and O-PP-4, the header in one piece with more
 // behind it, and octet by octet.
 func TestProxyHeader(t *testing.T) {
-	for _, c := range proxyHeaders {
+	for _, tt := range proxyHeaders {
 		const behind = "CAPA\r\n"
 		for _, whole := range []bool{true, false} {
 			h, rest, err := readHeader(t, func(conn net.Conn) {
 				if whole {
-					_, _ = conn.Write([]byte(c.header + behind))
+					_, _ = conn.Write([]byte(tt.header + behind))
 					return
 				}
-				for i := range len(c.header) {
-					if _, err := conn.Write([]byte(c.header[i : i+1])); err != nil {
+				for i := range len(tt.header) {
+					if _, err := conn.Write([]byte(tt.header[i : i+1])); err != nil {
 						return
 					}
 				}
@@ -139,11 +139,11 @@ func TestProxyHeader(t *testing.T) {
 			case h.client.IsValid():
 				got = h.client.String()
 			}
-			if got != c.want {
-				t.Errorf("%.60q (whole: %v): %s (%v), want %s", c.header, whole, got, err, c.want)
+			if got != tt.want {
+				t.Errorf("%.60q (whole: %v): %s (%v), want %s", tt.header, whole, got, err, tt.want)
 			}
 			if whole && err == nil && string(rest) != behind {
-				t.Errorf("%.60q: %q is left, want %q", c.header, rest, behind)
+				t.Errorf("%.60q: %q is left, want %q", tt.header, rest, behind)
 			}
 		}
 	}
@@ -156,7 +156,7 @@ func TestProxyTLS(t *testing.T) {
 		return tlv(0x20, string(append([]byte{client, 0, 0, 0, 0}, more...)))
 	}
 	version, suite := tlv(0x21, "TLSv1.3"), tlv(0x23, "TLS_AES_128_GCM_SHA256")
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name string
 		tlvs []byte
 		want *ProxyTLS
@@ -171,13 +171,13 @@ func TestProxyTLS(t *testing.T) {
 		{"without version", ssl(1), nil},
 		{"only a name", tlv(0x02, "pop.example"), nil},
 	} {
-		header := []byte(v2(0x21, 0x11, append(bytes.Clone(ipv4Pair), c.tlvs...)...))
+		header := []byte(v2(0x21, 0x11, append(bytes.Clone(ipv4Pair), tt.tlvs...)...))
 		h, err := parseProxyHeader(header)
 		if err != nil {
-			t.Errorf("%s: %v", c.name, err)
+			t.Errorf("%s: %v", tt.name, err)
 		}
-		if (h.tls == nil) != (c.want == nil) || h.tls != nil && *h.tls != *c.want {
-			t.Errorf("%s: %+v, want %+v", c.name, h.tls, c.want)
+		if (h.tls == nil) != (tt.want == nil) || h.tls != nil && *h.tls != *tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, h.tls, tt.want)
 		}
 	}
 }
@@ -185,8 +185,8 @@ func TestProxyTLS(t *testing.T) {
 // FuzzProxyHeader shows that no header makes the reader read on for ever, takes
 // more than the limit, or names a client that is mapped or has a zone.
 func FuzzProxyHeader(f *testing.F) {
-	for _, c := range proxyHeaders {
-		f.Add([]byte(c.header))
+	for _, tt := range proxyHeaders {
+		f.Add([]byte(tt.header))
 	}
 	f.Fuzz(func(t *testing.T, input []byte) {
 		n, err := proxyHeaderLen(input)

@@ -9,7 +9,7 @@ import (
 
 // TestStatusLine shows P-RESP-1, P-RESP-4 and P-RESP-5.
 func TestStatusLine(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		code       Code
 		text, want string
 	}{
@@ -23,12 +23,12 @@ func TestStatusLine(t *testing.T) {
 		{CodeNone, "gr\xfc", "-ERR gr?\r\n"},
 		{CodeAuth, strings.Repeat("x", 600), "-ERR [AUTH] " + strings.Repeat("x", 498) + "\r\n"},
 	} {
-		got := string(appendStatus([]byte("before"), "-ERR", c.code, c.text))
-		if got != "before"+c.want {
-			t.Errorf("%s %q: got %q, want %q", c.code, c.text, got, c.want)
+		got := string(appendStatus([]byte("before"), "-ERR", tt.code, tt.text))
+		if got != "before"+tt.want {
+			t.Errorf("%s %q: got %q, want %q", tt.code, tt.text, got, tt.want)
 		}
-		if len(c.want) > statusLimit {
-			t.Errorf("%q is too long", c.want)
+		if len(tt.want) > statusLimit {
+			t.Errorf("%q is too long", tt.want)
 		}
 	}
 }

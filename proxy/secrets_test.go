@@ -21,7 +21,7 @@ func TestNoSecretInLog(t *testing.T) {
 	plain := b64("\x00alice\x00" + marker)
 	xoauth2 := b64("user=alice\x01auth=Bearer " + marker + "\x01\x01")
 	bearer := b64("n,a=alice,\x01auth=Bearer " + marker + "\x01\x01")
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name  string
 		fault error
 		input string
@@ -53,22 +53,22 @@ func TestNoSecretInLog(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := memory()
 			b.AddAccount("bob", marker, false)
-			b.SetFaults(proxytest.Faults{Login: c.fault})
+			b.SetFaults(proxytest.Faults{Login: tt.fault})
 			log := new(proxytest.Log)
 			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Logger: log.Logger(), LoginAttempts: 100, Mechanisms: allMechanisms}, proxytest.Insecure)
 			p := g.Dial()
-			p.Write(c.input)
+			p.Write(tt.input)
 			synctest.Wait()
 			_ = p.Conn.Close()
 			synctest.Wait()
 			got := log.String()
 			for _, secret := range []string{marker, b64(marker), strings.TrimRight(b64(marker), "="), plain, plain[8:], xoauth2[:20], bearer[:20]} {
 				if strings.Contains(got, secret) {
-					t.Errorf("%s: %q is in the log:\n%s", c.name, secret, got)
+					t.Errorf("%s: %q is in the log:\n%s", tt.name, secret, got)
 				}
 			}
 			if !strings.Contains(got, "msg=session") || !strings.Contains(got, "msg=command") {
-				t.Errorf("%s: records are missing:\n%s", c.name, got)
+				t.Errorf("%s: records are missing:\n%s", tt.name, got)
 			}
 		})
 	}

@@ -26,7 +26,7 @@ import (
 // minutes).
 func TestOptions(t *testing.T) {
 	b := memory()
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		opts proxy.Options
 		want string
 	}{
@@ -41,15 +41,15 @@ func TestOptions(t *testing.T) {
 		{proxy.Options{Backend: new(recorder), Mechanisms: []string{"LOGIN"}}, ""},
 		{proxy.Options{Backend: new(recorder), Mechanisms: []string{"SCRAM-SHA-1"}}, "has no exchanges, as SCRAM-SHA-1 is"},
 	} {
-		srv, err := proxy.NewServer(c.opts)
-		if c.want == "" {
+		srv, err := proxy.NewServer(tt.opts)
+		if tt.want == "" {
 			if err != nil {
-				t.Errorf("%+v: %v", c.opts, err)
+				t.Errorf("%+v: %v", tt.opts, err)
 			} else if err := srv.Close(); err != nil {
 				t.Errorf("Close: %v", err)
 			}
-		} else if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v, want %q", c.opts, err, c.want)
+		} else if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v, want %q", tt.opts, err, tt.want)
 		}
 	}
 }
@@ -185,7 +185,7 @@ func TestKeepAlive(t *testing.T) {
 // TestInsecureLoginFrom shows P-USER-3 and O-PP-5: addresses are compared
 // without their mapping into IPv6.
 func TestInsecureLoginFrom(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		network, client, want string
 	}{
 		{"127.0.0.0/8", "127.0.0.1", "+OK"},
@@ -198,13 +198,13 @@ func TestInsecureLoginFrom(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory()}, proxy.ListenerOptions{
-				Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix(c.network)},
+				Mode: proxy.TLSNone, InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix(tt.network)},
 			})
-			p := g.DialFrom(netip.AddrPortFrom(netip.MustParseAddr(c.client), 1).String())
+			p := g.DialFrom(netip.AddrPortFrom(netip.MustParseAddr(tt.client), 1).String())
 			p.Greeting()
 			p.Send("USER alice")
-			if got := p.Line(); !strings.HasPrefix(got, c.want) {
-				t.Errorf("%s from %s: %q, want %s", c.network, c.client, got, c.want)
+			if got := p.Line(); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("%s from %s: %q, want %s", tt.network, tt.client, got, tt.want)
 			}
 		})
 	}

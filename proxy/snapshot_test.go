@@ -12,7 +12,7 @@ import (
 
 // TestParseDecimal shows P-GRAM-9 and P-TOP-1.
 func TestParseDecimal(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		arg  string
 		want uint64
 		ok   bool
@@ -33,8 +33,8 @@ func TestParseDecimal(t *testing.T) {
 		{"99999999999999999999x", 0, false},
 		{"\u0661", 0, false}, // ARABIC-INDIC DIGIT ONE
 	} {
-		if got, ok := parseDecimal(c.arg); got != c.want || ok != c.ok {
-			t.Errorf("%q: got %d, %v, want %d, %v", c.arg, got, ok, c.want, c.ok)
+		if got, ok := parseDecimal(tt.arg); got != tt.want || ok != tt.ok {
+			t.Errorf("%q: got %d, %v, want %d, %v", tt.arg, got, ok, tt.want, tt.ok)
 		}
 	}
 }

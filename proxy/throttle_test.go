@@ -59,7 +59,7 @@ func TestThrottleGrowth(t *testing.T) {
 // TestThrottleKeys shows what P-PASS-6 and O-LIM-1 count together.
 func TestThrottleKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, c := range []struct {
+		for _, tt := range []struct {
 			client, name string
 			want         time.Duration // of another login after one failure of alice from 192.0.2.1, and one from 2001:db8::1
 		}{
@@ -74,8 +74,8 @@ func TestThrottleKeys(t *testing.T) {
 			th := newThrottle(t)
 			th.Failed(t.Context(), netip.MustParseAddr("192.0.2.1"), "alice")
 			th.Failed(t.Context(), netip.MustParseAddr("2001:db8::1"), "alice")
-			if got := before(t, th, c.client, c.name); got != c.want {
-				t.Errorf("%s from %s waits %v, want %v", c.name, c.client, got, c.want)
+			if got := before(t, th, tt.client, tt.name); got != tt.want {
+				t.Errorf("%s from %s waits %v, want %v", tt.name, tt.client, got, tt.want)
 			}
 		}
 	})

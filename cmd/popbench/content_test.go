@@ -98,7 +98,7 @@ func TestSink(t *testing.T) {
 	damaged := bytes.Clone(msg)
 	damaged[len(damaged)/2] ^= 1
 	var s sink
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name string
 		data []byte
 		ok   bool
@@ -107,9 +107,9 @@ func TestSink(t *testing.T) {
 		{"cut", msg[:len(msg)-1], false},
 		{"right", msg, true},
 	} {
-		s.write(c.data)
-		if err := s.finish(want); (err == nil) != c.ok {
-			t.Errorf("%s: %v", c.name, err)
+		s.write(tt.data)
+		if err := s.finish(want); (err == nil) != tt.ok {
+			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
 }

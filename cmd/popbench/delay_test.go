@@ -122,7 +122,7 @@ func TestDelayWindow(t *testing.T) {
 // TestDelayEnd checks that the end of one side ends the other, and that a server
 // that cannot be dialled ends the client.
 func TestDelayEnd(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name    string
 		dialErr error
 		end     func(client, server net.Conn)
@@ -131,13 +131,13 @@ func TestDelayEnd(t *testing.T) {
 		{"server", nil, func(_, server net.Conn) { server.Close() }},
 		{"no server", errors.New("refused"), func(net.Conn, net.Conn) {}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				client, server, dialled, done := forwarded(t, c.dialErr)
+				client, server, dialled, done := forwarded(t, tt.dialErr)
 				<-dialled
-				c.end(client, server)
+				tt.end(client, server)
 				for _, conn := range []net.Conn{client, server} {
-					if c.dialErr != nil && conn == server {
+					if tt.dialErr != nil && conn == server {
 						continue
 					}
 					if n, err := conn.Read(make([]byte, 1)); err == nil {

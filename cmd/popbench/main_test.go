@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestCommandLine checks exit codes and messages.
 func TestCommandLine(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		args string
 		code int
 		want string // in the output
@@ -40,9 +40,9 @@ func TestCommandLine(t *testing.T) {
 		{"ports --count 0", 2, "out of range"},
 	} {
 		var out bytes.Buffer
-		code := run(strings.Fields(c.args), &out, &out)
-		if code != c.code || !strings.Contains(out.String(), c.want) {
-			t.Errorf("popbench %s: exit code %d, want %d and %q in\n%s", c.args, code, c.code, c.want, out.String())
+		code := run(strings.Fields(tt.args), &out, &out)
+		if code != tt.code || !strings.Contains(out.String(), tt.want) {
+			t.Errorf("popbench %s: exit code %d, want %d and %q in\n%s", tt.args, code, tt.code, tt.want, out.String())
 		}
 	}
 }
@@ -73,7 +73,7 @@ func TestRunAndTable(t *testing.T) {
 }
 
 func TestParseEndpoint(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		in   string
 		want endpoint
 		ok   bool
@@ -86,9 +86,9 @@ func TestParseEndpoint(t *testing.T) {
 		{"a=127.0.0.1:110,", endpoint{}, false},
 		{"a=127.0.0.1:110,tsl", endpoint{}, false},
 	} {
-		got, err := parseEndpoint(c.in)
-		if (err == nil) != c.ok || c.ok && got != c.want {
-			t.Errorf("%s: %+v, %v", c.in, got, err)
+		got, err := parseEndpoint(tt.in)
+		if (err == nil) != tt.ok || tt.ok && got != tt.want {
+			t.Errorf("%s: %+v, %v", tt.in, got, err)
 		}
 	}
 }
@@ -106,7 +106,7 @@ func TestAwait(t *testing.T) {
 }
 
 func TestSelected(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		list, name string
 		want       bool
 	}{
@@ -119,8 +119,8 @@ func TestSelected(t *testing.T) {
 		{"top,dele", "top.pipe", true},
 		{"", "dele", false},
 	} {
-		if got := selected(c.list, c.name); got != c.want {
-			t.Errorf("%q in %q: %v", c.name, c.list, got)
+		if got := selected(tt.list, tt.name); got != tt.want {
+			t.Errorf("%q in %q: %v", tt.name, tt.list, got)
 		}
 	}
 }

@@ -101,7 +101,7 @@ func TestFaults(t *testing.T) {
 	for _, sc := range scenarios(testCatalogue) {
 		byName[sc.name] = sc
 	}
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		scenario string
 		faults   proxytest.Faults
 		spoil    func(*servers)
@@ -115,20 +115,20 @@ func TestFaults(t *testing.T) {
 		{scenario: "huge", spoil: func(s *servers) { s.Messages("huge1")[0].Body[400] ^= 1 }, want: "CRC"},
 		{scenario: "dele", faults: proxytest.Faults{Update: errors.New("no")}, want: "QUIT"},
 	} {
-		t.Run(c.scenario, func(t *testing.T) {
+		t.Run(tt.scenario, func(t *testing.T) {
 			s := seededServers(t, g)
-			s.SetFaults(c.faults)
-			if c.spoil != nil {
-				c.spoil(s)
+			s.SetFaults(tt.faults)
+			if tt.spoil != nil {
+				tt.spoil(s)
 			}
 			e := &env{settings: testSettings(s), ep: endpoint{Name: "test", Addr: s.pop}, gen: g, tag: "new", log: progress{io.Discard}}
-			err := byName[c.scenario].run(e)
+			err := byName[tt.scenario].run(e)
 			text := strings.Join(e.errs, "; ")
 			if err != nil {
 				text += err.Error()
 			}
-			if !strings.Contains(text, c.want) {
-				t.Errorf("%q does not contain %q", text, c.want)
+			if !strings.Contains(text, tt.want) {
+				t.Errorf("%q does not contain %q", text, tt.want)
 			}
 		})
 	}

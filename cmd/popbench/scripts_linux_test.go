@@ -20,7 +20,7 @@ func TestScripts(t *testing.T) {
 			t.Errorf("%s: %v\n%s", script, err, out)
 		}
 	}
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		args []string
 		want string // in the usage
 	}{
@@ -30,14 +30,14 @@ func TestScripts(t *testing.T) {
 		{[]string{"scripts/peer.sh"}, "peer.sh start DIR POP3PORT IMAPPORT VARIANT"},
 		{[]string{"scripts/peer.sh", "start", t.TempDir(), "1", "2", "nonsense"}, "peer.sh pid"},
 	} {
-		cmd := exec.Command("sh", c.args...)
+		cmd := exec.Command("sh", tt.args...)
 		cmd.Env = append(os.Environ(), "STAGES=nonsense")
 		out, err := cmd.CombinedOutput()
 		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != exitUsage {
-			t.Errorf("%q: %v, want exit code %d", c.args, err, exitUsage)
+			t.Errorf("%q: %v, want exit code %d", tt.args, err, exitUsage)
 		}
-		if !strings.Contains(string(out), c.want) {
-			t.Errorf("%q: no %q in\n%s", c.args, c.want, out)
+		if !strings.Contains(string(out), tt.want) {
+			t.Errorf("%q: no %q in\n%s", tt.args, tt.want, out)
 		}
 	}
 }

@@ -142,16 +142,16 @@ upstream "mail": good
 // I-DEL-8: a trash mailbox that is not there is told, as is one that is.
 func TestCheckTrash(t *testing.T) {
 	_, addr := upstreamWithMail(t)
-	for _, test := range []struct{ keys, want string }{
+	for _, tt := range []struct{ keys, want string }{
 		{"delete = \"trash\"\n", "error: upstream \"mail\": look at what QUIT would do: imap: the upstream lists no mailbox with \\Trash whose name can be used; name one by the key trash (clients get -ERR [SYS/PERM])\n"},
 		{"delete = \"trash\"\ntrash = \"Bin\"\n", "upstream \"mail\": deleted messages: UID MOVE to trash, \"Bin\"\n"},
 		{"without_uidplus = \"expunge-if-alone\"\n", "configuration: warning: without_uidplus = \"expunge-if-alone\" may remove what another client flags \\Deleted at the same moment, upstream mail\n"},
 	} {
-		file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", addr, 1)+"name = \"mail\"\n"+test.keys)
+		file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", addr, 1)+"name = \"mail\"\n"+tt.keys)
 		var out bytes.Buffer
 		run([]string{"check", "--config", file, "--login", "alice"}, strings.NewReader("secret word\n"), &out, &out)
-		if !strings.Contains(out.String(), test.want) {
-			t.Errorf("%s: got\n%s\nwant\n%s", test.keys, out.String(), test.want)
+		if !strings.Contains(out.String(), tt.want) {
+			t.Errorf("%s: got\n%s\nwant\n%s", tt.keys, out.String(), tt.want)
 		}
 	}
 }
@@ -171,7 +171,7 @@ func TestCheckBad(t *testing.T) {
 		t.Fatal(err)
 	}
 	nobody.Close()
-	for _, test := range []struct {
+	for _, tt := range []struct {
 		name, addr, stdin string
 		args              []string
 		code              int
@@ -186,10 +186,10 @@ func TestCheckBad(t *testing.T) {
 		{"no user", addr, "x\n", []string{"--login", ""}, exitUsage,
 			`^error: --login needs a user name\nhint: write --login USER\n$`},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			code, stdout, stderr := check(t, test.addr, test.stdin, test.args...)
-			if code != test.code || !regexp.MustCompile(test.stderr).MatchString(stderr) {
-				t.Errorf("code %d, want %d: %s", code, test.code, stderr)
+		t.Run(tt.name, func(t *testing.T) {
+			code, stdout, stderr := check(t, tt.addr, tt.stdin, tt.args...)
+			if code != tt.code || !regexp.MustCompile(tt.stderr).MatchString(stderr) {
+				t.Errorf("code %d, want %d: %s", code, tt.code, stderr)
 			}
 			if strings.Contains(stdout, `"mail": good`) || strings.Contains(stdout+stderr, "guess") {
 				t.Errorf("said\n%s%s", stdout, stderr)

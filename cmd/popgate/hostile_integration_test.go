@@ -47,7 +47,7 @@ func TestHostile(t *testing.T) {
 	defer stop()
 	a.silent(ctx)
 	first := goodSession(plain, "127.0.0.1")
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		n    int
 		what func(context.Context) error
 	}{
@@ -60,8 +60,8 @@ func TestHostile(t *testing.T) {
 		{2, a.renegotiate},
 		{50, a.guess},
 	} {
-		for range c.n {
-			a.repeat(ctx, c.what)
+		for range tt.n {
+			a.repeat(ctx, tt.what)
 		}
 	}
 	var middle int64

@@ -36,15 +36,15 @@ ca_file = %q
 func TestOpenSSL(t *testing.T) {
 	s := dovecottest.Start(t)
 	s.Append("joe", []byte("Subject: x\r\n\r\ny\r\n"))
-	for _, test := range []struct{ listener, upstream string }{
+	for _, tt := range []struct{ listener, upstream string }{
 		{"implicit", "implicit"},
 		{"starttls", "starttls"},
 	} {
-		t.Run(test.listener, func(t *testing.T) {
-			g := startGateway(t, tlsConfig(s, test.listener, test.upstream, s.CAFile))
+		t.Run(tt.listener, func(t *testing.T) {
+			g := startGateway(t, tlsConfig(s, tt.listener, tt.upstream, s.CAFile))
 			args := []string{"s_client", "-quiet", "-crlf", "-connect", g.addr, "-CAfile", s.CAFile,
 				"-verify_return_error", "-verify_hostname", "localhost"}
-			if test.listener == "starttls" {
+			if tt.listener == "starttls" {
 				args = append(args, "-starttls", "pop3")
 			}
 			script := "CAPA\nUSER joe\nPASS " + dovecottest.Password + "\nSTAT\nRETR 1\nQUIT\n"

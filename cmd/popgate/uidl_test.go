@@ -161,7 +161,7 @@ func TestUIDLBad(t *testing.T) {
 	}
 	nobody.Close()
 	plain := []string{"--user", "joe", "--tls", "none", "--server"}
-	for _, test := range []struct {
+	for _, tt := range []struct {
 		name   string
 		stdin  string
 		args   []string
@@ -185,10 +185,10 @@ func TestUIDLBad(t *testing.T) {
 		{"odd UIDL", "x", append(plain, scriptedPOP3(t, "+OK\n", "+OK\n", "+OK\n", "+OK\nx y\n.\n")), exitFailure, `UIDL: the line "x y" is not of a listing\n`},
 		{"lost", "x", append(plain, scriptedPOP3(t, "+OK\n", "+OK\n", "+OK\n", "+OK\n1 a\n.\n", "+OK\n1 1\n.\n", "-ERR\n", "+OK\nDate: x\n")), exitFailure, `: read the maildrop: TOP 1 0: `},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			code, stdout, stderr := uidlRun(test.stdin, test.args...)
-			if code != test.code || stdout != "" || !regexp.MustCompile(test.stderr).MatchString(stderr) {
-				t.Errorf("code %d, want %d: %s%s", code, test.code, stdout, stderr)
+		t.Run(tt.name, func(t *testing.T) {
+			code, stdout, stderr := uidlRun(tt.stdin, tt.args...)
+			if code != tt.code || stdout != "" || !regexp.MustCompile(tt.stderr).MatchString(stderr) {
+				t.Errorf("code %d, want %d: %s%s", code, tt.code, stdout, stderr)
 			}
 		})
 	}

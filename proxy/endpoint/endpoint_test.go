@@ -6,7 +6,7 @@ import (
 )
 
 func TestSplit(t *testing.T) {
-	for _, test := range []struct {
+	for _, tt := range []struct {
 		address string
 		least   uint16
 		host    string
@@ -27,13 +27,13 @@ func TestSplit(t *testing.T) {
 		{"::1:110", 0, "", 0, `"::1:110" is not host:port`},
 		{"", 0, "", 0, `"" has no port`},
 	} {
-		host, port, err := Split(test.address, test.least)
+		host, port, err := Split(tt.address, tt.least)
 		text := ""
 		if err != nil {
 			text = err.Error()
 		}
-		if host != test.host || port != test.port || text != test.err {
-			t.Errorf("%q: %q, %d, %v", test.address, host, port, err)
+		if host != tt.host || port != tt.port || text != tt.err {
+			t.Errorf("%q: %q, %d, %v", tt.address, host, port, err)
 		}
 	}
 	_, _, err := Split("h:x", 1)

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestMatches shows what an expected line of a transcript stands for.
 func TestMatches(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		want, got string
 		ok        bool
 	}{
@@ -40,8 +40,8 @@ func TestMatches(t *testing.T) {
 		{`"a\xff"`, "a\xfe", false},
 		{"", "", true},
 	} {
-		if got := matches(c.want, c.got); got != c.ok {
-			t.Errorf("%q against %q: %v", c.want, c.got, got)
+		if got := matches(tt.want, tt.got); got != tt.ok {
+			t.Errorf("%q against %q: %v", tt.want, tt.got, got)
 		}
 	}
 }

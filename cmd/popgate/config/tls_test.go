@@ -63,7 +63,7 @@ func TestCertificateByName(t *testing.T) {
 	first, second, wild := rsaPair(t, "pop.example"), rsaPair(t, "mail.example"), rsaPair(t, "*.example.org")
 	both := newPair(t, proxytest.CertificateOptions{Names: []string{"localhost"}}) // ECDSA
 	old := rsaPair(t, "localhost")
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		sni     string
 		lenient bool
 		want    string // common name, "" for the alert
@@ -79,16 +79,16 @@ func TestCertificateByName(t *testing.T) {
 		{"mail.example", true, "mail.example"},
 		{"", true, "pop.example"},
 	} {
-		l := listenerWith(tls.VersionTLS12, c.lenient, first, second, wild, common)
-		state, err := shake(t, listenerTLS(l), &tls.Config{ServerName: c.sni})
-		if c.want == "" {
+		l := listenerWith(tls.VersionTLS12, tt.lenient, first, second, wild, common)
+		state, err := shake(t, listenerTLS(l), &tls.Config{ServerName: tt.sni})
+		if tt.want == "" {
 			if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
-				t.Errorf("%q: %v, want the alert unrecognized_name", c.sni, err)
+				t.Errorf("%q: %v, want the alert unrecognized_name", tt.sni, err)
 			}
 			continue
 		}
-		if err != nil || state.PeerCertificates[0].Subject.CommonName != c.want {
-			t.Errorf("%q: %v, want %s", c.sni, err, c.want)
+		if err != nil || state.PeerCertificates[0].Subject.CommonName != tt.want {
+			t.Errorf("%q: %v, want %s", tt.sni, err, tt.want)
 		}
 	}
 
@@ -129,7 +129,7 @@ func TestVintageTLS(t *testing.T) {
 		triple  = tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA
 		rivest4 = tls.TLS_RSA_WITH_RC4_128_SHA
 	)
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		minimum uint16
 		legacy  bool
 		version uint16 // the client's only one
@@ -153,12 +153,12 @@ func TestVintageTLS(t *testing.T) {
 		{tls.VersionTLS10, true, tls.VersionTLS10, rivest4, false},
 		{tls.VersionTLS13, true, tls.VersionTLS12, static, false},
 	} {
-		_, err := shake(t, listenerTLS(listenerWith(c.minimum, c.legacy, cert)), &tls.Config{
-			ServerName: "pop.example", MinVersion: c.version, MaxVersion: c.version, CipherSuites: []uint16{c.suite},
+		_, err := shake(t, listenerTLS(listenerWith(tt.minimum, tt.legacy, cert)), &tls.Config{
+			ServerName: "pop.example", MinVersion: tt.version, MaxVersion: tt.version, CipherSuites: []uint16{tt.suite},
 		})
-		if (err == nil) != c.want {
+		if (err == nil) != tt.want {
 			t.Errorf("%s or later, legacy_ciphers %v: %s with %s: %v",
-				tls.VersionName(c.minimum), c.legacy, tls.VersionName(c.version), tls.CipherSuiteName(c.suite), err)
+				tls.VersionName(tt.minimum), tt.legacy, tls.VersionName(tt.version), tls.CipherSuiteName(tt.suite), err)
 		}
 	}
 }
@@ -169,7 +169,7 @@ func TestListenerTLS(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(cert.Leaf())
 
-	for _, test := range []struct {
+	for _, tt := range []struct {
 		name    string
 		minimum uint16
 		client  *tls.Config
@@ -189,21 +189,21 @@ func TestListenerTLS(t *testing.T) {
 			CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA},
 		}, 0, "", "handshake failure"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			client, server := net.Pipe()
 			defer client.Close()
 			defer server.Close()
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				_ = tls.Server(server, listenerTLS(listenerWith(test.minimum, false, cert))).Handshake()
+				_ = tls.Server(server, listenerTLS(listenerWith(tt.minimum, false, cert))).Handshake()
 			}()
-			test.client.RootCAs, test.client.ServerName = roots, "localhost"
-			conn := tls.Client(client, test.client)
+			tt.client.RootCAs, tt.client.ServerName = roots, "localhost"
+			conn := tls.Client(client, tt.client)
 			err := conn.Handshake()
-			if test.refusal != "" {
-				if err == nil || !strings.Contains(err.Error(), test.refusal) {
-					t.Errorf("handshake: %v, want %q", err, test.refusal)
+			if tt.refusal != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.refusal) {
+					t.Errorf("handshake: %v, want %q", err, tt.refusal)
 				}
 				client.Close()
 				<-done
@@ -213,8 +213,8 @@ func TestListenerTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			state := conn.ConnectionState()
-			if state.Version != test.version || state.NegotiatedProtocol != test.alpn {
-				t.Errorf("TLS %x with ALPN %q, want %x with %q", state.Version, state.NegotiatedProtocol, test.version, test.alpn)
+			if state.Version != tt.version || state.NegotiatedProtocol != tt.alpn {
+				t.Errorf("TLS %x with ALPN %q, want %x with %q", state.Version, state.NegotiatedProtocol, tt.version, tt.alpn)
 			}
 			client.Close()
 			<-done

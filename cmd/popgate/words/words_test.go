@@ -4,7 +4,7 @@ import "testing"
 
 func TestNearest(t *testing.T) {
 	names := []string{"address", "mailbox", "server_name", "tls", "trash"}
-	for _, test := range []struct{ word, want string }{
+	for _, tt := range []struct{ word, want string }{
 		{"adress", "address"},
 		{"Mailbox", "mailbox"},
 		{"serevr_name", "server_name"},
@@ -13,8 +13,8 @@ func TestNearest(t *testing.T) {
 		{"zzz", ""},
 		{"", ""},
 	} {
-		if got := Nearest(test.word, names); got != test.want {
-			t.Errorf("Nearest(%q) = %q, want %q", test.word, got, test.want)
+		if got := Nearest(tt.word, names); got != tt.want {
+			t.Errorf("Nearest(%q) = %q, want %q", tt.word, got, tt.want)
 		}
 	}
 }
