@@ -25,15 +25,16 @@ import (
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check --config FILE [--login USER]",
-		Short: "Validate a configuration file, then look at the upstream",
-		Long: "Validate a configuration file, then contact the upstream and say what it is like.\n" +
-			"No port is bound. With --login, log in, list and read the top of the first message;\n" +
-			"nothing is changed. The password is asked for, or is the first line of the input.",
+		Short: "Validate a configuration file, then examine the upstream",
+		Long: "Validate a configuration file, then contact the upstream and report what it offers.\n" +
+			"No port is bound. With --login, also log in, list the messages and read the header of\n" +
+			"the first one; nothing is changed. The password is asked for on a terminal, otherwise\n" +
+			"it is the first line of standard input.",
 		Example: "  popgate check --config config.toml\n  popgate check --config config.toml --login alice < password-file",
 		Args:    noArgs,
 	}
 	load := configFlag(cmd)
-	user := cmd.Flags().String("login", "", "log in as this `USER` and walk through a session without changing anything")
+	user := cmd.Flags().String("login", "", "also log in as this `USER` and try a session without changing anything")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := load()
 		if err != nil {
@@ -59,7 +60,7 @@ func checkCommand() *cobra.Command {
 	return cmd
 }
 
-// checkStore looks at the store on disk, where there is to be one.
+// checkStore examines the store on disk, if one is configured.
 func checkStore(c config.Store, out io.Writer) error {
 	if c.Path == "" {
 		return nil
@@ -80,12 +81,12 @@ func credential(user string, stdin io.Reader, stderr io.Writer) (*proxy.Credenti
 	password, err := readPassword(user, stdin, stderr)
 	if err != nil {
 		return nil, &failure{code: exitUsage, err: fmt.Errorf("read the password: %w", err),
-			hint: "type it when asked, or give it as the first line of the input"}
+			hint: "type it when asked, or give it as the first line of standard input"}
 	}
 	return &proxy.Credential{Username: user, Password: password}, nil
 }
 
-// checker walks one upstream and reports each step as it ends.
+// checker examines one upstream and reports the result of each step.
 type checker struct {
 	name string // of the upstream
 	out  io.Writer
@@ -97,7 +98,7 @@ func (k *checker) say(format string, args ...any) {
 	fmt.Fprintf(k.out, "%s: %s\n", k.name, fmt.Sprintf(format, args...))
 }
 
-// step runs f and returns how long it took, as a text to report.
+// step runs f and returns how long it took, as a text for the report.
 func (k *checker) step(what string, f func() error) (string, error) {
 	start := k.now()
 	if err := f(); err != nil {
@@ -106,8 +107,8 @@ func (k *checker) step(what string, f func() error) (string, error) {
 	return k.now().Sub(start).Round(100 * time.Microsecond).String(), nil
 }
 
-// explain describes err to an operator: the cause, which a client never learns,
-// and what clients get.
+// explain describes err for an operator: the cause, which clients never see, and
+// the response code that they get.
 func explain(err error) string {
 	e, ok := errors.AsType[*proxy.Error](err)
 	if !ok || e.Err == nil {
@@ -116,7 +117,7 @@ func explain(err error) string {
 	return fmt.Sprintf("%s (clients get -ERR [%s])", words.Printable(e.Err.Error()), e.Code)
 }
 
-// checkHint says what to look at after a failed step.
+// checkHint says what to check after a failed step.
 func checkHint(err error) string {
 	e, ok := errors.AsType[*proxy.Error](err)
 	if !ok {
@@ -126,15 +127,15 @@ func checkHint(err error) string {
 	case proxy.CodeAuth:
 		return "the upstream refuses this user name and password"
 	case proxy.CodeSysTemp:
-		return "look at address, network and upstream; this may pass by itself"
+		return "check address, the network and the upstream; this may be temporary"
 	case proxy.CodeSysPerm:
-		return "look at the keys tls, server_name, ca_file, mailbox and trash of the upstream"
+		return "check the keys tls, server_name, ca_file, mailbox and trash of the upstream"
 	}
 	return ""
 }
 
-// checkUpstream looks at u, as cred where that is not nil, and writes to out
-// what it finds. Nothing is changed upstream.
+// checkUpstream examines u and writes its findings to out. It logs in if cred is
+// not nil. Nothing is changed upstream.
 func checkUpstream(ctx context.Context, u *config.Upstream, cred *proxy.Credential, out io.Writer) error {
 	backend, err := newBackend(u, nil)
 	if err != nil {
@@ -176,21 +177,21 @@ func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *co
 	for _, m := range u.Auth {
 		switch key := strings.ToLower(m); {
 		case slices.Contains(u.Relayed(), m) && !upstream.Relays(r.Capabilities, m):
-			k.say("warning: does not offer %s, or binds SCRAM to TLS: clients are not offered it either", key)
-		case (m == "XOAUTH2" || m == "OAUTHBEARER") && !takesTokens(r.Capabilities):
-			k.say("warning: takes no tokens: %s fails", key)
+			k.say("warning: does not offer %s, or offers SCRAM bound to TLS (-PLUS): not offered to clients", key)
+		case (m == "XOAUTH2" || m == "OAUTHBEARER") && !acceptsTokens(r.Capabilities):
+			k.say("warning: does not accept tokens: %s logins will fail", key)
 		}
 	}
 	return nil
 }
 
-// takesTokens reports whether an upstream with these capabilities knows a
-// mechanism for tokens; from one to the other they are rewritten.
-func takesTokens(capabilities []string) bool {
+// acceptsTokens reports whether an upstream with these capabilities offers a
+// mechanism for tokens. Either will do: a token is rewritten for the other one.
+func acceptsTokens(capabilities []string) bool {
 	return slices.Contains(capabilities, "AUTH=XOAUTH2") || slices.Contains(capabilities, "AUTH=OAUTHBEARER")
 }
 
-// session walks through a POP3 session without its UPDATE.
+// session does what a POP3 session does, without its UPDATE.
 func (k *checker) session(ctx context.Context, backend proxy.Backend, cred proxy.Credential) error {
 	var login proxy.Login
 	took, err := k.step("log in", func() (err error) {
@@ -255,7 +256,7 @@ func (k *checker) deletion(ctx context.Context, drop proxy.Maildrop) error {
 		return nil
 	}
 	var plan string
-	_, err := k.step("look at what QUIT would do", func() (err error) {
+	_, err := k.step("find out what QUIT would do", func() (err error) {
 		plan, err = p.Plan(ctx)
 		return err
 	})

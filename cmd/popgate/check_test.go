@@ -45,7 +45,7 @@ func upstreamWithMail(t *testing.T) (mail *demo.Server, addr string) {
 	return mail, l.Addr().String()
 }
 
-// check runs popgate check and returns what it says, without durations.
+// check runs popgate check and returns its output, without durations.
 func check(t *testing.T, upstream, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", upstream, 1)+"name = \"mail\"\n")
@@ -73,7 +73,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// The store on disk is looked at, and not made.
+// The store on disk is examined, and not created.
 func TestCheckStore(t *testing.T) {
 	_, addr := upstreamWithMail(t)
 	for name, want := range map[string]string{
@@ -83,20 +83,20 @@ func TestCheckStore(t *testing.T) {
 		file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", addr, 1)+"[store]\npath = \""+name+"\"\n")
 		var out, errs bytes.Buffer
 		code := run([]string{"check", "--config", file}, strings.NewReader(""), &out, &errs)
-		told := out.String()
+		got := out.String()
 		if strings.HasPrefix(name, "missing") {
-			told = errs.String()
+			got = errs.String()
 		}
-		if !strings.Contains(told, want) || (code == exitOK) != (name == "store.db") {
+		if !strings.Contains(got, want) || (code == exitOK) != (name == "store.db") {
 			t.Errorf("%s: code %d: %s%s", name, code, out.String(), errs.String())
 		}
 		if _, err := os.Stat(filepath.Join(filepath.Dir(file), name)); err == nil {
-			t.Errorf("%s has been made", name)
+			t.Errorf("%s was created", name)
 		}
 	}
 }
 
-// What is configured for clients and would not work upstream is told.
+// A mechanism that is configured and would not work upstream is reported.
 func TestCheckMechanisms(t *testing.T) {
 	_, addr := upstreamWithMail(t)
 	file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", addr, 1)+"auth = [\"plain\", \"xoauth2\", \"scram-sha-256\"]\n")
@@ -104,8 +104,8 @@ func TestCheckMechanisms(t *testing.T) {
 	run([]string{"check", "--config", file}, strings.NewReader(""), &out, &errs)
 	stdout := out.String()
 	for _, want := range []string{
-		"warning: takes no tokens: xoauth2 fails\n",
-		"warning: does not offer scram-sha-256, or binds SCRAM to TLS: clients are not offered it either\n",
+		"warning: does not accept tokens: xoauth2 logins will fail\n",
+		"warning: does not offer scram-sha-256, or offers SCRAM bound to TLS (-PLUS): not offered to clients\n",
 	} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
@@ -116,7 +116,7 @@ func TestCheckMechanisms(t *testing.T) {
 	}
 }
 
-// With --login a session is walked through, and nothing upstream changes.
+// With --login a session is tried, and nothing upstream changes.
 func TestCheckLogin(t *testing.T) {
 	mail, addr := upstreamWithMail(t)
 	before := mail.Messages("alice")
@@ -139,11 +139,11 @@ upstream "mail": good
 	}
 }
 
-// I-DEL-8: a trash mailbox that is not there is told, as is one that is.
+// I-DEL-8: check reports a trash mailbox, and that there is none.
 func TestCheckTrash(t *testing.T) {
 	_, addr := upstreamWithMail(t)
 	for _, tt := range []struct{ keys, want string }{
-		{"delete = \"trash\"\n", "error: upstream \"mail\": look at what QUIT would do: imap: the upstream lists no mailbox with \\Trash whose name can be used; name one by the key trash (clients get -ERR [SYS/PERM])\n"},
+		{"delete = \"trash\"\n", "error: upstream \"mail\": find out what QUIT would do: imap: the upstream lists no mailbox with \\Trash whose name can be used; name one by the key trash (clients get -ERR [SYS/PERM])\n"},
 		{"delete = \"trash\"\ntrash = \"Bin\"\n", "upstream \"mail\": deleted messages: UID MOVE to trash, \"Bin\"\n"},
 		{"without_uidplus = \"expunge-if-alone\"\n", "configuration: warning: without_uidplus = \"expunge-if-alone\" may remove what another client flags \\Deleted at the same moment, upstream mail\n"},
 	} {
@@ -178,11 +178,11 @@ func TestCheckBad(t *testing.T) {
 		stderr            string
 	}{
 		{"refused", nobody.Addr().String(), "", nil, exitFailure,
-			`^error: upstream "mail": connect: dial tcp .* \(clients get -ERR \[SYS/TEMP\]\)\nhint: look at address, network and upstream; this may pass by itself\n$`},
+			`^error: upstream "mail": connect: dial tcp .* \(clients get -ERR \[SYS/TEMP\]\)\nhint: check address, the network and the upstream; this may be temporary\n$`},
 		{"wrong password", addr, "guess\n", []string{"--login", "alice"}, exitFailure,
 			`^error: upstream "mail": log in: .*(\[AUTH\]).*\nhint: the upstream refuses this user name and password\n$`},
 		{"no password", addr, "", []string{"--login", "alice"}, exitUsage,
-			`^error: read the password: it is empty\nhint: type it when asked, or give it as the first line of the input\n$`},
+			`^error: read the password: it is empty\nhint: type it when asked, or give it as the first line of standard input\n$`},
 		{"no user", addr, "x\n", []string{"--login", ""}, exitUsage,
 			`^error: --login needs a user name\nhint: write --login USER\n$`},
 	} {
@@ -192,7 +192,7 @@ func TestCheckBad(t *testing.T) {
 				t.Errorf("code %d, want %d: %s", code, tt.code, stderr)
 			}
 			if strings.Contains(stdout, `"mail": good`) || strings.Contains(stdout+stderr, "guess") {
-				t.Errorf("said\n%s%s", stdout, stderr)
+				t.Errorf("output\n%s%s", stdout, stderr)
 			}
 		})
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// smallest is the README's configuration: complete, and it works.
+// smallest is the README's configuration: the smallest that is complete.
 const smallest = `[[listener]]
 address = "127.0.0.1:1110"
 tls = "none"
@@ -16,7 +16,7 @@ address = "127.0.0.1:1143"
 tls = "none"
 `
 
-// writeConfig puts text into a file of its own and returns its name.
+// writeConfig writes text to a new file and returns its name.
 func writeConfig(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.toml")

@@ -27,8 +27,8 @@ const demoUser = "demo"
 func demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo [--listen ADDR] [--mbox FILE]",
-		Short: "Try popgate without any set-up, on sample mail or your own",
-		Long: "Run an IMAP server in memory with sample mail, and the gateway before it, both on\n" +
+		Short: "Try popgate without any setup, with sample mail or your own",
+		Long: "Run an IMAP server in memory with sample mail, and the gateway in front of it, both on\n" +
 			"loopback only. User and password are \"demo\". Deleting changes no file.",
 		Example: "  popgate demo\n  popgate demo --listen 127.0.0.1:2110 --mbox ~/mail/inbox.mbox",
 		Args:    noArgs,
@@ -51,8 +51,8 @@ func demoCommand() *cobra.Command {
 	return cmd
 }
 
-// loopbackOnly refuses an address that others could reach: the demo's password
-// is known to all.
+// loopbackOnly rejects an address that others could reach: everyone knows the
+// demo's password.
 func loopbackOnly(address string) error {
 	const hint = "write an address such as 127.0.0.1:2110"
 	host, _, err := endpoint.Split(address, 0)
@@ -63,7 +63,7 @@ func loopbackOnly(address string) error {
 		return usage(hint, "--listen %q is not a loopback address", address)
 	}
 	if _, ok := errors.AsType[*endpoint.PortError](err); ok {
-		return usage(hint, "--listen %q has no number from 0 to 65535 as its port", address)
+		return usage(hint, "the port of --listen %q is not a number from 0 to 65535", address)
 	}
 	return usage(hint, "--listen %q is not host:port", address)
 }
@@ -79,7 +79,7 @@ func readMbox(file string) ([][]byte, error) {
 		return nil, &failure{code: exitFailure, err: fmt.Errorf("%s: %w", file, err)}
 	}
 	if len(messages) == 0 {
-		return nil, &failure{code: exitFailure, err: fmt.Errorf("%s: no message in it", file), hint: "each message of an mbox begins with a line \"From \""}
+		return nil, &failure{code: exitFailure, err: fmt.Errorf("%s: contains no messages", file), hint: "each message of an mbox follows a line that begins with \"From \""}
 	}
 	return messages, nil
 }
@@ -94,7 +94,7 @@ func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
 	if err != nil {
 		f := &failure{code: exitFailure, err: err}
 		if addressInUse(err) {
-			f.hint = "another program has this address: choose a free one, as in popgate demo --listen 127.0.0.1:2110"
+			f.hint = "another program uses this address: choose a free one, as in popgate demo --listen 127.0.0.1:2110"
 		}
 		return f
 	}
@@ -105,7 +105,7 @@ func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
 	}
 	defer mail.Close()
 
-	// Errors only: it is meant here that passwords come without TLS.
+	// Errors only: passwords without TLS, which would be warned of, are intended.
 	log := newLogger(stderr, config.Log{Level: slog.LevelError})
 	opts := imapbackend.Defaults()
 	opts.Name, opts.Address, opts.TLS, opts.Version = "demo", upstream, imapbackend.TLSNone, version()
@@ -125,11 +125,11 @@ func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
 		Mode:              proxy.TLSNone,
 		InsecureLoginFrom: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 	}}}
-	return runServer(srv, bound, time.Second, signals, log, func() {}) // SIGHUP is not among the signals
+	return runServer(srv, bound, time.Second, signals, log, func() {}) // signals has no SIGHUP
 }
 
-// startMail runs an IMAP server with messages on a free port of loopback, and
-// returns it, for the caller to close, and its address.
+// startMail runs an IMAP server with messages on a free loopback port. It
+// returns the server, which the caller closes, and its address.
 func startMail(messages [][]byte) (*demo.Server, string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -146,7 +146,7 @@ func startMail(messages [][]byte) (*demo.Server, string, error) {
 	return mail, l.Addr().String(), nil
 }
 
-// printWelcome says in three lines what to type next.
+// printWelcome prints three lines: what to type next.
 func printWelcome(w io.Writer, addr net.Addr) error {
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil {

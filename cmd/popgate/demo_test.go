@@ -26,7 +26,7 @@ func startDemo(t *testing.T, args ...string) (p *processtest.Process, addr strin
 	return p, addr, strings.Split(strings.TrimSpace(p.Stdout.String()), "\n")
 }
 
-// login reads what the demo's user has.
+// login logs in as the demo's user and returns the lines of LIST.
 func login(t *testing.T, addr string) (c *proxytest.Client, listing []string) {
 	t.Helper()
 	c = dial(t, addr)
@@ -34,7 +34,7 @@ func login(t *testing.T, addr string) (c *proxytest.Client, listing []string) {
 	return c, strings.Split(strings.TrimSuffix(c.Fetch("LIST"), "\r\n"), "\r\n")
 }
 
-// The first steps: three lines, and what they promise. P-RETR-3 for each
+// The demo prints three lines, and what they promise works. P-RETR-3 for each
 // sample.
 func TestDemo(t *testing.T) {
 	p, addr, lines := startDemo(t)
@@ -67,7 +67,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// --mbox serves the reader's own mail and leaves the file as it is.
+// --mbox serves the messages of a file and leaves the file as it is.
 func TestDemoMbox(t *testing.T) {
 	const mbox = "From a@b Thu Jan  1 00:00:00 1970\nSubject: mine\n\n>From here on\n\n" +
 		"From a@b Thu Jan  1 00:00:00 1970\nSubject: second\n\ntext\n"
@@ -100,7 +100,7 @@ func TestDemoAddressInUse(t *testing.T) {
 	p := start(t, "demo", "--listen", taken.Addr().String())
 	p.Exit(exitFailure)
 	if log := p.Stderr.String(); !strings.HasPrefix(log, "error: listen tcp "+taken.Addr().String()) ||
-		!strings.Contains(log, "\nhint: another program has this address: choose a free one, as in popgate demo --listen ") {
+		!strings.Contains(log, "\nhint: another program uses this address: choose a free one, as in popgate demo --listen ") {
 		t.Errorf("log:\n%s", log)
 	}
 }

@@ -21,8 +21,8 @@ type block struct {
 	file, language, text string
 }
 
-// documents returns the fenced blocks of README.md, CONTRIBUTING.md and what
-// is in docs.
+// documents returns the fenced blocks of README.md, CONTRIBUTING.md and the
+// files in docs.
 func documents(t *testing.T) []block {
 	t.Helper()
 	files, err := filepath.Glob("../../docs/*.md")
@@ -43,7 +43,7 @@ func documents(t *testing.T) []block {
 	return blocks
 }
 
-// readmeCommands are the lines of the README's shell blocks.
+// readmeCommands returns the lines of the README's shell blocks.
 func readmeCommands(t *testing.T) []string {
 	t.Helper()
 	var lines []string
@@ -55,8 +55,8 @@ func readmeCommands(t *testing.T) []string {
 	return lines
 }
 
-// Each configuration in a document loads; what it leaves out is as in the
-// smallest file.
+// Each configuration in a document loads; tables that it leaves out are those of
+// the smallest file.
 func TestDocumentedConfigurations(t *testing.T) {
 	dir := t.TempDir()
 	proxytest.NewCertificate(t, proxytest.CertificateOptions{}).WriteFiles(t, dir)
@@ -123,7 +123,8 @@ func TestReadmeSmallest(t *testing.T) {
 	t.Error("no configuration found")
 }
 
-// Commands in documents are spelt as the program and the Makefile have them.
+// The program and the Makefile have the commands, flags and targets that the
+// documents name.
 func TestDocumentedCommands(t *testing.T) {
 	makefile, err := os.ReadFile("../../Makefile")
 	if err != nil {
@@ -149,7 +150,7 @@ func TestDocumentedCommands(t *testing.T) {
 				parseCommand(t, b.file, line, words[3:])
 			case words[0] == "curl", line == "go test ./...":
 			default:
-				t.Errorf("%s: nobody checks %q", b.file, line)
+				t.Errorf("%s: this test cannot check %q", b.file, line)
 			}
 		}
 	}
@@ -175,7 +176,7 @@ func parseCommand(t *testing.T, file, line string, args []string) {
 	}
 }
 
-// The README's session is the demo with its defaults.
+// The README's session uses the demo with its defaults.
 func TestReadmeDemo(t *testing.T) {
 	lines := readmeCommands(t)
 	for _, want := range []string{

@@ -1,4 +1,18 @@
 // Command popgate is a POP3-to-IMAP gateway. See README.md.
+//
+// The rules of its output:
+//
+//   - Standard output has only what was asked for: help, completions, the
+//     version, the findings of check, the lines of uidl, the first steps of demo.
+//   - Standard error has everything else: the log of serve, the progress of
+//     uidl, prompts, and errors.
+//   - A command that fails ends with one "error: " line per mistake, in lower
+//     case and without a full stop. A mistake in a configuration file reads
+//     "error: FILE:LINE: KEY: what is wrong; what to do about it". Other errors
+//     may be followed by one line "hint: " that says what to do.
+//   - Usage is never printed for an error; the hint names the help to read.
+//   - Text from servers is printed without control characters.
+//   - Exit codes are those below.
 package main
 
 import (
@@ -16,9 +30,9 @@ import (
 
 // Exit codes.
 const (
-	exitOK      = 0
-	exitFailure = 1 // the start failed, or check found an upstream bad
-	exitUsage   = 2 // the command line or the configuration is wrong
+	exitOK      = 0 // success, also after a signal has stopped serve or demo
+	exitFailure = 1 // the command failed, or check found a problem
+	exitUsage   = 2 // the command line, the configuration or the input is wrong
 )
 
 func main() {
@@ -43,7 +57,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.code
 	}
-	return exitUsage // cobra's own errors are about the command line
+	return exitUsage // cobra reports mistakes on the command line only
 }
 
 // failure is an error with an exit code and, where it helps, a hint.
@@ -56,12 +70,12 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// usage is a failure of the command line.
+// usage returns a failure of the command line.
 func usage(hint, format string, args ...any) error {
 	return &failure{code: exitUsage, err: fmt.Errorf(format, args...), hint: hint}
 }
 
-// report writes err for a human: "error:" and "hint:" lines.
+// report writes err as "error:" and "hint:" lines.
 func report(w io.Writer, err error) {
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {
@@ -90,13 +104,13 @@ func rootCommand() *cobra.Command {
 	})
 	root.SetHelpTemplate(helpTemplate)
 	for _, c := range []*cobra.Command{serveCommand(), demoCommand(), checkCommand(), uidlCommand(), versionCommand()} {
-		c.DisableFlagsInUseLine = true // Use has them
+		c.DisableFlagsInUseLine = true // Use lists them
 		root.AddCommand(c)
 	}
 	return root
 }
 
-// helpTemplate is cobra's with the examples last, where a reader looks.
+// helpTemplate is cobra's with the examples at the end, where readers look.
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}
 {{end}}
 Usage:
@@ -112,7 +126,7 @@ Example:
 {{.Example}}
 {{end}}`
 
-// knownCommand refuses arguments of the root command: they are misspelt
+// knownCommand rejects arguments of the root command: they are unknown
 // subcommands.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -128,7 +142,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	return usage(seeHelp(cmd), "unknown command %q", args[0])
 }
 
-// noArgs refuses arguments that are not flags.
+// noArgs rejects arguments that are not flags.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usage(seeHelp(cmd), "%s: unexpected argument %q", cmd.CommandPath(), args[0])
@@ -140,10 +154,11 @@ func seeHelp(cmd *cobra.Command) string {
 	return fmt.Sprintf("see %s --help", cmd.CommandPath())
 }
 
-// configFlag gives cmd the flag --config and returns what loads the file.
+// configFlag adds the flag --config to cmd and returns a function that loads the
+// file it names.
 func configFlag(cmd *cobra.Command) func() (*config.Config, error) {
 	file := cmd.Flags().String("config", "", "the configuration `FILE` (required)")
-	_ = cmd.MarkFlagFilename("config", "toml") // fails for unknown flags only
+	_ = cmd.MarkFlagFilename("config", "toml") // fails only for unknown flags
 	return func() (*config.Config, error) {
 		if *file == "" {
 			return nil, usage(fmt.Sprintf("%s --config config.toml", cmd.CommandPath()),

@@ -13,7 +13,7 @@ import (
 // TestMain makes this test binary the program popgate for scripts and for
 // tests that start processes.
 func TestMain(m *testing.M) {
-	// Programs built with the race detector sleep for a second at their end.
+	// Programs built with the race detector sleep for a second before they exit.
 	os.Setenv(gorace, noSleep)
 	testscript.Main(m, map[string]func(){"popgate": main})
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// readPassword reads one line of stdin, without echo where that is a terminal.
+// readPassword reads one line of stdin, without echo if it is a terminal.
 func readPassword(user string, stdin io.Reader, stderr io.Writer) (string, error) {
 	var line string
 	var err error
@@ -33,8 +33,8 @@ func readPassword(user string, stdin io.Reader, stderr io.Writer) (string, error
 	return "", err
 }
 
-// readHidden reads a line of the terminal fd without echo. Ctrl-C ends the
-// program with the echo back on.
+// readHidden reads a line from the terminal fd without echo. Ctrl-C turns the
+// echo on again and ends the program.
 func readHidden(fd int) (string, error) {
 	before, err := term.GetState(fd)
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A password typed at a terminal is not shown, and the echo comes back.
+// A password typed at a terminal is not shown, and the echo is on again after it.
 func TestPasswordAtTerminal(t *testing.T) {
 	master, terminal := openPTY(t)
 	var prompt strings.Builder
 	typed := make(chan bool, 1)
 	go func() {
-		// The prompt comes before the echo goes: type once it has gone.
+		// The prompt is written before the echo is off: type once it is off.
 		for echoes(t, terminal) {
 			runtime.Gosched()
 		}

@@ -43,8 +43,8 @@ func greet(t *testing.T, conn net.Conn) *proxytest.Client {
 	return c
 }
 
-// silentUpstream is an IMAP server that accepts and says nothing, so that
-// whoever logs in waits for it.
+// silentUpstream is an IMAP server that accepts one connection and sends
+// nothing, so that a login waits for it.
 func silentUpstream(t *testing.T) (addr string, accepted <-chan net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -61,7 +61,7 @@ func silentUpstream(t *testing.T) (addr string, accepted <-chan net.Conn) {
 	return l.Addr().String(), conns
 }
 
-// gateway starts popgate serve on a free port before the upstream.
+// gateway starts popgate serve on a free port in front of the upstream.
 func gateway(t *testing.T, upstream, more string) (p *processtest.Process, addr string) {
 	t.Helper()
 	p = start(t, "serve", "--config", writeConfig(t, `[[listener]]
@@ -82,19 +82,20 @@ func busy(t *testing.T, more string) (p *processtest.Process, idle, waiting *pro
 	up, accepted := silentUpstream(t)
 	p, addr := gateway(t, up, more)
 	idle, waiting = dial(t, addr), dial(t, addr)
-	// In one segment: that USER is answered shows that PASS is being executed.
+	// In one segment: the answer to USER shows that PASS is being executed.
 	waiting.Send("USER alice", "PASS secret")
 	waiting.Expect("+OK")
 	select {
 	case upstream = <-accepted:
 		t.Cleanup(func() { upstream.Close() })
 	case <-time.After(patience):
-		t.Fatal("nobody contacts the upstream")
+		t.Fatal("no connection to the upstream")
 	}
 	return p, idle, waiting, upstream
 }
 
-// P-SESS-9: SIGTERM ends sessions that wait, lets commands finish, exit 0.
+// P-SESS-9: SIGTERM ends sessions that wait for a command, and lets commands
+// finish; the exit code is 0.
 func TestServeDrains(t *testing.T) {
 	p, idle, waiting, upstream := busy(t, "")
 	p.Signal(syscall.SIGTERM)
@@ -107,7 +108,7 @@ func TestServeDrains(t *testing.T) {
 	p.Exit(exitOK)
 }
 
-// A second signal stops at once, whatever is going on.
+// A second signal stops the gateway at once, whatever is in progress.
 func TestServeSecondSignal(t *testing.T) {
 	p, idle, waiting, _ := busy(t, "[session]\nshutdown_grace = \"1h\"\n")
 	p.Signal(syscall.SIGTERM)
@@ -116,11 +117,11 @@ func TestServeSecondSignal(t *testing.T) {
 	p.Stderr.Expect(`level=WARN msg="second signal, stopping at once"`)
 	p.Exit(exitOK)
 	if line, err := waiting.Conversation.Line(); err == nil {
-		t.Errorf("the command that was cut is answered by %q", line)
+		t.Errorf("the command that was cut off is answered by %q", line)
 	}
 }
 
-// The end of the grace time cuts sessions; the exit code is 0 all the same.
+// The end of the grace time cuts sessions off; the exit code is still 0.
 func TestServeGrace(t *testing.T) {
 	p, idle, _, _ := busy(t, "[session]\nshutdown_grace = \"0s\"\n")
 	p.Signal(syscall.SIGTERM)
@@ -129,19 +130,18 @@ func TestServeGrace(t *testing.T) {
 	p.Exit(exitOK)
 }
 
-// SIGHUP is answered by a log line that says what it does not do, and the
-// gateway goes on.
+// On SIGHUP the log says what is not read again, and the gateway continues.
 func TestServeHangup(t *testing.T) {
 	p, addr := gateway(t, "127.0.0.1:1", "[log]\nlevel = \"info\"\n")
 	p.Signal(syscall.SIGHUP)
-	p.Stderr.Expect(`level=INFO msg="reading certificates again; other changes of the configuration need a restart"`)
+	p.Stderr.Expect(`level=INFO msg="reading certificates again; other configuration changes need a restart"`)
 	dial(t, addr).OK("QUIT")
 	p.Signal(syscall.SIGTERM)
 	p.Exit(exitOK)
 }
 
-// P-SESS-12: the upstream is not contacted before a client needs it, so that
-// one which does not exist stops nothing; then it is [SYS/...].
+// P-SESS-12: the upstream is not contacted before a client needs it, so the
+// gateway starts without one; a login then gets [SYS/...].
 func TestServeWithoutUpstream(t *testing.T) {
 	p, addr := gateway(t, "upstream.invalid:143", "insecure = true\n")
 	c := dial(t, addr)
@@ -156,7 +156,7 @@ func TestServeWithoutUpstream(t *testing.T) {
 // O-TLS-8, O-LOCK-4, P-USER-3: what each start warns of.
 func TestServeWarnings(t *testing.T) {
 	p, _ := gateway(t, "upstream.invalid:143", "insecure = true\n[log]\nformat = \"text\"\n")
-	p.Stderr.Expect(`listener accepts logins without TLS`) // the last to come
+	p.Stderr.Expect(`listener accepts logins without TLS`) // the last one
 	p.Signal(syscall.SIGTERM)
 	p.Exit(exitOK)
 	for _, want := range []string{
@@ -193,7 +193,7 @@ tls = "none"
 	p.Exit(exitFailure)
 	log := p.Stderr.String()
 	if !strings.HasPrefix(log, "error: listen tcp "+taken.Addr().String()) ||
-		!strings.Contains(log, "\nhint: another program has this address") {
+		!strings.Contains(log, "\nhint: another program uses this address") {
 		t.Errorf("log:\n%s", log)
 	}
 	if strings.Contains(log, "listening") {
@@ -213,11 +213,11 @@ func smallestOnFreePort() string {
 	return strings.Replace(smallest, "127.0.0.1:1110", "127.0.0.1:0", 1)
 }
 
-// A limit on open files that is too low for many sessions is told at start.
+// A limit on open files that is too low for many sessions is logged at start.
 func TestServeOpenFiles(t *testing.T) {
 	file := writeConfig(t, smallestOnFreePort())
 	p := processtest.Start(t, exec.Command("sh", "-c", `ulimit -n 500 && exec popgate serve --config "$1"`, "sh", file))
-	p.Stderr.Expect(`level=WARN msg="the limit on open files is low" limit=500 sensible=20100$`)
+	p.Stderr.Expect(`level=WARN msg="the limit on open files is low" limit=500 recommended=20100$`)
 	p.Stderr.Expect(`msg=listening`)
 	p.Signal(syscall.SIGTERM)
 	p.Exit(exitOK)

@@ -12,8 +12,8 @@ import (
 	"popgate/imapbackend/demo"
 )
 
-// The commands of the README's session, run as they stand there but for the
-// port, which is a free one.
+// The commands of the README's session work as written, except that the port is
+// a free one.
 func TestReadmeSession(t *testing.T) {
 	p, addr, _ := startDemo(t)
 	outputs := map[string]string{}

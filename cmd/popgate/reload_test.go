@@ -19,7 +19,8 @@ import (
 
 var regexpReloaded = regexp.MustCompile(`msg="certificate reloaded"`)
 
-// withCertificate starts a gateway with implicit TLS, its files in dir.
+// withCertificate starts a gateway with implicit TLS and the certificate and key
+// in dir.
 func withCertificate(t *testing.T, dir string) (p *processtest.Process, addr string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.toml")
@@ -36,7 +37,7 @@ tls = "none"
 	return p, p.Stderr.Expect(`msg=listening address=(\S+)`)[1]
 }
 
-// putPair puts a new certificate for name into dir.
+// putPair writes a new certificate for name, and its key, to dir.
 func putPair(t *testing.T, dir, name string) {
 	t.Helper()
 	cert := proxytest.NewCertificate(t, proxytest.CertificateOptions{Names: []string{name}})
@@ -47,7 +48,7 @@ func putPair(t *testing.T, dir, name string) {
 // served returns the name in the certificate that a gateway serves.
 func served(t *testing.T, addr string) string {
 	t.Helper()
-	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}) // any name is looked at
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}) // the caller checks the name
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,13 +57,13 @@ func served(t *testing.T, addr string) string {
 	return name
 }
 
-// O-TLS-5: new files are served without restart, a bad pair is not and says so
-// once, and a session that is open goes on.
+// O-TLS-5: new files are served without a restart; a bad pair is not, and an
+// error is logged; an open session continues.
 func TestReloadFiles(t *testing.T) {
 	dir := t.TempDir()
 	putPair(t, dir, "one.example")
 	p, addr := withCertificate(t, dir)
-	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}) // any name is looked at
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}) // the name does not matter
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +89,9 @@ func TestReloadFiles(t *testing.T) {
 	p.Exit(exitOK)
 }
 
-// O-TLS-5: files that are replaced by a link to another directory, as
-// Kubernetes does, twice, so that the second is seen from the new one.
+// O-TLS-5: files may be replaced by a link to another directory, as Kubernetes
+// does it. This is done twice, so that the second change is found by watching
+// the new directory.
 func TestReloadLinks(t *testing.T) {
 	dir := t.TempDir()
 	swap := func(name string) {
@@ -126,7 +128,7 @@ func TestReloadLinks(t *testing.T) {
 	p.Exit(exitOK)
 }
 
-// O-TLS-5: SIGHUP reads the files too; what is as it was says nothing.
+// O-TLS-5: SIGHUP reads the files too; unchanged files are not logged.
 func TestReloadSignal(t *testing.T) {
 	dir := t.TempDir()
 	putPair(t, dir, "one.example")
@@ -147,7 +149,7 @@ func TestReloadSignal(t *testing.T) {
 	}
 }
 
-// O-TLS-2: what check warns of, the log does too.
+// O-TLS-2: serve logs what check warns of.
 func TestServeVintageWarnings(t *testing.T) {
 	p := start(t, "serve", "--config", vintageConfig(t, "127.0.0.1:1"))
 	p.Stderr.Expect(`level=WARN msg="listener accepts outdated TLS, for vintage clients only" listener=127.0.0.1:0 min_tls=1.0 legacy_ciphers=true`)
@@ -157,8 +159,7 @@ func TestServeVintageWarnings(t *testing.T) {
 	p.Exit(exitOK)
 }
 
-// O-TLS-5: other files that change all the time do not put the reading off for
-// ever.
+// O-TLS-5: other files that change all the time do not delay the reload forever.
 func TestReloadBusy(t *testing.T) {
 	dir := t.TempDir()
 	putPair(t, dir, "one.example")

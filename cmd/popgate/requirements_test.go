@@ -16,8 +16,8 @@ var (
 	requirementState = regexp.MustCompile(`(?m)^\| ([A-Z][A-Z0-9-]+) \| (done|later|not offered) \|([^|]*)\|([^|]*)\|$`)
 )
 
-// docs/requirements.md says of each requirement whether it is done, and which
-// test shows it: a transcript, or a test function of a file. That test exists
+// docs/requirements.md states for each requirement whether it is done, and which
+// test shows it: a transcript, or a test function in a file. That test exists
 // and names the requirement.
 func TestRequirements(t *testing.T) {
 	root := filepath.Join("..", "..")
@@ -51,12 +51,12 @@ func TestRequirements(t *testing.T) {
 		}
 		defined[m[1]] = true
 		if !states[m[1]] {
-			t.Errorf("%s: no row says its state", m[1])
+			t.Errorf("%s: no row for its state", m[1])
 		}
 	}
 	for id := range states {
 		if !defined[id] {
-			t.Errorf("%s: a row for what is no requirement", id)
+			t.Errorf("%s: a row, but no such requirement", id)
 		}
 	}
 	if len(defined) < 200 {
@@ -64,7 +64,8 @@ func TestRequirements(t *testing.T) {
 	}
 }
 
-// checkEvidence looks for "path" or "path:Test" and for the id in that file.
+// checkEvidence checks that evidence, "path" or "path:Test", exists and that the
+// file names the requirement id.
 func checkEvidence(t *testing.T, root, id, evidence string) {
 	t.Helper()
 	path, function, isGo := strings.Cut(strings.Trim(evidence, "`"), ":")

@@ -2,5 +2,5 @@
 
 package main
 
-// openFilesLimit reports that there is no limit to know of.
+// openFilesLimit reports that the limit is not known.
 func openFilesLimit() (uint64, bool) { return 0, false }

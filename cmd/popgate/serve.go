@@ -29,9 +29,10 @@ func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve --config FILE",
 		Short: "Run the gateway until SIGTERM",
-		Long: "Run the gateway. SIGTERM and SIGINT end it: waiting sessions at once, commands in\n" +
-			"progress within session.shutdown_grace; a second one stops it at once. SIGHUP reads\n" +
-			"the certificates again, which also happens when their files change.",
+		Long: "Run the gateway. SIGTERM or SIGINT stops it: sessions that wait for a command end at\n" +
+			"once, commands in progress may finish within session.shutdown_grace. A second signal\n" +
+			"stops it at once. SIGHUP reads the certificates again, which also happens when their\n" +
+			"files change.",
 		Example: "  popgate serve --config /etc/popgate/config.toml",
 		Args:    noArgs,
 	}
@@ -48,7 +49,7 @@ func serveCommand() *cobra.Command {
 
 // serve runs the gateway that c describes until a signal ends it.
 func serve(c *config.Config, stderr io.Writer) error {
-	// From here on a signal drains, also one that comes during the start.
+	// From here on a signal drains, even one that arrives during the start.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -87,9 +88,9 @@ func serve(c *config.Config, stderr io.Writer) error {
 	return runServer(srv, bound, c.Session.ShutdownGrace, signals, log, reloader.Reload)
 }
 
-const storeHint = "look at [store] path: its directory must be there, and the file belongs to one process"
+const storeHint = "check path in [store]: its directory must exist, and only one process may use the file"
 
-// newBackend returns the backend of u, which remembers in kept; nil for memory
+// newBackend returns the backend of u, which remembers in kept. nil: in memory
 // of its own.
 func newBackend(u *config.Upstream, kept *store.Store) (*imapbackend.Backend, error) {
 	opts := u.Options
@@ -101,7 +102,7 @@ func newBackend(u *config.Upstream, kept *store.Store) (*imapbackend.Backend, er
 	return backend, nil
 }
 
-// throttler returns what slows down failed logins, nil if nothing does.
+// throttler returns what delays failed logins, nil if nothing does.
 func throttler(opts proxy.ThrottleOptions) (proxy.Throttler, error) {
 	if opts.Delay == 0 {
 		return nil, nil
@@ -120,7 +121,7 @@ func newReloader(listeners []config.Listener, log *slog.Logger) *certificates.Re
 	return certificates.NewReloader(pairs, log)
 }
 
-// openStore opens what is remembered between sessions.
+// openStore opens the store of what is remembered between sessions.
 func openStore(c config.Store, log *slog.Logger) (*store.Store, error) {
 	if c.Path == "" {
 		return store.NewMemory(store.DefaultMemory), nil
@@ -130,13 +131,13 @@ func openStore(c config.Store, log *slog.Logger) (*store.Store, error) {
 
 func closeStore(s *store.Store, log *slog.Logger) {
 	if err := s.Close(); err != nil {
-		log.Error("closing the store", "error", err)
+		log.Error("closing the store failed", "error", err)
 	}
 }
 
-// learn keeps the backend informed, in the background, of which of mechanisms
-// the upstream takes, until the returned function is called. Without any the
-// upstream is not contacted before a client needs it.
+// learn keeps the backend informed, in the background, of which mechanisms the
+// upstream offers, until the returned function is called. Without mechanisms
+// the upstream is not contacted before a client needs it.
 func learn(backend *imapbackend.Backend, mechanisms []string, log *slog.Logger) (stop func()) {
 	if len(mechanisms) == 0 {
 		return func() {}
@@ -153,18 +154,18 @@ func learn(backend *imapbackend.Backend, mechanisms []string, log *slog.Logger) 
 	}
 }
 
-// gcPercent trades processor time, of which sessions that mostly wait need
-// little, for memory, of which thousands of them need much. A process of few
-// sessions would collect its garbage all the time: a reserve of gcReserve
-// octets counts as memory in use, but is never touched, so that the system does
-// not back it.
+// gcPercent trades processor time, of which waiting sessions need little, for
+// memory, of which thousands of them need much. A process with few sessions
+// would collect garbage all the time. To prevent that, a reserve of gcReserve
+// octets counts as memory in use; it is never touched, so the system provides no
+// memory for it.
 const (
 	gcPercent = 50
 	gcReserve = 8 << 20
 )
 
-// tuneMemory sets the garbage collector, and returns the reserve, which is to
-// be kept. An operator's GOGC wins.
+// tuneMemory sets the garbage collector and returns the reserve, which the
+// caller keeps alive. If the operator sets GOGC, nothing is changed.
 func tuneMemory() (reserve []byte) {
 	if os.Getenv("GOGC") != "" {
 		return nil
@@ -173,7 +174,7 @@ func tuneMemory() (reserve []byte) {
 	return make([]byte, gcReserve)
 }
 
-// newLogger returns the logger that c asks for.
+// newLogger returns the logger that c describes.
 func newLogger(w io.Writer, c config.Log) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.Level}
 	if c.JSON {
@@ -182,8 +183,7 @@ func newLogger(w io.Writer, c config.Log) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
-// boundListener is a listener whose address is taken but which does not accept
-// yet.
+// boundListener is a listener that is bound but does not accept yet.
 type boundListener struct {
 	net.Listener
 	options proxy.ListenerOptions
@@ -192,7 +192,7 @@ type boundListener struct {
 // listenConfig leaves keep-alive to the server, which sets its own.
 var listenConfig = net.ListenConfig{KeepAlive: -1}
 
-// bind takes the address of every listener, or none of them.
+// bind binds all listeners, or none of them.
 func bind(listeners []config.Listener) ([]boundListener, error) {
 	var bound []boundListener
 	for _, l := range listeners {
@@ -208,47 +208,47 @@ func bind(listeners []config.Listener) ([]boundListener, error) {
 	return bound, nil
 }
 
-// bindHint says what to do about an address that cannot be taken.
+// bindHint says what to do about an address that cannot be bound.
 func bindHint(err error) string {
 	switch {
 	case addressInUse(err):
-		return "another program has this address: stop it, or change the listener's address"
+		return "another program uses this address: stop it, or change the listener's address"
 	case errors.Is(err, fs.ErrPermission):
 		return "ports below 1024 need root, CAP_NET_BIND_SERVICE or a socket redirect"
 	}
 	return ""
 }
 
-// addressInUse reports whether err says that another socket has the address.
+// addressInUse reports whether err says that another socket uses the address.
 func addressInUse(err error) bool {
-	const wsaEADDRINUSE = syscall.Errno(10048) // Windows has a number of its own
+	const wsaEADDRINUSE = syscall.Errno(10048) // the error number on Windows
 	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, wsaEADDRINUSE)
 }
 
-// warn logs what an operator should know about a configuration that is valid
-// and about the process.
+// warn logs what an operator should know about a valid configuration and about
+// the process.
 func warn(log *slog.Logger, c *config.Config) {
 	for _, w := range c.Warnings(time.Now()) {
 		log.LogAttrs(context.Background(), slog.LevelWarn, w.Text, w.Attrs...)
 	}
 	for i := range c.Upstreams {
 		if o := &c.Upstreams[i].Options; o.KeepOpen > 0 {
-			log.Info("logins may go without the upstream's verdict for a while after one", "upstream", o.Name, "keep_open", o.KeepOpen)
+			log.Info("repeated logins may be accepted without asking the upstream", "upstream", o.Name, "keep_open", o.KeepOpen)
 		}
 	}
 	connections := cmp.Or(c.Limits.Options.Connections, config.DefaultConnections)
-	// Two descriptors a session, and some for all else.
+	// Two descriptors per session, and some for everything else.
 	want := uint64(2*connections + 100)
 	if limit, ok := openFilesLimit(); ok && limit < want {
-		log.Warn("the limit on open files is low", "limit", limit, "sensible", want)
+		log.Warn("the limit on open files is low", "limit", limit, "recommended", want)
 	}
 	// O-LOCK-4.
 	log.Warn("maildrop locks hold within this process only: run one gateway for each maildrop")
 }
 
-// runServer accepts on all listeners and returns once the server has ended:
-// with nil after a signal, also when the grace time cut sessions. SIGHUP has it
-// call reload.
+// runServer accepts on all listeners and returns once the server has ended. It
+// returns nil after a signal, even if sessions were cut off at the end of the
+// grace time. On SIGHUP it calls reload.
 func runServer(srv *proxy.Server, bound []boundListener, grace time.Duration, signals <-chan os.Signal,
 	log *slog.Logger, reload func()) error {
 	served := make(chan error, len(bound))
@@ -263,7 +263,7 @@ func runServer(srv *proxy.Server, bound []boundListener, grace time.Duration, si
 			return &failure{code: exitFailure, err: err}
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				log.Info("reading certificates again; other changes of the configuration need a restart", "signal", sig.String())
+				log.Info("reading certificates again; other configuration changes need a restart", "signal", sig.String())
 				reload()
 				continue
 			}
@@ -274,8 +274,8 @@ func runServer(srv *proxy.Server, bound []boundListener, grace time.Duration, si
 	}
 }
 
-// drain ends the server: at once for sessions that wait for a command, within
-// grace for the others, without delay after a second signal (P-SESS-9).
+// drain ends the server: sessions that wait for a command at once, the others
+// within grace, and all at once after a second signal (P-SESS-9).
 func drain(srv *proxy.Server, grace time.Duration, signals <-chan os.Signal, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
@@ -285,7 +285,7 @@ func drain(srv *proxy.Server, grace time.Duration, signals <-chan os.Signal, log
 		select {
 		case err := <-done:
 			if err != nil {
-				log.Warn("grace time is over, closing the rest", "error", err)
+				log.Warn("grace time is over, closing the remaining sessions", "error", err)
 				srv.Close()
 			}
 			log.Info("popgate has stopped")

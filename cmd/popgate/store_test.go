@@ -13,9 +13,9 @@ import (
 	"popgate/imapbackend/imapmodel"
 )
 
-// Section 13, I-SIZE-3, I-SNAP-7: the file named by [store] path, relative to
-// the configuration, carries what a session has learnt over a restart. It
-// belongs to one process, and holds nothing that is private (O-LOG-1).
+// Section 13, I-SIZE-3, I-SNAP-7: the file named by path in [store], relative to
+// the configuration, keeps what sessions have found out across a restart. Only
+// one process may use it, and it holds nothing private (O-LOG-1).
 func TestServeStore(t *testing.T) {
 	m := imapmodel.New()
 	body := "Subject: privatesubject\r\n\r\n" + strings.Repeat("privatebody", 7) + "\r\n"

@@ -29,11 +29,11 @@ const (
 	formerDialTimeout  = 30 * time.Second
 	formerReplyTimeout = 2 * time.Minute // for the next octets of a reply
 
-	// formerBatch is how many TOP are on their way to a server with PIPELINING
-	// (RFC 2449 §6.6).
+	// formerBatch is how many TOP commands are sent at a time to a server with
+	// PIPELINING (RFC 2449 §6.6).
 	formerBatch = 50
 
-	// formerHeader bounds what is kept of a header, in octets.
+	// formerHeader is the most that is kept of a header, in octets.
 	formerHeader = 256 << 10
 )
 
@@ -41,10 +41,11 @@ func uidlCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uidl --server HOST:PORT --user NAME [--password-file FILE]",
 		Short: "Write the unique-ids of a former POP3 server as a file for uidl_import",
-		Long: "Log in on the POP3 server that popgate is to replace, read unique-id, size and header\n" +
-			"of each message, and write lines for the file that uidl_import names. Nothing is\n" +
-			"changed there. Without --password-file the password is asked for, or is the first\n" +
-			"line of the input. Nothing is written unless all could be read.",
+		Long: "Log in to the POP3 server that popgate is to replace, read the unique-id, size and\n" +
+			"header of each message, and write lines for the file that uidl_import names. Nothing is\n" +
+			"changed on the server, and nothing is written unless everything could be read. Without\n" +
+			"--password-file the password is asked for on a terminal, otherwise it is the first line\n" +
+			"of standard input.",
 		Example: "  popgate uidl --server pop.example.com:995 --user alice > alice.uidl\n" +
 			"  popgate uidl --server 127.0.0.1:110 --tls none --user alice --for alice@example.com --password-file secret >> all.uidl",
 		Args: noArgs,
@@ -55,11 +56,11 @@ func uidlCommand() *cobra.Command {
 	flags.StringVar(&f.address, "server", "", "the former server as `HOST:PORT` (required)")
 	flags.StringVar(&f.user, "user", "", "log in as this user `NAME` (required)")
 	flags.StringVar(&f.tls, "tls", "implicit", "TLS `MODE`: implicit, starttls or none")
-	flags.BoolVar(&f.insecure, "insecure", false, "let --tls none leave this machine")
-	flags.StringVar(&caFile, "ca-file", "", "PEM `FILE` of the CA to trust in place of the system's")
-	flags.StringVar(&passwordFile, "password-file", "", "`FILE` with the password in its first line")
-	flags.StringVar(&forUser, "for", "", "make the lines count for this login `NAME` of the gateway only")
-	_ = cmd.MarkFlagFilename("password-file") // these fail for unknown flags only
+	flags.BoolVar(&f.insecure, "insecure", false, "allow --tls none for a server on another machine")
+	flags.StringVar(&caFile, "ca-file", "", "PEM `FILE` of the CA to trust instead of the system's")
+	flags.StringVar(&passwordFile, "password-file", "", "`FILE` with the password on its first line")
+	flags.StringVar(&forUser, "for", "", "restrict the lines to this login `NAME` of the gateway")
+	_ = cmd.MarkFlagFilename("password-file") // these fail only for unknown flags
 	_ = cmd.MarkFlagFilename("ca-file", "pem")
 	_ = cmd.RegisterFlagCompletionFunc("tls", cobra.FixedCompletions([]string{"implicit", "starttls", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -67,7 +68,7 @@ func uidlCommand() *cobra.Command {
 			return err
 		}
 		if strings.ContainsAny(forUser, "\t\r\n") {
-			return usage("write --for NAME", "--for %q is no login name", forUser)
+			return usage("write --for NAME", "--for %q is not a login name", forUser)
 		}
 		var err error
 		if f.password, err = formerPassword(f.user, passwordFile, cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
@@ -84,20 +85,20 @@ func uidlCommand() *cobra.Command {
 	return cmd
 }
 
-// formerPassword reads the password from a file, or as check does.
+// formerPassword reads the password from file, or as check does if file is "".
 func formerPassword(user, file string, stdin io.Reader, stderr io.Writer) (string, error) {
-	hint := "type it when asked, or give it as the first line of the input or of --password-file"
+	hint := "type it when asked, or give it as the first line of standard input or of --password-file"
 	if file != "" {
 		opened, err := os.Open(file)
 		if err != nil {
 			return "", &failure{code: exitUsage, err: err, hint: hint}
 		}
 		defer opened.Close()
-		stdin = bufio.NewReader(opened) // no terminal, whatever the file is
+		stdin = bufio.NewReader(opened) // never treated as a terminal
 	}
 	password, err := readPassword(user, stdin, stderr)
 	if err == nil && strings.ContainsAny(password, "\x00\r") {
-		err = errors.New("it has octets that POP3 cannot carry")
+		err = errors.New("it contains octets that POP3 cannot carry")
 	}
 	if err != nil {
 		return "", &failure{code: exitUsage, err: fmt.Errorf("read the password: %w", err), hint: hint}
@@ -105,7 +106,7 @@ func formerPassword(user, file string, stdin io.Reader, stderr io.Writer) (strin
 	return password, nil
 }
 
-// formerServer is the POP3 server whose unique-ids are to be kept.
+// formerServer is the POP3 server whose unique-ids are read.
 type formerServer struct {
 	address, tls   string
 	insecure       bool
@@ -116,7 +117,7 @@ type formerServer struct {
 	text *textproto.Reader
 }
 
-// formerMessage is one message there.
+// formerMessage is one message of a formerServer.
 type formerMessage struct {
 	number   int
 	uniqueID string
@@ -135,11 +136,11 @@ func (f *formerServer) validate(caFile string) error {
 	case f.user == "":
 		return usage("popgate uidl --server "+f.address+" --user NAME", "--user is required")
 	case strings.ContainsAny(f.user, "\x00\r\n"):
-		return usage("write --user NAME", "--user %q is no user name", f.user)
+		return usage("write --user NAME", "--user %q is not a user name", f.user)
 	case !slices.Contains([]string{"implicit", "starttls", "none"}, f.tls):
 		return usage("write implicit, starttls or none", "--tls %q is unknown", f.tls)
 	case f.tls == "none" && !f.insecure && !endpoint.IsLoopback(host):
-		return usage("use --tls implicit or starttls, or add --insecure if the network between is trusted",
+		return usage("use --tls implicit or starttls, or add --insecure if you trust the network in between",
 			"--tls none would send the password to %s in the clear", host)
 	}
 	if caFile != "" {
@@ -148,13 +149,13 @@ func (f *formerServer) validate(caFile string) error {
 			return &failure{code: exitUsage, err: err, hint: "name a PEM file with the CA's certificate"}
 		}
 		if f.roots = x509.NewCertPool(); !f.roots.AppendCertsFromPEM(pem) {
-			return usage("name a PEM file with the CA's certificate", "%s has no certificate in it", caFile)
+			return usage("name a PEM file with the CA's certificate", "%s contains no certificate", caFile)
 		}
 	}
 	return nil
 }
 
-// failed is an error at a step of the session.
+// failed returns the error of a step of the session.
 func (f *formerServer) failed(step string, err error, hint string) error {
 	return &failure{code: exitFailure, err: fmt.Errorf("%s: %s: %s", f.address, step, words.Printable(err.Error())), hint: hint}
 }
@@ -162,7 +163,7 @@ func (f *formerServer) failed(step string, err error, hint string) error {
 // read runs the session.
 func (f *formerServer) read(ctx context.Context, progress io.Writer) ([]formerMessage, error) {
 	if err := f.connect(ctx); err != nil {
-		return nil, f.failed("connect", err, "look at --server, --tls and the network")
+		return nil, f.failed("connect", err, "check --server, --tls and the network")
 	}
 	defer f.conn.Close()
 	defer context.AfterFunc(ctx, func() { f.conn.Close() })()
@@ -170,20 +171,20 @@ func (f *formerServer) read(ctx context.Context, progress io.Writer) ([]formerMe
 		return nil, f.failed("log in", err, "the server refuses this user name")
 	}
 	if _, err := f.ask("PASS " + f.password); err != nil {
-		return nil, f.failed("log in", err, "the server refuses this user name and password, or another session has the maildrop")
+		return nil, f.failed("log in", err, "the server refuses this user name and password, or another session has locked the maildrop")
 	}
 	messages, err := f.list()
 	if err == nil {
 		err = f.headers(messages, progress)
 	}
 	if err != nil {
-		return nil, f.failed("read the maildrop", err, "nothing has been written; run it again")
+		return nil, f.failed("read the maildrop", err, "nothing was written; run the command again")
 	}
-	_, _ = f.ask("QUIT") // nothing is marked: it changes nothing
+	_, _ = f.ask("QUIT") // nothing is marked as deleted, so it changes nothing
 	return messages, nil
 }
 
-// connect dials, makes TLS and reads the greeting.
+// connect dials, negotiates TLS and reads the greeting.
 func (f *formerServer) connect(ctx context.Context) error {
 	host, _, _ := net.SplitHostPort(f.address)
 	config := &tls.Config{ServerName: host, RootCAs: f.roots}
@@ -198,7 +199,7 @@ func (f *formerServer) connect(ctx context.Context) error {
 	_, err = f.reply()
 	if err == nil && f.tls == "starttls" {
 		if _, err = f.ask("STLS"); err == nil {
-			f.use(tls.Client(conn, config)) // what was sent ahead of it is dropped
+			f.use(tls.Client(conn, config)) // what the server sent before TLS is dropped
 			err = f.conn.(*tls.Conn).HandshakeContext(ctx)
 		}
 	}
@@ -212,7 +213,7 @@ func (f *formerServer) use(conn net.Conn) {
 	f.conn, f.text = conn, textproto.NewReader(bufio.NewReader(conn))
 }
 
-// send writes a command, or several.
+// send writes one or more commands.
 func (f *formerServer) send(lines string) error {
 	if err := f.conn.SetDeadline(time.Now().Add(formerReplyTimeout)); err != nil {
 		return err
@@ -221,12 +222,12 @@ func (f *formerServer) send(lines string) error {
 	return err
 }
 
-// refusal is -ERR.
+// refusal is a reply with -ERR; text is the whole line.
 type refusal struct{ text string }
 
 func (r *refusal) Error() string { return "the server says " + r.text }
 
-// reply reads a status line and returns what follows +OK.
+// reply reads a status line and returns the text after +OK.
 func (f *formerServer) reply() (string, error) {
 	if err := f.conn.SetDeadline(time.Now().Add(formerReplyTimeout)); err != nil {
 		return "", err
@@ -249,7 +250,8 @@ func (f *formerServer) ask(command string) (string, error) {
 	return f.reply()
 }
 
-// numbered reads a listing of message-numbers with a value each.
+// numbered sends command and reads its listing, a message-number and a value
+// per line.
 func (f *formerServer) numbered(command string, each func(number int, value string) error) error {
 	if _, err := f.ask(command); err != nil {
 		return fmt.Errorf("%s: %w", command, err)
@@ -265,13 +267,13 @@ func (f *formerServer) numbered(command string, each func(number int, value stri
 			err = each(number, strings.TrimSpace(value))
 		}
 		if err != nil {
-			return fmt.Errorf("%s: the line %.80q is not of a listing", command, line)
+			return fmt.Errorf("%s: unexpected line %.80q in the listing", command, line)
 		}
 	}
 	return nil
 }
 
-// list returns what UIDL and LIST tell.
+// list returns the messages as UIDL and LIST report them.
 func (f *formerServer) list() ([]formerMessage, error) {
 	var messages []formerMessage
 	index := make(map[int]int)
@@ -287,7 +289,7 @@ func (f *formerServer) list() ([]formerMessage, error) {
 		return nil, err
 	}
 	err = f.numbered("LIST", func(number int, value string) error {
-		octets, _, _ := strings.Cut(value, " ") // some have more behind it
+		octets, _, _ := strings.Cut(value, " ") // some servers add more
 		n, err := strconv.ParseInt(octets, 10, 64)
 		if i, ok := index[number]; ok && err == nil && n >= 0 {
 			messages[i].octets = n
@@ -324,7 +326,7 @@ func (f *formerServer) headers(messages []formerMessage, progress io.Writer) err
 	return nil
 }
 
-// pipelines asks whether commands may follow each other at once.
+// pipelines reports whether the server announces PIPELINING.
 func (f *formerServer) pipelines() bool {
 	if _, err := f.ask("CAPA"); err != nil {
 		return false
@@ -333,7 +335,7 @@ func (f *formerServer) pipelines() bool {
 	return err == nil && slices.ContainsFunc(lines, func(s string) bool { return strings.EqualFold(s, "PIPELINING") })
 }
 
-// top reads the answer to TOP. A refusal leaves the message without identity.
+// top reads the reply to TOP. If it is -ERR, the message has no identity.
 func (f *formerServer) top(m *formerMessage, progress io.Writer) error {
 	if _, err := f.reply(); err != nil {
 		if _, refused := errors.AsType[*refusal](err); refused {
@@ -353,21 +355,21 @@ func (f *formerServer) top(m *formerMessage, progress io.Writer) error {
 	return err
 }
 
-// write writes the file, and says of how much use it is.
+// write writes the file to out, and a summary to progress.
 func (f *formerServer) write(out, progress io.Writer, messages []formerMessage, forUser string) error {
-	times := make(map[string]int)
+	count := make(map[string]int)
 	for _, m := range messages {
-		times[m.identity]++
+		count[m.identity]++
 	}
 	w := bufio.NewWriter(out)
 	fmt.Fprintf(w, "# unique-ids of %s at %s\n", words.Printable(f.user), f.address)
-	copies := 0
+	duplicates := 0
 	for _, m := range messages {
 		if m.identity == "" {
 			continue
 		}
-		if times[m.identity] > 1 {
-			copies++
+		if count[m.identity] > 1 {
+			duplicates++
 		}
 		fmt.Fprintf(w, "%s\t%s", m.identity, m.uniqueID)
 		if forUser != "" {
@@ -378,7 +380,7 @@ func (f *formerServer) write(out, progress io.Writer, messages []formerMessage, 
 	if err := w.Flush(); err != nil {
 		return &failure{code: exitFailure, err: err}
 	}
-	fmt.Fprintf(progress, "%d messages, %d of them with copies and %d without identity, which clients will download again\n",
-		len(messages), copies, times[""])
+	fmt.Fprintf(progress, "%d messages; clients will download again: %d with duplicates, %d without identity\n",
+		len(messages), duplicates, count[""])
 	return nil
 }

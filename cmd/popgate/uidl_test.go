@@ -20,8 +20,8 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// formerPOP3 runs a POP3 server, which is the gateway itself, with messages of
-// alice's, and returns its address.
+// formerPOP3 runs a POP3 server, which is the gateway itself, with messages for
+// carol, and returns its address.
 func formerPOP3(t *testing.T, mode proxy.TLSMode, messages ...string) (mail *demo.Server, addr, caFile string) {
 	t.Helper()
 	mail, imap := upstreamWithMail(t)
@@ -57,8 +57,8 @@ func uidlRun(stdin string, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// I-UIDL-5: what the command reads from a POP3 server is a file for uidl_import,
-// and nothing there changes.
+// I-UIDL-5: the command writes a file for uidl_import from a POP3 server, where
+// nothing changes.
 func TestUIDL(t *testing.T) {
 	messages := []string{
 		"Message-ID: <1@x>\nSubject: a\n\n.text\n",
@@ -85,8 +85,8 @@ func TestUIDL(t *testing.T) {
 			if code != exitOK || stdout != "# unique-ids of carol at "+addr+"\n"+want {
 				t.Errorf("code %d:\n%swant\n%s%s", code, stdout, want, stderr)
 			}
-			if !strings.Contains(stderr, "4 messages, 0 of them with copies and 1 without identity") {
-				t.Errorf("said %s", stderr)
+			if !strings.Contains(stderr, "4 messages; clients will download again: 0 with duplicates, 1 without identity") {
+				t.Errorf("summary: %s", stderr)
 			}
 			if _, err := imapbackend.ReadImport("x", strings.NewReader(stdout)); err != nil {
 				t.Error(err)
@@ -103,13 +103,14 @@ func TestUIDL(t *testing.T) {
 			t.Fatal(err)
 		}
 		code, stdout, stderr := uidlRun("", "--server", addr, "--user", "carol", "--tls", "none", "--password-file", file, "--for", "carol@example.com")
-		if code != exitOK || !strings.HasSuffix(stdout, identity(0)+"\tformer-2\tcarol@example.com\n") || !strings.Contains(stderr, "2 of them with copies") {
+		if code != exitOK || !strings.HasSuffix(stdout, identity(0)+"\tformer-2\tcarol@example.com\n") || !strings.Contains(stderr, ": 2 with duplicates") {
 			t.Errorf("code %d:\n%s%s", code, stdout, stderr)
 		}
 	})
 }
 
-// scriptedPOP3 runs a POP3 server for one session that answers in turn.
+// scriptedPOP3 runs a POP3 server for one session: each command gets the next of
+// answers.
 func scriptedPOP3(t *testing.T, answers ...string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -142,8 +143,8 @@ func scriptedPOP3(t *testing.T, answers ...string) string {
 	return l.Addr().String()
 }
 
-// A server of another make: no PIPELINING, sizes with text behind them, a header
-// that it does not give.
+// A server of another make: no PIPELINING, text after the sizes, and one message
+// whose header it refuses.
 func TestUIDLOld(t *testing.T) {
 	addr := scriptedPOP3(t, "+OK\n", "+OK\n", "+OK\n", "+OK\n1 a\n2 b c\n3 d\n.\n", "+OK\n1 10 x\n2 20\n3 30\n.\n", "-ERR what?\n",
 		"+OK\nDate: x\n\n.\n", "-ERR gone\n", "+OK\nDate: x\n\n.\n", "+OK\n")
@@ -175,14 +176,14 @@ func TestUIDLBad(t *testing.T) {
 		{"in the clear", "x", []string{"--user", "joe", "--server", "a:1", "--tls", "none"}, exitUsage, `^error: --tls none would send the password to a in the clear\nhint: .*--insecure`},
 		{"no password", "", append(plain, "127.0.0.1:1"), exitUsage, `^error: read the password: it is empty\nhint: `},
 		{"no password file", "", append(plain, "127.0.0.1:1", "--password-file", "none"), exitUsage, `^error: open none: .*\nhint: `},
-		{"no CA", "x", append(plain, "127.0.0.1:1", "--ca-file", "uidl_test.go"), exitUsage, `^error: uidl_test.go has no certificate in it\nhint: `},
+		{"no CA", "x", append(plain, "127.0.0.1:1", "--ca-file", "uidl_test.go"), exitUsage, `^error: uidl_test.go contains no certificate\nhint: `},
 		{"argument", "x", []string{"joe"}, exitUsage, `unexpected argument "joe"`},
-		{"refused", "x", append(plain, nobody.Addr().String()), exitFailure, `^error: .*: connect: dial tcp .*\nhint: look at --server`},
+		{"refused", "x", append(plain, nobody.Addr().String()), exitFailure, `^error: .*: connect: dial tcp .*\nhint: check --server`},
 		{"not welcome", "x", append(plain, scriptedPOP3(t, "-ERR busy\x1b\n")), exitFailure, `^error: .*: connect: the server says -ERR busy\?\nhint: `},
 		{"no STLS", "x", []string{"--user", "joe", "--tls", "starttls", "--server", scriptedPOP3(t, "+OK\n", "-ERR no\n")}, exitFailure, `: connect: the server says -ERR no\n`},
 		{"wrong password", "x", append(plain, scriptedPOP3(t, "+OK\n", "+OK\n", "-ERR no\n")), exitFailure, `: log in: the server says -ERR no\nhint: the server refuses`},
-		{"no UIDL", "x", append(plain, scriptedPOP3(t, "+OK\n", "+OK\n", "+OK\n", "-ERR what\n")), exitFailure, `: read the maildrop: UIDL: the server says -ERR what\nhint: nothing has been written`},
-		{"odd UIDL", "x", append(plain, scriptedPOP3(t, "+OK\n", "+OK\n", "+OK\n", "+OK\nx y\n.\n")), exitFailure, `UIDL: the line "x y" is not of a listing\n`},
+		{"no UIDL", "x", append(plain, scriptedPOP3(t, "+OK\n", "+OK\n", "+OK\n", "-ERR what\n")), exitFailure, `: read the maildrop: UIDL: the server says -ERR what\nhint: nothing was written`},
+		{"odd UIDL", "x", append(plain, scriptedPOP3(t, "+OK\n", "+OK\n", "+OK\n", "+OK\nx y\n.\n")), exitFailure, `UIDL: unexpected line "x y" in the listing\n`},
 		{"lost", "x", append(plain, scriptedPOP3(t, "+OK\n", "+OK\n", "+OK\n", "+OK\n1 a\n.\n", "+OK\n1 1\n.\n", "-ERR\n", "+OK\nDate: x\n")), exitFailure, `: read the maildrop: TOP 1 0: `},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -200,6 +201,6 @@ func TestUIDLCancelled(t *testing.T) {
 	cancel()
 	f := &formerServer{address: scriptedPOP3(t), tls: "none", user: "joe"}
 	if _, err := f.read(ctx, io.Discard); err == nil {
-		t.Error("it goes on")
+		t.Error("it continues")
 	}
 }

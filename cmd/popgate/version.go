@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is what the build knows of the program's version: that of the module
-// where it was installed as one, else "devel" and the commit it was built from.
+// version returns the program's version: that of the module if it was installed
+// as one, else "devel" and the commit it was built from.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -12,7 +12,7 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// Warnings say in check what serve logs (O-TLS-2).
+// check prints the warnings that serve logs (O-TLS-2).
 func TestWarnings(t *testing.T) {
 	_, addr := upstreamWithMail(t)
 	file := vintageConfig(t, addr)
@@ -32,7 +32,7 @@ configuration: warning: certificate has expired, cert_file ` + filepath.Join(dir
 	}
 }
 
-// vintageConfig writes a configuration that there is a lot to say against.
+// vintageConfig writes a configuration that causes many warnings.
 func vintageConfig(t *testing.T, upstream string) (file string) {
 	t.Helper()
 	dir := t.TempDir()
