@@ -1,11 +1,12 @@
 // Package imapbackend serves mailboxes of an upstream IMAP server as
 // maildrops: it implements proxy.Backend.
 //
-// A session is one upstream connection. Login verifies TLS and the user, on a
-// connection that may have been prepared, and names the maildrop; Open selects
-// the mailbox and takes the snapshot: the UIDs and sizes of all messages, or of
-// those that are newer than what is remembered. From then on messages are known
-// by UID only. Lines that stand together are one flight.
+// A session is one upstream connection, replaced when it is lost. Login verifies
+// TLS and the user, on a connection that may have been prepared, and names the
+// maildrop; Open selects the mailbox and takes the snapshot: the UIDs and sizes
+// of all messages, or of those that are newer than what is remembered. From then
+// on messages are known by UID only. Lines without a space between them are one
+// flight.
 //
 //	POP3    upstream
 //	USER    the connection, up to its greeting
@@ -23,14 +24,61 @@
 //
 //	        LOGOUT
 //
-// After QUIT the connection may be kept (Options.KeepOpen): UNSELECT takes the
-// place of LOGOUT, and NOOP and SELECT that of all that PASS asks for.
+// This is QUIT by the default policy on an upstream with UIDPLUS; policy.go has
+// the others. After QUIT the connection may be kept (Options.KeepOpen): UNSELECT
+// takes the place of LOGOUT, and SELECT alone that of all that PASS asks for.
 //
-// Bodies stream from the upstream's socket to the client's: nothing here holds
-// a message (package wire). No command expunges what the session has not
-// marked: CLOSE is never sent, and EXPUNGE only in its UID form (RFC 4315
-// §2.1).
+// Bodies stream from the upstream's socket to the client's. What has been read
+// ahead of the client is held in memory, up to Options.ReadAhead for a session.
+// CLOSE is never sent, and a plain EXPUNGE only by the policy ExpungeIfAlone:
+// no other command removes what the session has not marked (RFC 4315 §2.1).
 //
-// Until a lost connection can be replaced it stays lost: reading answers
-// [SYS/TEMP], and so does UPDATE, which then sends nothing further.
+// A connection that is lost is replaced when something is asked of it, as long
+// as the mailbox is the one of the snapshot. If it cannot be replaced, reading
+// answers [SYS/TEMP], and so does UPDATE, which then sends nothing further.
+//
+// # Files
+//
+// A Backend and its connections:
+//
+//	options.go    Options, their defaults and checks, the policies
+//	backend.go    Backend and login: who logs in, on which connection
+//	predial.go    connections that are made while the client sends its password
+//	pool.go       connections that are kept after QUIT for the next login
+//	probe.go      what an upstream offers, without a login
+//	upstream/     one connection: TLS, login, commands, IMAP failures as POP3 response codes
+//
+// Opening a maildrop:
+//
+//	opening.go             SELECT, on a new connection or a kept one
+//	listing.go             the UIDs and sizes that the upstream lists
+//	listing_remembered.go  the listing of the last session, brought up to date
+//	snapshot.go            the messages as they were at login
+//	sizes.go               the sizes that LIST announces
+//
+// Unique-ids, of which uniqueid/ has the part that asks no upstream:
+//
+//	uniqueid_source.go    from EMAILID or X-GM-MSGID
+//	uniqueid_memory.go    those that were shown before (the unique-id memory)
+//	uniqueid_identity.go  what identifies a message, asked of the upstream
+//	uniqueid_hash.go      from the header, where UIDs do not last
+//
+// A maildrop that is open:
+//
+//	maildrop.go     maildrop: what its methods have in common, and its end
+//	reconnect.go    the use of its connection, keep-alive, the replacement of a lost one
+//	fetch.go        one message being read
+//	read.go         RETR, also across the loss of a connection
+//	readahead.go    the messages that are read ahead of the client, and their budget
+//	top.go          TOP, in pieces
+//	topwriter.go    where a top ends
+//	utf8.go         headers beyond ASCII, for clients without UTF8 mode
+//	placeholder.go  messages that Exchange could not convert
+//
+// UPDATE:
+//
+//	update.go  the attempts, and the check of what is still there
+//	policy.go  how marked messages are removed, with and without UIDPLUS
+//	remove.go  the steps of a removal
+//	trash.go   which mailbox is the trash
 package imapbackend
