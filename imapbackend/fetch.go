@@ -13,7 +13,7 @@ import (
 	"popgate/proxy"
 )
 
-// drainLimit is the number of octets that are read to no end when a message is
+// drainLimit is the number of octets that are read and discarded when a message is
 // given up, to keep the connection; above it the connection is given up too.
 const drainLimit = 1 << 20
 
@@ -35,7 +35,7 @@ type fetch struct {
 	done    bool // its status has been read
 
 	uidOf map[uint32]uint32 // by sequence number, from responses without a body
-	empty bool              // the message was told of, with nothing in it
+	empty bool              // a response named the message, with nothing in it
 }
 
 // newFetch takes the connection to read of uid.
@@ -48,7 +48,7 @@ func (m *maildrop) newFetch(ctx context.Context, uid uint32) (*fetch, error) {
 }
 
 // revive replaces a connection that was lost while f waited, so that what it
-// reads can be asked for anew. It returns err, with which that ended, where
+// reads can be asked for again. It returns err, with which that ended, where
 // there is none.
 func (f *fetch) revive(err error) error {
 	f.done, f.uidOf = true, nil
@@ -174,7 +174,7 @@ func (f *fetch) outcome() error {
 }
 
 // gone returns the error for a message that is not there. It may never have
-// been, where the upstream has listed it by mistake: the next login lists anew.
+// been, where the upstream has listed it by mistake: the next login lists again.
 func (f *fetch) gone(cause error) error {
 	f.m.b.store.DropListing(f.m.key)
 	return upstream.WithCause(proxy.ErrGone, cause)
@@ -199,7 +199,7 @@ func (f *fetch) close() {
 	f.release()
 }
 
-// index returns where in the snapshot uid stands.
+// index returns the position of uid in the snapshot.
 func (s *snapshot) index(uid uint32) (int, bool) {
 	return slices.BinarySearchFunc(s.messages, uid, func(m proxy.Message, uid uint32) int {
 		return cmp.Compare(m.UID, uid)

@@ -21,7 +21,7 @@ const (
 )
 
 // current returns all messages of the mailbox as it is now, from what is
-// remembered and what the flight has told, or by a listing of everything, and
+// remembered and what the flight has brought, or by a listing of everything, and
 // remembers them.
 func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	if o.warm && mb.UIDValidity != o.cached.UIDValidity && !o.b.opts.UIDLMemory && o.b.source == uniqueid.NoKind {
@@ -55,10 +55,10 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 	return all, nil
 }
 
-// entry is what a listing has told of one message.
+// entry is what a listing says of one message.
 type entry struct {
 	uid    uint32
-	octets int64 // -1: not told
+	octets int64 // -1: unknown
 }
 
 // listAll asks for the whole listing, in a flight of its own.
@@ -69,7 +69,7 @@ func (o *opening) listAll(ctx context.Context, l *listing) error {
 	return o.readListing(ctx, l, fetchAll)
 }
 
-// readListing reads the answers to the last commands of ours, ops, into l.
+// readListing reads the answers to the last commands sent, ops, into l.
 func (o *opening) readListing(ctx context.Context, l *listing, ops ...string) error {
 	results, err := o.Answers(ctx, ops, l.add)
 	if err != nil {
@@ -89,12 +89,12 @@ func (o *opening) readListing(ctx context.Context, l *listing, ops ...string) er
 // SELECT belong to the next session.
 func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	entries := l.sorted()
-	told, n := o.Wire.Mailbox().Exists, len(entries)
+	exists, n := o.Wire.Mailbox().Exists, len(entries)
 	if mb.UIDNext != 0 { // then later messages do not count
-		told = min(told, mb.Exists)
+		exists = min(exists, mb.Exists)
 		n, _ = slices.BinarySearchFunc(entries, mb.UIDNext, func(e entry, uid uint32) int { return cmp.Compare(e.uid, uid) })
 	}
-	if l.expunged || uint32(n) != told || slices.ContainsFunc(entries, unsized) {
+	if l.expunged || uint32(n) != exists || slices.ContainsFunc(entries, unsized) {
 		var err error
 		if entries, err = o.complete(ctx, entries); err != nil {
 			return nil, err
@@ -115,15 +115,15 @@ func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) 
 
 func unsized(e entry) bool { return e.octets < 0 }
 
-// listing collects the answers to listing and search. One message may be told
-// of in several responses, which its sequence number holds together as long as
+// listing collects the answers to listing and search. Several responses
+// may be about one message; its sequence number ties them together as long as
 // nothing is expunged.
 type listing struct {
 	entries  []entry
 	halves   map[uint32]entry // by sequence number: UID or size is missing
 	ranges   []uidset.Range
 	expunged bool     // messages were, meanwhile: their number proves nothing
-	vanished []uint32 // told of, without a size to the end
+	vanished []uint32 // listed, but without a size to the end
 }
 
 func (l *listing) add(ev wire.Event) {
@@ -215,7 +215,7 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 	for _, set := range uidset.Split(missing, nil, o.MaxLine()) {
 		cmd := "UID FETCH " + set.Text + " (UID RFC822.SIZE)"
 		status, err := o.Collect(ctx, cmd, l.add)
-		// NO may tell that one of them has been expunged (RFC 2180 §4.1.2).
+		// NO may mean that one of them has been expunged (RFC 2180 §4.1.2).
 		if err != nil || status.Type == "BAD" {
 			return nil, o.Failed(upstream.AtList, cmd, status, err)
 		}
@@ -237,7 +237,7 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 	return mergeEntries(entries), nil
 }
 
-// subtract returns the UIDs of present whose size entries do not tell; both
+// subtract returns the UIDs of present whose size is not in entries; both
 // are ascending.
 func subtract(present []uint32, entries []entry) []uint32 {
 	var out []uint32

@@ -14,7 +14,7 @@ import (
 // extend returns the remembered messages that are still there and those newer,
 // or nil where that cannot be proved to be all. The proof is arithmetic: UIDs
 // only grow and are not used again, so what is below the remembered UIDNEXT
-// can only have become less, and SELECT has told the number of all below its
+// can only have become less, and SELECT has announced the number of all below its
 // own UIDNEXT.
 func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	if mb.UIDValidity == 0 || mb.UIDValidity != o.cached.UIDValidity || mb.UIDNotSticky ||

@@ -24,7 +24,7 @@ const (
 	// exchangeGreeting is in the greeting of Exchange and of Microsoft 365.
 	exchangeGreeting = "The Microsoft Exchange IMAP4 service is ready"
 
-	// subjectItem asks for what tells a placeholder, and subjectMore is how
+	// subjectItem asks for what distinguishes a placeholder, and subjectMore is how
 	// much longer than Frame its command is.
 	subjectItem = "BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
 	subjectMore = 16
@@ -37,7 +37,7 @@ var placeholderText = []byte("Retrieval using the IMAP4 protocol failed")
 // they are cut.
 type scanner struct {
 	left   int       // octets still to be looked at
-	start  [128]byte // how the line at hand begins
+	start  [128]byte // how the current line begins
 	n      int       // octets of start
 	skip   bool      // the rest of the line does not matter
 	header bool      // the header has been seen to its end, or all that is looked at
@@ -104,7 +104,7 @@ func beginsPlaceholder(line []byte) bool {
 // isSubject reports whether line is the name of that field and nothing more.
 func isSubject(line []byte) bool { return bytes.EqualFold(bytes.TrimSpace(line), subjectName) }
 
-// placeholderDetector is the writer of a body that takes note of a placeholder.
+// placeholderDetector is the writer of a body that records a placeholder.
 type placeholderDetector struct {
 	scanner
 	m   *maildrop
@@ -134,7 +134,7 @@ func (i *placeholderDetector) Write(p []byte) (int, error) {
 
 // sparePlaceholders takes placeholders out of what is removed: those that this session has
 // read, and on Exchange those that it has not. There a message of which the
-// upstream tells no Subject is left too.
+// upstream gives no Subject is left too.
 func (r *removal) sparePlaceholders(ctx context.Context) error {
 	m := r.m
 	if m.isExchange {
@@ -178,24 +178,24 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	return nil
 }
 
-// withSubject returns those of set whose Subject the upstream tells, and it is not
+// withSubject returns those of set whose Subject the upstream gives, and it is not
 // that of a placeholder.
 func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint32]bool, error) {
 	u := r.m.u
 	good := make(map[uint32]bool)
 	var subject scanner
-	told := false
+	got := false
 	cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, subjectItem)
 	_, err := u.Collect(ctx, cmd, func(ev wire.Event) {
 		switch {
 		case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil:
-			subject, told = newScanner(), true
+			subject, got = newScanner(), true
 			_, _ = u.Wire.BodyTo(writerFunc(subject.scan)) // a loss shows at the next event
-		case ev.Kind == wire.Fetch: // the end of the response, which has told the UID
-			if told && !subject.found {
+		case ev.Kind == wire.Fetch: // the end of the response, which has the UID
+			if got && !subject.found {
 				good[ev.UID] = true
 			}
-			told = false
+			got = false
 		}
 	})
 	if err != nil {

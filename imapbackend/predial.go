@@ -93,11 +93,11 @@ func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Logi
 }
 
 // logIn logs in on the connection by first. One that the upstream has given up
-// meanwhile is replaced by anew, unless the client has been sent a challenge:
+// meanwhile is replaced, by again, unless the client has been sent a challenge:
 // its answer is right on that connection only.
-func (p *prepared) logIn(ctx context.Context, first func(*upstream.Conn) (*login, error), anew func() (proxy.Login, error)) (proxy.Login, error) {
+func (p *prepared) logIn(ctx context.Context, first func(*upstream.Conn) (*login, error), again func() (proxy.Login, error)) (proxy.Login, error) {
 	if !p.claim() {
-		return anew()
+		return again()
 	}
 	stop := context.AfterFunc(ctx, p.cancel)
 	<-p.done
@@ -113,7 +113,7 @@ func (p *prepared) logIn(ctx context.Context, first func(*upstream.Conn) (*login
 	lost := p.u.Wire.Err() != nil && !p.u.Challenged
 	p.u.Logout(ctx)
 	if lost && ctx.Err() == nil {
-		return anew()
+		return again()
 	}
 	return nil, err
 }

@@ -9,7 +9,7 @@ import (
 	"popgate/proxy"
 )
 
-// Report is what an upstream tells before anybody has logged in.
+// Report is what an upstream announces before a login.
 type Report struct {
 	Greeting     string
 	TLSVersion   string // "" without TLS
@@ -18,7 +18,7 @@ type Report struct {
 }
 
 // Probe connects to the upstream as a session would, up to where a user would
-// log in, and leaves again. Errors are *proxy.Error whose cause tells more.
+// log in, and leaves again. Errors are *proxy.Error whose cause says more.
 func (b *Backend) Probe(ctx context.Context) (Report, error) {
 	u, err := b.server.Connect(ctx)
 	if err != nil {
@@ -47,7 +47,7 @@ func (b *Backend) Probe(ctx context.Context) (Report, error) {
 const learnInterval = 5 * time.Minute
 
 // Learn keeps known, until ctx ends, whether the upstream takes these SASL
-// mechanisms, in upper case. Each login tells that anew, so the upstream is
+// mechanisms, in upper case. Each login shows that again, so the upstream is
 // asked at once, and later only while it is not known to take all of them: a
 // mechanism that is not offered brings no logins.
 func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {

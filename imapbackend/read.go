@@ -187,7 +187,7 @@ func (b *message) continueBody() error {
 	}
 }
 
-// announcedSize asks for the size of the message; -1 if it is not told.
+// announcedSize asks for the size of the message; -1 if the upstream does not give it.
 func (b *message) announcedSize() (size int64, err error) {
 	size = -1
 	_, err = b.m.u.Collect(b.ctx, fmt.Sprintf("UID FETCH %d (UID RFC822.SIZE)", b.uid), func(ev wire.Event) {

@@ -29,9 +29,9 @@ type part struct {
 }
 
 // readAhead asks for messages before the client does. What it has asked for is on
-// its way, behind what is being read, and stays in the stream, that is in the
+// its way, after what is being read, and stays in the stream, that is in the
 // kernel's buffers and the network, until the client wants it or something
-// behind it: only then it is kept in memory, within limit, or given up.
+// after it: only then it is kept in memory, within limit, or given up.
 //
 // How much it asks for follows what the client has taken in its walk upward. A
 // client that turns away has cost the upstream at most three times the octets
@@ -49,9 +49,9 @@ type readAhead struct {
 	reserved   int64           // of the budget
 	walks      [2]walk         // of whole messages, of headers
 
-	expected    []uint32 // what the client has asked for already, behind what it gets now
+	expected    []uint32 // what the client has asked for already, after what it gets now
 	refusals    int
-	pending     []byte // a body whose UID has not been told yet
+	pending     []byte // a body whose UID has not come yet
 	pendingPart part
 }
 
@@ -78,7 +78,7 @@ func newReadAhead(m *maildrop, total *readAheadBudget) *readAhead {
 	return a
 }
 
-// advance takes note that the client reads p and asks for what it will read next.
+// advance records that the client reads p and asks for what it will read next.
 // The commands go out with the next one that is waited for.
 func (a *readAhead) advance(p part) {
 	if a.limit <= 0 || a.refusals >= maxRefusals {
@@ -237,7 +237,7 @@ func (a *readAhead) arrived(p part) {
 }
 
 // absorb takes an event that is not what is waited for: it keeps the bodies
-// asked for ahead. partOf has told which part a body is.
+// asked for ahead. partOf says which part a body is.
 func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 	switch ev.Kind {
 	case wire.Body:
@@ -271,7 +271,7 @@ func partOf(ev wire.Event) (part, bool) {
 }
 
 // receive reads a body into memory, or leaves it to be skipped where it does not
-// fit, or says nothing: then the client's own command will tell why.
+// fit, or says nothing: then the client's own command will show why.
 func (a *readAhead) receive(p part, ev wire.Event) error {
 	a.arrived(p)
 	if a.keptOctets+ev.Octets > a.limit {

@@ -64,9 +64,9 @@ type link struct {
 	openCtx    context.Context
 	unwatchCtx func() bool
 
-	callCtx     context.Context // of the call at hand
+	callCtx     context.Context // of the current call
 	unwatchCall func() bool     // of calling, where that is not opened
-	tried       bool            // to replace the connection, for the call at hand
+	tried       bool            // to replace the connection, for the current call
 }
 
 // startLink takes over the connection of l, on which the mailbox is selected.
@@ -186,7 +186,7 @@ func (m *maildrop) renew(ph upstream.Phase, err error) error {
 	if failure != nil {
 		log.WarnContext(m.callCtx, "upstream connection lost and not replaced", "error", failure)
 		if proxy.AsError(failure).Text != upstream.TextTemp {
-			err = failure // it tells more than the loss
+			err = failure // it says more than the loss
 		}
 		return err
 	}
@@ -239,11 +239,11 @@ func (m *maildrop) selectAgain(ctx context.Context, l *login) error {
 	return nil
 }
 
-// reselect selects the mailbox anew, before messages are removed from it: it may
+// reselect selects the mailbox again, before messages are removed from it: it may
 // have been deleted and made again meanwhile, and a server that has not noticed
 // would remove others under the same UIDs (requirements I-DEL-1, I-CONC-5). INBOX
 // can be neither deleted nor renamed away (RFC 3501 §6.3.4, §6.3.5). Where UIDs do
-// not last, those that SELECT gives out anew may stand for other messages.
+// not last, those after another SELECT may be those of other messages.
 func (m *maildrop) reselect(ctx context.Context) error {
 	if m.tried || !m.lasting || strings.EqualFold(m.opts.Mailbox, "INBOX") {
 		return nil
@@ -254,7 +254,7 @@ func (m *maildrop) reselect(ctx context.Context) error {
 	return nil
 }
 
-// reconnectError is what a command is told whose connection cannot be replaced:
+// reconnectError is the error of a command whose connection cannot be replaced:
 // the user has been let in before, so that neither the credentials nor a lock
 // are to blame (requirement M-1).
 func reconnectError(err error) error {

@@ -100,7 +100,7 @@ func (r *removal) create(ctx context.Context) (done bool, err error) {
 	return r.judge("CREATE", status, err)
 }
 
-// judge takes note of the answer to op, and returns whether that was OK.
+// judge records a refusal of op, and returns whether that was OK.
 func (r *removal) judge(op string, status wire.Status, err error) (done bool, _ error) {
 	if err == nil && !status.OK() {
 		r.recordRefusal(op, status)
@@ -121,7 +121,7 @@ func (r *removal) sendPlain(ctx context.Context, verb, args string) (wire.Status
 }
 
 // interrupted returns why the attempt ends after a command: it has lost the
-// connection, or the UIDs may stand for other messages by now (requirement
+// connection, or the UIDs may be those of other messages by now (requirement
 // I-UIDV-1).
 func (r *removal) interrupted(op string, status wire.Status, err error) error {
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 const (
 	// measuredAtOnce is how many messages one command reads to measure them,
 	// measuredMost how many sizes are found before they are stored, and
-	// measureReport how often the log tells how far that has come.
+	// measureReport how often the log says how far that has come.
 	measuredAtOnce = 100
 	measuredMost   = 1000
 	measureReport  = 10 * time.Second
@@ -48,7 +48,7 @@ func (o *opening) trueSizes(ctx context.Context, s *snapshot) error {
 	return nil
 }
 
-// without returns the messages of the snapshot that known does not tell of.
+// without returns the messages of the snapshot that are not in known.
 func (s *snapshot) without(known map[uint32]int64) []uint32 {
 	var missing []uint32
 	for _, msg := range s.messages {
@@ -85,7 +85,7 @@ func (s *snapshot) reportedOctets(uid uint32) int64 {
 	return s.octets(uid)
 }
 
-// learnSize takes note of the octets that a message turned out to have. What an
+// learnSize records the octets that a message turned out to have. What an
 // upstream has sent in a message's place says nothing of it.
 func (m *maildrop) learnSize(uid uint32, octets int64) {
 	if !m.lasting || octets == m.octets(uid) || slices.Contains(m.placeholders, uid) {
@@ -126,7 +126,7 @@ type measuring struct {
 // the next login goes on from there.
 func (m *measuring) measure(ctx context.Context, uids []uint32) error {
 	log := proxy.Logger(ctx).With("upstream", m.o.key.Upstream)
-	told := time.Now()
+	reported := time.Now()
 	for batch := range slices.Chunk(uids, measuredAtOnce) {
 		for _, set := range uidset.Split(batch, nil, m.o.MaxLine()-uidset.Frame) {
 			m.uidOf, m.unassigned = make(map[uint32]uint32), make(map[uint32]int64)
@@ -142,8 +142,8 @@ func (m *measuring) measure(ctx context.Context, uids []uint32) error {
 		if len(m.found)-m.kept >= measuredMost+m.kept/8 {
 			m.store()
 		}
-		if time.Since(told) >= measureReport {
-			told = time.Now()
+		if time.Since(reported) >= measureReport {
+			reported = time.Now()
 			m.store()
 			log.InfoContext(ctx, "measuring messages", "done", len(m.found), "of", len(uids))
 		}

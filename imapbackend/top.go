@@ -133,7 +133,7 @@ func (t *top) awaitKept(p part) error {
 }
 
 // awaitHeader reads up to the data of the header. Text that comes before it is
-// kept, a piece at the most.
+// kept, at most one piece.
 func (t *top) awaitHeader() error {
 	for {
 		ev, ok, err := t.next()
@@ -252,7 +252,7 @@ func (t *top) writeText(header int64) error {
 
 // writePiece writes the piece of text at offset, which has been asked for, and
 // returns its octets. Header and first piece come in one response, whose UID
-// may stand behind both.
+// may come after both.
 func (t *top) writePiece(offset int64) (int64, error) {
 	if t.text != nil {
 		text := t.text
@@ -296,7 +296,7 @@ func (t *top) verified(body wire.Event, err error) error {
 	return err
 }
 
-// finish reads the command at hand to its end.
+// finish reads the current command to its end.
 func (t *top) finish() error {
 	for !t.done {
 		if _, _, err := t.next(); err != nil {

@@ -48,19 +48,19 @@ func (r *replay) Write(p []byte) (int, error) {
 
 // topWriter passes on a message up to the end of a number of lines of its
 // text, then returns errTopDone. It finds the end of the header itself, unless
-// it is told.
+// startText announces it.
 type topWriter struct {
 	w          io.Writer
 	written    int64
 	left       uint64 // lines of text to come
 	headerOnly bool   // header and text come apart
 	inText     bool
-	col        int  // octets of the line at hand, 2 standing for more
-	cr         bool // the line at hand is one CR
+	col        int  // octets of the current line, 2 for more
+	cr         bool // the current line is one CR
 	blank      bool // the last line was empty
 }
 
-// startText tells that a piece of n octets of text follows. A header that does
+// startText announces that a piece of n octets of text follows. A header that does
 // not end in an empty line gets one (requirement I-TOP-2).
 func (t *topWriter) startText(n int64) error {
 	if t.inText || n == 0 {
@@ -122,7 +122,7 @@ func (t *topWriter) scan(p []byte) (end int, done bool) {
 	return end, false
 }
 
-// column takes note of octets of the line at hand.
+// column counts octets of the current line.
 func (t *topWriter) column(p []byte) {
 	if len(p) == 0 {
 		return

@@ -77,7 +77,7 @@ func (m *maildrop) listTrash(ctx context.Context) (mailboxEntry, error) {
 	}
 }
 
-// mailboxEntry is what LIST tells of one mailbox.
+// mailboxEntry is what LIST says of one mailbox.
 type mailboxEntry struct {
 	attributes string // as in the response, with its parentheses
 	delimiter  string // "" for NIL
@@ -107,7 +107,7 @@ func (e mailboxEntry) depth() int {
 
 // parseList reads what follows LIST in a response: attributes, delimiter, and a
 // name that is an atom, quoted or a literal (RFC 9051 §9, mailbox-list). What
-// LIST-EXTENDED has behind it does not matter.
+// LIST-EXTENDED adds after it does not matter.
 func parseList(text string) (e mailboxEntry, ok bool) {
 	end := strings.IndexByte(text, ')')
 	if !strings.HasPrefix(text, "(") || end < 0 {
@@ -145,7 +145,7 @@ func cutString(text string) (value, rest string, ok bool) {
 	return text[:i], text[i:], i > 0
 }
 
-// cutQuoted is cutString behind the opening quote.
+// cutQuoted is cutString after the opening quote.
 func cutQuoted(text string) (value, rest string, ok bool) {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {

@@ -44,12 +44,12 @@ type identifying struct {
 	o         *opening
 	uids      []uint32 // ascending
 	found     map[uint32]*identified
-	header    capped // of the response at hand
+	header    capped // of the current response
 	hasHeader bool   // it has one
 	bodyErr   error
 }
 
-// identified is what has been told of one message.
+// identified is what is known of one message.
 type identified struct {
 	email  string
 	gmail  uint64
@@ -60,7 +60,7 @@ type identified struct {
 // fetchIdentities asks for the identities of the given kinds of uids, which are
 // among all the messages of the mailbox, both ascending, in one flight. Of
 // messages that are gone by now there is nothing. The status is that of the
-// first command that was refused. An error is a lost connection; what was told
+// first command that was refused. An error is a lost connection; what came
 // before it is returned too.
 func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
 	items := "UID"
@@ -105,7 +105,7 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 	return f.ids(), status, nil
 }
 
-// add takes what an event tells.
+// add takes what an event brings.
 func (f *identifying) add(ev wire.Event) {
 	switch {
 	case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil && f.bodyErr == nil:
@@ -113,7 +113,7 @@ func (f *identifying) add(ev wire.Event) {
 		f.hasHeader = true
 		_, f.bodyErr = f.o.Wire.BodyTo(&f.header)
 	case ev.Kind == wire.Fetch:
-		told := f.hasHeader
+		hasHeader := f.hasHeader
 		f.hasHeader = false
 		if _, wanted := slices.BinarySearch(f.uids, ev.UID); !wanted {
 			return
@@ -132,7 +132,7 @@ func (f *identifying) add(ev wire.Event) {
 		if ev.Octets >= 0 {
 			one.octets = ev.Octets
 		}
-		if told {
+		if hasHeader {
 			one.header = bytes.Clone(f.header.Bytes())
 		}
 	}

@@ -23,16 +23,16 @@ func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) 
 	memory := uniqueid.NewMemory(old, s.uidValidity, all, today())
 	memory.Imported = o.b.opts.UIDLImport.For(o.user)
 	if len(memory.Fresh) > 0 {
-		told, status, err := o.resumeIdentities(ctx, s.uidValidity, all, memory.Fresh, memory.Kinds(o.b.source, o.offers))
+		found, status, err := o.resumeIdentities(ctx, s.uidValidity, all, memory.Fresh, memory.Kinds(o.b.source, o.offers))
 		if err != nil {
 			return err
 		}
 		lookedFor := status.Type == "NO" && (memory.Rebuilt || o.b.opts.UIDLImport != nil)
-		if !status.OK() && len(told) == 0 && (lookedFor || o.b.source != uniqueid.NoKind) {
+		if !status.OK() && len(found) == 0 && (lookedFor || o.b.source != uniqueid.NoKind) {
 			s.noUniqueIDs = o.noIdentities(ctx, status)
 			return nil
 		}
-		memory.Identities, memory.Complete = told, status.OK()
+		memory.Identities, memory.Complete = found, status.OK()
 	}
 	byTemplate := o.b.form.Bind(s.uidValidity)
 	now, kept := memory.Assign(func(uid uint32, id uniqueid.Identities) string {
@@ -76,30 +76,30 @@ func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint32, all 
 	whole := func(id uniqueid.Identities) bool {
 		return !slices.ContainsFunc(kinds, func(k uniqueid.Kind) bool { return id[k] == "" })
 	}
-	told, status := make(map[uint32]uniqueid.Identities), wire.Status{Type: "OK"}
+	found, status := make(map[uint32]uniqueid.Identities), wire.Status{Type: "OK"}
 	missing := slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return whole(before[uid]) })
 	var err error
 	if len(missing) > 0 {
-		told, status, err = o.fetchIdentities(ctx, all, missing, kinds)
+		found, status, err = o.fetchIdentities(ctx, all, missing, kinds)
 	}
 	for uid, id := range before {
 		if whole(id) {
-			told[uid] = id
+			found[uid] = id
 		}
 	}
 	if err == nil && len(before) == 0 {
-		return told, status, nil
+		return found, status, nil
 	}
 	for _, k := range kinds {
-		var known []store.Identity // none when all is told
-		for _, uid := range slices.Sorted(maps.Keys(told)) {
-			if err != nil && whole(told[uid]) {
-				known = append(known, store.Identity{UID: uid, ID: told[uid][k]})
+		var known []store.Identity // none when all are found
+		for _, uid := range slices.Sorted(maps.Keys(found)) {
+			if err != nil && whole(found[uid]) {
+				known = append(known, store.Identity{UID: uid, ID: found[uid][k]})
 			}
 		}
 		o.b.store.PutIdentities(key, uidValidity, partial(k), known)
 	}
-	return told, status, err
+	return found, status, err
 }
 
 // partial is the source under which identities are stored while some are missing.

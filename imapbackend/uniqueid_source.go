@@ -43,11 +43,11 @@ func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Mes
 	known := o.b.store.Identities(key, s.uidValidity, o.b.opts.UIDL)
 	named, fresh := stillNamed(known, all)
 	if len(fresh) > 0 {
-		told, status, err := o.fetchIdentities(ctx, all, fresh, []uniqueid.Kind{source})
+		found, status, err := o.fetchIdentities(ctx, all, fresh, []uniqueid.Kind{source})
 		if err != nil {
 			return err
 		}
-		if !status.OK() && len(told) == 0 {
+		if !status.OK() && len(found) == 0 {
 			s.noUniqueIDs = o.noIdentities(ctx, status)
 			return nil
 		}
@@ -56,7 +56,7 @@ func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Mes
 			used[id.ID] = true
 		}
 		for _, uid := range fresh {
-			if id := told[uid][source]; id != "" {
+			if id := found[uid][source]; id != "" {
 				name := uniqueid.Unused(uniqueid.FromIdentity(source, id), func(name string) bool { return used[name] })
 				used[name] = true
 				named = append(named, store.Identity{UID: uid, ID: name})

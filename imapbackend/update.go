@@ -194,7 +194,7 @@ func (m *maildrop) retrievedOnce() []uint32 {
 }
 
 // notRemoved is err as the answer to QUIT: the code by its cause, one text but
-// where another tells the client more.
+// where another says more to the client.
 func notRemoved(err error) error {
 	e := proxy.AsError(err)
 	if e.Text == upstream.TextTemp || e.Text == upstream.TextPerm {
@@ -203,7 +203,7 @@ func notRemoved(err error) error {
 	return e
 }
 
-// recordRefusal takes note of a command that was answered by no OK.
+// recordRefusal records a command that was not answered by OK.
 func (r *removal) recordRefusal(op string, status wire.Status) {
 	if r.fault == nil {
 		r.fault = r.m.u.Failed(upstream.AtUpdate, op, status, nil)
