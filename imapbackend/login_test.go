@@ -231,7 +231,7 @@ func TestResolve(t *testing.T) {
 		`tls: unknown value "ssl"`,
 		`server_name: "a:993" is not a host name`,
 		`trash: "Bin" is the mailbox that is served`,
-		`uidl: "{uid" has a "{" without its "}"`,
+		`uidl: "{uid" has a "{" without a "}"`,
 		`deleted_messages: "show" would bring back what delete = "flag" has removed`,
 		`keep_open: 10m0.000000001s is not from 0 to 10m0s`,
 		`keep_open: keeps connections on which another client was reported to the upstream`,
