@@ -79,19 +79,19 @@ func (a *admission) admit(s *session, addr netip.Addr, counted bool) (victim *se
 	}
 	if a.limits.Unauthenticated > 0 && a.waiting >= a.limits.Unauthenticated {
 		victim = a.largest[0].sessions.Front().Value.(*session)
-		a.stopWaiting(a.sessions[victim])
+		a.removeWaiting(a.sessions[victim])
 	}
 	a.arrivals++
 	e := &entry{addr: addr, arrived: a.arrivals}
 	a.sessions[s] = e
 	a.perAddress[addr]++
-	a.wait(s, e)
+	a.addWaiting(s, e)
 	return victim, ""
 }
 
-// move gives s the address that its PROXY header names, unless a limit keeps
+// setAddress gives s the address that its PROXY header names, unless a limit keeps
 // it out.
-func (a *admission) move(s *session, addr netip.Addr) (limit string) {
+func (a *admission) setAddress(s *session, addr netip.Addr) (limit string) {
 	e := a.sessions[s]
 	if e.addr == addr {
 		return ""
@@ -99,12 +99,12 @@ func (a *admission) move(s *session, addr netip.Addr) (limit string) {
 	if a.addressFull(addr) {
 		return limitPerAddress
 	}
-	a.leaveAddress(e.addr)
+	a.releaseAddress(e.addr)
 	e.addr = addr
 	a.perAddress[addr]++
 	if e.group != nil {
-		a.stopWaiting(e)
-		a.wait(s, e)
+		a.removeWaiting(e)
+		a.addWaiting(s, e)
 	}
 	return ""
 }
@@ -115,15 +115,15 @@ func (a *admission) loggedIn(s *session) bool {
 	if e.group == nil {
 		return false
 	}
-	a.stopWaiting(e)
+	a.removeWaiting(e)
 	return true
 }
 
-// leave forgets s.
-func (a *admission) leave(s *session) {
+// remove forgets s.
+func (a *admission) remove(s *session) {
 	e := a.sessions[s]
-	a.stopWaiting(e)
-	a.leaveAddress(e.addr)
+	a.removeWaiting(e)
+	a.releaseAddress(e.addr)
 	delete(a.sessions, s)
 }
 
@@ -131,14 +131,14 @@ func (a *admission) addressFull(addr netip.Addr) bool {
 	return a.limits.PerAddress > 0 && a.perAddress[addr] >= a.limits.PerAddress
 }
 
-func (a *admission) leaveAddress(addr netip.Addr) {
+func (a *admission) releaseAddress(addr netip.Addr) {
 	if a.perAddress[addr]--; a.perAddress[addr] == 0 {
 		delete(a.perAddress, addr)
 	}
 }
 
 // wait counts s among those of its network that have not logged in.
-func (a *admission) wait(s *session, e *entry) {
+func (a *admission) addWaiting(s *session, e *entry) {
 	key := network(e.addr)
 	g := a.groups[key]
 	if g == nil {
@@ -151,8 +151,8 @@ func (a *admission) wait(s *session, e *entry) {
 	heap.Fix(&a.largest, g.index)
 }
 
-// stopWaiting ends what wait began.
-func (a *admission) stopWaiting(e *entry) {
+// removeWaiting ends what wait began.
+func (a *admission) removeWaiting(e *entry) {
 	g := e.group
 	if g == nil {
 		return

@@ -42,7 +42,7 @@ func TestAdmission(t *testing.T) {
 			if _, err := fmt.Sscanf(v, "in %d", &n); err == nil {
 				a.loggedIn(sessions[n])
 			} else if _, err := fmt.Sscanf(v, "out %d", &n); err == nil {
-				a.leave(sessions[n])
+				a.remove(sessions[n])
 			} else {
 				s := new(session)
 				victim, outcome := a.admit(s, netip.MustParseAddr(v), true)
@@ -95,11 +95,11 @@ func TestAdmissionCounts(t *testing.T) {
 				}
 			case 7:
 				addr := address()
-				if _, w := waiting[s]; a.move(s, addr) == "" && w {
+				if _, w := waiting[s]; a.setAddress(s, addr) == "" && w {
 					waiting[s] = addr
 				}
 			default:
-				a.leave(s)
+				a.remove(s)
 				delete(waiting, s)
 				all = slices.Delete(all, i, i+1)
 			}
@@ -112,7 +112,7 @@ func TestAdmissionCounts(t *testing.T) {
 		}
 	}
 	for _, s := range all {
-		a.leave(s)
+		a.remove(s)
 	}
 	if len(a.sessions)+len(a.perAddress)+len(a.groups)+len(a.largest)+a.waiting != 0 {
 		t.Errorf("something is left of %+v", a)

@@ -162,7 +162,7 @@ func (s *session) logIn(mechanism string, user func() string, refusal error, ver
 		}
 		err := s.openMaildrop(verify)
 		if err != nil {
-			s.leave()
+			s.logOut()
 		}
 		return err
 	})
@@ -180,7 +180,7 @@ func (s *session) logIn(mechanism string, user func() string, refusal error, ver
 }
 
 // openMaildrop does the steps of a login. What it has gained when one fails
-// is given back by leave.
+// is given back by logOut.
 func (s *session) openMaildrop(verify func() (Login, error)) error {
 	var err error
 	if s.login, err = verify(); err != nil {
@@ -215,5 +215,5 @@ func (s *session) offers(m *mechanism) bool {
 	if !slices.Contains(s.srv.opts.Mechanisms, m.name) {
 		return false
 	}
-	return !m.asked || s.srv.opts.Backend.(Exchanger).Offers(m.name, s.caller(s.user.name))
+	return !m.relayed || s.srv.opts.Backend.(Exchanger).Offers(m.name, s.caller(s.user.name))
 }

@@ -153,7 +153,7 @@ func (s *session) execute(line string, lineErr error) error {
 		verb = notCommand.verb
 	}
 	if err != nil && !isEnd(err) {
-		s.answer(verb, s.cmd.scope, err)
+		s.replyError(verb, s.cmd.scope, err)
 	}
 	s.commandDone(CommandRecord{Verb: verb, Status: s.w.last, Octets: len(line), Elapsed: time.Since(began)})
 	if s.cmd.has(secrets) {
@@ -197,8 +197,8 @@ func (s *session) call(cmd *command, rest string) error {
 	return cmd.handle(s, args)
 }
 
-// answer writes the -ERR of err, and counts and logs it.
-func (s *session) answer(verb string, sc scope, err error) {
+// replyError writes the -ERR of err, and counts and logs it.
+func (s *session) replyError(verb string, sc scope, err error) {
 	e, known := sc.classify(err)
 	level := slog.LevelDebug
 	switch {

@@ -35,16 +35,16 @@ var past = time.Unix(1, 0)
 // sent.
 type clientConn struct {
 	net.Conn
-	stall   time.Duration // set by the session that writes
-	closing bool          // set by it too: the last octets, written also after interrupt
-	unread  []byte        // input to be read before that of Conn
-	cut     atomic.Bool
+	stall       time.Duration // set by the session that writes
+	closing     bool          // set by it too: the last octets, written also after interrupt
+	unread      []byte        // input to be read before that of Conn
+	interrupted atomic.Bool
 }
 
 // interrupt ends reading and writing, so that the session closes the
 // connection. Any goroutine may call it.
 func (c *clientConn) interrupt() {
-	c.cut.Store(true)
+	c.interrupted.Store(true)
 	_ = c.SetDeadline(past) // fails where the connection is closed already
 }
 
@@ -67,7 +67,7 @@ func (c *clientConn) Write(p []byte) (int, error) {
 		if err := c.SetWriteDeadline(time.Now().Add(c.stall / stallSteps)); err != nil {
 			return done, err
 		}
-		if c.cut.Load() && !c.closing { // interrupt may have come before our deadline
+		if c.interrupted.Load() && !c.closing { // interrupt may have come before our deadline
 			return done, os.ErrDeadlineExceeded
 		}
 		n, err := c.Conn.Write(p[done:])

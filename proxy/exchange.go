@@ -16,7 +16,7 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 			return err
 		}
 		ex.Initial = message
-		if refusal = m.begin(ex, message); isBad(refusal) {
+		if refusal = m.parse(ex, message); isBad(refusal) {
 			return refusal
 		}
 	}
@@ -28,10 +28,10 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 		response, err := s.response()
 		if err == nil && !begun {
 			begun = true
-			err = m.begin(ex, response)
+			err = m.parse(ex, response)
 			s.record.User = loggedName(ex.Username)
 			if err == nil {
-				_, err = s.pace(ex.Username)
+				_, err = s.delayLogin(ex.Username)
 			}
 		}
 		return response, err
@@ -56,9 +56,9 @@ func (s *session) verifyExchange(ex *Exchange) (Login, error) {
 // kvSep ends each key and value of a token message.
 const kvSep = "\x01"
 
-// beginXOAuth2 takes apart the one message of XOAUTH2, which has no RFC:
+// parseXOAuth2 takes apart the one message of XOAUTH2, which has no RFC:
 // user=NAME ^A auth=VALUE ^A ^A.
-func beginXOAuth2(ex *Exchange, message string) error {
+func parseXOAuth2(ex *Exchange, message string) error {
 	parts := strings.Split(message, kvSep)
 	if len(parts) != 4 || parts[2] != "" || parts[3] != "" {
 		return errSASLMessage
@@ -71,11 +71,11 @@ func beginXOAuth2(ex *Exchange, message string) error {
 	return ex.bearer(user, auth)
 }
 
-// beginOAuthBearer takes apart the message of OAUTHBEARER (RFC 7628 §3.1).
+// parseOAuthBearer takes apart the message of OAUTHBEARER (RFC 7628 §3.1).
 // Which host the client has connected to, and keys that are not known, are of
 // no concern to the upstream. The name, which RFC 7628 leaves to the profile,
 // is required: the maildrop is locked by it.
-func beginOAuthBearer(ex *Exchange, message string) error {
+func parseOAuthBearer(ex *Exchange, message string) error {
 	user, rest, ok := cutGS2Header(message)
 	rest, framed := strings.CutPrefix(rest, kvSep)
 	rest, ended := strings.CutSuffix(rest, kvSep)
@@ -118,9 +118,9 @@ func (ex *Exchange) bearer(user, auth string) error {
 	return checkNames("", user)
 }
 
-// beginSCRAM takes the names out of the client's first message (RFC 5802 §7).
+// parseSCRAM takes the names out of the client's first message (RFC 5802 §7).
 // Channel binding needs a -PLUS mechanism, which cannot be relayed.
-func beginSCRAM(ex *Exchange, message string) error {
+func parseSCRAM(ex *Exchange, message string) error {
 	authzid, bare, ok := cutGS2Header(message)
 	name, rest, _ := strings.Cut(bare, ",")
 	name, okName := strings.CutPrefix(name, "n=")
@@ -133,9 +133,9 @@ func beginSCRAM(ex *Exchange, message string) error {
 	return checkNames(authzid, name)
 }
 
-// beginCRAM takes the name out of the client's response, which is name and
+// parseCRAM takes the name out of the client's response, which is name and
 // digest (RFC 2195 §2).
-func beginCRAM(ex *Exchange, message string) error {
+func parseCRAM(ex *Exchange, message string) error {
 	i := strings.LastIndexByte(message, ' ')
 	if i < 0 || !isDigest(message[i+1:]) {
 		return errSASLMessage

@@ -149,8 +149,8 @@ func (r *lineReader) release() {
 	r.buf, r.start, r.end = r.small[:], 0, 0
 }
 
-// takeOver returns a copy of what is buffered and goes on to read from src.
-func (r *lineReader) takeOver() []byte {
+// takeBuffered returns a copy of what is buffered and goes on to read from src.
+func (r *lineReader) takeBuffered() []byte {
 	rest := bytes.Clone(r.buf[r.start:r.end])
 	r.release()
 	return rest

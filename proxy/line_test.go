@@ -163,14 +163,14 @@ func TestIdleBuffer(t *testing.T) {
 	}
 }
 
-// TestTakeOver shows P-STLS-3: what is buffered behind a line is handed over.
-func TestTakeOver(t *testing.T) {
+// TestTakeBuffered shows P-STLS-3: what is buffered behind a line is handed over.
+func TestTakeBuffered(t *testing.T) {
 	r := &lineReader{src: strings.NewReader("STLS\r\nUSER a\r\nPA")}
 	r.release()
 	if line, err := r.next(commandLine); err != nil || string(line) != "STLS" {
 		t.Fatalf("got %q, %v", line, err)
 	}
-	if rest := r.takeOver(); string(rest) != "USER a\r\nPA" || r.pending() {
+	if rest := r.takeBuffered(); string(rest) != "USER a\r\nPA" || r.pending() {
 		t.Errorf("got %q", rest)
 	}
 }

@@ -7,22 +7,22 @@ import (
 	"testing"
 )
 
-// nobody is a Backend without users, and an Observer that does nothing.
-type nobody struct{}
+// noop is a Backend without users, and an Observer that does nothing.
+type noop struct{}
 
-func (nobody) Login(context.Context, Credential) (Login, error) { return nil, ErrAuth }
+func (noop) Login(context.Context, Credential) (Login, error) { return nil, ErrAuth }
 
-func (nobody) SessionStarted(*Record)             {}
-func (nobody) StateEntered(*Record)               {}
-func (nobody) LoginDone(*Record, LoginRecord)     {}
-func (nobody) CommandDone(*Record, CommandRecord) {}
-func (nobody) SessionEnded(*Record)               {}
-func (nobody) ConnectionRefused(Refusal)          {}
-func (nobody) UpstreamChanged(UpstreamEvent)      {}
+func (noop) SessionStarted(*Record)             {}
+func (noop) StateEntered(*Record)               {}
+func (noop) LoginDone(*Record, LoginRecord)     {}
+func (noop) CommandDone(*Record, CommandRecord) {}
+func (noop) SessionEnded(*Record)               {}
+func (noop) ConnectionRefused(Refusal)          {}
+func (noop) UpstreamChanged(UpstreamEvent)      {}
 
 // silentSession is a session in TRANSACTION whose replies nobody reads.
 func silentSession(tb testing.TB, o Observer) *session {
-	srv, err := NewServer(Options{Backend: nobody{}, Logger: slog.New(slog.DiscardHandler), Observer: o})
+	srv, err := NewServer(Options{Backend: noop{}, Logger: slog.New(slog.DiscardHandler), Observer: o})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -34,13 +34,13 @@ func silentSession(tb testing.TB, o Observer) *session {
 var observers = []struct {
 	name     string
 	observer Observer
-}{{"none", nil}, {"observer", nobody{}}}
+}{{"none", nil}, {"observer", noop{}}}
 
 // TestObserverAllocates shows that an Observer costs no allocation, whether or
 // not there is one.
 func TestObserverAllocates(t *testing.T) {
-	for _, c := range observers {
-		s := silentSession(t, c.observer)
+	for _, tt := range observers {
+		s := silentSession(t, tt.observer)
 		n := testing.AllocsPerRun(1000, func() {
 			if err := s.execute("NOOP", nil); err != nil {
 				t.Fatal(err)
@@ -49,16 +49,16 @@ func TestObserverAllocates(t *testing.T) {
 			s.loginDone(0, nil)
 		})
 		if n > 0 {
-			t.Errorf("%s: %v allocations for each command", c.name, n)
+			t.Errorf("%s: %v allocations for each command", tt.name, n)
 		}
 	}
 }
 
 // BenchmarkCommand is the least that a command costs.
 func BenchmarkCommand(b *testing.B) {
-	for _, c := range observers {
-		b.Run(c.name, func(b *testing.B) {
-			s := silentSession(b, c.observer)
+	for _, tt := range observers {
+		b.Run(tt.name, func(b *testing.B) {
+			s := silentSession(b, tt.observer)
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := s.execute("NOOP", nil); err != nil {

@@ -103,7 +103,7 @@ func (o Options) resolve() (Options, error) {
 		if m == nil {
 			return o, fmt.Errorf("proxy: unknown SASL mechanism %q", name)
 		}
-		if m.begin != nil && !exchanger {
+		if m.parse != nil && !exchanger {
 			return o, fmt.Errorf("proxy: the Backend has no exchanges, as %s is", name)
 		}
 	}

@@ -43,7 +43,7 @@ var (
 // readProxyHeader reads the header that a trusted proxy sends first. What came
 // behind it is read again by whoever reads next.
 func (s *session) readProxyHeader() (proxyHeader, error) {
-	if err := s.await(proxyHeaderTimeout); err != nil {
+	if err := s.setReadTimeout(proxyHeaderTimeout); err != nil {
 		return proxyHeader{}, err
 	}
 	buf := make([]byte, 0, 512)

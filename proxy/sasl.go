@@ -17,14 +17,14 @@ const (
 type mechanism struct {
 	name        string
 	safe        bool // reveals no password or token, so it needs no TLS
-	asked       bool // offered only while the Backend says that it would work
+	relayed     bool // offered only while the Backend says that it would work
 	serverFirst bool
 
 	// credential has the client send a name and a password.
 	credential func(s *session, initial []string) (Credential, error)
 
-	// begin takes from the client's first message what ex is to tell of it.
-	begin func(ex *Exchange, message string) error
+	// parse takes from the client's first message what ex is to tell of it.
+	parse func(ex *Exchange, message string) error
 }
 
 // mechanisms is every SASL mechanism there is: RFC 4616, RFC 7628, RFC 2195,
@@ -32,11 +32,11 @@ type mechanism struct {
 var mechanisms = [...]mechanism{
 	{name: mechPlain, credential: (*session).askPlain},
 	{name: mechLogin, serverFirst: true, credential: (*session).askLogin},
-	{name: "XOAUTH2", begin: beginXOAuth2},
-	{name: "OAUTHBEARER", begin: beginOAuthBearer},
-	{name: "CRAM-MD5", safe: true, asked: true, serverFirst: true, begin: beginCRAM},
-	{name: "SCRAM-SHA-1", safe: true, asked: true, begin: beginSCRAM},
-	{name: "SCRAM-SHA-256", safe: true, asked: true, begin: beginSCRAM},
+	{name: "XOAUTH2", parse: parseXOAuth2},
+	{name: "OAUTHBEARER", parse: parseOAuthBearer},
+	{name: "CRAM-MD5", safe: true, relayed: true, serverFirst: true, parse: parseCRAM},
+	{name: "SCRAM-SHA-1", safe: true, relayed: true, parse: parseSCRAM},
+	{name: "SCRAM-SHA-256", safe: true, relayed: true, parse: parseSCRAM},
 }
 
 // Mechanisms returns the names of the SASL mechanisms there are, and those of
@@ -44,7 +44,7 @@ var mechanisms = [...]mechanism{
 func Mechanisms() (all, relayed []string) {
 	for _, m := range mechanisms {
 		all = append(all, m.name)
-		if m.asked {
+		if m.relayed {
 			relayed = append(relayed, m.name)
 		}
 	}
@@ -87,7 +87,7 @@ func (s *session) auth(args []string) error {
 		return s.refusePlaintext()
 	case m.serverFirst && len(initial) > 0:
 		return errInitial
-	case m.begin != nil:
+	case m.parse != nil:
 		return s.exchange(m, initial)
 	default:
 		cred, err := m.credential(s, initial)

@@ -40,7 +40,7 @@ type Server struct {
 	admission admission     // the sessions
 	empty     chan struct{} // closed when draining and no session is left
 
-	refusals struct{ connections, perAddress, evictions, proxies ration }
+	refusals struct{ connections, perAddress, evictions, proxies logLimiter }
 }
 
 // listener is one listener of a Server.
@@ -176,8 +176,8 @@ func (srv *Server) start(lis *listener, conn net.Conn) {
 	s.r.release()
 	s.w.setDst(s.raw, plainBuffers)
 	s.base, s.cancel = context.WithCancelCause(srv.ctx)
-	s.identify(peer)
-	if !srv.remember(s) {
+	s.setClient(peer)
+	if !srv.addSession(s) {
 		s.cancel(nil)
 		_ = conn.Close()
 		return
@@ -185,8 +185,8 @@ func (srv *Server) start(lis *listener, conn net.Conn) {
 	go s.serve()
 }
 
-// identify takes client for the address of the session's client.
-func (s *session) identify(client netip.AddrPort) {
+// setClient takes client for the address of the session's client.
+func (s *session) setClient(client netip.AddrPort) {
 	s.record.Addr = client
 	s.insecureLogin = contains(s.lis.opts.InsecureLoginFrom, client.Addr())
 	s.log = s.srv.opts.Logger.With(slog.String("session", s.record.Session), slog.String("client", s.clientName()))
@@ -280,8 +280,8 @@ func (srv *Server) removeListener(l *listener) {
 	delete(srv.listeners, l)
 }
 
-// remember adds a session, unless the server drains or a limit keeps it out.
-func (srv *Server) remember(s *session) bool {
+// addSession adds a session, unless the server drains or a limit keeps it out.
+func (srv *Server) addSession(s *session) bool {
 	srv.mu.Lock()
 	if srv.draining.Load() {
 		srv.mu.Unlock()
@@ -303,10 +303,10 @@ func (srv *Server) remember(s *session) bool {
 	return limit == ""
 }
 
-// move gives s the address of its client, unless a limit keeps it out.
-func (srv *Server) move(s *session) bool {
+// setAddress gives s the address of its client, unless a limit keeps it out.
+func (srv *Server) setAddress(s *session) bool {
 	srv.mu.Lock()
-	limit := srv.admission.move(s, s.record.Addr.Addr())
+	limit := srv.admission.setAddress(s, s.record.Addr.Addr())
 	srv.mu.Unlock()
 	srv.logLimit(s, limit)
 	return limit == ""
@@ -320,10 +320,10 @@ func (srv *Server) loggedIn(s *session) bool {
 	return srv.admission.loggedIn(s)
 }
 
-func (srv *Server) forget(s *session) {
+func (srv *Server) removeSession(s *session) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	srv.admission.leave(s)
+	srv.admission.remove(s)
 	if srv.draining.Load() && len(srv.admission.sessions) == 0 {
 		close(srv.empty)
 	}
@@ -331,7 +331,7 @@ func (srv *Server) forget(s *session) {
 
 // logLimit logs and reports that limit, unless it is "", keeps s out.
 func (srv *Server) logLimit(s *session, limit string) {
-	var r *ration
+	var r *logLimiter
 	var most int
 	switch limit {
 	case limitConnections:
@@ -347,11 +347,11 @@ func (srv *Server) logLimit(s *session, limit string) {
 
 // refuse reports a connection that has been closed, and logs it as often as r
 // allows.
-func (srv *Server) refuse(r *ration, refusal Refusal, message string, attrs ...any) {
+func (srv *Server) refuse(r *logLimiter, refusal Refusal, message string, attrs ...any) {
 	if o := srv.opts.Observer; o != nil {
 		o.ConnectionRefused(refusal)
 	}
-	if withheld, ok := r.take(time.Now()); ok {
+	if withheld, ok := r.allow(time.Now()); ok {
 		srv.opts.Logger.Warn(message, append(attrs, "more", withheld)...)
 	}
 }

@@ -155,7 +155,7 @@ func (s *session) serve() {
 // the session ended.
 func (s *session) run() error {
 	if s.lis.behindProxy() {
-		if err := s.meetProxy(); err != nil {
+		if err := s.readClient(); err != nil {
 			return err
 		}
 	}
@@ -177,8 +177,8 @@ func (s *session) run() error {
 	}
 }
 
-// meetProxy reads the header of a proxy, which says who the client is.
-func (s *session) meetProxy() error {
+// readClient reads the header of a proxy, which says who the client is.
+func (s *session) readClient() error {
 	h, err := s.readProxyHeader()
 	switch {
 	case isEnd(err):
@@ -189,10 +189,10 @@ func (s *session) meetProxy() error {
 		return &endError{endProxy, err}
 	}
 	if h.client.IsValid() {
-		s.identify(h.client)
+		s.setClient(h.client)
 	}
 	s.record.ProxyTLS = h.tls
-	if !s.srv.move(s) {
+	if !s.srv.setAddress(s) {
 		return &endError{reason: endLimit}
 	}
 	return nil
@@ -206,7 +206,7 @@ func (s *session) readLine(kind lineKind) (string, error) {
 		if err := s.flush(); err != nil {
 			return "", err
 		}
-		if err := s.await(s.srv.opts.Autologout); err != nil {
+		if err := s.setReadTimeout(s.srv.opts.Autologout); err != nil {
 			return "", err
 		}
 	}
@@ -227,14 +227,14 @@ func (s *session) readLine(kind lineKind) (string, error) {
 	}
 }
 
-// await prepares for waiting d at most for input. The server first starts to
+// setReadTimeout prepares for waiting d at most for input. The server first starts to
 // drain, or cuts the session, and then moves the deadline, so looking after
 // setting ours misses nothing.
-func (s *session) await(d time.Duration) error {
+func (s *session) setReadTimeout(d time.Duration) error {
 	if err := s.raw.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return &endError{endDropped, err}
 	}
-	if s.srv.draining.Load() || s.raw.cut.Load() {
+	if s.srv.draining.Load() || s.raw.interrupted.Load() {
 		return &endError{reason: endShutdown}
 	}
 	return nil
@@ -274,8 +274,8 @@ func (s *session) writeError(err error) error {
 
 // startTLS does the handshake, to which input already read belongs (P-STLS-3).
 func (s *session) startTLS() error {
-	s.raw.unread = append(s.r.takeOver(), s.raw.unread...) // that behind a PROXY header
-	if err := s.await(handshakeTimeout); err != nil {
+	s.raw.unread = append(s.r.takeBuffered(), s.raw.unread...) // that behind a PROXY header
+	if err := s.setReadTimeout(handshakeTimeout); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
@@ -300,13 +300,13 @@ func (s *session) startTLS() error {
 func (s *session) teardown() {
 	s.closeConn()
 	s.r.release()
-	s.leave()
+	s.logOut()
 	if s.prepared != nil {
 		s.prepared.Close()
 	}
 	s.closeRecord()
 	s.cancel(nil)
-	s.srv.forget(s)
+	s.srv.removeSession(s)
 }
 
 // closeConn sends what is left of the replies and closes the connection, with
@@ -324,9 +324,9 @@ func (s *session) closeConn() {
 	_ = s.raw.Close()
 }
 
-// leave gives back what login has gained, the last first. It may be called at
+// logOut gives back what login has gained, the last first. It may be called at
 // any time, and again.
-func (s *session) leave() {
+func (s *session) logOut() {
 	s.unlock()
 	defer func() {
 		if p := recover(); p != nil {

@@ -68,9 +68,9 @@ type Throttle struct {
 	seed maphash.Seed
 
 	mu        sync.Mutex
-	addresses memory // failures by address
-	names     memory // failures by name
-	known     memory // successes by address and name
+	addresses counters // failures by address
+	names     counters // failures by name
+	known     counters // successes by address and name
 }
 
 var _ Throttler = (*Throttle)(nil)
@@ -88,9 +88,9 @@ func NewThrottle(opts ThrottleOptions) (*Throttle, error) {
 	return &Throttle{
 		opts:      opts,
 		seed:      maphash.MakeSeed(),
-		addresses: newMemory(throttleEntries, opts.Window),
-		names:     newMemory(throttleEntries, opts.Window),
-		known:     newMemory(throttleEntries, knownFor),
+		addresses: newCounters(throttleEntries, opts.Window),
+		names:     newCounters(throttleEntries, opts.Window),
+		known:     newCounters(throttleEntries, knownFor),
 	}, nil
 }
 
@@ -114,9 +114,9 @@ func (t *Throttle) Failed(_ context.Context, client netip.Addr, name string) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.addresses.note(now, t.addressKey(client))
+	t.addresses.add(now, t.addressKey(client))
 	if name != "" {
-		t.names.note(now, t.nameKey(name))
+		t.names.add(now, t.nameKey(name))
 	}
 }
 
@@ -125,7 +125,7 @@ func (t *Throttle) Succeeded(_ context.Context, client netip.Addr, name string) 
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.known.note(now, t.pairKey(client, name))
+	t.known.add(now, t.pairKey(client, name))
 }
 
 // after returns when a login fails that has had n failures before it.
@@ -163,61 +163,61 @@ func network(addr netip.Addr) netip.Prefix {
 	return p
 }
 
-// memory counts events by key, as many keys as it has room for. A key is
+// counters counts events by key, as many keys as it has room for. A key is
 // forgotten when it has had no event for the time of window.
-type memory struct {
-	room    int
-	window  time.Duration
-	entries map[uint64]*list.Element
-	order   list.List // of *events, the longest without one first
+type counters struct {
+	capacity int
+	window   time.Duration
+	entries  map[uint64]*list.Element
+	order    list.List // of *counter, the longest without one first
 }
 
-type events struct {
+type counter struct {
 	key  uint64
 	n    int
 	last time.Time
 }
 
-func newMemory(room int, window time.Duration) memory {
-	return memory{room: room, window: window, entries: make(map[uint64]*list.Element)}
+func newCounters(capacity int, window time.Duration) counters {
+	return counters{capacity: capacity, window: window, entries: make(map[uint64]*list.Element)}
 }
 
 // count returns the number of events of key.
-func (m *memory) count(now time.Time, key uint64) int {
+func (m *counters) count(now time.Time, key uint64) int {
 	m.expire(now)
 	e := m.entries[key]
 	if e == nil {
 		return 0
 	}
-	return e.Value.(*events).n
+	return e.Value.(*counter).n
 }
 
-// note counts an event of key.
-func (m *memory) note(now time.Time, key uint64) {
+// add counts an event of key.
+func (m *counters) add(now time.Time, key uint64) {
 	m.expire(now)
 	e := m.entries[key]
 	if e == nil {
-		if len(m.entries) >= m.room {
+		if len(m.entries) >= m.capacity {
 			m.drop(m.order.Front())
 		}
-		e = m.order.PushBack(&events{key: key})
+		e = m.order.PushBack(&counter{key: key})
 		m.entries[key] = e
 	}
-	ev := e.Value.(*events)
+	ev := e.Value.(*counter)
 	ev.n++
 	ev.last = now
 	m.order.MoveToBack(e)
 }
 
 // expire forgets the keys whose window is over.
-func (m *memory) expire(now time.Time) {
-	for e := m.order.Front(); e != nil && now.Sub(e.Value.(*events).last) >= m.window; e = m.order.Front() {
+func (m *counters) expire(now time.Time) {
+	for e := m.order.Front(); e != nil && now.Sub(e.Value.(*counter).last) >= m.window; e = m.order.Front() {
 		m.drop(e)
 	}
 }
 
-func (m *memory) drop(e *list.Element) {
-	delete(m.entries, e.Value.(*events).key)
+func (m *counters) drop(e *list.Element) {
+	delete(m.entries, e.Value.(*counter).key)
 	m.order.Remove(e)
 }
 
@@ -233,7 +233,7 @@ func (s *session) throttled(name func() string, login func() error) error {
 		return err
 	}
 	client := s.record.Addr.Addr()
-	failure, err := s.pace(name())
+	failure, err := s.delayLogin(name())
 	if err != nil {
 		return err
 	}
@@ -252,9 +252,9 @@ func (s *session) throttled(name func() string, login func() error) error {
 	return err
 }
 
-// pace waits as long as the Throttler has a login of that name wait, not at all
+// delayLogin waits as long as the Throttler has a login of that name wait, not at all
 // while the name is not known. It returns how long a failure takes.
-func (s *session) pace(name string) (failure time.Duration, err error) {
+func (s *session) delayLogin(name string) (failure time.Duration, err error) {
 	t := s.srv.opts.Throttler
 	if t == nil {
 		return 0, nil

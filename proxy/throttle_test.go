@@ -161,7 +161,7 @@ func TestThrottleMemory(t *testing.T) {
 		for i := range throttleEntries - 1 {
 			th.Failed(t.Context(), client, fmt.Sprint("name ", i))
 		}
-		for _, m := range []*memory{&th.names, &th.addresses} {
+		for _, m := range []*counters{&th.names, &th.addresses} {
 			if len(m.entries) > throttleEntries || m.order.Len() != len(m.entries) {
 				t.Errorf("%d entries, %d in order", len(m.entries), m.order.Len())
 			}

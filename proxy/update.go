@@ -33,20 +33,20 @@ func (s *session) quit([]string) error {
 		_ = s.flush()
 	}
 	if s.lockLost() {
-		return s.leaveWithoutUpdate()
+		return s.quitWithoutLock()
 	}
 	s.enter(StateUpdate)
 	if s.snap.marked == 0 {
-		return s.leaveUnchanged()
+		return s.quitUnmarked()
 	}
-	return s.removeMarked()
+	return s.quitMarked()
 }
 
-// leaveWithoutUpdate answers a QUIT that comes when the lock of the maildrop has
+// quitWithoutLock answers a QUIT that comes when the lock of the maildrop has
 // been lost.
-func (s *session) leaveWithoutUpdate() error {
+func (s *session) quitWithoutLock() error {
 	if s.snap.marked > 0 {
-		s.answer(s.cmd.verb, s.cmd.scope, errLockLost)
+		s.replyError(s.cmd.verb, s.cmd.scope, errLockLost)
 	} else {
 		s.w.ok("bye")
 	}
@@ -54,9 +54,9 @@ func (s *session) leaveWithoutUpdate() error {
 	return &endError{endLock, errLockLost}
 }
 
-// leaveUnchanged is UPDATE with no message marked: the reply waits for
+// quitUnmarked is UPDATE with no message marked: the reply waits for
 // nothing, and a failure afterwards is of no concern to the client.
-func (s *session) leaveUnchanged() error {
+func (s *session) quitUnmarked() error {
 	s.unlock()
 	s.w.ok("bye")
 	s.closeConn()
@@ -68,8 +68,8 @@ func (s *session) leaveUnchanged() error {
 	return &endError{reason: endQuit}
 }
 
-// removeMarked is UPDATE with messages marked.
-func (s *session) removeMarked() error {
+// quitMarked is UPDATE with messages marked.
+func (s *session) quitMarked() error {
 	marked := s.snap.markedUIDs()
 	update := s.startUpdate(marked)
 	err := update.wait(updateTimeout)
@@ -92,7 +92,7 @@ func (s *session) removeMarked() error {
 	r, mayRetain := s.maildrop.(Retainer)
 	switch {
 	case err != nil:
-		s.answer(s.cmd.verb, s.cmd.scope, err)
+		s.replyError(s.cmd.verb, s.cmd.scope, err)
 	case mayRetain && r.Retains():
 		s.w.ok("bye, messages are kept on the server")
 	default:
@@ -152,7 +152,7 @@ func (u *update) finish(s *session, d time.Duration) error {
 	err := u.wait(d)
 	if errors.Is(err, errUpdateOverdue) {
 		u.cancel()
-		s.leave()
+		s.logOut()
 		err = <-u.done
 	}
 	return err

@@ -34,7 +34,7 @@ const conformanceTime = time.Minute
 // TestBackend holds a Backend to the comments of package proxy. open returns
 // a new, empty mailbox for each case and cleans up by t.Cleanup.
 func TestBackend(t *testing.T, open func(t *testing.T) Mailbox) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name string
 		test func(*conformance)
 	}{
@@ -57,10 +57,10 @@ func TestBackend(t *testing.T, open func(t *testing.T) Mailbox) {
 		{"P-QUIT-4 update of none", (*conformance).updateNone},
 		{"P-SESS-9 cancelled", (*conformance).cancelled},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), conformanceTime)
 			defer cancel()
-			c.test(&conformance{T: t, Mailbox: open(t), ctx: ctx})
+			tt.test(&conformance{T: t, Mailbox: open(t), ctx: ctx})
 		})
 	}
 }

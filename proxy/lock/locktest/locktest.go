@@ -31,7 +31,7 @@ type Suite struct {
 
 // Run runs the tests.
 func Run(t *testing.T, s Suite) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name string
 		run  func(t *testing.T, l lock.Locker)
 	}{
@@ -48,7 +48,7 @@ func Run(t *testing.T, s Suite) {
 		{"lost", s.lost},
 		{"lost in time", s.lostInTime},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(t, s.New(t)) })
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, s.New(t)) })
 	}
 }
 
