@@ -18,10 +18,10 @@ type Set struct {
 	Lenient bool
 }
 
-// Choose implements tls.Config.GetCertificate. Of several that fit, the first
-// that the client can use is taken, so a name may have an RSA and an ECDSA
-// certificate. No certificate and no error is the alert unrecognized_name in
-// crypto/tls.
+// Choose is for tls.Config.GetCertificate. Of several certificates for the name
+// it returns the first that the client supports, so a name may have an RSA and
+// an ECDSA certificate. If it returns neither a certificate nor an error,
+// crypto/tls sends the alert unrecognized_name.
 func (s *Set) Choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	// An address is not a name (RFC 6066 §3), but old clients send it.
 	name := strings.TrimSuffix(hello.ServerName, ".")
@@ -35,7 +35,7 @@ func (s *Set) Choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 // isFor reports whether a certificate is for name. Old self-signed certificates
-// carry their name as common name only; clients that accept one are served.
+// have their name only as the common name, and some clients accept that.
 func isFor(leaf *x509.Certificate, name string) bool {
 	if len(leaf.DNSNames) == 0 {
 		return strings.EqualFold(leaf.Subject.CommonName, name)
@@ -43,7 +43,8 @@ func isFor(leaf *x509.Certificate, name string) bool {
 	return leaf.VerifyHostname(name) == nil
 }
 
-// find returns the certificate for name; every certificate fits "".
+// find returns the certificate for name, nil if there is none. Every certificate
+// is for "".
 func (s *Set) find(hello *tls.ClientHelloInfo, name string) *tls.Certificate {
 	var first *tls.Certificate
 	for _, p := range s.Pairs {

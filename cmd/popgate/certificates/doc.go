@@ -1,4 +1,4 @@
-// Package certificates holds the certificates of the listeners: pairs of files
-// that may be replaced while they are in use, the choice of one for a client,
-// and the reload when the files change (O-TLS-4, O-TLS-5).
+// Package certificates holds the certificates of the listeners: it reads pairs
+// of files, chooses one for each client (O-TLS-4), and reads the files again
+// when they change (O-TLS-5).
 package certificates

@@ -10,15 +10,15 @@ import (
 	"sync/atomic"
 )
 
-// Pair is a certificate and its key in two files, which may be replaced while
-// it is in use. It is safe for concurrent use.
+// Pair is a certificate and its key, in two files that may be replaced while the
+// Pair is in use. It is safe for concurrent use.
 type Pair struct {
 	certFile, keyFile string
 	current           atomic.Pointer[tls.Certificate]
 
-	mu        sync.Mutex
-	digest    [sha256.Size]byte // of the files when current was read
-	complaint string            // what was last logged about them, "" if they are good
+	mu      sync.Mutex
+	digest  [sha256.Size]byte // of the files when current was read
+	problem string            // the last error logged about them, "" if they are good
 }
 
 // ReadPair reads a pair of PEM files: the certificate, with its intermediates
@@ -29,14 +29,14 @@ func ReadPair(certFile, keyFile string) (*Pair, error) {
 	return p, err
 }
 
-// CertFile is the name of the certificate's file.
+// CertFile returns the name of the certificate's file.
 func (p *Pair) CertFile() string { return p.certFile }
 
-// Leaf is the certificate in use.
+// Leaf returns the certificate in use.
 func (p *Pair) Leaf() *x509.Certificate { return p.current.Load().Leaf }
 
-// read reads the files and reports whether they differ from those in use, which
-// it then replaces. After an error the old pair stays.
+// read reads the files and reports whether they have changed; it then uses the
+// new pair. After an error the old pair stays in use.
 func (p *Pair) read() (changed bool, err error) {
 	certPEM, err := os.ReadFile(p.certFile)
 	if err != nil {
@@ -62,19 +62,19 @@ func (p *Pair) read() (changed bool, err error) {
 	return true, nil
 }
 
-// reload reads the files again and logs the outcome (O-TLS-5); the same
-// complaint is logged once only.
+// reload reads the files again and logs the result (O-TLS-5); the same error is
+// logged only once.
 func (p *Pair) reload(log *slog.Logger) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	changed, err := p.read()
 	switch {
-	case err != nil && err.Error() != p.complaint:
-		p.complaint = err.Error()
+	case err != nil && err.Error() != p.problem:
+		p.problem = err.Error()
 		log.Error("certificate not reloaded, the old pair stays in use",
 			"cert_file", p.certFile, "key_file", p.keyFile, "error", err)
-	case err == nil && (changed || p.complaint != ""):
-		p.complaint = ""
+	case err == nil && (changed || p.problem != ""):
+		p.problem = ""
 		log.Info("certificate reloaded", "cert_file", p.certFile, "until", p.Leaf().NotAfter)
 	}
 }

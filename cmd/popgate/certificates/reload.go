@@ -12,20 +12,21 @@ import (
 )
 
 const (
-	// settle is how long the directories of certificates must be quiet before
-	// they are read, so that a certificate and its key are read together.
-	settle = 500 * time.Millisecond
+	// quietTime is how long the directories of certificates must not change
+	// before the files are read, so that a new certificate and its new key are
+	// read together.
+	quietTime = 500 * time.Millisecond
 
-	// latest is how long that is waited for, as other files may change there
-	// all the time.
-	latest = 5 * time.Second
+	// maxDelay is when the files are read anyway: other files in the same
+	// directories may change all the time.
+	maxDelay = 5 * time.Second
 )
 
 // Reloader keeps pairs up to date with their files.
 type Reloader struct {
 	pairs   []*Pair
 	log     *slog.Logger
-	watcher *fsnotify.Watcher // nil where the system has none to give
+	watcher *fsnotify.Watcher // nil if the system provides none
 	watched map[string]bool   // directories
 }
 
@@ -42,8 +43,8 @@ func NewReloader(pairs []*Pair, log *slog.Logger) *Reloader {
 	return r
 }
 
-// Start watches the files until the returned function is called, which is to be
-// done once.
+// Start watches the files until the returned function is called. The caller
+// calls it once.
 func (r *Reloader) Start() (stop func()) {
 	if r.watcher == nil {
 		return func() {}
@@ -55,13 +56,13 @@ func (r *Reloader) Start() (stop func()) {
 	return func() {
 		cancel()
 		wg.Wait()
-		_ = r.watcher.Close() // nothing is left to be read
+		_ = r.watcher.Close() // nobody reads its events any more
 	}
 }
 
-// run reloads when something has changed and it has become quiet.
+// run reloads after changes.
 func (r *Reloader) run(ctx context.Context) {
-	quiet := time.NewTimer(settle)
+	quiet := time.NewTimer(quietTime)
 	quiet.Stop()
 	var since time.Time // of the first change not read yet
 	changed := func() {
@@ -69,7 +70,7 @@ func (r *Reloader) run(ctx context.Context) {
 		if since.IsZero() {
 			since = now
 		}
-		quiet.Reset(min(settle, max(since.Add(latest).Sub(now), 0)))
+		quiet.Reset(min(quietTime, max(since.Add(maxDelay).Sub(now), 0)))
 	}
 	for {
 		select {
@@ -79,11 +80,11 @@ func (r *Reloader) run(ctx context.Context) {
 		case <-r.watcher.Events:
 			changed()
 		case err := <-r.watcher.Errors: // such as lost events
-			r.log.Warn("watching certificates", "error", err)
+			r.log.Warn("watching certificates failed, reading them again", "error", err)
 			changed()
 		case <-quiet.C:
 			since = time.Time{}
-			r.watch() // first, to miss nothing: links may point elsewhere now
+			r.watch() // before the reload, to miss no change: links may point elsewhere now
 			r.Reload()
 		}
 	}
@@ -108,7 +109,7 @@ func (r *Reloader) watch() {
 	}
 	for dir := range r.watched {
 		if !wanted[dir] {
-			_ = r.watcher.Remove(dir) // fails where the directory is gone
+			_ = r.watcher.Remove(dir) // fails if the directory is gone
 		}
 	}
 	for dir := range wanted {
@@ -119,17 +120,17 @@ func (r *Reloader) watch() {
 	r.watched = wanted
 }
 
-// directories returns the directories in which a change may change file: its
-// own, and those of the symbolic links on the way. Certificates are replaced
-// by new links to files, or to directories as Kubernetes does.
+// directories returns the directories in which a change may replace file: its
+// own, and those of the symbolic links in its path. Certificates may be replaced
+// by a new link to a file, or to a directory as Kubernetes does it.
 func directories(file string) []string {
-	const mostLinks = 40 // as in the kernel
+	const maxLinks = 40 // as in the Linux kernel
 	path, err := filepath.Abs(file)
 	if err != nil {
 		return nil
 	}
 	var dirs []string
-	for range mostLinks {
+	for range maxLinks {
 		link := firstLink(path)
 		if link == "" {
 			break
@@ -147,8 +148,8 @@ func directories(file string) []string {
 	return append(dirs, filepath.Dir(path))
 }
 
-// firstLink returns the shortest part of path, from its start, that is a
-// symbolic link; "" if there is none.
+// firstLink returns the shortest prefix of path that is a symbolic link, "" if
+// there is none.
 func firstLink(path string) string {
 	for i := len(filepath.VolumeName(path)) + 1; i <= len(path); i++ {
 		if i < len(path) && !os.IsPathSeparator(path[i]) {

@@ -7,8 +7,8 @@ import (
 	"popgate/proxy/endpoint"
 )
 
-// addressRemedy says what to do about an address of the form host:port for
-// which endpoint.Split with least has returned err.
+// addressRemedy returns the remedy for an address of the form host:port for
+// which endpoint.Split, with least, returned err.
 func addressRemedy(err error, least uint16, example string) string {
 	if _, ok := errors.AsType[*endpoint.PortError](err); ok {
 		return fmt.Sprintf("write a number from %d to 65535", least)

@@ -21,7 +21,7 @@ import (
 
 const exampleFile = "../../../config.toml.example"
 
-// smallest is the README's configuration: complete, and it works.
+// smallest is the README's configuration: the smallest that is complete.
 const smallest = `[[listener]]
 address = "127.0.0.1:1110"
 tls = "none"
@@ -31,7 +31,7 @@ address = "127.0.0.1:1143"
 tls = "none"
 `
 
-// writeConfig puts text into a file of its own and returns its name.
+// writeConfig writes text to a new file and returns its name.
 func writeConfig(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.toml")
@@ -41,7 +41,7 @@ func writeConfig(t *testing.T, text string) string {
 	return file
 }
 
-// defaultsOf is what the smallest file comes to.
+// defaultsOf returns the Config of the smallest file.
 func defaultsOf() *Config {
 	c := defaults()
 	l, u := defaultListener(), defaultUpstream()
@@ -55,8 +55,8 @@ func defaultsOf() *Config {
 	return c
 }
 
-// The smallest file, and the example with its five keys, equal the defaults in
-// everything that they leave open.
+// The smallest file and the example set the same five keys; everything else in
+// both equals the defaults.
 func TestDefaults(t *testing.T) {
 	for name, file := range map[string]string{
 		"smallest": writeConfig(t, smallest),
@@ -76,8 +76,7 @@ func TestDefaults(t *testing.T) {
 
 var samePrefix = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
 
-// The example has every key there is, once, and no other; what it has
-// commented out is a good value too.
+// The example lists every key once, set or commented out, and no other.
 func TestExampleComplete(t *testing.T) {
 	src, err := os.ReadFile(exampleFile)
 	if err != nil {
@@ -215,8 +214,8 @@ func TestUpstreamName(t *testing.T) {
 	}
 }
 
-// mistakes returns what is wrong with text, one mistake a line, the name of the
-// file left out.
+// mistakes returns what is wrong with text, one mistake per line, without the
+// name of the file.
 func mistakes(t *testing.T, text string) string {
 	t.Helper()
 	file := writeConfig(t, text)
@@ -259,8 +258,8 @@ func TestConfigUnreadable(t *testing.T) {
 	}
 }
 
-// FuzzConfig checks that every text is either a configuration or has mistakes
-// with a place, a reason and a remedy, each on one line.
+// FuzzConfig checks that every text is either a configuration or has mistakes,
+// each on one line, with its place, a reason and a remedy.
 func FuzzConfig(f *testing.F) {
 	f.Add(smallest)
 	for _, test := range mistakeTests {
@@ -287,13 +286,13 @@ func FuzzConfig(f *testing.F) {
 				t.Errorf("of %d lines: %+v", last, m)
 			}
 			if line := p.lines()[i]; strings.ContainsAny(line, "\r\n") {
-				t.Errorf("a mistake is more than a line: %q", line)
+				t.Errorf("a mistake on more than one line: %q", line)
 			}
 		}
 	})
 }
 
-// I-UIDL-2: a template without UIDVALIDITY is warned of at start.
+// I-UIDL-2: there is a warning about a template without UIDVALIDITY.
 func TestTemplateWarning(t *testing.T) {
 	for template, want := range map[string]bool{"{uid:08x}": true, "{uid}{uidvalidity}": false} {
 		c, err := Load(writeConfig(t, smallest+"uidl = \""+template+"\"\n"))

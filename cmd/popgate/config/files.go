@@ -16,7 +16,7 @@ func (l *loader) absolute(name string) string {
 	return filepath.Join(l.dir, name)
 }
 
-// read reads a file that the key at path names.
+// read reads the file that the key at path names.
 func (l *loader) read(path, name string) ([]byte, bool) {
 	name = l.absolute(name)
 	b, err := os.ReadFile(name)
@@ -25,7 +25,7 @@ func (l *loader) read(path, name string) ([]byte, bool) {
 	}
 	remedy := "name a file that popgate can read; relative names start at the directory of this file"
 	if errors.Is(err, fs.ErrPermission) {
-		remedy = "let the user that popgate runs as read it"
+		remedy = "make it readable for the user that popgate runs as"
 	}
 	l.fail(path, fmt.Sprintf("cannot be read: %v", err), remedy)
 	return nil, false

@@ -13,8 +13,8 @@ import (
 	"popgate/proxy"
 )
 
-// samples has for each key, by the header of its table, a good value that is
-// not the default. A new key needs a line here.
+// samples has, by the header of its table, a good value for each key that is not
+// its default. A new key needs a line here.
 var samples = map[string]map[string]string{
 	"[[listener]]": {
 		"address":             `":995"`,
@@ -83,7 +83,7 @@ var samples = map[string]map[string]string{
 	},
 }
 
-// Each key sets something, and there is a sample of each.
+// Each key has a sample and sets something.
 func TestKeys(t *testing.T) {
 	c := defaults()
 	sets(t, "[[listener]]", listenerKeys, defaultListener())
@@ -106,7 +106,7 @@ func sets[T any](t *testing.T, header string, keys keyTable[T], defaults T) {
 	t.Helper()
 	for key := range samples[header] {
 		if keys[key] == nil {
-			t.Errorf("%s: a sample for %s, which is no key", header, key)
+			t.Errorf("%s: a sample for %s, which is not a key", header, key)
 		}
 	}
 	for key, set := range keys {
@@ -119,12 +119,12 @@ func sets[T any](t *testing.T, header string, keys keyTable[T], defaults T) {
 		if f := set(&got, decoded(t, sample)); f != nil {
 			t.Errorf("%s: %s = %s: %s", header, key, sample, f.what)
 		} else if reflect.DeepEqual(got, defaults) {
-			t.Errorf("%s: %s = %s sets nothing, or what is the default", header, key, sample)
+			t.Errorf("%s: %s = %s sets nothing but the default", header, key, sample)
 		}
 	}
 }
 
-// decoded returns a sample as the TOML decoder has it.
+// decoded returns a sample as the TOML decoder does.
 func decoded(t *testing.T, sample string) any {
 	t.Helper()
 	var table map[string]any
@@ -137,19 +137,19 @@ func decoded(t *testing.T, sample string) any {
 	return table["key"]
 }
 
-// Each field of the options that the file is for is set by a key of its table,
-// or is one of those named here, with the reason.
+// Each field of the options that a table configures is set by one of its keys,
+// or is an exception listed here with the reason.
 func TestFields(t *testing.T) {
 	covers(t, "[[upstream]]", upstreamKeys, defaultUpstream, func(u *Upstream) *imapbackend.Options { return &u.Options },
-		"RootCAs", "UIDLImport", // by ca_file and uidl_import, when they are read
+		"RootCAs", "UIDLImport", // set by the check, which reads ca_file and uidl_import
 		"ReadAheadTotal",               // in [limits], for all upstreams
-		"Store", "Version", "Observer") // by the caller
+		"Store", "Version", "Observer") // set by the caller
 	covers(t, "[session]", sessionKeys, defaultSession, func(s *Session) *proxy.Options { return &s.Options },
 		"Limits",                                               // in [limits]
-		"Mechanisms",                                           // in [[upstream]], as what is relayed depends on it
-		"Backend", "Logger", "Locker", "Throttler", "Observer") // by the caller
+		"Mechanisms",                                           // in [[upstream]], which may not offer those that are relayed
+		"Backend", "Logger", "Locker", "Throttler", "Observer") // set by the caller
 	covers(t, "[[listener]]", listenerKeys, defaultListener, func(l *Listener) *proxy.ListenerOptions { return &l.Options },
-		"TLS") // of the certificates
+		"TLS") // set by the check, which reads the certificates
 }
 
 // covers checks that the samples of a table change each field of O, except
@@ -172,10 +172,9 @@ func covers[T, O any](t *testing.T, header string, keys keyTable[T], defaults fu
 	}
 }
 
-// What imapbackend has against its options is reported at a key: the names that
-// it uses are keys.
+// The options that errors of imapbackend name are keys.
 func TestOptionNames(t *testing.T) {
-	wrong := imapbackend.Options{ // all that can be wrong at once
+	wrong := imapbackend.Options{ // as many errors as possible at once
 		ServerName:   "a:1",
 		Mailbox:      "\xff",
 		Trash:        "\xff",
@@ -192,13 +191,13 @@ func TestOptionNames(t *testing.T) {
 	for _, e := range errs {
 		for _, name := range append([]string{e.Option}, e.Others...) {
 			if upstreamKeys[name] == nil {
-				t.Errorf("%v: %s is no key", e, name)
+				t.Errorf("%v: %s is not a key", e, name)
 			}
 		}
 	}
 	for name := range upstreamRemedies {
 		if !slices.ContainsFunc(errs, func(e *imapbackend.OptionError) bool { return e.Option == name }) {
-			t.Errorf("a remedy for %s, with which nothing is wrong", name)
+			t.Errorf("a remedy for %s, which has no error", name)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func checkListeners(l *loader, c *Config) {
 }
 
 // listenerAddress checks the address of the listener at path. bound maps the
-// addresses of those before it to their paths.
+// addresses of the listeners before it in the file to their paths.
 func (l *loader) listenerAddress(path, address string, bound map[string]string) {
 	key := path + ".address"
 	if l.wrong(key) {
@@ -82,7 +82,7 @@ func (l *loader) listenerAddress(path, address string, bound map[string]string) 
 	}
 	canonical := net.JoinHostPort(strings.ToLower(host), strconv.Itoa(int(port)))
 	if other, ok := bound[canonical]; ok && port != 0 {
-		l.fail(key, fmt.Sprintf("%q is the address of %s too", address, other), "write another address or port")
+		l.fail(key, fmt.Sprintf("%q is also the address of %s", address, other), "write another address or port")
 		return
 	}
 	bound[canonical] = path
@@ -95,10 +95,10 @@ func (l *loader) listener(path string, one *Listener) {
 	o := &one.Options
 	nets := path + ".insecure_login_from"
 	if o.Mode == proxy.TLSNone {
-		proxies := path + ".proxy_protocol_from" // their clients may have TLS (O-PP-6)
+		proxies := path + ".proxy_protocol_from" // clients may use TLS to the proxy (O-PP-6)
 		if len(o.InsecureLoginFrom)+len(o.ProxyProtocolFrom) == 0 && !l.wrong(nets) && !l.wrong(proxies) {
 			l.fail(path+".tls", `"none" without insecure_login_from lets nobody log in`,
-				`name the networks that may, such as insecure_login_from = ["127.0.0.0/8"], or use TLS`)
+				`list the networks that may, such as insecure_login_from = ["127.0.0.0/8"], or use TLS`)
 		}
 		l.noEffect(path, o.Mode, "cert_file", "key_file", "certificate")
 		if one.LegacyCiphers {
@@ -107,13 +107,13 @@ func (l *loader) listener(path string, one *Listener) {
 		return
 	}
 	if o.Mode == proxy.TLSImplicit && len(o.InsecureLoginFrom) > 0 {
-		l.fail(nets, `has no effect with tls = "implicit"`, "remove it, as every login has TLS there")
+		l.fail(nets, `has no effect with tls = "implicit"`, "remove it: every login uses TLS there")
 	}
 	l.certificates(path, one)
 }
 
-// noEffect refuses keys that the TLS mode makes pointless: whoever wrote them
-// takes the connection for protected.
+// noEffect rejects keys that have no effect in a TLS mode: whoever wrote them
+// believes that the connection is protected.
 func (l *loader) noEffect(path string, mode proxy.TLSMode, keys ...string) {
 	for _, k := range keys {
 		if l.given(path + "." + k) {
@@ -122,8 +122,8 @@ func (l *loader) noEffect(path string, mode proxy.TLSMode, keys ...string) {
 	}
 }
 
-// certificates reads the certificates of a listener with TLS: that of cert_file
-// and key_file first, then those of its certificate tables.
+// certificates reads the certificates of a listener with TLS: first the one of
+// cert_file and key_file, then those of its certificate tables.
 func (l *loader) certificates(path string, one *Listener) {
 	all := one.further
 	paths := make([]string, len(all))
@@ -170,8 +170,8 @@ func (l *loader) pair(path string, files pairFiles) *certificates.Pair {
 	}
 	p, err := certificates.ReadPair(l.absolute(files.cert), l.absolute(files.key))
 	if err != nil {
-		l.fail(path+".cert_file", fmt.Sprintf("no usable pair with key_file: %v", strings.TrimPrefix(err.Error(), "tls: ")),
-			"name PEM files: the certificate first, then its intermediates; the key by itself, not encrypted")
+		l.fail(path+".cert_file", fmt.Sprintf("does not form a usable pair with key_file: %v", strings.TrimPrefix(err.Error(), "tls: ")),
+			"name PEM files: the certificate first, then its intermediates; the key alone, not encrypted")
 		return nil
 	}
 	return p

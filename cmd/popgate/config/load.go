@@ -26,7 +26,7 @@ type Config struct {
 	Log       Log
 }
 
-// defaults returns what a file without tables comes to.
+// defaults returns the Config of a file without tables.
 func defaults() *Config {
 	return &Config{
 		Session:  defaultSession(),
@@ -37,8 +37,8 @@ func defaults() *Config {
 	}
 }
 
-// Load reads a file. The error is *Problems for mistakes in it, and names all
-// of them, unless the text is not TOML at all.
+// Load reads a file. For mistakes in it the error is *Problems, with all of
+// them; if the text is not TOML, with the first syntax error only.
 func Load(file string) (*Config, error) {
 	src, err := os.ReadFile(file)
 	if err != nil {
@@ -74,7 +74,7 @@ func parse(file, src string) (*Config, error) {
 func syntaxProblem(file, src string, err error) error {
 	p := problem{line: 1, what: "not TOML: " + err.Error(), remedy: "see https://toml.io"}
 	if pe, ok := errors.AsType[toml.ParseError](err); ok {
-		// The line of a Position is one too far where the line end is at fault.
+		// Position.Line is one too high if the error is at a line end.
 		before := src[:min(max(pe.Position.Start, 0), len(src))]
 		p.line, p.key = 1+strings.Count(before, "\n"), pe.LastKey
 		p.what = "not TOML: " + strings.TrimSuffix(pe.Message, ".")
@@ -82,14 +82,14 @@ func syntaxProblem(file, src string, err error) error {
 	return &Problems{file: file, list: []problem{p}}
 }
 
-// loader collects the mistakes of one file.
+// loader reads one file and collects its mistakes.
 type loader struct {
 	Problems
 	lines map[string]int // of each path
 	dir   string         // what relative file names are relative to
 }
 
-// decode puts the values of the file over the defaults.
+// decode sets the values of the file in c, which has the defaults.
 func (l *loader) decode(c *Config, top map[string]any) {
 	all := tables()
 	for _, name := range slices.Sorted(maps.Keys(top)) {
@@ -107,8 +107,8 @@ func (l *loader) decode(c *Config, top map[string]any) {
 	}
 }
 
-// fail records a mistake at path, on the line of the table it belongs in where
-// path is not in the file.
+// fail records a mistake at path. If path is not in the file, its line is that
+// of the table to which it belongs.
 func (l *loader) fail(path, what, remedy string) {
 	l.list = append(l.list, problem{line: l.lineOf(path), key: path, what: what, remedy: remedy})
 }
@@ -125,9 +125,9 @@ func (l *loader) lineOf(path string) int {
 	return 1
 }
 
-// wrong reports whether a mistake at path or below it has been recorded: the
-// field then has its default in place of the value meant, of which nothing is
-// to be said.
+// wrong reports whether a mistake at path or below it has been recorded. The
+// field then has its default instead of the intended value, so it must not be
+// the reason for a further mistake.
 func (l *loader) wrong(path string) bool {
 	for _, p := range l.list {
 		if p.key == path || strings.HasPrefix(p.key, path+"[") {

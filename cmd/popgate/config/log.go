@@ -5,7 +5,7 @@ import "log/slog"
 // Log is [log].
 type Log struct {
 	Level slog.Level
-	JSON  bool // in place of text
+	JSON  bool // instead of text
 }
 
 func defaultLog() Log { return Log{Level: slog.LevelInfo} }

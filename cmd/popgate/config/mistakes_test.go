@@ -11,10 +11,10 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// Fragments of a file and the one mistake in each. A line "L" stands for a good
-// listener of four lines, a line "U" for a good upstream of three.
+// Fragments of a file and the one mistake in each. A line "L" is replaced by a
+// good listener of four lines, a line "U" by a good upstream of three.
 var mistakeTests = []struct{ name, fragment, want string }{
-	// Text that is no TOML.
+	// Text that is not TOML.
 	{"syntax", "[log]\nlevel = \n", `2: log.level: not TOML: expected value but found '\n' instead; see https://toml.io`},
 	{"twice", "L\nU\n[log]\nlevel = \"info\"\nlevel = \"info\"", `10: log.level: not TOML: Key 'log.level' has already been defined; see https://toml.io`},
 
@@ -78,8 +78,8 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"no boolean for utf8", "L\nU\n[session]\nutf8 = \"user\"", `9: session.utf8: is a string; write true or false`},
 	{"I-DEL-7 unknown policy", "L\nU\nwithout_uidplus = \"erase\"", `8: upstream[0].without_uidplus: unknown value "erase"; write "flag", "move", "expunge-if-alone" or "refuse"`},
 	{"I-DEL-13 unknown policy", "L\nU\ndelete = \"remove\"", `8: upstream[0].delete: unknown value "remove"; write "expunge", "trash", "flag" or "keep"`},
-	{"I-DEL-8 trash is served", "L\nU\ndelete = \"trash\"\ntrash = \"Inbox\"", `9: upstream[0].trash: "Inbox" is the mailbox that is served; name another one, or remove the key for the mailbox with \Trash`},
-	{"I-DEL-8 trash is served by name", "L\nU\ndelete = \"trash\"\ntrash = \"Bin\"\nmailbox = \"Bin\"", `9: upstream[0].trash: "Bin" is the mailbox that is served; name another one, or remove the key for the mailbox with \Trash`},
+	{"I-DEL-8 trash is served", "L\nU\ndelete = \"trash\"\ntrash = \"Inbox\"", `9: upstream[0].trash: "Inbox" is the mailbox that is served; name another mailbox, or remove the key to use the one marked \Trash`},
+	{"I-DEL-8 trash is served by name", "L\nU\ndelete = \"trash\"\ntrash = \"Bin\"\nmailbox = \"Bin\"", `9: upstream[0].trash: "Bin" is the mailbox that is served; name another mailbox, or remove the key to use the one marked \Trash`},
 	{"I-DEL-8 trash for nothing", "L\nU\ntrash = \"Bin\"", `8: upstream[0].trash: has no effect with delete = "expunge"; set delete = "trash", or without_uidplus = "move", or remove it`},
 	{"I-SNAP-3 show with delete = flag", "L\nU\ndelete = \"flag\"\nwithout_uidplus = \"refuse\"\ndeleted_messages = \"show\"", `10: upstream[0].deleted_messages: "show" would bring back what delete = "flag" has removed; set deleted_messages = "hide", or another delete`},
 	{"I-SNAP-3 show with expunge-if-alone", "L\nU\nwithout_uidplus = \"expunge-if-alone\"\ndeleted_messages = \"show\"", `9: upstream[0].deleted_messages: "show" would bring back what without_uidplus = "expunge-if-alone" has removed; set without_uidplus = "refuse", or deleted_messages = "hide"`},
@@ -95,10 +95,10 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"template with a field of another server", "L\nU\nuidl = \"{uid:08x}{guid}\"", `8: upstream[0].uidl: "{uid:08x}{guid}" contains {guid}: the fields are {uid} and {uidvalidity}; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 	{"template with a format of no kind", "L\nU\nuidl = \"{uid:8x}\"", `8: upstream[0].uidl: "{uid:8x}" contains {uid:8x}: a colon is followed by 0 and a width, then x or X, as in {uid:08x}; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 	{"template too long", "L\nU\nuidl = \"{uid:066}.....\"", `8: upstream[0].uidl: "{uid:066}....." can become 71 characters long, but a unique-id has at most 70; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
-	{"template with a blank", "L\nU\nuidl = \"{uid} x\"", `8: upstream[0].uidl: "{uid} x" contains ' ', which is not allowed in a unique-id; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
+	{"template with a space", "L\nU\nuidl = \"{uid} x\"", `8: upstream[0].uidl: "{uid} x" contains ' ', which is not allowed in a unique-id; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 	{"import without memory", "L\nU\nuidl_import = \"junk.pem\"", `8: upstream[0].uidl_import: has no effect without uidl_memory; set uidl_memory = true`},
 	{"I-UIDL-5 memory without a store", "L\nU\nuidl_memory = true", `8: upstream[0].uidl_memory: needs a store on disk; set path in [store], or remove it`},
-	{"import of junk", "L\nU\nuidl_memory = true\nuidl_import = \"junk.pem\"\n[store]\npath = \"s\"", `9: upstream[0].uidl_import: junk.pem:1: want IDENTITY<tab>UNIQUE-ID[<tab>USER]; fix that line, or write the file by popgate uidl`},
+	{"import of junk", "L\nU\nuidl_memory = true\nuidl_import = \"junk.pem\"\n[store]\npath = \"s\"", `9: upstream[0].uidl_import: junk.pem:1: want IDENTITY<tab>UNIQUE-ID[<tab>USER]; fix that line, or write the file with popgate uidl`},
 	{"import of nothing", "L\nU\nuidl_memory = true\nuidl_import = \"none\"\n[store]\npath = \"s\"", `9: upstream[0].uidl_import: cannot be read: open none: no such file or directory; name a file that popgate can read; relative names start at the directory of this file`},
 	{"number for uidl", "L\nU\nuidl = 1", `8: upstream[0].uidl: is an integer; write a template such as "{uidvalidity}.{uid}", or "emailid" or "gmail"`},
 
@@ -116,35 +116,35 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"upstream port 0", "L\n[[upstream]]\naddress = \"a:0\"", `6: upstream[0].address: "0" is not a port; write a number from 1 to 65535`},
 	{"upstream without port", "L\n[[upstream]]\naddress = \"imap.example.com\"", `6: upstream[0].address: "imap.example.com" has no port; write host:port such as "imap.example.com:993"`},
 	{"upstream without host", "L\n[[upstream]]\naddress = \":993\"", `6: upstream[0].address: ":993" has no host; write the IMAP server's name before the colon`},
-	{"same address", "L\nL\nU", `6: listener[1].address: "127.0.0.1:110" is the address of listener[0] too; write another address or port`},
+	{"same address", "L\nL\nU", `6: listener[1].address: "127.0.0.1:110" is also the address of listener[0]; write another address or port`},
 	{"no listener address", "[[listener]]\ntls = \"none\"\ninsecure_login_from = [\"::/0\"]\nU", `1: listener[0].address: missing; write host:port such as "127.0.0.1:110"`},
 	{"no upstream address", "L\n[[upstream]]\nname = \"x\"", `5: upstream[0].address: missing; write host:port such as "imap.example.com:993"`},
 
 	// TLS of a listener.
-	{"P-USER-3 nobody may log in", "[[listener]]\naddress = \":110\"\ntls = \"none\"\nU", `3: listener[0].tls: "none" without insecure_login_from lets nobody log in; name the networks that may, such as insecure_login_from = ["127.0.0.0/8"], or use TLS`},
+	{"P-USER-3 nobody may log in", "[[listener]]\naddress = \":110\"\ntls = \"none\"\nU", `3: listener[0].tls: "none" without insecure_login_from lets nobody log in; list the networks that may, such as insecure_login_from = ["127.0.0.0/8"], or use TLS`},
 	{"default needs certificate", "[[listener]]\naddress = \":110\"\nU", `1: listener[0].tls: "starttls" needs a certificate; set cert_file and key_file, or tls = "none" with insecure_login_from`},
 	{"implicit needs certificate", "[[listener]]\naddress = \":995\"\ntls = \"implicit\"\nU", `3: listener[0].tls: "implicit" needs a certificate; set cert_file and key_file, or tls = "none" with insecure_login_from`},
 	{"no key", "[[listener]]\naddress = \":995\"\ncert_file = \"cert.pem\"\nU", `3: listener[0].cert_file: has no key; set key_file too`},
 	{"no certificate", "[[listener]]\naddress = \":995\"\nkey_file = \"key.pem\"\nU", `3: listener[0].key_file: has no certificate; set cert_file too`},
 	{"pointless certificate", "L\ncert_file = \"cert.pem\"\nU", `5: listener[0].cert_file: has no effect with tls = "none"; remove it or change tls`},
 	{"certificate missing", "[[listener]]\naddress = \":995\"\ncert_file = \"none.pem\"\nkey_file = \"key.pem\"\nU", `3: listener[0].cert_file: cannot be read: open none.pem: no such file or directory; name a file that popgate can read; relative names start at the directory of this file`},
-	{"no PEM", "[[listener]]\naddress = \":995\"\ncert_file = \"junk.pem\"\nkey_file = \"key.pem\"\nU", `3: listener[0].cert_file: no usable pair with key_file: failed to find any PEM data in certificate input; name PEM files: the certificate first, then its intermediates; the key by itself, not encrypted`},
+	{"no PEM", "[[listener]]\naddress = \":995\"\ncert_file = \"junk.pem\"\nkey_file = \"key.pem\"\nU", `3: listener[0].cert_file: does not form a usable pair with key_file: failed to find any PEM data in certificate input; name PEM files: the certificate first, then its intermediates; the key alone, not encrypted`},
 	{"one certificate", "[[listener]]\naddress = \":995\"\ncertificate = \"cert.pem\"\nU", `3: listener[0].certificate: is a string; begin each with [[listener.certificate]]`},
 	{"certificate key", "[[listener]]\naddress = \":995\"\n[[listener.certificate]]\ncert = \"cert.pem\"\nU", `4: listener[0].certificate[0].cert: unknown key; remove it; config.toml.example shows all keys`},
 	{"certificate type", "[[listener]]\naddress = \":995\"\n[[listener.certificate]]\ncert_file = 1\nU", `4: listener[0].certificate[0].cert_file: is an integer; write a string such as "fullchain.pem"`},
 	{"second certificate", "[[listener]]\naddress = \":995\"\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n[[listener.certificate]]\ncert_file = \"cert.pem\"\nU", `6: listener[0].certificate[0].cert_file: has no key; set key_file too`},
 	{"empty certificate", "[[listener]]\naddress = \":995\"\n[[listener.certificate]]\nU", `3: listener[0].certificate[0]: has no certificate; set cert_file and key_file`},
-	{"certificate junk", "[[listener]]\naddress = \":995\"\n[[listener.certificate]]\ncert_file = \"junk.pem\"\nkey_file = \"key.pem\"\nU", `4: listener[0].certificate[0].cert_file: no usable pair with key_file: failed to find any PEM data in certificate input; name PEM files: the certificate first, then its intermediates; the key by itself, not encrypted`},
+	{"certificate junk", "[[listener]]\naddress = \":995\"\n[[listener.certificate]]\ncert_file = \"junk.pem\"\nkey_file = \"key.pem\"\nU", `4: listener[0].certificate[0].cert_file: does not form a usable pair with key_file: failed to find any PEM data in certificate input; name PEM files: the certificate first, then its intermediates; the key alone, not encrypted`},
 	{"pointless ciphers", "L\nlegacy_ciphers = true\nU", `5: listener[0].legacy_ciphers: has no effect with tls = "none"; remove it or change tls`},
-	{"pointless network", "[[listener]]\naddress = \":995\"\ntls = \"implicit\"\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\ninsecure_login_from = [\"10.0.0.0/8\"]\nU", `6: listener[0].insecure_login_from: has no effect with tls = "implicit"; remove it, as every login has TLS there`},
+	{"pointless network", "[[listener]]\naddress = \":995\"\ntls = \"implicit\"\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\ninsecure_login_from = [\"10.0.0.0/8\"]\nU", `6: listener[0].insecure_login_from: has no effect with tls = "implicit"; remove it: every login uses TLS there`},
 
 	// TLS of the upstream.
-	{"O-TLS-8 plain upstream", "L\n[[upstream]]\naddress = \"imap.example.com:143\"\ntls = \"none\"", `7: upstream[0].tls: "none" would send passwords to imap.example.com in the clear; set tls = "implicit" or "starttls", or insecure = true if the network between is trusted`},
-	{"pointless insecure", "L\n[[upstream]]\naddress = \"imap.example.com:993\"\ninsecure = true", `7: upstream[0].insecure: has no effect with tls = "implicit"; remove it; certificates are always verified, ca_file adds a private CA`},
+	{"O-TLS-8 plain upstream", "L\n[[upstream]]\naddress = \"imap.example.com:143\"\ntls = \"none\"", `7: upstream[0].tls: "none" would send passwords to imap.example.com in the clear; set tls = "implicit" or "starttls", or insecure = true if you trust the network in between`},
+	{"pointless insecure", "L\n[[upstream]]\naddress = \"imap.example.com:993\"\ninsecure = true", `7: upstream[0].insecure: has no effect with tls = "implicit"; remove it; certificates are always verified, ca_file names a private CA`},
 	{"pointless CA", "L\nU\nca_file = \"cert.pem\"", `8: upstream[0].ca_file: has no effect with tls = "none"; remove it or change tls`},
 	{"server name with port", "L\n[[upstream]]\naddress = \"a:993\"\nserver_name = \"a:993\"", `7: upstream[0].server_name: "a:993" is not a host name; write the name in the certificate, such as "imap.example.com"`},
 	{"CA missing", "L\n[[upstream]]\naddress = \"a:993\"\nca_file = \"none.pem\"", `7: upstream[0].ca_file: cannot be read: open none.pem: no such file or directory; name a file that popgate can read; relative names start at the directory of this file`},
-	{"CA without certificate", "L\n[[upstream]]\naddress = \"a:993\"\nca_file = \"junk.pem\"", `7: upstream[0].ca_file: has no certificate in it; name a PEM file with the CA's certificate`},
+	{"CA without certificate", "L\n[[upstream]]\naddress = \"a:993\"\nca_file = \"junk.pem\"", `7: upstream[0].ca_file: contains no certificate; name a PEM file with the CA's certificate`},
 	{"size without unit", "L\nU\nread_ahead = 5", `8: upstream[0].read_ahead: is an integer; write a string such as "1MiB"`},
 	{"size of no kind", "L\nU\nread_ahead = \"1MB\"", `8: upstream[0].read_ahead: "1MB" is not a size; write a string such as "1MiB"`},
 	{"size too large", "L\nU\nread_ahead = \"2GiB\"", `8: upstream[0].read_ahead: "2GiB" is too large; write "1GiB" or less`},
@@ -152,12 +152,12 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"I-SNAP-3 show with flag", "L\nU\ndeleted_messages = \"show\"", `8: upstream[0].deleted_messages: "show" would bring back what without_uidplus = "flag" has removed; set without_uidplus = "refuse", or deleted_messages = "hide"`},
 }
 
-// lax is a file whose one listener has a network in insecure_login_from.
+// lax returns a file whose only listener has network in insecure_login_from.
 func lax(network string) string {
 	return "[[listener]]\naddress = \":110\"\ntls = \"none\"\ninsecure_login_from = [\"" + network + "\"]\nU"
 }
 
-// expand makes a text of a fragment.
+// expand returns the text of a fragment.
 func expand(fragment string) string {
 	const (
 		goodListener = "[[listener]]\naddress = \"127.0.0.1:110\"\ntls = \"none\"\ninsecure_login_from = [\"127.0.0.0/8\"]\n"

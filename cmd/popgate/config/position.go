@@ -9,8 +9,8 @@ import (
 
 // locate returns the line, 1-based, of each key of a TOML text by its path:
 // "session.autologout", "listener[0].tls". Tables and the elements of arrays
-// have paths too. The decoder reports positions for errors of syntax only. src
-// must be valid TOML; of other texts only some keys are found.
+// have paths too. The decoder reports positions for syntax errors only. src must
+// be valid TOML; in other texts only some keys are found.
 func locate(src string) map[string]int {
 	l := &locator{
 		src:    strings.TrimPrefix(src, "\ufeff"),
@@ -42,7 +42,7 @@ type locator struct {
 	tables map[string]int
 }
 
-// childPath is the path of key below the table at path.
+// childPath returns the path of key in the table at path.
 func childPath(path, key string) string {
 	key = toml.Key{key}.String()
 	if path == "" {
@@ -51,19 +51,19 @@ func childPath(path, key string) string {
 	return path + "." + key
 }
 
-// elementPath is the path of element i, 0-based, of the array at path.
+// elementPath returns the path of element i, 0-based, of the array at path.
 func elementPath(path string, i int) string {
 	return path + "[" + strconv.Itoa(i) + "]"
 }
 
-// found records the line of path; the first one counts.
+// found records the line of path unless it has one already.
 func (l *locator) found(path string, line int) {
 	if _, ok := l.lines[path]; !ok {
 		l.lines[path] = line
 	}
 }
 
-// arrayHeader reads [[a.b]] and returns the path of the element it begins.
+// arrayHeader reads [[a.b]] and returns the path of the element that it begins.
 func (l *locator) arrayHeader() string {
 	line := l.line
 	l.pos += len("[[")
@@ -86,8 +86,8 @@ func (l *locator) tableHeader() string {
 	return l.resolve(keys, line)
 }
 
-// resolve turns the keys of a header into a path: a key that names an array of
-// tables stands for its last element.
+// resolve turns the keys of a header into a path. A key that names an array of
+// tables refers to its last element.
 func (l *locator) resolve(keys []string, line int) string {
 	path := ""
 	for _, k := range keys {
@@ -100,7 +100,7 @@ func (l *locator) resolve(keys []string, line int) string {
 	return path
 }
 
-// keyValue reads one "key = value" of the table at path.
+// keyValue reads one "key = value" in the table at path.
 func (l *locator) keyValue(path string) {
 	line := l.line
 	for _, k := range l.key() {
@@ -155,7 +155,7 @@ func unquote(quoted string) string {
 	return v.K
 }
 
-// value passes over the value of the key at path and records what is inside.
+// value skips the value of the key at path and records the paths inside it.
 func (l *locator) value(path string) {
 	rest := l.src[l.pos:]
 	switch {
@@ -213,9 +213,9 @@ func (l *locator) inlineTable(path string) {
 	}
 }
 
-// quoted passes over a string that begins and ends with delim. Only basic
-// strings know escapes; up to two more quotes may stand before the end of a
-// multi-line string.
+// quoted skips a string that begins and ends with delim. Only basic strings have
+// escapes. A multi-line string may end in up to two more quotes, which belong to
+// it.
 func (l *locator) quoted(delim string) {
 	l.pos += len(delim)
 	for l.pos < len(l.src) && !strings.HasPrefix(l.src[l.pos:], delim) {
@@ -238,7 +238,7 @@ func (l *locator) peek() byte {
 	return 0
 }
 
-// advance passes over one octet.
+// advance skips one octet.
 func (l *locator) advance() {
 	if l.pos < len(l.src) {
 		if l.src[l.pos] == '\n' {
@@ -248,14 +248,14 @@ func (l *locator) advance() {
 	}
 }
 
-// skipSpace passes over white space inside a line.
+// skipSpace skips spaces and tabs.
 func (l *locator) skipSpace() {
 	for c := l.peek(); c == ' ' || c == '\t'; c = l.peek() {
 		l.pos++
 	}
 }
 
-// skipBlank passes over white space, line ends and comments.
+// skipBlank skips white space, line ends and comments.
 func (l *locator) skipBlank() {
 	for l.pos < len(l.src) {
 		switch l.src[l.pos] {

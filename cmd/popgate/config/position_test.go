@@ -56,8 +56,8 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// FuzzLocate checks that every key of a valid text has a line inside it, and
-// that no text at all makes the locator hang or panic.
+// FuzzLocate checks that every key of a valid text gets one of its lines, and
+// that no text makes the locator hang or panic.
 func FuzzLocate(f *testing.F) {
 	for _, s := range []string{
 		"", "[[listener]]\naddress = \"x\"\n", "a.b.\"c d\" = [[1], {x = 1}]\n",
@@ -81,7 +81,7 @@ func FuzzLocate(f *testing.F) {
 	})
 }
 
-// paths lists the paths of everything in v.
+// paths returns the paths of everything in v.
 func paths(path string, v any) []string {
 	var all []string
 	switch v := v.(type) {

@@ -11,18 +11,18 @@ import (
 // A problem is one mistake in a configuration file.
 type problem struct {
 	line   int    // 1-based
-	key    string // such as listener[0].tls, "" where no key is concerned
+	key    string // such as listener[0].tls; "" if it concerns no key
 	what   string // what is wrong
 	remedy string // what to do about it
 }
 
-// Problems are all mistakes found in one configuration file.
+// Problems is an error: all mistakes found in one configuration file.
 type Problems struct {
 	file string
 	list []problem
 }
 
-// Error returns one line a mistake: FILE:LINE: KEY: what is wrong; the remedy.
+// Error returns one line per mistake: FILE:LINE: KEY: what is wrong; the remedy.
 func (p *Problems) Error() string { return strings.Join(p.lines(), "\n") }
 
 func (p *Problems) lines() []string {
@@ -32,7 +32,7 @@ func (p *Problems) lines() []string {
 		if key != "" {
 			key += ": "
 		}
-		// Messages of the decoder may hold octets of the file.
+		// Messages of the decoder may contain octets of the file.
 		lines = append(lines, words.Printable(fmt.Sprintf("%s:%d: %s%s; %s", p.file, m.line, key, m.what, m.remedy)))
 	}
 	return lines

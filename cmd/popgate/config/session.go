@@ -8,7 +8,7 @@ import (
 
 // Session is [session].
 type Session struct {
-	Options       proxy.Options // those of its keys
+	Options       proxy.Options // only the fields that have keys in [session]
 	ShutdownGrace time.Duration
 }
 
@@ -29,8 +29,8 @@ var sessionKeys = keyTable[Session]{
 // RFC 3206 §5, RFC 5034 §3, RFC 6856 §2).
 var capabilities = []string{"TOP", "UIDL", "USER", "SASL", "STLS", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8"}
 
-// ProxyOptions returns the options of the server, without its Backend, Logger
-// and Throttler.
+// ProxyOptions returns the options of the server, without Backend, Logger and
+// Throttler.
 func (c *Config) ProxyOptions() proxy.Options {
 	o := c.Session.Options
 	o.Limits = c.Limits.Options

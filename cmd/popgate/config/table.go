@@ -23,9 +23,9 @@ func tables() []table {
 	}
 }
 
-// planned are the keys, by table, that later versions are going to know, and
-// plannedTables the tables. They are refused like unknown ones; only the
-// message differs.
+// planned lists the keys, by table, that later versions will have, and
+// plannedTables the tables. They are rejected like unknown ones, with another
+// message.
 var planned = map[string][]string{
 	"session":  {"hostname"},
 	"upstream": {"profile", "max_connections"},
@@ -39,15 +39,15 @@ type table struct {
 	keys         []string
 	required     bool
 
-	// decode sets what the table v of the file is for; nil where the table is
-	// a key of another one.
+	// decode sets the fields of c that the table v of the file describes. nil
+	// for a table inside another one, whose key sets it.
 	decode func(l *loader, c *Config, v any)
 
-	// check looks at what concerns more than one key; it may be nil.
+	// check examines what concerns more than one key; it may be nil.
 	check func(l *loader, c *Config)
 }
 
-// singleTable is a table that there is once.
+// singleTable returns a table that a file has at most once.
 func singleTable[T any](name string, keys keyTable[T], field func(*Config) *T, check func(*loader, *Config)) table {
 	return table{
 		name: name, header: "[" + name + "]", keys: keys.names(), check: check,
@@ -61,7 +61,7 @@ func singleTable[T any](name string, keys keyTable[T], field func(*Config) *T, c
 	}
 }
 
-// arrayTable is a table that there is once or more.
+// arrayTable returns a table that a file has once or more.
 func arrayTable[T any](name string, keys keyTable[T], defaults func() T, field func(*Config) *[]T, check func(*loader, *Config)) table {
 	return table{
 		name: name, header: "[[" + name + "]]", keys: keys.names(), required: true, check: check,
@@ -81,7 +81,7 @@ func (l *loader) arrayOfTables(name string, v any) []map[string]any {
 		if len(v) > 0 {
 			return v
 		}
-	case []any: // what the decoder makes of []
+	case []any: // the decoder returns it for [] too
 		if len(v) == 0 {
 			break
 		}
@@ -95,7 +95,7 @@ func (l *loader) arrayOfTables(name string, v any) []map[string]any {
 	return nil
 }
 
-// fill sets the fields of dst from m, which is the table at path.
+// fill sets the fields of dst from m, the table at path.
 func fill[T any](l *loader, path, table string, keys keyTable[T], dst *T, m map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		set, ok := keys[name]
@@ -109,7 +109,7 @@ func fill[T any](l *loader, path, table string, keys keyTable[T], dst *T, m map[
 	}
 }
 
-// unknownKey refuses the key name of a table that knows the given names.
+// unknownKey records an unknown key of a table that has the keys names.
 func (l *loader) unknownKey(path, table, name string, names []string) {
 	if slices.Contains(planned[table], name) {
 		l.fail(path, "not supported in this version", "remove it")
@@ -118,7 +118,7 @@ func (l *loader) unknownKey(path, table, name string, names []string) {
 	l.fail(path, "unknown key", misplaced(name, names))
 }
 
-// unknownTable refuses a name at the top of the file.
+// unknownTable records an unknown name at the top level of the file.
 func (l *loader) unknownTable(name string, v any) {
 	if slices.Contains(plannedTables, name) {
 		l.fail(childPath("", name), "not supported in this version", "remove it")
@@ -138,7 +138,7 @@ func (l *loader) unknownTable(name string, v any) {
 	l.fail(childPath("", name), what, misplaced(name, names))
 }
 
-// misplaced says what to do about an unknown key where names are known.
+// misplaced returns the remedy for an unknown key in a table with the keys names.
 func misplaced(name string, names []string) string {
 	if near := words.Nearest(name, names); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
@@ -151,5 +151,5 @@ func misplaced(name string, names []string) string {
 	return removeKey
 }
 
-// removeKey is what to do about a key that resembles none.
+// removeKey is the remedy for a key that resembles no other.
 const removeKey = "remove it; config.toml.example shows all keys"

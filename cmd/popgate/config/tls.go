@@ -6,9 +6,9 @@ import (
 	"popgate/proxy/endpoint"
 )
 
-// Cipher suites of TLS before 1.3 beyond endpoint.Suites.
+// Cipher suites of TLS 1.2 and older in addition to endpoint.Suites.
 var (
-	// oldSuites are the best that TLS before 1.2 has: ephemeral keys, CBC.
+	// oldSuites are the best that TLS 1.1 and older have: ephemeral keys, CBC.
 	oldSuites = []uint16{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
 		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
@@ -16,8 +16,8 @@ var (
 		tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
 	}
 
-	// vintageSuites are for clients from before ephemeral keys and AES; they
-	// need a certificate with an RSA key.
+	// vintageSuites are for clients without ephemeral keys or AES; they need a
+	// certificate with an RSA key.
 	vintageSuites = []uint16{
 		tls.TLS_RSA_WITH_AES_128_GCM_SHA256,
 		tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
@@ -34,10 +34,10 @@ func (l *Listener) lowered() bool {
 	return l.LegacyCiphers || l.MinTLS < tls.VersionTLS12
 }
 
-// listenerTLS is the TLS configuration of l. A client that offers only foreign
-// protocols by ALPN is refused with no_application_protocol; one without ALPN
-// is welcome. Ticket keys are left to crypto/tls, which renews them daily, and
-// renegotiation does not exist in it.
+// listenerTLS returns the TLS configuration of l. A client that offers only
+// other protocols by ALPN is refused with the alert no_application_protocol; a
+// client without ALPN is accepted. crypto/tls renews its ticket keys daily, and
+// its servers do not renegotiate.
 func listenerTLS(l *Listener) *tls.Config {
 	suites := endpoint.Suites()
 	if l.lowered() {

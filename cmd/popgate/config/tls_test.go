@@ -13,7 +13,7 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// newPair returns a certificate in files, as a listener has it.
+// newPair returns a certificate read from files, as a listener's is.
 func newPair(t *testing.T, o proxytest.CertificateOptions) *certificates.Pair {
 	t.Helper()
 	dir := t.TempDir()
@@ -25,7 +25,7 @@ func newPair(t *testing.T, o proxytest.CertificateOptions) *certificates.Pair {
 	return p
 }
 
-// rsaPair is newPair for name with an RSA key.
+// rsaPair returns a certificate for name with an RSA key.
 func rsaPair(t *testing.T, name string) *certificates.Pair {
 	t.Helper()
 	return newPair(t, proxytest.CertificateOptions{Names: []string{name}, RSA: true})
@@ -38,17 +38,17 @@ func listenerWith(minimum uint16, legacy bool, pairs ...*certificates.Pair) *Lis
 	return l
 }
 
-// shake does a handshake and returns the client's view of it, and its error.
+// shake does a handshake and returns the client's state and error.
 func shake(t *testing.T, server, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	near, far := net.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = tls.Server(far, server).Handshake() // the client's error is the more telling
+		_ = tls.Server(far, server).Handshake() // the client's error is what matters
 		_ = far.Close()
 	}()
-	client.InsecureSkipVerify = true // what is served is looked at by the caller
+	client.InsecureSkipVerify = true // the caller checks which certificate is served
 	conn := tls.Client(near, client)
 	err := conn.Handshake()
 	state := conn.ConnectionState()
@@ -92,7 +92,7 @@ func TestCertificateByName(t *testing.T) {
 		}
 	}
 
-	// A name with two kinds of keys.
+	// One name with an ECDSA and an RSA certificate.
 	l := listenerWith(tls.VersionTLS12, false, both, old)
 	for suite, want := range map[uint16]x509.PublicKeyAlgorithm{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: x509.ECDSA,
@@ -107,7 +107,7 @@ func TestCertificateByName(t *testing.T) {
 	}
 }
 
-// An address in place of a name, which old clients send, stands for no name.
+// An address instead of a name, which old clients send, counts as no name.
 func TestCertificateByAddress(t *testing.T) {
 	l := listenerWith(tls.VersionTLS12, false, rsaPair(t, "pop.example"))
 	for _, name := range []string{"192.0.2.1", "2001:db8::1"} {
@@ -118,8 +118,8 @@ func TestCertificateByAddress(t *testing.T) {
 	}
 }
 
-// O-TLS-2: what min_tls and legacy_ciphers let in, and that neither lets in
-// more than it says.
+// O-TLS-2: what min_tls and legacy_ciphers accept, and that neither accepts
+// more.
 func TestVintageTLS(t *testing.T) {
 	cert := rsaPair(t, "pop.example")
 	const (
@@ -163,7 +163,7 @@ func TestVintageTLS(t *testing.T) {
 	}
 }
 
-// O-TLS-2, O-TLS-3: what a listener agrees to.
+// O-TLS-2, O-TLS-3: which TLS versions, suites and protocols a listener accepts.
 func TestListenerTLS(t *testing.T) {
 	cert := newPair(t, proxytest.CertificateOptions{Names: []string{"localhost"}, SelfSigned: true})
 	roots := x509.NewCertPool()
@@ -222,7 +222,7 @@ func TestListenerTLS(t *testing.T) {
 	}
 }
 
-// O-TLS-1: both kinds of listener, with files named relative to the
+// O-TLS-1: both kinds of listener, with file names relative to the
 // configuration.
 func TestCertificateFiles(t *testing.T) {
 	dir := t.TempDir()
@@ -255,6 +255,6 @@ ca_file = "cert.pem"
 		}
 	}
 	if c.Upstreams[0].Options.RootCAs == nil {
-		t.Error("the upstream has no CA of its own")
+		t.Error("the upstream does not use its ca_file")
 	}
 }

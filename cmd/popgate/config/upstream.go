@@ -17,13 +17,13 @@ import (
 // Upstream is one [[upstream]].
 type Upstream struct {
 	Options imapbackend.Options // without Store and Version
-	Auth    []string            // SASL mechanisms offered to clients, as proxy.Options has them
+	Auth    []string            // SASL mechanisms offered to clients, for proxy.Options.Mechanisms
 
 	caFile, importFile string // "" for none
 }
 
-// Relayed returns those of Auth that are offered only while the upstream offers
-// them.
+// Relayed returns the mechanisms in Auth that are offered only while the
+// upstream offers them.
 func (u *Upstream) Relayed() []string {
 	_, relayed := proxy.Mechanisms()
 	return slices.DeleteFunc(slices.Clone(u.Auth), func(m string) bool { return !slices.Contains(relayed, m) })
@@ -57,7 +57,8 @@ var upstreamKeys = keyTable[Upstream]{
 	"keep_open":        duration(func(u *Upstream) *time.Duration { return &u.Options.KeepOpen }, 0, imapbackend.MaxKeepOpen, "60s"),
 }
 
-// mechanisms accepts names of SASL mechanisms, which the file has in lower case.
+// mechanisms accepts an array of names of SASL mechanisms; messages show them in
+// lower case.
 func mechanisms[T any](field func(*T) *[]string) setter[T] {
 	all, _ := proxy.Mechanisms()
 	lower := make([]string, len(all))
@@ -79,7 +80,7 @@ func mechanisms[T any](field func(*T) *[]string) setter[T] {
 var uidlForms = fmt.Sprintf("a template such as %q, or %q or %q",
 	uniqueid.Default, uniqueid.SourceEmailID, uniqueid.SourceGmail)
 
-// upstreamRemedies say, by key, what to do about an error of imapbackend.
+// upstreamRemedies are the remedies for errors of imapbackend, by key.
 var upstreamRemedies = map[string]func(u *Upstream, err error) string{
 	"address": func(u *Upstream, err error) string {
 		if host, _, err := endpoint.Split(u.Options.Address, 1); err == nil && host == "" {
@@ -91,13 +92,13 @@ var upstreamRemedies = map[string]func(u *Upstream, err error) string{
 		return addressRemedy(err, 1, "imap.example.com:143")
 	},
 	"tls": func(*Upstream, error) string {
-		return `set tls = "implicit" or "starttls", or insecure = true if the network between is trusted`
+		return `set tls = "implicit" or "starttls", or insecure = true if you trust the network in between`
 	},
 	"server_name": func(*Upstream, error) string {
 		return `write the name in the certificate, such as "imap.example.com"`
 	},
 	"trash": func(*Upstream, error) string {
-		return `name another one, or remove the key for the mailbox with \Trash`
+		return `name another mailbox, or remove the key to use the one marked \Trash`
 	},
 	"uidl":        func(*Upstream, error) string { return "write " + uidlForms },
 	"uidl_import": func(*Upstream, error) string { return "set uidl_memory = true" },
@@ -133,8 +134,8 @@ func checkUpstreams(l *loader, c *Config) {
 	}
 }
 
-// optionError reports what imapbackend has against an option, unless there is a
-// mistake at its key, or at another one that matters, already.
+// optionError records an error of imapbackend, unless a mistake has been
+// recorded already for its key or for one of the others that cause it.
 func (l *loader) optionError(path string, u *Upstream, e *imapbackend.OptionError) {
 	for _, key := range append([]string{e.Option}, e.Others...) {
 		if l.wrong(path + "." + key) {
@@ -148,14 +149,14 @@ func (l *loader) optionError(path string, u *Upstream, e *imapbackend.OptionErro
 	l.fail(path+"."+e.Option, e.Err.Error(), remedy)
 }
 
-// withoutEffect refuses keys that others make pointless.
+// withoutEffect rejects keys that have no effect with the values of others.
 func (l *loader) withoutEffect(path string, u *Upstream) {
 	o := &u.Options
 	if o.TLS == imapbackend.TLSNone {
 		l.noEffect(path, o.TLS, "server_name", "ca_file")
 	} else if o.Insecure && !l.wrong(path+".tls") {
 		l.fail(path+".insecure", fmt.Sprintf("has no effect with tls = %q", o.TLS),
-			"remove it; certificates are always verified, ca_file adds a private CA")
+			"remove it; certificates are always verified, ca_file names a private CA")
 	}
 	if o.Trash != "" && o.Delete != imapbackend.DeleteTrash && o.WithoutUIDPLUS != imapbackend.Move &&
 		!l.wrong(path+".trash") && !l.wrong(path+".delete") && !l.wrong(path+".without_uidplus") {
@@ -170,7 +171,7 @@ func (l *loader) uidlImport(path string, u *Upstream) *uniqueid.Import {
 	case u.importFile == "":
 		return nil
 	case !u.Options.UIDLMemory:
-		return new(uniqueid.Import) // which is refused, whatever the file has
+		return new(uniqueid.Import) // Options.Resolve rejects it, whatever the file contains
 	}
 	path += ".uidl_import"
 	text, ok := l.read(path, u.importFile)
@@ -179,7 +180,7 @@ func (l *loader) uidlImport(path string, u *Upstream) *uniqueid.Import {
 	}
 	im, err := imapbackend.ReadImport(u.importFile, bytes.NewReader(text))
 	if err != nil {
-		l.fail(path, err.Error(), "fix that line, or write the file by popgate uidl")
+		l.fail(path, err.Error(), "fix that line, or write the file with popgate uidl")
 		return nil
 	}
 	return im
@@ -196,7 +197,7 @@ func (l *loader) rootCAs(path string, u *Upstream) *x509.CertPool {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		l.fail(path+".ca_file", "has no certificate in it", "name a PEM file with the CA's certificate")
+		l.fail(path+".ca_file", "contains no certificate", "name a PEM file with the CA's certificate")
 	}
 	return pool
 }

@@ -13,13 +13,13 @@ import (
 	"popgate/cmd/popgate/words"
 )
 
-// A setter stores v, as the TOML decoder yields it, in dst. It returns nil, or
-// what is wrong and how to fix it.
+// A setter stores v, a value from the TOML decoder, in dst. It returns nil, or
+// what is wrong with v and how to fix it.
 type setter[T any] func(dst *T, v any) *fault
 
 // A fault is what is wrong with a value.
 type fault struct {
-	element      string // "[1]" where one element of an array is at fault
+	element      string // such as "[1]" if one element of an array is wrong
 	what, remedy string
 }
 
@@ -28,7 +28,7 @@ type keyTable[T any] map[string]setter[T]
 
 func (t keyTable[T]) names() []string { return slices.Sorted(maps.Keys(t)) }
 
-// text accepts a string that is neither empty nor has control characters.
+// text accepts a string that is not empty and has no control characters.
 func text[T any](field func(*T) *string, example string) setter[T] {
 	return textLike(field, fmt.Sprintf("a string such as %q", example))
 }
@@ -51,7 +51,7 @@ func textLike[T any](field func(*T) *string, want string) setter[T] {
 	}
 }
 
-// oneOf accepts one of the values of a type of words.
+// oneOf accepts one of the values of W.
 func oneOf[T any, W interface {
 	~string
 	Values() []W
@@ -64,13 +64,13 @@ func oneOf[T any, W interface {
 	return choice(field, choices...)
 }
 
-// word is a word of the file and what it sets.
+// word is a string in the file and the value that it sets.
 type word[V any] struct {
 	text  string
 	value V
 }
 
-// choice accepts one of words.
+// choice accepts one of choices.
 func choice[T, V any](field func(*T) *V, choices ...word[V]) setter[T] {
 	var texts []string
 	for _, c := range choices {
@@ -90,7 +90,7 @@ func choice[T, V any](field func(*T) *V, choices ...word[V]) setter[T] {
 	}
 }
 
-// unknownValue refuses s where only texts are known.
+// unknownValue returns the fault of s, which is none of texts.
 func unknownValue(s string, texts []string) *fault {
 	if near := words.Nearest(s, texts); near != "" {
 		return &fault{what: fmt.Sprintf("unknown value %q", s), remedy: fmt.Sprintf("did you mean %q?", near)}
@@ -98,7 +98,7 @@ func unknownValue(s string, texts []string) *fault {
 	return &fault{what: fmt.Sprintf("unknown value %q", s), remedy: "write " + words.List(texts)}
 }
 
-// anyOf accepts an array of distinct texts, in any case of letters.
+// anyOf accepts an array of distinct texts, in upper or lower case.
 func anyOf[T any](field func(*T) *[]string, texts ...string) setter[T] {
 	return func(dst *T, v any) *fault {
 		list, f := elements(v, texts[0])
@@ -160,7 +160,7 @@ func network(s string) (netip.Prefix, *fault) {
 	}
 	switch {
 	case p.Addr().Is4In6():
-		// Clients' addresses are unmapped before they are compared.
+		// Client addresses are unmapped before they are compared.
 		return p, &fault{what: fmt.Sprintf("%q is an IPv4 network written as IPv6", s), remedy: `write it as IPv4, such as "10.0.0.0/8"`}
 	case p != p.Masked():
 		return p, &fault{what: fmt.Sprintf("%q has bits outside its mask", s), remedy: fmt.Sprintf("write %q", p.Masked())}
@@ -282,7 +282,7 @@ func parseSize(s string) (int64, bool) {
 	return 0, false
 }
 
-// sizeText writes a size as one would in the file.
+// sizeText returns a size as it is written in the file.
 func sizeText(n int64) string {
 	for _, unit := range sizeUnits {
 		if n%unit.octets == 0 && n >= unit.octets {
@@ -292,7 +292,8 @@ func sizeText(n int64) string {
 	return "0"
 }
 
-// short writes a duration as one would in the file: "10m", not "10m0s".
+// short returns a duration as it is written in the file, quoted: "10m", not
+// "10m0s".
 func short(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -332,7 +333,7 @@ func boolean[T any](field func(*T) *bool) setter[T] {
 	}
 }
 
-// negated accepts true and false for a field that says the opposite.
+// negated accepts true and false for a field with the opposite meaning.
 func negated[T any](field func(*T) *bool) setter[T] {
 	set := boolean(func(b *bool) *bool { return b })
 	return func(dst *T, v any) *fault {
@@ -349,7 +350,7 @@ func wrongType(v any, want string) *fault {
 	return &fault{what: "is " + kind(v), remedy: "write " + want}
 }
 
-// kind names the TOML type of v.
+// kind returns the name of the TOML type of v.
 func kind(v any) string {
 	switch v.(type) {
 	case string:

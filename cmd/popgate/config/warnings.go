@@ -13,9 +13,8 @@ import (
 	"popgate/proxy"
 )
 
-// A Warning is what an operator should know about a configuration that is
-// valid. The server itself warns of each listener with InsecureLoginFrom
-// (P-USER-3).
+// A Warning is what an operator should know about a valid configuration. The
+// server itself warns about each listener with InsecureLoginFrom (P-USER-3).
 type Warning struct {
 	Text  string
 	Attrs []slog.Attr
@@ -31,7 +30,8 @@ func (w Warning) String() string {
 	return b.String()
 }
 
-// Warnings returns those about the file and what it names, at the time now.
+// Warnings returns the warnings about the file and the files that it names. now
+// is the time at which certificates must be valid.
 func (c *Config) Warnings(now time.Time) []Warning {
 	var ws []Warning
 	for i := range c.Upstreams {
@@ -56,7 +56,7 @@ func (u *Upstream) warnings() []Warning {
 		ws = append(ws, Warning{"passwords go to the upstream without TLS", []slog.Attr{name}})
 	}
 	if t, err := uniqueid.Parse(o.UIDL); err == nil && !t.HasUIDValidity() {
-		ws = append(ws, Warning{"unique-ids without {uidvalidity} come back for other messages when the mailbox is rebuilt", // I-UIDL-2
+		ws = append(ws, Warning{"unique-ids without {uidvalidity} are reused for other messages when the mailbox is rebuilt", // I-UIDL-2
 			[]slog.Attr{name, slog.String("uidl", o.UIDL)}})
 	}
 	if o.WithoutUIDPLUS == imapbackend.ExpungeIfAlone {

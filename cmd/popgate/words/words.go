@@ -1,5 +1,6 @@
-// Package words helps to write messages: what an operator may have meant by a
-// misspelt word, lists of words, and foreign text made safe to print.
+// Package words helps to write messages: it finds the word that a misspelt one
+// was meant to be, writes lists of words, and makes text from elsewhere safe to
+// print.
 package words
 
 import (
@@ -7,11 +8,11 @@ import (
 	"strings"
 )
 
-// Nearest returns the one of names that word is most likely a misspelling of,
-// or "" where none is near.
+// Nearest returns the name of which word is most likely a misspelling, or "" if
+// none is similar.
 func Nearest(word string, names []string) string {
 	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
-	best, least := "", 3 // edits that still make a misspelling
+	best, least := "", 3 // from three edits on it is another word
 	for _, name := range names {
 		norm := strings.ReplaceAll(strings.ToLower(name), "-", "_")
 		d := edits(word, norm)
@@ -22,7 +23,7 @@ func Nearest(word string, names []string) string {
 	return best
 }
 
-// edits counts the insertions, deletions, substitutions and swaps of
+// edits returns the number of insertions, deletions, substitutions and swaps of
 // neighbours that turn a into b (optimal string alignment).
 func edits(a, b string) int {
 	prev2, prev := []int(nil), make([]int, len(b)+1)
@@ -47,7 +48,7 @@ func edits(a, b string) int {
 	return prev[len(b)]
 }
 
-// List writes words as a list for a message: "a", "b" or "c".
+// List returns words as a list for a message: "a", "b" or "c".
 func List(words []string) string {
 	var b strings.Builder
 	for i, w := range words {
@@ -63,8 +64,8 @@ func List(words []string) string {
 	return b.String()
 }
 
-// Printable replaces by "?" what foreign text could do to a terminal or to a
-// line: control characters.
+// Printable replaces control characters, which could affect a terminal or begin
+// another line, by "?".
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7F || (0x80 <= r && r < 0xA0) {
