@@ -45,7 +45,7 @@ var events = []event{
 	{name: "BYE", ends: true, do: func(w *faultWorld) { w.m.Push("* BYE zebra", true) }},
 	{name: "rebuilt", void: true, ends: true, do: func(w *faultWorld) { w.inbox.Rebuild() }},
 	{name: "rebuilt, and told", void: true, do: func(w *faultWorld) {
-		w.m.TellRebuilt = true
+		w.m.AnnounceRebuilt = true
 		w.inbox.Rebuild()
 	}},
 	{name: "rebuilt, and BYE", void: true, ends: true, do: func(w *faultWorld) {

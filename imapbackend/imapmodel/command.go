@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// aboutMailboxes carries out commands that name mailboxes.
+// aboutMailboxes runs commands that name mailboxes.
 func (c *conn) aboutMailboxes(verb, args string) string {
 	words := unquote(args)
 	if verb == "LIST" {
@@ -41,8 +41,8 @@ func (c *conn) aboutMailboxes(verb, args string) string {
 }
 
 func (c *conn) open(b *Mailbox) {
-	c.box, c.stale, c.news = b, false, nil
-	clear(c.ghosts)
+	c.box, c.stale, c.changed = b, false, nil
+	clear(c.expunged)
 	c.view = c.view[:0]
 	for _, msg := range b.messages {
 		c.view = append(c.view, msg.UID)
@@ -88,10 +88,10 @@ func (c *conn) status(b *Mailbox, args string) {
 	c.say("* STATUS %s (%s)", quote(b.name), strings.Join(items, " "))
 }
 
-// needs are the capabilities without which a command does not exist.
+// needs are the capabilities that commands require.
 var needs = map[string]string{"UID EXPUNGE": "UIDPLUS", "UID MOVE": "MOVE", "UNSELECT": "UNSELECT"}
 
-// aboutMessages carries out commands on the selected mailbox.
+// aboutMessages runs commands on the selected mailbox.
 func (c *conn) aboutMessages(tag, verb, args string) string {
 	if need := needs[verb]; need != "" && !c.m.has(need) && !(need != "UNSELECT" && c.m.has("IMAP4REV2")) {
 		return "BAD what"
@@ -126,7 +126,7 @@ func (c *conn) aboutMessages(tag, verb, args string) string {
 	return "BAD what"
 }
 
-// change carries out commands that change messages.
+// change runs commands that change messages.
 func (c *conn) change(verb, set, rest string) string {
 	uids := c.parseSet(set)
 	if (c.readOnly || c.box.readOnly) && verb != "UID COPY" {
@@ -177,12 +177,12 @@ func (c *conn) store(uids set, args string) string {
 	default:
 		return "BAD what"
 	}
-	news := len(c.news)
+	before := len(c.changed)
 	c.box.setFlags(uids.has, change)
 	if silent {
-		c.news = c.news[:news]
+		c.changed = c.changed[:before]
 	}
-	if c.m.Style == Refused && slices.ContainsFunc(c.view, func(uid uint32) bool { return c.ghosts[uid].UID != 0 && uids.has(uid) }) {
+	if c.m.Style == Refused && slices.ContainsFunc(c.view, func(uid uint32) bool { return c.expunged[uid].UID != 0 && uids.has(uid) }) {
 		return "NO some of the messages have been expunged" // RFC 2180 §4.2.3
 	}
 	return "OK done"
@@ -202,7 +202,7 @@ func (c *conn) search(tag, args string) string {
 	for _, uid := range c.view {
 		msg, ok := c.box.get(uid)
 		if !ok && c.m.Style == Served {
-			msg, ok = c.ghosts[uid]
+			msg, ok = c.expunged[uid]
 		}
 		if ok && match(msg) {
 			uids = append(uids, strconv.Itoa(int(uid)))
@@ -219,8 +219,8 @@ func (c *conn) search(tag, args string) string {
 	return "OK done"
 }
 
-// criteria understands ALL, DELETED, UNDELETED and UID with a set, all of which
-// must hold.
+// criteria parses search keys: ALL, DELETED, UNDELETED and UID with a set. All of
+// them must match.
 func (c *conn) criteria(key string) (func(Message) bool, error) {
 	var all []func(Message) bool
 	words := strings.Fields(key)

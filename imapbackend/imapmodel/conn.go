@@ -16,8 +16,7 @@ import (
 	"sync"
 )
 
-// conn is one connection. Fields below net belong to whoever holds the model's
-// lock.
+// conn is one connection.
 type conn struct {
 	m   *Model
 	net net.Conn
@@ -26,20 +25,21 @@ type conn struct {
 	writing sync.Mutex // one writer at a time, of w
 	w       io.Writer
 
-	out      bytes.Buffer // answers, not written
-	owner    string       // whose mailboxes are seen
-	box      *Mailbox     // selected
+	// Guarded by Model.mu.
+	out      bytes.Buffer // answers not written yet
+	owner    string       // owner of the mailboxes that the session sees
+	box      *Mailbox     // the selected one
 	readOnly bool
 	view     []uint32           // UIDs by sequence number
-	ghosts   map[uint32]Message // in view, expunged by others
-	news     []uint32           // messages whose flags others have changed
-	stale    bool               // the view is void
+	expunged map[uint32]Message // in view, but expunged by others
+	changed  []uint32           // UIDs of messages whose flags others have changed
+	stale    bool               // the view is invalid
 }
 
-// ServeConn serves one connection to its end.
+// ServeConn serves one connection until it ends.
 func (m *Model) ServeConn(nc net.Conn) {
 	defer nc.Close()
-	c := &conn{m: m, net: nc, r: bufio.NewReader(nc), w: nc, ghosts: make(map[uint32]Message)}
+	c := &conn{m: m, net: nc, r: bufio.NewReader(nc), w: nc, expunged: make(map[uint32]Message)}
 	m.mu.Lock()
 	m.conns[c] = struct{}{}
 	c.say("* OK [CAPABILITY %s] ready", m.Caps)
@@ -82,7 +82,7 @@ func (m *Model) ServeConn(nc net.Conn) {
 
 var literalEnd = regexp.MustCompile(`\{(\d+)(\+?)\}$`)
 
-// command reads a command; literals become quoted strings.
+// command reads a command. It returns literals as quoted strings.
 func (c *conn) command() (string, error) {
 	var cmd strings.Builder
 	for {
@@ -112,7 +112,7 @@ func (c *conn) command() (string, error) {
 	}
 }
 
-// prompt asks the client to go on.
+// prompt sends a continuation request.
 func (c *conn) prompt() error {
 	c.m.mu.Lock()
 	c.say("+ ")
@@ -121,12 +121,12 @@ func (c *conn) prompt() error {
 }
 
 func (c *conn) say(format string, args ...any) {
-	n, _ := fmt.Fprintf(&c.out, format+"\r\n", args...) // a bytes.Buffer takes all
+	n, _ := fmt.Fprintf(&c.out, format+"\r\n", args...) // never fails for a bytes.Buffer
 	c.m.octets += int64(n)
 }
 
-// flush writes the answers so far. A client that does not read holds up its own
-// connection, not the model.
+// flush writes the answers so far. A client that does not read blocks only its
+// own connection.
 func (c *conn) flush() error {
 	c.m.mu.Lock()
 	p := bytes.Clone(c.out.Bytes())
@@ -145,7 +145,7 @@ func (c *conn) write(p []byte) error {
 	return err
 }
 
-// execute carries out a command and reports whether the connection goes on.
+// execute runs a command and reports whether the connection continues.
 func (c *conn) execute(tag, cmd string) bool {
 	verb, args := split(cmd)
 	if verb == "AUTHENTICATE" && !strings.Contains(args, " ") { // without an initial response
@@ -169,7 +169,7 @@ func (c *conn) execute(tag, cmd string) bool {
 		c.say("%s %s", tag, refusal)
 		return true
 	}
-	if c.stale && !m.TellRebuilt && verb != "LOGOUT" {
+	if c.stale && !m.AnnounceRebuilt && verb != "LOGOUT" {
 		c.say("* BYE the mailbox has been rebuilt or removed")
 		return false
 	}
@@ -177,8 +177,8 @@ func (c *conn) execute(tag, cmd string) bool {
 	return verb != "LOGOUT"
 }
 
-// split returns the verb of a command, in upper case, with UID where it is of
-// UIDs, and what follows.
+// split returns the verb of a command, in upper case and with its UID prefix, and
+// the arguments.
 func split(cmd string) (verb, args string) {
 	verb, args, _ = strings.Cut(cmd, " ")
 	if verb = strings.ToUpper(verb); verb == "UID" {
@@ -188,14 +188,14 @@ func split(cmd string) (verb, args string) {
 	return verb, args
 }
 
-// result says what the command brings and returns its status.
+// result answers the command and returns its status.
 func (c *conn) result(tag, verb, args string) string {
 	m := c.m
 	switch verb {
 	case "CAPABILITY":
 		c.say("* CAPABILITY %s", m.Caps)
 	case "AUTHENTICATE", "LOGIN":
-		if !c.admits(verb, args) {
+		if !c.login(verb, args) {
 			return "NO [AUTHENTICATIONFAILED] no"
 		}
 		return "OK [CAPABILITY " + m.Caps + "] in"
@@ -219,8 +219,9 @@ func (c *conn) result(tag, verb, args string) string {
 	return "OK done"
 }
 
-// admits takes the arguments of LOGIN, or those of AUTHENTICATE PLAIN.
-func (c *conn) admits(verb, args string) bool {
+// login handles the arguments of LOGIN or AUTHENTICATE PLAIN, and reports whether
+// they are right.
+func (c *conn) login(verb, args string) bool {
 	user := ""
 	password := ""
 	if verb == "LOGIN" {
@@ -249,20 +250,20 @@ func (c *conn) admits(verb, args string) bool {
 	return true
 }
 
-// announce tells what others have done to the mailbox; expunges too where that
-// is allowed, or is done at any command.
+// announce sends the changes that others have made to the mailbox: expunges only
+// if expunges is set or the Style sends them with any command.
 func (c *conn) announce(expunges bool) {
 	if c.box == nil {
 		return
 	}
-	for _, uid := range c.news {
+	for _, uid := range c.changed {
 		if i, ok := slices.BinarySearch(c.view, uid); ok {
 			if msg, ok := c.box.get(uid); ok {
 				c.say("* %d FETCH (UID %d FLAGS (%s))", i+1, uid, strings.Join(msg.Flags, " "))
 			}
 		}
 	}
-	c.news = nil
+	c.changed = nil
 	if c.stale {
 		c.say("* OK [UIDVALIDITY %d] rebuilt", c.box.uidValidity)
 		return
@@ -274,7 +275,7 @@ func (c *conn) announce(expunges bool) {
 				c.say("* %d EXPUNGE", i+1)
 			}
 		}
-		clear(c.ghosts)
+		clear(c.expunged)
 	}
 	for _, msg := range c.box.messages {
 		if len(c.view) == 0 || msg.UID > c.view[len(c.view)-1] {
@@ -293,11 +294,11 @@ func (b *Mailbox) get(uid uint32) (Message, bool) {
 	return b.messages[i], true
 }
 
-// flushing compresses, and sends at once.
+// flushing compresses, and flushes each write.
 type flushing struct{ *flate.Writer }
 
 func newFlushing(w io.Writer) flushing {
-	f, _ := flate.NewWriter(w, flate.BestSpeed) // a level that exists
+	f, _ := flate.NewWriter(w, flate.BestSpeed) // fails only for an invalid level
 	return flushing{f}
 }
 

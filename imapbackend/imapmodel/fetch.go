@@ -22,7 +22,7 @@ func (c *conn) fetch(uids set, items string) string {
 		}
 		msg, ok := c.box.get(uid)
 		if !ok {
-			if msg, ok = c.ghosts[uid]; !ok || c.m.Style == Omitted {
+			if msg, ok = c.expunged[uid]; !ok || c.m.Style == Omitted {
 				continue
 			}
 			if c.m.Style == Refused {
@@ -71,7 +71,7 @@ func (c *conn) knows(item string) bool {
 	return strings.HasPrefix(item, "BODY.PEEK[") || strings.HasPrefix(item, "BODY[")
 }
 
-// splitItems splits at spaces outside of brackets.
+// splitItems splits at spaces outside brackets.
 func splitItems(items string) []string {
 	var list []string
 	depth, start := 0, 0

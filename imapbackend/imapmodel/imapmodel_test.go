@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// client is a connection that shows what a command brings.
+// client is a connection that returns the answers to commands.
 type client struct {
 	t *testing.T
 	w io.Writer
@@ -65,13 +65,12 @@ func (c *client) do(cmd string) string {
 	}
 }
 
-// want compares what a command brings, word by word; "..." stands for the rest
-// of the last line.
+// want checks the answer to a command; "..." matches the rest of the last line.
 func (c *client) want(cmd, want string) {
 	c.t.Helper()
 	got := c.do(cmd)
 	if start, open := strings.CutSuffix(want, "..."); got != want && (!open || !strings.HasPrefix(got, start)) {
-		c.t.Errorf("%s brings\n%s\nwant\n%s", cmd, got, want)
+		c.t.Errorf("%s: got\n%s\nwant\n%s", cmd, got, want)
 	}
 }
 
@@ -122,7 +121,7 @@ func TestChanges(t *testing.T) {
 	for _, msg := range m.Inbox().Messages() {
 		left = append(left, msg.UID)
 	}
-	if !slices.Equal(left, []uint32{2, 5}) { // CLOSE expunges what anybody has flagged
+	if !slices.Equal(left, []uint32{2, 5}) { // CLOSE expunges what any client has flagged
 		t.Errorf("left %d", left)
 	}
 }
@@ -150,9 +149,9 @@ func TestStyles(t *testing.T) {
 }
 
 func TestRebuilt(t *testing.T) {
-	for _, tell := range []bool{false, true} {
+	for _, announce := range []bool{false, true} {
 		m := New()
-		m.TellRebuilt = tell
+		m.AnnounceRebuilt = announce
 		m.Inbox().Add("one")
 		m.Inbox().Add("two")
 		c := login(t, m)
@@ -162,7 +161,7 @@ func TestRebuilt(t *testing.T) {
 		if all := m.Inbox().Messages(); all[0].Body != "two" || m.Inbox().UIDValidity() == before {
 			t.Errorf("UIDVALIDITY %d, messages %v", m.Inbox().UIDValidity(), all)
 		}
-		if tell {
+		if announce {
 			c.want("UID FETCH 1 (UID)", "* OK [UIDVALIDITY 107] rebuilt\nNO ...")
 			continue
 		}

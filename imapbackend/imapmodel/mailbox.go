@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// Mailbox is a mailbox of a Model. Its methods are what other clients do to it;
-// they are safe for concurrent use.
+// Mailbox is a mailbox of a Model. Its methods do what other clients could do to
+// it. They are safe for concurrent use.
 type Mailbox struct {
 	m           *Model
 	owner, name string
 	id          string // MAILBOXID
 	uidValidity uint32
 	uidNext     uint32
-	messages    []Message // ascending by UID; a slice handed out is never changed
+	messages    []Message // ascending by UID; never changed in place
 	readOnly    bool
 	trash       bool
 }
@@ -22,9 +22,9 @@ type Mailbox struct {
 type Message struct {
 	UID   uint32
 	Body  string
-	Size  int64    // what RFC822.SIZE tells, in octets; 0: the truth
+	Size  int64    // RFC822.SIZE in octets; 0: the length of Body
 	Flags []string // never changed in place
-	Email string   // EMAILID, and with digits only X-GM-MSGID
+	Email string   // EMAILID and, if it consists of digits, X-GM-MSGID
 }
 
 // Deleted reports whether the message is flagged \Deleted.
@@ -32,7 +32,8 @@ func (msg Message) Deleted() bool { return slices.Contains(msg.Flags, `\Deleted`
 
 func (msg Message) octets() int64 { return cmp.Or(msg.Size, int64(len(msg.Body))) }
 
-// Messages returns what is in the mailbox, in ascending order of UID.
+// Messages returns the messages of the mailbox in ascending order of UID. The
+// slice is shared and must not be changed.
 func (b *Mailbox) Messages() []Message {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
@@ -49,7 +50,7 @@ func (b *Mailbox) UIDValidity() uint32 {
 // Add appends a message and returns its UID.
 func (b *Mailbox) Add(body string) uint32 { return b.AddMessage(Message{Body: body}) }
 
-// AddMessage is Add with all that there is to a message, but its UID.
+// AddMessage appends msg, with a UID of the mailbox, and returns that UID.
 func (b *Mailbox) AddMessage(msg Message) uint32 {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
@@ -63,8 +64,8 @@ func (b *Mailbox) append(msg Message) uint32 {
 	return msg.UID
 }
 
-// Remove expunges a message and reports whether it has been there, and could
-// be expunged.
+// Remove expunges a message. It reports whether the message existed and could be
+// expunged.
 func (b *Mailbox) Remove(uid uint32) bool {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
@@ -78,7 +79,7 @@ func (b *Mailbox) Remove(uid uint32) bool {
 	return b.expunge(func(msg Message) bool { return msg.UID == uid }) > 0
 }
 
-// expunge removes the messages that match and returns how many there were.
+// expunge removes the messages that match and returns their number.
 func (b *Mailbox) expunge(match func(Message) bool) int {
 	kept := make([]Message, 0, len(b.messages))
 	for _, msg := range b.messages {
@@ -88,7 +89,7 @@ func (b *Mailbox) expunge(match func(Message) bool) int {
 		}
 		for c := range b.m.conns {
 			if _, seen := slices.BinarySearch(c.view, msg.UID); seen && c.box == b {
-				c.ghosts[msg.UID] = msg
+				c.expunged[msg.UID] = msg
 			}
 		}
 	}
@@ -104,8 +105,8 @@ func (b *Mailbox) SetFlag(uid uint32, flag string, on bool) {
 	b.setFlags(func(u uint32) bool { return u == uid }, func(old []string) []string { return changed(old, []string{flag}, on) })
 }
 
-// setFlags changes the flags of the messages that match; each connection is
-// told.
+// setFlags changes the flags of the messages that match, which each connection
+// announces.
 func (b *Mailbox) setFlags(match func(uid uint32) bool, change func(old []string) []string) {
 	b.messages = slices.Clone(b.messages)
 	for i, msg := range b.messages {
@@ -115,7 +116,7 @@ func (b *Mailbox) setFlags(match func(uid uint32) bool, change func(old []string
 		b.messages[i].Flags = change(msg.Flags)
 		for c := range b.m.conns {
 			if c.box == b {
-				c.news = append(c.news, msg.UID)
+				c.changed = append(c.changed, msg.UID)
 			}
 		}
 	}
@@ -129,8 +130,8 @@ func changed(old, flags []string, on bool) []string {
 	return out
 }
 
-// Rebuild gives the mailbox another UIDVALIDITY and its messages, in reverse
-// order, other UIDs: most of them then name another message than before.
+// Rebuild gives the mailbox another UIDVALIDITY, and its messages, in reverse
+// order, other UIDs. Most of these UIDs belonged to another message before.
 func (b *Mailbox) Rebuild() {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
@@ -141,35 +142,36 @@ func (b *Mailbox) Rebuild() {
 		messages[i].UID = uint32(i + 1)
 	}
 	b.messages, b.uidNext = messages, max(b.uidNext, uint32(len(messages)+1))
-	b.disown()
+	b.makeStale()
 }
 
-// Clear is Rebuild of a mailbox that has lost all its messages, with UIDs that
-// begin again.
+// Clear gives the mailbox another UIDVALIDITY, removes all messages, and starts
+// again with UID 1.
 func (b *Mailbox) Clear() {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
 	b.uidValidity += 100
 	b.messages, b.uidNext = nil, 1
-	b.disown()
+	b.makeStale()
 }
 
-// disown makes the view of each connection stale.
-func (b *Mailbox) disown() {
+// makeStale makes the view of each connection stale.
+func (b *Mailbox) makeStale() {
 	for c := range b.m.conns {
 		c.stale = c.stale || c.box == b
 	}
 }
 
-// Rename gives the mailbox another name. Connections that have it open go on.
+// Rename gives the mailbox another name. Connections that have selected it
+// continue.
 func (b *Mailbox) Rename(name string) {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
 	b.name = name
 }
 
-// SetReadOnly makes later sessions, and STORE at once, meet a mailbox that
-// cannot be changed.
+// SetReadOnly makes the mailbox read-only, or ends that: STORE fails at once,
+// SELECT of later sessions announces it.
 func (b *Mailbox) SetReadOnly(on bool) {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
@@ -184,11 +186,11 @@ func (b *Mailbox) SetTrash() *Mailbox {
 	return b
 }
 
-// Replace gives a message another body, which no IMAP server does.
+// Replace gives a message another body, which an IMAP server must not do.
 func (b *Mailbox) Replace(uid uint32, body string) {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
-	b.messages = slices.Clone(b.messages) // Messages has given it away
+	b.messages = slices.Clone(b.messages) // Messages has returned it
 	for i := range b.messages {
 		if b.messages[i].UID == uid {
 			b.messages[i].Body = body

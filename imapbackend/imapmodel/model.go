@@ -12,14 +12,14 @@ import (
 // defaultCaps are the capabilities of a new Model.
 const defaultCaps = "IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS ID ESEARCH"
 
-// Style is how a connection sees a message that another client has expunged
-// and that it has not been told of (RFC 2180 §4.1).
+// Style is how a connection sees a message that another client has expunged while
+// the EXPUNGE has not been announced to it (RFC 2180 §4.1).
 type Style int
 
-// The styles. With all but Omitted the EXPUNGE is told at NOOP, and at
+// The styles. With all but Omitted the EXPUNGE is announced at NOOP, and at
 // commands that expunge or move.
 const (
-	Omitted Style = iota // FETCH passes over it, and any UID command tells of it
+	Omitted Style = iota // FETCH omits it, and any UID command announces it
 	Served               // FETCH still delivers it (§4.1.1)
 	Refused              // FETCH of it is answered NO (§4.1.2)
 	Nil                  // FETCH delivers NIL in its place (§4.1.3)
@@ -38,39 +38,39 @@ type Model struct {
 	// Style is how expunges by others are seen.
 	Style Style
 
-	// TellRebuilt makes a connection whose mailbox gets another UIDVALIDITY
-	// go on with an OK [UIDVALIDITY] and a NO to each command that touches
-	// messages. Otherwise it ends with BYE.
-	TellRebuilt bool
+	// AnnounceRebuilt keeps a connection open whose mailbox gets another
+	// UIDVALIDITY: it sends OK [UIDVALIDITY], and NO to each command on
+	// messages. Otherwise the connection ends with BYE.
+	AnnounceRebuilt bool
 
-	// Before runs before each command is carried out, After when its answer
-	// has been written. The command is without its tag.
+	// Before is called before each command is executed, After when its
+	// answer has been written. cmd is the command without its tag.
 	Before, After func(cmd string)
 
-	// Refuse, where it returns a status such as "NO [LIMIT] x", has a command
-	// answered with it and not carried out.
+	// Refuse may return a status such as "NO [LIMIT] x", with which the
+	// command is answered instead of being executed.
 	Refuse func(cmd string) (status string)
 
 	mu        sync.Mutex
 	mailboxes []*Mailbox
-	made      int               // mailboxes, ever
-	passwords map[string]string // nil: everybody is let in and sees the mailboxes of ""
+	made      int               // number of mailboxes created so far
+	passwords map[string]string // nil: every login succeeds, to the mailboxes of ""
 	commands  []string
 	octets    int64
 	dials     int
 	conns     map[*conn]struct{}
 }
 
-// New returns a Model with defaultCaps and an empty INBOX that everybody sees.
+// New returns a Model with defaultCaps and an empty INBOX that every user sees.
 func New() *Model {
 	m := &Model{Caps: defaultCaps, conns: make(map[*conn]struct{})}
 	m.create("", "INBOX")
 	return m
 }
 
-// SetPassword gives a user a password. A user is an authorization identity, ""
-// for none, NUL, and a name; he sees the mailboxes of whom he acts as, in lower
-// case. From the first call on nobody else is let in.
+// SetPassword sets a user's password. user is an authorization identity or "",
+// NUL, and a name; the session sees the mailboxes of the identity, or else of the
+// name, in lower case. After the first call no other login succeeds.
 func (m *Model) SetPassword(user, password string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -80,11 +80,11 @@ func (m *Model) SetPassword(user, password string) {
 	m.passwords[user] = password
 }
 
-// Inbox returns the INBOX that everybody sees.
+// Inbox returns the INBOX that every user sees without SetPassword.
 func (m *Model) Inbox() *Mailbox { return m.Mailbox("", "INBOX") }
 
-// Mailbox returns the owner's mailbox with that name, which is made if there
-// is none.
+// Mailbox returns the owner's mailbox with this name. It creates it if there is
+// none.
 func (m *Model) Mailbox(owner, name string) *Mailbox {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,14 +124,14 @@ func (m *Model) Commands() []string {
 	return slices.Clone(m.commands)
 }
 
-// Octets returns how many octets of answers there have been.
+// Octets returns the number of octets of all answers so far.
 func (m *Model) Octets() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.octets
 }
 
-// Dials returns how many calls of Dial there have been.
+// Dials returns the number of calls of Dial so far.
 func (m *Model) Dials() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -145,7 +145,8 @@ func (m *Model) Open() int {
 	return len(m.conns)
 }
 
-// Push sends a line unasked on every connection, with end as the last words.
+// Push sends an unrequested line on every connection, and closes them if end is
+// set.
 func (m *Model) Push(line string, end bool) {
 	m.mu.Lock()
 	all := make([]*conn, 0, len(m.conns))
@@ -155,7 +156,7 @@ func (m *Model) Push(line string, end bool) {
 	m.octets += int64(len(all) * (len(line) + 2))
 	m.mu.Unlock()
 	for _, c := range all {
-		_ = c.write([]byte(line + "\r\n")) // a connection that is lost has heard enough
+		_ = c.write([]byte(line + "\r\n")) // an error means that the connection is lost
 		if end {
 			c.net.Close()
 		}

@@ -32,8 +32,8 @@ func (m *Model) Dial(ctx context.Context) (net.Conn, error) {
 	return near, nil
 }
 
-// carry moves octets from one end to the other, each after delay, as many as
-// there are on the way.
+// carry copies octets from one end to the other, each after delay. Any number of
+// them is in flight.
 func carry(from, to net.Conn, delay time.Duration) {
 	type packet struct {
 		data []byte

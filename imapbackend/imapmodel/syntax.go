@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// set is a set of UIDs, as ranges with both ends.
+// set is a set of UIDs, as ranges with both ends included.
 type set [][2]uint32
 
 // parseSet reads a sequence-set of UIDs; "*" is the highest UID in view.
@@ -18,7 +18,7 @@ func (c *conn) parseSet(text string) set {
 		if s == "*" {
 			return last
 		}
-		n, _ := strconv.ParseUint(s, 10, 32) // what is no number selects nothing
+		n, _ := strconv.ParseUint(s, 10, 32) // an invalid number is 0, which is no UID
 		return uint32(n)
 	}
 	var out set
@@ -42,7 +42,7 @@ func (s set) has(uid uint32) bool {
 	return false
 }
 
-// quote writes a quoted string. The names and passwords of tests hold neither
+// quote returns a quoted string. The names and passwords of tests contain neither
 // CR nor LF.
 func quote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`

@@ -16,27 +16,27 @@ type Conn struct {
 	reader
 	net.Conn
 
-	pending  []int    // numbers of our commands in flight, oldest first
+	pending  []int    // numbers of our own commands in flight, oldest first
 	started  int      // number of the last one
-	base     int      // number of the first one of results
-	results  []Status // of our commands since none was in flight
-	queued   []byte   // of our commands, what has not been sent
+	base     int      // number of the command of results[0]
+	results  []Status // of our own commands since none was in flight
+	queued   []byte   // of our own commands, not sent yet
 	trailing []byte   // to be sent right after go-imap's command
 	chatter  int64    // octets of lines since the last command
 
 	status  Status   // the last tagged status
 	notice  Status   // the last untagged NO or BYE since the command began
 	alerts  []Status // not taken yet
-	caps    []string // as last told
+	caps    []string // as last announced
 	mailbox Mailbox
 	fetch   fetchState
 	search  searchState
 	idle    idleState
-	text    []byte // the line at hand
-	scratch []byte // the word at hand
+	text    []byte // the current line
+	scratch []byte // the current word
 
 	begin         chan struct{} // wakes the goroutine in Read
-	detach        chan struct{} // closed when go-imap is to leave
+	detach        chan struct{} // closed to end go-imap's client
 	control       bool          // a command of go-imap's is in flight
 	continuations int           // continuation requests that may still come
 	out           []byte        // rewritten responses for go-imap
@@ -46,21 +46,21 @@ type Conn struct {
 
 	mu         sync.Mutex
 	err        error  // first cause of the loss
-	bye        error  // what the upstream said before it
+	bye        error  // the upstream's BYE before it
 	controlTag string // of go-imap's command; "" until it is written
 }
 
-// Mailbox is what the stream has told about the selected mailbox.
+// Mailbox is what the upstream has said about the selected mailbox.
 type Mailbox struct {
 	Exists       uint32
-	UIDValidity  uint32 // 0: not told
-	UIDNext      uint32 // 0: not told
+	UIDValidity  uint32 // 0: not given
+	UIDNext      uint32 // 0: not given
 	UIDNotSticky bool
 	MailboxID    string
 
-	// PermanentFlags reports whether the server named the flags that can be
-	// changed for good; Deletable, whether \Deleted is among them. All can be
-	// changed where it did not (RFC 3501 §7.1).
+	// PermanentFlags reports whether the server has listed the flags that
+	// can be changed permanently, Deletable whether \Deleted is among them.
+	// If it has not, all can be (RFC 3501 §7.1).
 	PermanentFlags bool
 	Deletable      bool
 
@@ -68,9 +68,8 @@ type Mailbox struct {
 	Rebuilt bool
 }
 
-// New returns a Conn over conn, which it owns from now on. No octet of the
-// stream may have been read. progress is the longest wait for the next octet
-// while an answer is awaited.
+// New returns a Conn over conn, which it then owns. Nothing may have been read
+// from conn. progress is the longest wait for the next octet of an answer.
 func New(conn net.Conn, progress time.Duration) *Conn {
 	return &Conn{
 		reader: reader{conn: conn, progress: progress},
@@ -84,7 +83,7 @@ func New(conn net.Conn, progress time.Duration) *Conn {
 // returns the former one.
 func (c *Conn) SetProgress(d time.Duration) time.Duration {
 	old := c.progress
-	if c.Err() == nil { // else go-imap's goroutine may be reading still
+	if c.Err() == nil { // else go-imap's goroutine may still be reading
 		c.progress = d
 	}
 	return old
@@ -93,22 +92,22 @@ func (c *Conn) SetProgress(d time.Duration) time.Duration {
 // Mailbox returns what is known of the selected mailbox.
 func (c *Conn) Mailbox() Mailbox { return c.mailbox }
 
-// ResetMailbox forgets it, before another SELECT.
+// ResetMailbox forgets what is known of it, before another SELECT.
 func (c *Conn) ResetMailbox() { c.mailbox = Mailbox{} }
 
-// Capabilities returns the capabilities last told, in upper case; nil if none
-// were told since ForgetCapabilities.
+// Capabilities returns the capabilities that the upstream has last announced, in
+// upper case; nil if it has announced none since ForgetCapabilities.
 func (c *Conn) Capabilities() []string { return c.caps }
 
-// ForgetCapabilities drops what was told, as after STARTTLS or a login
-// (RFC 9051 §6.2.1).
+// ForgetCapabilities forgets the capabilities, as is necessary after STARTTLS or
+// a login (RFC 9051 §6.2.1).
 func (c *Conn) ForgetCapabilities() { c.caps = nil }
 
-// Has reports whether the capability was told.
+// Has reports whether the capability has been announced.
 func (c *Conn) Has(capability string) bool { return slices.Contains(c.caps, capability) }
 
-// Result returns the status of the last command, with its response code or,
-// where it has none, with that of the last untagged NO or BYE before it.
+// Result returns the status of the last command, with its response code or, if
+// it has none, with that of the last untagged NO or BYE before it.
 func (c *Conn) Result() Status {
 	s := c.status
 	if s.Code == "" {
@@ -117,8 +116,8 @@ func (c *Conn) Result() Status {
 	return s
 }
 
-// TakeAlerts returns what the server wants to be read by people since the last
-// call: statuses with the code ALERT, and with CONTACTADMIN those that are OK.
+// TakeAlerts returns the statuses since the last call that are meant for people:
+// those with the code ALERT, and OK with CONTACTADMIN.
 func (c *Conn) TakeAlerts() []Status {
 	alerts := c.alerts
 	c.alerts = nil
@@ -151,8 +150,8 @@ func (c *Conn) Greeting() (Status, error) {
 	return s, nil
 }
 
-// Upgrade replaces the connection below by what handshake makes of it, for
-// STARTTLS. What the server has sent ahead of it is dropped, unread
+// Upgrade replaces the underlying connection by the one that handshake returns,
+// for STARTTLS. What the server has sent earlier is discarded unread
 // (RFC 9051 §6.2.1).
 func (c *Conn) Upgrade(handshake func(net.Conn) (net.Conn, error)) error {
 	c.drop()
@@ -167,20 +166,20 @@ func (c *Conn) Upgrade(handshake func(net.Conn) (net.Conn, error)) error {
 	return nil
 }
 
-// Start begins a command of ours, without its tag and line end. It is sent
-// with the next call of Next, so that commands which do not wait for each
-// other's answers share a flight. cmd must be free of user input that has not
-// been made safe.
+// Start queues a command, given without its tag and line end. The next call of
+// Next sends it, so that commands which need not wait for each other's answers
+// share a flight. cmd must not contain user input that has not been made safe.
 func (c *Conn) Start(cmd string) error {
 	c.queue(c.tag() + " " + cmd + "\r\n")
 	return c.Err()
 }
 
-// Started returns the number of the last command of ours, counted from 1.
+// Started returns the number of the last command that was started, counted
+// from 1. Commands of go-imap's have no number.
 func (c *Conn) Started() int { return c.started }
 
-// ResultOf returns the status of our command with that number, as Result does:
-// the zero Status if it has not come, or is that of an earlier flight.
+// ResultOf returns the status of the command with this number, as Result does:
+// the zero Status if it has not arrived, or belongs to an earlier flight.
 func (c *Conn) ResultOf(number int) Status {
 	if i := number - c.base; i >= 0 && i < len(c.results) {
 		return c.results[i]
@@ -188,10 +187,10 @@ func (c *Conn) ResultOf(number int) Status {
 	return Status{}
 }
 
-// Pending reports whether commands of ours are in flight.
+// Pending reports whether commands with a number are in flight.
 func (c *Conn) Pending() bool { return len(c.pending) > 0 }
 
-// tag makes the tag of one more command in flight: P and its number.
+// tag returns the tag of a new command in flight: P and its number.
 func (c *Conn) tag() string {
 	c.started++
 	if len(c.pending) == 0 {
@@ -205,7 +204,7 @@ func (c *Conn) tag() string {
 
 func (c *Conn) queue(s string) { c.queued = append(c.queued, s...) }
 
-// Flush sends the commands that Start has begun.
+// Flush sends the commands that are queued.
 func (c *Conn) Flush() error {
 	if len(c.queued) == 0 {
 		return nil
@@ -218,8 +217,7 @@ func (c *Conn) Flush() error {
 	return c.write(p)
 }
 
-// Run sends a command of ours and reads its answer, giving up what data it
-// brings.
+// Run sends a command and reads its answer. It discards all data.
 func (c *Conn) Run(cmd string) (Status, error) {
 	if err := c.Start(cmd); err != nil {
 		return Status{}, err
@@ -227,8 +225,8 @@ func (c *Conn) Run(cmd string) (Status, error) {
 	return c.Drain()
 }
 
-// Drain reads until no command of ours is in flight and returns the result of
-// the last.
+// Drain reads until no command with a number is in flight and returns the result
+// of the last one. It discards all data.
 func (c *Conn) Drain() (Status, error) {
 	for len(c.pending) > 0 {
 		if _, err := c.Next(); err != nil {
@@ -238,7 +236,7 @@ func (c *Conn) Drain() (Status, error) {
 	return c.Result(), nil
 }
 
-// write sends p, all or with an error.
+// write sends all of p, or returns an error.
 func (c *Conn) write(p []byte) error {
 	c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // if this fails, so does Write
 	if _, err := c.Conn.Write(p); err != nil {
@@ -266,8 +264,8 @@ func (c *Conn) Fail(err error) error {
 	return err
 }
 
-// Err returns the first cause of the loss of the connection, nil while it
-// stands. After Close it is net.ErrClosed or an earlier cause.
+// Err returns the first cause of the loss of the connection, nil while it is
+// usable. After Close it is net.ErrClosed or an earlier cause.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -280,13 +278,13 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// SetDeadline and its kin do nothing: deadlines are this package's, and
+// SetDeadline and the other two do nothing: this package sets deadlines, and
 // go-imap would clear them with each command.
 func (c *Conn) SetDeadline(time.Time) error      { return nil }
 func (c *Conn) SetReadDeadline(time.Time) error  { return nil }
 func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
 
-// checkTag makes sure that tag is that of a command in flight and returns the
+// checkTag checks that tag is that of a command in flight and returns the
 // command's number, 0 for go-imap's.
 func (c *Conn) checkTag(tag []byte) (int, error) {
 	for i, number := range c.pending {

@@ -13,13 +13,13 @@ import (
 // deflateBuffer is how many compressed octets are read at a time.
 const deflateBuffer = 4 << 10
 
-// Compress puts DEFLATE under the stream, both ways (RFC 4978). It is called
-// right behind the upstream's OK to COMPRESS: all that follows is compressed,
-// and so is what has been received beyond that line.
+// Compress compresses the stream with DEFLATE in both directions (RFC 4978). It
+// must be called right after the upstream's OK to COMPRESS: all that follows is
+// compressed, including what has already been received.
 //
-// It costs some 45 KiB of memory until the connection ends, most of it the
-// window of 32 KiB into which compressed data may refer back. Sending keeps no
-// state: each command is compressed by itself.
+// It takes about 45 KiB of memory until the connection ends, most of it the window
+// of 32 KiB to which compressed data may refer back. Sending keeps no state: each
+// command is compressed by itself.
 func (c *Conn) Compress() {
 	var ahead []byte
 	if c.buf != nil {
@@ -32,20 +32,20 @@ func (c *Conn) Compress() {
 	c.mu.Unlock()
 }
 
-// deflated is a connection with DEFLATE on it. Reading yields what is asked
-// for and no more, so that however much a few octets unfold to meets the limits
-// of the stream above before it takes memory.
+// deflated is a connection with DEFLATE. Read decompresses no more than is
+// requested: what a few octets decompress to reaches the limits of the stream
+// above before it takes memory.
 type deflated struct {
 	net.Conn
 	in io.Reader
 }
 
-// newDeflated returns the compressed connection on conn, of which ahead has
-// been read already.
+// newDeflated returns the compressed connection over conn, from which ahead has
+// already been read.
 func newDeflated(conn net.Conn, ahead []byte) *deflated {
 	compressed := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(ahead), conn), deflateBuffer)
 	// Some servers flush without the empty stored block that ends at an octet
-	// (RFC 1951 §3.2.4): what a block holds is due when that block ends.
+	// boundary (RFC 1951 §3.2.4): data are due when their block ends.
 	return &deflated{conn, flate.NewReaderOpts(compressed, flate.WithPartialBlock())}
 }
 
@@ -60,7 +60,7 @@ func (d *deflated) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn: what it is given arrives whole.
+// Write implements net.Conn. It flushes all of p.
 func (d *deflated) Write(p []byte) (int, error) {
 	var out bytes.Buffer
 	if err := flate.StatelessDeflate(&out, p, false, nil); err != nil {

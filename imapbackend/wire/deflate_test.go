@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// compressed returns text as a server sends it that flushes after each piece.
+// compressed returns the stream of a server that flushes after each piece.
 func compressed(t testing.TB, pieces ...string) []byte {
 	var out bytes.Buffer
 	w, err := flate.NewWriter(&out, flate.DefaultCompression)
@@ -38,8 +38,8 @@ func serving(t testing.TB, data []byte) net.Conn {
 	return near
 }
 
-// RFC 4978 §3: what has been received behind the OK is compressed already,
-// wherever the stream is cut; and what is sent arrives whole and at once.
+// RFC 4978 §3: what has been received after the OK is compressed, wherever the
+// stream is cut, and what is sent arrives whole and at once.
 func TestCompress(t *testing.T) {
 	data := compressed(t, "* 5 EXISTS\r\n", "P2 OK done\r\n")
 	for cut := range data {
@@ -71,7 +71,7 @@ func TestCompress(t *testing.T) {
 	}
 }
 
-// Any text passes both ways, also through the standard library's DEFLATE.
+// Any text passes in both directions, and the standard library can decompress it.
 func TestDeflatedRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	for range 15 {
@@ -96,8 +96,8 @@ func TestDeflatedRoundTrip(t *testing.T) {
 	}
 }
 
-// RFC 4978 §4, RFC 1951 §3.2.4: the output of zlib with Z_PARTIAL_FLUSH, whose last block
-// is an empty one of fixed codes, is due without any octet after it.
+// RFC 4978 §4, RFC 1951 §3.2.4: the output of zlib with Z_PARTIAL_FLUSH, which
+// ends in an empty block of fixed codes, is due without any octet after it.
 func TestDeflatedPartialFlush(t *testing.T) {
 	data, err := hex.DecodeString(partialFlush)
 	if err != nil {
@@ -117,15 +117,15 @@ func TestDeflatedPartialFlush(t *testing.T) {
 	})
 }
 
-// I-CONN-3: a few compressed octets that unfold to a huge line end the
-// connection at its limit, with little memory; so does what is no DEFLATE.
+// I-CONN-3: a few compressed octets that decompress to a huge line end the
+// connection at its limit, with little memory; so do data that are not DEFLATE.
 func TestCompressHostile(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		data []byte
 	}{
 		{"a line of 8 MiB", compressed(t, "* OK "+strings.Repeat("a", 8<<20))},
-		{"no DEFLATE", []byte("* OK not compressed at all\r\n")},
+		{"not DEFLATE", []byte("* OK not compressed at all\r\n")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := New(serving(t, tt.data), time.Minute)
@@ -147,7 +147,7 @@ func TestCompressHostile(t *testing.T) {
 	}
 }
 
-// compress: what a session with it costs, as the documents say.
+// The memory of a compressed connection is what the documents say.
 func TestCompressMemory(t *testing.T) {
 	const n = 200
 	var before, after runtime.MemStats
@@ -171,5 +171,5 @@ func TestCompressMemory(t *testing.T) {
 	runtime.KeepAlive(conns)
 }
 
-// partialFlush is "* OK hello\r\n" so flushed.
+// partialFlush is "* OK hello\r\n" with such a flush.
 const partialFlush = "d252f0f756c848cdc9c9e7e50208"

@@ -14,14 +14,14 @@ type fetchState struct {
 	octets    int64
 	object    string // EMAILID
 	gmail     uint64 // X-GM-MSGID
-	left      int64  // octets of the current body's literal to come
+	left      int64  // octets of the current body's literal not read yet
 	following Event  // what follows the last body, read with it
 	isRead    bool   // following has not been returned yet
-	quoted    []byte // what is left of a body that came as a quoted string
+	quoted    []byte // rest of a body that is a quoted string
 }
 
-// startFetch reads up to the first event of a FETCH response, or of one that
-// has the UID in the place of the sequence number (RFC 9586 §3.3).
+// startFetch reads up to the first event of a FETCH response, or of a UIDFETCH
+// response, which has the UID in place of the sequence number (RFC 9586 §3.3).
 func (c *Conn) startFetch(seq uint32, byUID bool) (Event, error) {
 	c.fetch = fetchState{open: true, seq: seq, octets: -1, quoted: c.fetch.quoted[:0]}
 	if byUID {
@@ -68,7 +68,7 @@ func (c *Conn) fetchItem() (Event, error) {
 		}
 		c.scratch = name
 		if len(name) == 0 {
-			return Event{}, violation("%q where a FETCH item must stand", b)
+			return Event{}, violation("%q instead of a FETCH item", b)
 		}
 		if string(name) == "BODY" {
 			ev, isBody, err := c.body()
@@ -111,8 +111,8 @@ func (c *Conn) fetchValue(name []byte) error {
 	return err
 }
 
-// sizeOrNil reads a size, -1 for NIL, which some servers send where they have
-// none.
+// sizeOrNil reads a size. It returns -1 for NIL, which some servers send if they
+// have none.
 func (c *Conn) sizeOrNil() (int64, error) {
 	if b, err := c.peek(); err == nil && (b == 'N' || b == 'n') {
 		return -1, c.skipAtom()
@@ -120,8 +120,8 @@ func (c *Conn) sizeOrNil() (int64, error) {
 	return c.number()
 }
 
-// objectID reads an object id in its parentheses (RFC 8474 §4). NIL, which a
-// server may say of ids that it does not make, is none.
+// objectID reads an object id in its parentheses (RFC 8474 §4). It returns "" for
+// NIL, which a server may send if it has no such ids.
 func (c *Conn) objectID() (string, error) {
 	if b, err := c.peek(); err != nil || b != '(' {
 		if err == nil {
@@ -146,7 +146,7 @@ func (c *Conn) objectID() (string, error) {
 	}
 }
 
-// skipItem skips section, origin and value of an item nobody asked for.
+// skipItem skips section, origin and value of an item that was not requested.
 func (c *Conn) skipItem() error {
 	if b, err := c.peek(); err == nil && b == '[' {
 		if _, _, err := c.section(); err != nil {
@@ -159,7 +159,7 @@ func (c *Conn) skipItem() error {
 	return c.skipValue()
 }
 
-// body reads what follows the word BODY. Without a section it is a body
+// body reads what follows the word BODY. Without a section that is a body
 // structure, which is skipped.
 func (c *Conn) body() (ev Event, isBody bool, err error) {
 	if b, err := c.peek(); err != nil || b != '[' {
@@ -188,12 +188,12 @@ func (c *Conn) body() (ev Event, isBody bool, err error) {
 		ev.Nil = true
 		err = c.skipAtom()
 	default:
-		err = violation("%q where the data of a BODY must stand", b)
+		err = violation("%q instead of the data of a BODY", b)
 	}
 	return ev, true, err
 }
 
-// section reads "[section]" and "<origin>" where there is one.
+// section reads "[section]" and, if there is one, "<origin>".
 func (c *Conn) section() (string, int64, error) {
 	section := c.scratch[:0]
 	for depth := 0; ; {
@@ -235,9 +235,9 @@ func (c *Conn) section() (string, int64, error) {
 	return name, origin, err
 }
 
-// BodyTo writes what has not been read of the current body to w and returns
-// the number of octets written. An error of w leaves the connection as it is;
-// any other error is the cause of its loss.
+// BodyTo writes the unread rest of the current body to w and returns the number
+// of octets written. After an error of w the connection is still usable; any
+// other error is the cause of its loss.
 func (c *Conn) BodyTo(w io.Writer) (int64, error) {
 	f := &c.fetch
 	var total int64
@@ -267,9 +267,9 @@ func (c *Conn) BodyTo(w io.Writer) (int64, error) {
 	return total, c.bodyEnd()
 }
 
-// bodyEnd reads up to the next body or the end of the response. An announced
-// length that is not that of the body shows here: what is not whole must not
-// pass for it.
+// bodyEnd reads up to the next body or the end of the response. It finds an
+// announced length that is not that of the body: a body that is not whole must
+// not be taken for whole.
 func (c *Conn) bodyEnd() error {
 	b, err := c.peek()
 	if err == nil && b != ' ' && b != ')' {
@@ -286,7 +286,7 @@ func (c *Conn) bodyEnd() error {
 	return nil
 }
 
-// BodyLeft returns the number of octets of the current body not read yet.
+// BodyLeft returns the number of unread octets of the current body.
 func (c *Conn) BodyLeft() int64 { return c.fetch.left }
 
 func (c *Conn) skipFetch() error {

@@ -6,10 +6,9 @@ import (
 	"slices"
 )
 
-// Begin hands the reading to go-imap's goroutine for one command, which the
-// caller executes next. It must be one that no continuation request answers.
-// The trailing commands follow it in the same flight; when go-imap has its
-// answer, Next reads theirs.
+// Begin makes go-imap's goroutine read for one command, which the caller executes
+// next. The command must not need a continuation request. The trailing commands
+// follow it in the same flight; when go-imap has its answer, Next reads theirs.
 func (c *Conn) Begin(trailing ...string) {
 	for _, cmd := range trailing {
 		c.trailing = append(c.trailing, c.tag()+" "+cmd+"\r\n"...)
@@ -22,20 +21,20 @@ func (c *Conn) Begin(trailing ...string) {
 	c.begin <- struct{}{}
 }
 
-// Attach prepares for a client of go-imap's: client.New finds a greeting that
-// announces capabilities, so that it asks nothing. No command that it gets looks
-// at more of them.
+// Attach prepares for a client of go-imap's: client.New reads a greeting with
+// capabilities, so that it does not ask for them. No command that is executed
+// needs more of them.
 func (c *Conn) Attach() {
 	c.detach = make(chan struct{})
 	c.out = append(c.out[:0], "* OK [CAPABILITY IMAP4rev1] ready\r\n"...)
 }
 
-// Detach ends the client that is attached, whose command has its answer: its
-// goroutine sees the end of the stream. The connection stays open, for commands
+// Detach ends the attached client, which must have no command in flight: its
+// goroutine reads the end of the stream. The connection stays open, for commands
 // of Start and for another client.
 func (c *Conn) Detach() { close(c.detach) }
 
-// Read gives go-imap the responses to its command.
+// Read returns responses to go-imap, as rewrite makes them.
 func (c *Conn) Read(p []byte) (int, error) {
 	for len(c.out) == 0 {
 		if !c.control {
@@ -58,10 +57,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// rewrite reads one response and puts what go-imap is to see of it into out:
-// that its command has ended and how, or that it may go on. All else has been
-// recorded here. A text would cost go-imap an allocation for each of its octets,
-// and is of no use to it.
+// rewrite reads one response and puts into out what go-imap needs of it: that its
+// command has ended and how, or that it may continue. Everything else is recorded
+// in c. go-imap does not need the text, which would cost it an allocation for each
+// octet.
 func (c *Conn) rewrite() error {
 	c.out = c.out[:0]
 	ev, err := c.response()
@@ -76,7 +75,7 @@ func (c *Conn) rewrite() error {
 	case continuation:
 		c.out = append(c.out, "+ -\r\n"...)
 	case Done:
-		if ev.Command != 0 { // one of ours that was given up
+		if ev.Command != 0 { // our own, and no longer waited for
 			c.status = Status{}
 			return nil
 		}
@@ -87,8 +86,8 @@ func (c *Conn) rewrite() error {
 	return nil
 }
 
-// Write sends what go-imap has to say: a command, in one or several pieces, and
-// the trailing commands. The first word after Begin is the command's tag.
+// Write sends go-imap's command, which may come in several pieces, and the
+// trailing commands. The first word after Begin is the command's tag.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	if c.controlTag == "" {

@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// StartAuthenticate is Start for AUTHENTICATE with a mechanism that the client
-// begins, with its first response, in base64. With initial set it goes with the
-// command (RFC 4959 §3), else it waits for the server's word. A refusal in
-// between ends the command; Drain returns it. Where the mechanism goes on,
-// Challenge follows; where the server begins, it follows Start.
+// StartAuthenticate is Start for AUTHENTICATE with a mechanism in which the
+// client speaks first; response is its first response, in base64. If initial is
+// set, the response is sent with the command (RFC 4959 §3), else after the
+// server's continuation request. If the server refuses instead, the command has
+// ended, and Drain returns its result. Challenge reads further challenges; for a
+// mechanism in which the server speaks first, it follows Start.
 func (c *Conn) StartAuthenticate(mechanism, response string, initial bool) error {
 	c.queue(c.tag() + " AUTHENTICATE " + mechanism)
 	if initial {
@@ -26,9 +27,9 @@ func (c *Conn) StartAuthenticate(mechanism, response string, initial bool) error
 	return c.Err()
 }
 
-// Challenge reads up to the next challenge of the AUTHENTICATE that has been
-// begun last, and decodes it; more is false if that command has ended, whose
-// result Drain returns. A challenge that is no base64 costs the connection.
+// Challenge reads up to the next challenge of the last command, an AUTHENTICATE,
+// and decodes it. more is false if the command has ended; Drain returns its
+// result. A challenge that is not base64 ends the connection.
 func (c *Conn) Challenge() (data string, more bool, err error) {
 	if !slices.Contains(c.pending, c.started) {
 		return "", false, c.Err()
@@ -39,7 +40,7 @@ func (c *Conn) Challenge() (data string, more bool, err error) {
 	}
 	decoded, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return "", false, c.Fail(violation("a challenge that is no base64"))
+		return "", false, c.Fail(violation("a challenge that is not base64"))
 	}
 	return string(decoded), true, nil
 }
@@ -50,14 +51,14 @@ func (c *Conn) Respond(data string) error {
 	return c.Flush()
 }
 
-// Cancel answers a challenge by giving the exchange up (RFC 9051 §6.2.2).
+// Cancel answers a challenge by cancelling the exchange (RFC 9051 §6.2.2).
 func (c *Conn) Cancel() error {
 	c.queue("*\r\n")
 	return c.Flush()
 }
 
-// await reads up to the continuation request of the command with that number,
-// and returns its text; asked is false if it has ended without one.
+// await reads up to the continuation request for the command with this number and
+// returns its text; asked is false if the command has ended without one.
 func (c *Conn) await(number int) (text string, asked bool, err error) {
 	c.continuations = 1
 	for {
@@ -71,10 +72,10 @@ func (c *Conn) await(number int) (text string, asked bool, err error) {
 	}
 }
 
-// StartLogin is Start for LOGIN with strings of any octets but NUL: quoted
-// where that is possible, else as literals (RFC 7888), each of which waits for
-// the server's word unless lit says that it takes them unasked. A refusal in
-// between ends the command; Drain returns it.
+// StartLogin is Start for LOGIN with strings of any octets except NUL. They are
+// quoted if possible, else sent as literals, each after a continuation request
+// unless lit makes that unnecessary (RFC 7888). If the server refuses instead, the
+// command has ended, and Drain returns its result.
 func (c *Conn) StartLogin(user, password string, lit Literals) error {
 	c.queue(c.tag() + " LOGIN")
 	number := c.started
@@ -97,7 +98,7 @@ func (c *Conn) StartLogin(user, password string, lit Literals) error {
 	return c.Err()
 }
 
-// Literals says which literals a server takes without being asked first
+// Literals says which literals may be sent without a continuation request
 // (RFC 7888).
 type Literals int
 
@@ -113,8 +114,8 @@ var quoteEscape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 // Quote returns s as a quoted string; s must be Quotable.
 func Quote(s string) string { return `"` + quoteEscape.Replace(s) + `"` }
 
-// Quotable reports whether s may stand in a quoted string: printable ASCII of
-// a moderate length.
+// Quotable reports whether s may be a quoted string: printable ASCII of moderate
+// length.
 func Quotable(s string) bool {
 	return len(s) <= 1024 && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }

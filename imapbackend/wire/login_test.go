@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Requirement I-CONN-5: LOGIN with strings that cannot be quoted, before each
-// kind of server, which may say other things before it asks for a literal.
+// I-CONN-5: LOGIN with strings that cannot be quoted, for each kind of server,
+// which may send other responses before its continuation request.
 func TestStartLogin(t *testing.T) {
 	long := strings.Repeat("\xFF", 4097)
 	for _, tt := range []struct {
@@ -25,7 +25,7 @@ func TestStartLogin(t *testing.T) {
 		{"injection", "\"\r\nA2 DELETE x", "p", AnyLiterals, "P1 OK in\n", "P1 LOGIN {14+}\n\"\r\nA2 DELETE x \"p\"\n", "OK in"},
 		{"injection, synchronising", "\"\r\nA2 DELETE x", "p", NoLiterals, "+ go\nP1 OK in\n", "P1 LOGIN {14}\n\"\r\nA2 DELETE x \"p\"\n", "OK in"},
 		{"both", "ä", "ö", NoLiterals, "+ go\n+ \nP1 OK in\n", "P1 LOGIN {2}\nä {2}\nö\n", "OK in"},
-		{"chatter before the word", "ä", "p", NoLiterals, "* OK [ALERT] x\n* 1 EXISTS\n+ go\nP1 OK in\n", "P1 LOGIN {2}\nä \"p\"\n", "OK in"},
+		{"chatter before the request", "ä", "p", NoLiterals, "* OK [ALERT] x\n* 1 EXISTS\n+ go\nP1 OK in\n", "P1 LOGIN {2}\nä \"p\"\n", "OK in"},
 		{"first refused", "ä", "ö", NoLiterals, "* NO [LIMIT] x\nP1 NO no\n", "P1 LOGIN {2}\n", "NO [LIMIT] no"},
 		{"second refused", "ä", "ö", NoLiterals, "+ go\nP1 BAD no\n", "P1 LOGIN {2}\nä {2}\n", "BAD no"},
 		{"LITERAL- short", long[:4096], "p", ShortLiterals, "P1 OK in\n", "P1 LOGIN {4096+}\n" + long[:4096] + " \"p\"\n", "OK in"},
@@ -57,8 +57,8 @@ func TestStartLogin(t *testing.T) {
 	}
 }
 
-// go-imap closes the connection at BYE; the tagged status behind it would be
-// lost (requirement M-1).
+// go-imap closes the connection at BYE; the tagged status after it would be lost
+// (requirement M-1).
 func TestByeBeforeStatus(t *testing.T) {
 	c := New(&stream{in: crlf("* BYE [LIMIT] x\nabc NO [AUTHENTICATIONFAILED] no\n"), step: 7}, time.Minute)
 	defer c.Close()
@@ -74,8 +74,8 @@ func TestByeBeforeStatus(t *testing.T) {
 	}
 }
 
-// P-SASL-5, P-SASL-6: AUTHENTICATE in several steps, before servers that talk
-// in between, refuse, break off, or send what is no challenge.
+// P-SASL-5, P-SASL-6: AUTHENTICATE in several steps, with servers that send other
+// responses in between, refuse, break off, or send an invalid challenge.
 func TestChallenge(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
@@ -87,15 +87,15 @@ func TestChallenge(t *testing.T) {
 			"+ Yw==\nP1 OK in\n", "P1 AUTHENTICATE CRAM-MD5\ncg==\n", "[c] OK in"},
 		{"the client begins", func(c *Conn) error { return c.StartAuthenticate("X", "aQ==", true) },
 			"+ Yw==\n+ \nP1 OK in\n", "P1 AUTHENTICATE X aQ==\ncg==\ncg==\n", "[c][] OK in"},
-		{"after a word", func(c *Conn) error { return c.StartAuthenticate("X", "aQ==", false) },
+		{"after a request", func(c *Conn) error { return c.StartAuthenticate("X", "aQ==", false) },
 			"+ go ahead\n+ Yw==\nP1 OK in\n", "P1 AUTHENTICATE X\naQ==\ncg==\n", "[c] OK in"},
-		{"refused before the word", func(c *Conn) error { return c.StartAuthenticate("X", "aQ==", false) },
+		{"refused before the request", func(c *Conn) error { return c.StartAuthenticate("X", "aQ==", false) },
 			"P1 NO x\n", "P1 AUTHENTICATE X\n", " NO x"},
-		{"behind another command", func(c *Conn) error {
+		{"after another command", func(c *Conn) error {
 			return errors.Join(c.Start("ID NIL"), c.StartAuthenticate("X", "aQ==", true))
 		}, "* ID NIL\nP1 OK x\n* OK [ALERT] y\n+ Yw==\n* BAD y\nP2 NO z\n", "P1 ID NIL\nP2 AUTHENTICATE X aQ==\ncg==\n", "[c] NO z"},
-		{"no base64", func(c *Conn) error { return c.Start("AUTHENTICATE X") },
-			"+ Yw\n", "P1 AUTHENTICATE X\n", " lost: imap: protocol violation: a challenge that is no base64"},
+		{"not base64", func(c *Conn) error { return c.Start("AUTHENTICATE X") },
+			"+ Yw\n", "P1 AUTHENTICATE X\n", " lost: imap: protocol violation: a challenge that is not base64"},
 		{"lost", func(c *Conn) error { return c.Start("AUTHENTICATE X") },
 			"+ Yw==\n* BYE x\n", "P1 AUTHENTICATE X\ncg==\n", "[c] lost: imap: upstream closed: BYE x"},
 	} {
@@ -130,7 +130,7 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
-// P-AUTH-4: a client's "*" is the gateway's.
+// P-AUTH-4: Cancel sends "*".
 func TestCancel(t *testing.T) {
 	s := &stream{in: crlf("+ Yw==\nP1 BAD cancelled\n"), step: 7}
 	c := New(s, time.Minute)

@@ -11,24 +11,26 @@ import (
 )
 
 const (
-	// maxLine bounds, in octets, a response line that is kept in memory, with
-	// its literals (requirement I-CONN-3).
+	// maxLine limits, in octets, a response line that is kept in memory,
+	// including its literals (requirement I-CONN-3).
 	maxLine = 64 << 10
 
-	// maxDepth bounds the nesting of parentheses.
+	// maxDepth limits the nesting of parentheses.
 	maxDepth = 32
 
-	// maxChatter bounds the octets of lines that nobody asked for, within one
-	// command, so that a server cannot keep a session busy for ever with them.
+	// maxChatter limits, in octets, the lines that were not requested within
+	// one command, so that a server cannot keep a session busy with them for
+	// ever.
 	maxChatter = 64 << 20
 
-	// maxAlerts bounds the alerts that are kept.
+	// maxAlerts limits the number of alerts that are kept.
 	maxAlerts = 8
 
-	// bufferSize is the size of the one buffer that all data pass through.
+	// bufferSize is the size, in octets, of the buffer that all data pass
+	// through.
 	bufferSize = 64 << 10
 
-	// writeTimeout bounds the sending of one command.
+	// writeTimeout limits how long sending a command may take.
 	writeTimeout = 30 * time.Second
 )
 
@@ -44,21 +46,21 @@ func violation(format string, args ...any) error {
 	return &ProtocolError{fmt.Sprintf(format, args...)}
 }
 
-// errTimeout is the cause of a loss by an upstream that made no progress.
+// errTimeout is the cause of a loss because the upstream made no progress.
 var errTimeout = errors.New("imap: upstream made no progress")
 
-// reader is the buffered socket. The buffer is taken from a pool when there
-// is something to read and given back by release.
+// reader is the buffered socket. It takes the buffer from a pool when there is
+// something to read, and release returns it.
 type reader struct {
 	conn     net.Conn
 	buf      *[bufferSize]byte
 	r, w     int
 	progress time.Duration // longest wait for the next octet, 0: no limit
-	limit    time.Duration // the same in place of progress while it is not 0
+	limit    time.Duration // replaces progress while it is not 0
 }
 
-// fill reads more octets into an empty buffer. The clock runs only here: while
-// the consumer of a body is the slow side, the upstream is not to blame.
+// fill reads more octets into an empty buffer. Only here is the upstream timed:
+// it is not to blame while the consumer of a body is slow.
 func (b *reader) fill() error {
 	if b.buf == nil {
 		b.buf = buffers.Get().(*[bufferSize]byte)
@@ -91,7 +93,7 @@ func (b *reader) fill() error {
 	return err
 }
 
-// release gives the buffer back if nothing is left in it.
+// release returns the buffer to the pool if nothing is left in it.
 func (b *reader) release() {
 	if b.buf != nil && b.r == b.w {
 		buffers.Put(b.buf)
@@ -99,7 +101,7 @@ func (b *reader) release() {
 	}
 }
 
-// drop forgets what is buffered.
+// drop discards what is buffered.
 func (b *reader) drop() {
 	b.r, b.w = 0, 0
 	b.release()
@@ -132,12 +134,12 @@ func (b *reader) expect(c byte) error {
 		return err
 	}
 	if got != c {
-		return violation("%q where %q must stand", got, c)
+		return violation("%q instead of %q", got, c)
 	}
 	return nil
 }
 
-// endLine consumes the end of a line; blanks before it are tolerated, and a
+// endLine consumes the end of a line. It tolerates spaces in front of it, and a
 // bare LF.
 func (b *reader) endLine() error {
 	for {
@@ -152,7 +154,7 @@ func (b *reader) endLine() error {
 		case '\r':
 			return b.expect('\n')
 		default:
-			return violation("%q where the line must end", c)
+			return violation("%q instead of the line end", c)
 		}
 	}
 }
@@ -168,7 +170,7 @@ func (b *reader) decimal(bits int) (uint64, error) {
 		}
 		if c < '0' || c > '9' {
 			if digits == 0 {
-				return 0, violation("%q where a number must stand", c)
+				return 0, violation("%q instead of a number", c)
 			}
 			return n, nil
 		}
@@ -187,7 +189,7 @@ func (b *reader) number() (int64, error) {
 	return int64(n), err
 }
 
-// number32 reads a number that fits a UID or a sequence number.
+// number32 reads a UID or a sequence number.
 func (b *reader) number32() (uint32, error) {
 	n, err := b.number()
 	if err == nil && n > 1<<32-1 {
@@ -199,8 +201,8 @@ func (b *reader) number32() (uint32, error) {
 // number64 reads a number of up to 64 bits.
 func (b *reader) number64() (uint64, error) { return b.decimal(64) }
 
-// word appends to dst the octets before the next blank, parenthesis, bracket,
-// quote, brace or line end, in upper case, and reads none of those.
+// word appends to dst, in upper case, the octets up to the next space,
+// parenthesis, bracket, quote, brace or line end, which it does not read.
 func (b *reader) word(dst []byte) ([]byte, error) {
 	for {
 		c, err := b.peek()
@@ -222,8 +224,8 @@ func (b *reader) word(dst []byte) ([]byte, error) {
 	}
 }
 
-// literal reads the length of a literal, from its brace to the line end. What
-// follows are its octets.
+// literal reads the length of a literal, from its brace to the line end. Its
+// octets follow.
 func (b *reader) literal() (int64, error) {
 	if err := b.expect('{'); err != nil {
 		return 0, err
@@ -290,8 +292,8 @@ func (b *reader) discard(n int64) error {
 	return nil
 }
 
-// skipValue skips one value of any kind: number, atom, string, literal, list
-// of any of these.
+// skipValue skips one value of any kind: number, atom, string, literal, or a list
+// of these.
 func (b *reader) skipValue() error {
 	depth := 0
 	for {
@@ -372,9 +374,10 @@ func (b *reader) skipAtom() error {
 	}
 }
 
-// line appends to dst the rest of the line without its end. With literals set
-// a literal that ends a line belongs to it, with the next line; status
-// responses have free text, where "{5}" at the end means nothing.
+// line appends to dst the rest of the line without its end. If literals is set, a
+// literal announced at the end of the line belongs to it, and so does the line
+// after the literal. A status response ends in free text, where "{5}" has no
+// meaning.
 func (b *reader) line(dst []byte, literals bool) ([]byte, error) {
 	start := len(dst)
 	for {

@@ -15,12 +15,12 @@ const (
 	Done Kind = iota + 1
 
 	// Fetch is the end of a FETCH response: Seq, and UID, Octets
-	// (RFC822.SIZE), EmailID and GmailID as far as it told them.
+	// (RFC822.SIZE), EmailID and GmailID as far as it contained them.
 	Fetch
 
-	// Body is a BODY[...] item within a FETCH response. Its octets are read
-	// by BodyTo before the next call of Next, or skipped by it. UID is 0 if
-	// the response has not told it yet.
+	// Body is a BODY[...] item within a FETCH response. BodyTo reads its
+	// octets before the next call of Next, which skips them. UID is 0 if it
+	// has not been read yet.
 	Body
 
 	// Search is a range of results of SEARCH or ESEARCH: Low to High.
@@ -36,19 +36,19 @@ const (
 	Data
 )
 
-// Event is one thing that the upstream has said.
+// Event is a response of the upstream, or a part of one.
 type Event struct {
 	Kind    Kind
-	Command int // of Done: our command's number, counted from 1 by Start
+	Command int // of Done: the command's number, counted from 1 by Start
 	Seq     uint32
-	UID     uint32 // 0: not told
+	UID     uint32 // 0: not given
 
-	// Octets is RFC822.SIZE for Fetch, -1 where it was not told, and the
-	// length of the data for Body.
+	// Octets is RFC822.SIZE for Fetch, -1 if it was not given, and the length
+	// of the data for Body.
 	Octets int64
 
-	EmailID string // of Fetch: EMAILID (RFC 8474 §5.1); "" where it was not told
-	GmailID uint64 // of Fetch: X-GM-MSGID; 0 where it was not told
+	EmailID string // of Fetch: EMAILID (RFC 8474 §5.1); "": not given
+	GmailID uint64 // of Fetch: X-GM-MSGID; 0: not given
 
 	Section string // of Body, in upper case: "", "HEADER", "TEXT", ...
 	Origin  int64  // of Body: first octet of a partial one, else -1
@@ -65,8 +65,8 @@ type searchState struct {
 	extended bool
 }
 
-// Next reads the next event of the commands in flight. After an error, which
-// is the cause of the loss, the connection is gone.
+// Next reads the next event of the commands in flight. After an error the
+// connection is lost; the error is the cause.
 func (c *Conn) Next() (Event, error) {
 	if err := c.Flush(); err != nil {
 		return Event{}, err
@@ -91,8 +91,7 @@ func (c *Conn) event() (Event, error) {
 	return c.response()
 }
 
-// response reads the start of a response, or all of one that comes as one
-// event.
+// response reads the start of a response, or all of one that is a single event.
 func (c *Conn) response() (Event, error) {
 	word, err := c.first()
 	if err != nil {
@@ -103,7 +102,7 @@ func (c *Conn) response() (Event, error) {
 		return c.untagged()
 	case "+":
 		if c.continuations--; c.continuations < 0 {
-			return Event{}, violation("a continuation request that nothing asked for")
+			return Event{}, violation("a continuation request that was not expected")
 		}
 		c.text, err = c.line(c.text[:0], false)
 		return Event{Kind: continuation, Text: string(bytes.TrimSpace(c.text))}, err
@@ -126,7 +125,7 @@ func (c *Conn) response() (Event, error) {
 	return Event{Kind: Done, Command: number}, err
 }
 
-// first reads the first word of a response as it is, and the blank behind it.
+// first reads the first word of a response, unchanged, and the space after it.
 func (c *Conn) first() ([]byte, error) {
 	word := c.scratch[:0]
 	for {
@@ -193,7 +192,7 @@ func (c *Conn) numbered(seq uint32, name string) (Event, error) {
 	if c.text, err = c.line(c.text[:0], true); err != nil {
 		return Event{}, err
 	}
-	if err := c.chat(len(c.text)); err != nil {
+	if err := c.countChatter(len(c.text)); err != nil {
 		return Event{}, err
 	}
 	switch name {
@@ -213,7 +212,7 @@ func (c *Conn) data(name string) (Event, error) {
 	if c.text, err = c.line(c.text[:0], true); err != nil {
 		return Event{}, err
 	}
-	if err := c.chat(len(c.text)); err != nil {
+	if err := c.countChatter(len(c.text)); err != nil {
 		return Event{}, err
 	}
 	text := string(bytes.TrimSpace(c.text))
@@ -223,21 +222,21 @@ func (c *Conn) data(name string) (Event, error) {
 	return Event{Kind: Data, Name: name, Text: text}, nil
 }
 
-// chat counts the octets of a line that answers nothing in particular.
-func (c *Conn) chat(n int) error {
+// countChatter counts the octets of a line that is not a requested answer.
+func (c *Conn) countChatter(n int) error {
 	if c.chatter += int64(n) + 2; c.chatter > maxChatter {
-		return violation("%d octets of responses that answer nothing", c.chatter)
+		return violation("%d octets of responses that were not requested", c.chatter)
 	}
 	return nil
 }
 
-// readStatus reads the rest of a status response and takes note of it.
+// readStatus reads the rest of a status response and records it.
 func (c *Conn) readStatus(tag, word string) (Status, error) {
 	var err error
 	if c.text, err = c.line(c.text[:0], false); err != nil {
 		return Status{}, err
 	}
-	if err := c.chat(len(c.text)); err != nil {
+	if err := c.countChatter(len(c.text)); err != nil {
 		return Status{}, err
 	}
 	s := parseStatus(tag, word, c.text)
@@ -254,7 +253,7 @@ func (c *Conn) readStatus(tag, word string) (Status, error) {
 			c.alerts = append(c.alerts, s)
 		}
 	}
-	c.note(s)
+	c.recordCode(s)
 	return s, nil
 }
 
@@ -263,14 +262,14 @@ type ByeError struct{ Status Status }
 
 func (e *ByeError) Error() string { return "imap: upstream closed: " + e.Status.String() }
 
-// note takes what a response code tells of server and mailbox.
-func (c *Conn) note(s Status) {
+// recordCode records what a response code says about server and mailbox.
+func (c *Conn) recordCode(s Status) {
 	m := &c.mailbox
 	switch s.Code {
 	case "CAPABILITY":
 		c.caps = capabilities(s.Args)
 	case "CLOSED":
-		// What came before was of another mailbox (RFC 7162 §3.2.11).
+		// What came before concerned another mailbox (RFC 7162 §3.2.11).
 		*m = Mailbox{}
 	case "UIDVALIDITY":
 		n := parse32(s.Args)

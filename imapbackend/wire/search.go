@@ -23,7 +23,7 @@ func (c *Conn) searchItem() (Event, error) {
 				return Event{}, err
 			}
 		case b == '(':
-			// (MODSEQ n) behind the numbers, RFC 7162 §3.1.5.
+			// (MODSEQ n) after the numbers, RFC 7162 §3.1.5.
 			if err := c.skipValue(); err != nil {
 				return Event{}, err
 			}
@@ -49,9 +49,9 @@ func (c *Conn) searchRange() (Event, error) {
 	return Event{Kind: Search, Low: min(low, high), High: max(low, high)}, nil
 }
 
-// searchOption reads what stands in an ESEARCH response besides the set
+// searchOption reads what an ESEARCH response contains besides the set
 // (RFC 4731 §3.1): the correlator, UID, and items other than ALL with their
-// value. The set itself follows ALL.
+// values. The set itself follows ALL.
 func (c *Conn) searchOption() error {
 	b, err := c.peek()
 	if err != nil {

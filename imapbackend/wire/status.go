@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Status is a status response (RFC 9051 §7.1): tagged, or untagged with Tag
-// "*". Code is in upper case without its brackets, Args what follows it.
+// Status is a status response (RFC 9051 §7.1): tagged, or untagged with Tag "*".
+// Code is in upper case and without its brackets; Args is what follows it.
 type Status struct {
 	Tag  string
 	Type string // OK, NO, BAD, BYE or PREAUTH
@@ -18,7 +18,7 @@ type Status struct {
 // OK reports success.
 func (s Status) OK() bool { return s.Type == "OK" }
 
-// String is the status as it goes into logs and errors, without its tag.
+// String returns the status without its tag, for logs and errors.
 func (s Status) String() string {
 	var b strings.Builder
 	b.WriteString(s.Type)
@@ -61,7 +61,7 @@ func parseStatus(tag, word string, rest []byte) Status {
 
 // codeEnd returns the index of the bracket that ends the response code at the
 // start of b. Brackets in quoted strings, and in lists such as the keywords of
-// PERMANENTFLAGS, do not. Where that finds none, the first bracket ends it.
+// PERMANENTFLAGS, do not end it, unless there is no other.
 func codeEnd(b []byte) int {
 	depth, quoted := 0, false
 	for i := 1; i < len(b); i++ {

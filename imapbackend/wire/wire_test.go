@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// stream is a connection that delivers fixed octets in chunks of at most step,
-// then ends, and keeps what is written to it.
+// stream is a connection that delivers fixed octets in chunks of at most step and
+// then ends. It keeps what is written to it.
 type stream struct {
 	in    string
 	step  int
@@ -48,7 +48,7 @@ func (s *stream) SetWriteDeadline(time.Time) error { return nil }
 // crlf turns the lines of a test into those of the protocol.
 func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
 
-// play starts one command and returns what Next makes of in, an event a line.
+// play starts one command and returns the events that Next reads from in.
 func play(in string, step int) []string {
 	c := New(&stream{in: in, step: step}, time.Minute)
 	defer c.Close()
@@ -107,11 +107,11 @@ var streams = []struct {
 }{
 	{"listing", "* 1 FETCH (UID 7 RFC822.SIZE 100)\n* 2 FETCH (RFC822.SIZE 9223372036854775807 UID 4294967295)\nP1 OK done\n", []string{
 		"fetch 1 uid 7 octets 100", "fetch 2 uid 4294967295 octets 9223372036854775807", "done: OK done"}},
-	{"lower case, blanks, bare LF", "* 3 fetch (uid 9  rfc822.size 1 ) \n* 4 FETCH (UID 10)\x00P1 ok fine\n", []string{
+	{"lower case, spaces, bare LF", "* 3 fetch (uid 9  rfc822.size 1 ) \n* 4 FETCH (UID 10)\x00P1 ok fine\n", []string{
 		"fetch 3 uid 9 octets 1", "fetch 4 uid 10 octets -1", "done: OK fine"}},
 	{"body, UID before", "* 1 FETCH (UID 7 BODY[] {5}\nab\n)c)\nP1 OK x\n", []string{
 		"body error: "}},
-	{"body, UID behind", "* 1 FETCH (BODY[] {4}\nab\n UID 7)\nP1 OK x\n", []string{
+	{"body, UID after", "* 1 FETCH (BODY[] {4}\nab\n UID 7)\nP1 OK x\n", []string{
 		`body 1 uid 0 []<-1> "ab\r\n"`, "fetch 1 uid 7 octets -1", "done: OK x"}},
 	{"quoted and NIL", "* 1 FETCH (UID 7 BODY[] \"a\\\"b\\\\\")\n* 2 FETCH (UID 8 BODY[] NIL)\n* 3 FETCH (UID 9 BODY[] \"\")\nP1 OK x\n", []string{
 		`body 1 uid 7 []<-1> "a\"b\\"`, "fetch 1 uid 7 octets -1", "body 2 uid 8 [] NIL", "fetch 2 uid 8 octets -1",
@@ -135,7 +135,7 @@ var streams = []struct {
 	{"object id with a line end", "* 1 FETCH (EMAILID (M\n))\nP1 OK x\n", []string{"error: "}},
 	{"object id too long", "* 1 FETCH (EMAILID (" + strings.Repeat("a", 256) + "))\nP1 OK x\n", []string{"error: "}},
 	{"X-GM-MSGID above 64 bits", "* 1 FETCH (X-GM-MSGID 18446744073709551616)\nP1 OK x\n", []string{"error: "}},
-	{"X-GM-MSGID of no kind", "* 1 FETCH (X-GM-MSGID x)\nP1 OK x\n", []string{"error: "}},
+	{"X-GM-MSGID that is not a number", "* 1 FETCH (X-GM-MSGID x)\nP1 OK x\n", []string{"error: "}},
 	{"search", "* SEARCH 1 5 3 \n* SEARCH\n* SEARCH 7 (MODSEQ 9)\nP1 OK x\n", []string{
 		"search 1-1", "search 5-5", "search 3-3", "data SEARCH 0", "data SEARCH 0", "search 7-7", "data SEARCH 0", "done: OK x"}},
 	{"esearch", "* ESEARCH (TAG \"P1\") UID COUNT 3 ALL 2:4,9\n* ESEARCH (TAG \"P1\") UID\n* ESEARCH UID ALL 9:7\nP1 OK x\n", []string{
@@ -168,8 +168,8 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// A stream cut anywhere gives the events before the cut and then a loss: never
-// a body that is not whole, never a result.
+// A stream cut anywhere yields the events before the cut and then a loss: never a
+// body that is not whole, never a result.
 func TestStreamsCut(t *testing.T) {
 	for _, tt := range streams {
 		in := strings.ReplaceAll(crlf(tt.in), "\x00P1", "\nP1")
@@ -189,9 +189,8 @@ func TestStreamsCut(t *testing.T) {
 	}
 }
 
-// hazards are replies that crash, hang or exhaust go-imap's client, or would
-// let message octets be read as protocol (go-imap v1.2.1). T stands for the
-// tag.
+// hazards are replies that make go-imap's client crash, hang or exhaust memory,
+// or read the octets of a message as protocol (go-imap v1.2.1). T is the tag.
 var hazards = []struct {
 	name  string
 	reply string
@@ -210,12 +209,12 @@ var hazards = []struct {
 	{"huge literal", "* X {3221225472}\r\n", "literal"},
 	{"huge literal in FETCH", "* 1 FETCH (X {9223372036854775807}\r\nabc", "EOF"},
 	{"length above 63 bits", "* 1 FETCH (BODY[] {18446744073709551616}\r\n* 77 EXISTS\r\n", "63 bits"},
-	{"continuations", strings.Repeat("+ x\r\n", 5000) + "T OK x\r\n", "nothing asked"},
+	{"continuations", strings.Repeat("+ x\r\n", 5000) + "T OK x\r\n", "not expected"},
 	{"unparsable code", "T OK [((] x\r\n", ""},
 	{"unfinished code", "T OK [CAPABILITY x\r\n", ""},
 	{"capabilities beyond atoms", "T OK [CAPABILITY IMAP4rev1 a(b \"x\" {5} ]] x\r\n", ""},
 	{"lower case status", "T ok x\r\n", ""},
-	{"status of no kind", "T MAYBE x\r\n", "protocol"},
+	{"unknown status", "T MAYBE x\r\n", "protocol"},
 	{"long tag", strings.Repeat("A", 100) + " OK x\r\n", "protocol"},
 	{"literal in free text", "* OK look {5}\r\nT OK x\r\n", ""},
 	{"bye", "* BYE go\r\n", "upstream closed"},
@@ -236,7 +235,7 @@ func TestHazardsUnderGoImap(t *testing.T) {
 	}
 }
 
-// noop runs NOOP by go-imap's client against a server that answers reply, and
+// noop sends NOOP with go-imap's client to a server that answers reply, and
 // returns the cause of the loss.
 func noop(t testing.TB, reply string) error {
 	near, far := net.Pipe()
@@ -286,18 +285,18 @@ func FuzzStream(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		// As the answer to a command of ours, whole and octet by octet.
+		// As the answer to our own command, whole and octet by octet.
 		whole := play(in, 1<<20)
 		if diff := cmp.Diff(whole, play(in, 1)); diff != "" {
-			t.Errorf("in one piece and octet by octet differ:\n%s", diff)
+			t.Errorf("read whole and octet by octet (-whole +octets):\n%s", diff)
 		}
-		// And under go-imap's client: the process lives.
+		// And with go-imap's client: the process survives.
 		noop(t, in)
 	})
 }
 
-// What go-imap reads is the end of its command: it never sees text that it could
-// take for syntax, and no data.
+// go-imap reads only the end of its command: no data, and no text that it could
+// take for syntax.
 func TestRewrite(t *testing.T) {
 	in := crlf("* 3 EXISTS\n* OK [UIDVALIDITY 7] [x\n* 1 FETCH (FLAGS (a]b) BODY[] {3}\nxyz)\n" +
 		"* SEARCH 1 2 3\n* ESEARCH ALL 1:3\n* ENABLED (((\n* CAPABILITY IMAP4rev1 (( OK\n* NO \n" +
@@ -324,8 +323,7 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
-// Commands of ours share a flight with go-imap's, behind it; each gets its own
-// answer.
+// Our own commands follow go-imap's in the same flight; each gets its own answer.
 func TestFlight(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
@@ -373,8 +371,8 @@ func TestFlight(t *testing.T) {
 	<-cl.LoggedOut()
 }
 
-// A message passes through one buffer: no allocation that grows with it
-// (P-RETR-5), and none is left with the connection when it idles.
+// A message passes through one buffer: no allocation grows with it (P-RETR-5),
+// and an idle connection holds no buffer.
 func TestBodyAllocations(t *testing.T) {
 	const octets = 8 << 20
 	body := strings.Repeat("x", octets)
@@ -409,7 +407,7 @@ func TestBodyAllocations(t *testing.T) {
 	}
 }
 
-// A listing costs no allocation per message (design, section 3).
+// A listing allocates nothing per message.
 func TestListingAllocations(t *testing.T) {
 	line := "* 12345 FETCH (UID 1234567 RFC822.SIZE 123456)\r\n"
 	c := New(&stream{in: strings.Repeat(line, 3000), step: 1 << 16}, time.Minute)
@@ -426,8 +424,8 @@ func TestListingAllocations(t *testing.T) {
 	}
 }
 
-// The clock of progress runs while the upstream is awaited only, and its end
-// is the cause of the loss (I-KEEP-2).
+// The upstream is timed only while it is waited for, and the timeout is the cause
+// of the loss (I-KEEP-2).
 func TestProgress(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
@@ -441,10 +439,10 @@ func TestProgress(t *testing.T) {
 		t.Errorf("error %v, cause %v", err, c.Err())
 	}
 	if err := c.Start("TEST"); !errors.Is(err, errTimeout) {
-		t.Errorf("the first cause is not kept: %v", err)
+		t.Errorf("Err does not return the first cause: %v", err)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("the socket's own error shows")
+		t.Error("the socket's own error is returned")
 	}
 }
 

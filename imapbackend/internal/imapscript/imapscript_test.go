@@ -226,7 +226,7 @@ func TestHugeLiteralNeedsNoMemory(t *testing.T) {
 	}
 }
 
-// A keepalive after four minutes and a body in drips, under fake time.
+// A keepalive after four minutes and a body in pieces, in fake time.
 func TestFakeTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
@@ -245,7 +245,7 @@ func TestFakeTime(t *testing.T) {
 		p.send("a NOOP\r\n")
 		p.want("a OK done\r\n")
 		if d := time.Since(begin); d != 4*time.Minute+100*time.Second {
-			t.Errorf("%v have passed", d)
+			t.Errorf("%v passed", d)
 		}
 	})
 }
@@ -269,7 +269,7 @@ func (f *fakeT) Errorf(format string, args ...any) {
 	f.failures = append(f.failures, fmt.Sprintf(format, args...))
 }
 
-// run runs test, which may call Fatal, and returns how it failed.
+// run runs test, which may call Fatal, and returns its errors.
 func (f *fakeT) run(test func()) string {
 	done := make(chan struct{})
 	go func() {
@@ -293,15 +293,15 @@ func TestFailures(t *testing.T) {
 	}{
 		{"another command", "S: * OK\nC: <a> NOOP\nS: <a> OK", func(p *peer) { p.send("1 LOGOUT\r\n") },
 			"connection 1: got \"LOGOUT\"\n at C: <a> NOOP\n   S: * OK\n   C: 1 LOGOUT\n"},
-		{"bare LF", "C: <a> NOOP", func(p *peer) { p.send("1 NOOP\n") }, "ends in LF alone"},
-		{"tag used twice", "C: <a> NOOP\nC: <b> NOOP", func(p *peer) { p.send("1 NOOP\r\n1 NOOP\r\n") }, `the tag "1" is not new`},
+		{"bare LF", "C: <a> NOOP", func(p *peer) { p.send("1 NOOP\n") }, "ends in a bare LF"},
+		{"tag used twice", "C: <a> NOOP\nC: <b> NOOP", func(p *peer) { p.send("1 NOOP\r\n1 NOOP\r\n") }, `the tag "1" was used before`},
 		{"close instead of command", "S: * OK\nC: <a> NOOP", func(p *peer) { p.want("* OK\r\n"); p.c.Close() }, "the client closed the connection: EOF"},
 		{"silence", "D: 1s\nC: <a> NOOP", func(p *peer) { p.wantErr(syscall.ECONNRESET) }, "the client sent no such line in time"},
 		{"more than the script", "C: <a> NOOP\nS: <a> OK", func(p *peer) { p.send("1 NOOP\r\n2 NOOP\r\n"); p.wait() }, `got "2 NOOP\r\n"`},
 		{"close too early", "S*: 1000000 x\nS: y", func(p *peer) { p.c.Close() }, "the client closed the connection"},
 		{"never closed", "S: * OK", func(p *peer) { p.want("* OK\r\n") }, "the client did not close the connection in time"},
-		{"reads nothing", "D: 1s\nS*: 1000000 x", func(p *peer) { p.wait() }, "took no more octets in time"},
-		{"never made", "S: * OK\n-- connection 2 --\nS: * OK", func(p *peer) { p.c.Close() }, "connection 2 was never made"},
+		{"reads nothing", "D: 1s\nS*: 1000000 x", func(p *peer) { p.wait() }, "read no more octets in time"},
+		{"never made", "S: * OK\n-- connection 2 --\nS: * OK", func(p *peer) { p.c.Close() }, "connection 2 was not made"},
 		{"one too many", "S: * OK", func(p *peer) {
 			p.wantErr(nil)
 			if _, err := p.t.(*serverT).s.Dial(context.Background()); err == nil {
@@ -328,7 +328,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// serverT lets a client of TestFailures reach its server.
+// serverT gives a client of TestFailures access to its server.
 type serverT struct {
 	*fakeT
 	s *Server
@@ -354,7 +354,7 @@ func TestScriptErrors(t *testing.T) {
 		{"S*: 5", "needs a number of octets and a text"},
 		{`S*: 5 "x`, "invalid syntax"},
 		{"D: 5", "missing unit"},
-		{"T: 0s", "not above 0"},
+		{"T: 0s", "must be above 0"},
 	} {
 		if _, err := parse(tt.script); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: %v, want %s", tt.script, err, tt.want)

@@ -18,12 +18,12 @@ type player struct {
 	server *Server
 	number int // of the connection, from 1
 	raw    *proxytest.Conn
-	conn   net.Conn // raw, or TLS over it
+	conn   net.Conn // the connection, or TLS over it
 	in     *bufio.Reader
 	limit  time.Duration
 	tags   map[string]string // by name
 	used   []string          // tags
-	asked  bool              // lines of the client wait for an answer
+	asked  bool              // the client waits for an answer
 }
 
 func (p *player) use(c net.Conn) {
@@ -50,7 +50,7 @@ func (p *player) play(steps []step) error {
 	return nil
 }
 
-// waits reports whether steps let the client close now.
+// waits reports whether the client may close the connection before steps.
 func waits(steps []step) bool {
 	i := slices.IndexFunc(steps, func(s step) bool { return !s.sends() })
 	return i >= 0 && steps[i].op == "W" && !steps[i].implied
@@ -79,13 +79,13 @@ func (p *player) step(s step) error {
 	case "D":
 		p.limit = s.wait
 	case "T":
-		p.note(s.op, s.wait.String())
+		p.record(s.op, s.wait.String())
 		<-time.After(s.wait)
 	case "X":
-		p.note(s.op, "")
+		p.record(s.op, "")
 		p.conn.Close()
 	case "R":
-		p.note(s.op, "")
+		p.record(s.op, "")
 		reset(p.raw)
 	case "W":
 		return p.awaitClose(s.text == "stall")
@@ -93,12 +93,12 @@ func (p *player) step(s step) error {
 	return nil
 }
 
-// expect reads a line of the client and compares it with s.
+// expect reads a line of the client and checks that it matches s.
 func (p *player) expect(s step) error {
 	p.server.await(p.conn, p.limit)
 	raw, err := p.in.ReadString('\n')
 	if raw != "" {
-		p.note("C", raw)
+		p.record("C", raw)
 	}
 	if err != nil {
 		return p.explain(err, "sent no such line")
@@ -106,12 +106,12 @@ func (p *player) expect(s step) error {
 	p.asked = true
 	line, ok := strings.CutSuffix(raw, "\r\n")
 	if !ok {
-		return fmt.Errorf("the line %q ends in LF alone", raw)
+		return fmt.Errorf("the line %q ends in a bare LF", raw)
 	}
 	if s.tag != "" {
 		tag, rest, _ := strings.Cut(line, " ")
 		if tag == "" || slices.Contains(p.used, tag) {
-			return fmt.Errorf("the tag %q is not new", tag)
+			return fmt.Errorf("the tag %q was used before", tag)
 		}
 		p.used = append(p.used, tag)
 		p.tags[s.tag] = tag
@@ -124,7 +124,7 @@ func (p *player) expect(s step) error {
 	return nil
 }
 
-// explain says in words why reading or writing failed.
+// explain returns an error that says why reading or writing failed.
 func (p *player) explain(err error, omission string) error {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -133,7 +133,7 @@ func (p *player) explain(err error, omission string) error {
 	return fmt.Errorf("%w: %w", errClosed, err)
 }
 
-// fill returns the text of s with its tags.
+// fill returns the text of s with its tag.
 func (p *player) fill(s step) string {
 	text := tagName.ReplaceAllStringFunc(s.text, func(name string) string {
 		if tag, ok := p.tags[strings.Trim(name, "<>")]; ok {
@@ -147,9 +147,9 @@ func (p *player) fill(s step) string {
 	return text
 }
 
-// send writes octets and notes them under op.
+// send writes octets and records them as op.
 func (p *player) send(octets, op string) error {
-	p.note(op, octets)
+	p.record(op, octets)
 	return p.write([]byte(octets))
 }
 
@@ -160,14 +160,14 @@ func (p *player) write(octets []byte) error {
 	}
 	p.conn.SetWriteDeadline(time.Now().Add(p.limit))
 	if _, err := p.conn.Write(octets); err != nil {
-		return p.explain(err, "took no more octets")
+		return p.explain(err, "read no more octets")
 	}
 	return nil
 }
 
-// repeat sends the octets of an S* without having them all in memory.
+// repeat sends the octets of an S* without holding all of them in memory.
 func (p *player) repeat(s step) error {
-	p.note(s.op, s.show())
+	p.record(s.op, s.show())
 	const chunk = 64 << 10
 	block := []byte(strings.Repeat(s.text, max(1, chunk/len(s.text))))
 	for left := s.count; left > 0; left -= int64(len(block)) {
@@ -179,7 +179,7 @@ func (p *player) repeat(s step) error {
 }
 
 func (p *player) handshake() error {
-	p.note("TLS", "")
+	p.record("TLS", "")
 	if n := p.in.Buffered(); n > 0 {
 		return fmt.Errorf("the client sent %d octets before the TLS handshake", n)
 	}
@@ -187,7 +187,7 @@ func (p *player) handshake() error {
 	p.server.await(p.raw, p.limit)
 	p.raw.SetWriteDeadline(time.Now().Add(p.limit))
 	if err := c.Handshake(); err != nil {
-		return p.explain(err, "did not end the TLS handshake")
+		return p.explain(err, "did not complete the TLS handshake")
 	}
 	p.use(c)
 	return nil
@@ -199,14 +199,14 @@ func (p *player) awaitClose(stall bool) error {
 		p.server.await(p.conn, p.limit)
 		line, err := p.in.ReadString('\n')
 		if line != "" {
-			p.note("C", line)
+			p.record("C", line)
 		}
 		switch {
 		case line != "" && !stall:
 			return fmt.Errorf("got %q", line)
 		case err != nil:
 			if err = p.explain(err, "did not close the connection"); errors.Is(err, errClosed) {
-				p.note("W", "closed by the client")
+				p.record("W", "closed by the client")
 				return nil
 			}
 			return err
@@ -214,8 +214,8 @@ func (p *player) awaitClose(stall bool) error {
 	}
 }
 
-// note adds to the conversation what has passed.
-func (p *player) note(op, text string) {
+// record adds a line to the conversation.
+func (p *player) record(op, text string) {
 	const most = 500
 	if len(text) > most {
 		text = fmt.Sprintf("%s... (%d octets)", text[:most], len(text))
@@ -251,7 +251,7 @@ func (s *Server) flight() {
 	s.flights++
 }
 
-// show returns what the script says after the colon.
+// show returns the step's text in the script, shortened.
 func (s step) show() string {
 	switch {
 	case s.op == "S*":

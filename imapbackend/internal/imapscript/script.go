@@ -12,19 +12,19 @@ import (
 
 // step is one directive of a script.
 type step struct {
-	op    string // as written before the colon
-	text  string // C, S, S+: without <tag>; S64: octets; S*: the text repeated; W: "" or "stall"
-	tag   string // C, S and S+: the name that the line begins with, or ""
+	op    string // the directive, without the colon
+	text  string // C, S, S+: without <tag>; S64: octets; S*: the text to repeat; W: "" or "stall"
+	tag   string // C, S and S+: the name at the start of the line, or ""
 	count int64  // S*: octets
 	wait  time.Duration
 
 	implied bool // W: not written
 }
 
-// ends reports whether nothing may follow s in its section.
+// ends reports whether s ends its section.
 func (s step) ends() bool { return s.op == "X" || s.op == "R" || s.op == "W" }
 
-// sends reports whether s makes the server send octets of IMAP.
+// sends reports whether s makes the server send IMAP.
 func (s step) sends() bool { return s.op[0] == 'S' }
 
 var (
@@ -33,7 +33,7 @@ var (
 	tagName     = regexp.MustCompile(`<[a-z][a-z0-9]*>`)
 )
 
-// parse returns the steps of each connection. Errors name the line.
+// parse returns the steps of each connection. Errors contain the line number.
 func parse(script string) ([][]step, error) {
 	sections := [][]step{nil}
 	bound := make(map[string]bool)
@@ -76,8 +76,8 @@ func parse(script string) ([][]step, error) {
 	return sections, nil
 }
 
-// parseStep parses one line. bound holds the names that have been bound to a
-// tag in this section.
+// parseStep parses one line. bound are the names that have been bound to a tag in
+// this section.
 func parseStep(line string, bound map[string]bool) (step, error) {
 	op, text, ok := strings.Cut(line, ":")
 	if !ok {
@@ -102,7 +102,7 @@ func parseStep(line string, bound map[string]bool) (step, error) {
 		err = s.parseRepeat()
 	case "D", "T":
 		if s.wait, err = time.ParseDuration(s.text); err == nil && s.wait <= 0 {
-			err = errors.New("not above 0")
+			err = errors.New("must be above 0")
 		}
 	case "W":
 		if s.text != "" && s.text != "stall" {
@@ -118,7 +118,7 @@ func parseStep(line string, bound map[string]bool) (step, error) {
 	return s, err
 }
 
-// cutTag moves the name that the text begins with to tag.
+// cutTag moves the name at the start of the text to tag.
 func (s *step) cutTag() {
 	if m := tagged.FindStringSubmatch(s.text); m != nil {
 		s.tag = m[1]
@@ -143,8 +143,7 @@ func (s *step) parseRepeat() (err error) {
 	return nil
 }
 
-// match reports whether line is what pattern says, "..." standing for any
-// text.
+// match reports whether line matches pattern, in which "..." matches any text.
 func match(pattern, line string) bool {
 	parts := strings.Split(pattern, "...")
 	line, ok := strings.CutPrefix(line, parts[0])

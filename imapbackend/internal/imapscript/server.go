@@ -15,7 +15,7 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// How long the client has for each step, and to close at the end of the test.
+// How long the client has for each step, and for closing at the end of the test.
 const (
 	stepLimit = time.Hour // in fake time, where it costs nothing
 	grace     = 5 * time.Second
@@ -39,15 +39,15 @@ type Server struct {
 	failed       bool
 }
 
-// Option changes how a Server is set up.
+// Option configures a Server.
 type Option func(*Server)
 
-// WithTLS gives the server's configuration for the directive TLS.
+// WithTLS sets the server's configuration for the directive TLS.
 func WithTLS(c *tls.Config) Option { return func(s *Server) { s.tls = c } }
 
-// New plays script on connections in memory, made by Dial, until the test ends,
-// when everything in it must have happened. Inside a bubble of testing/synctest
-// time passes when all goroutines wait, for this server too.
+// New returns a Server that plays script on connections made by Dial. At the end
+// of the test the whole script must have been played. It works in a bubble of
+// testing/synctest.
 func New(t testing.TB, script string, options ...Option) *Server {
 	t.Helper()
 	s := newServer(t, script, options)
@@ -55,8 +55,8 @@ func New(t testing.TB, script string, options ...Option) *Server {
 	return s
 }
 
-// Conn returns the client's end of a connection in memory to a New server.
-// The caller closes it before the test ends.
+// Conn returns the client's end of a connection in memory to a new Server. The
+// caller closes it before the test ends.
 func Conn(t testing.TB, script string, options ...Option) net.Conn {
 	t.Helper()
 	c, err := New(t, script, options...).Dial(context.Background())
@@ -105,33 +105,33 @@ func address(port int) net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}
 }
 
-// Commands returns the commands received so far, without their tags, from
-// all connections. Lines that continue a command are not among them.
+// Commands returns the commands received so far on all connections, without their
+// tags and without lines that continue a command.
 func (s *Server) Commands() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.commands)
 }
 
-// Flights returns how many times, so far, the server has answered lines of
-// the client, whatever their number: the round trips that the script grants.
-// A client that sends ahead of the script is not told apart. TLS handshakes
-// do not count, nor does the greeting.
+// Flights returns how many times so far the server has answered lines of the
+// client, however many at a time: the round trips of the script. It does not
+// notice a client that sends a line earlier than the script needs it. TLS
+// handshakes and the greeting do not count.
 func (s *Server) Flights() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.flights
 }
 
-// Conversation returns what has been said so far, a line each with its
-// direction.
+// Conversation returns the lines sent so far in both directions, each with its
+// directive.
 func (s *Server) Conversation() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.conversation, "")
 }
 
-// serve plays the next section on c, unless there is none.
+// serve plays the next section on c. It returns false if there is none.
 func (s *Server) serve(c *proxytest.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,7 +181,7 @@ func (s *Server) fail(err error) {
 	s.t.Errorf("imapscript: %v\n%s", err, strings.Join(s.conversation, ""))
 }
 
-// finish ends the test: a client that is still connected gets a short time to
+// finish ends the test. A client that is still connected has a short time to
 // close.
 func (s *Server) finish() {
 	s.mu.Lock()
@@ -195,7 +195,7 @@ func (s *Server) finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.made < len(s.sections) {
-		s.fail(fmt.Errorf("connection %d was never made", s.made+1))
+		s.fail(fmt.Errorf("connection %d was not made", s.made+1))
 	}
 }
 
