@@ -15,34 +15,56 @@ var (
 	errTLSActive = &Error{Text: "TLS is already active"}
 )
 
+// capabilities are those that CAPA may list, in its order: RFC 2449 §6, RFC 2595
+// §4, RFC 3206 §5, RFC 5034 §3, RFC 6856 §2.
+var capabilities = []struct {
+	tag string
+
+	// offered returns the parameters, "" for none, and whether a session has the
+	// capability. nil: each has it, without parameters.
+	offered func(*session) (params string, ok bool)
+}{
+	{"TOP", nil},
+	{"UIDL", nil},
+	{"RESP-CODES", nil},
+	{"AUTH-RESP-CODE", nil},
+	{"PIPELINING", nil},
+	{"USER", func(s *session) (string, bool) { return "", s.plaintextAllowed() }},
+	{"SASL", func(s *session) (string, bool) {
+		mechs := s.mechanisms()
+		return " " + strings.Join(mechs, " "), len(mechs) > 0
+	}},
+	{"STLS", func(s *session) (string, bool) {
+		return "", s.record.State == StateAuthorization && s.canSTLS()
+	}},
+	{"UTF8", func(s *session) (string, bool) { return s.utf8Argument(), s.srv.opts.UTF8 }},
+}
+
+// Capabilities returns the tags of the capabilities that CAPA may list, which
+// are those that Options.HiddenCapabilities may name.
+func Capabilities() []string {
+	var tags []string
+	for _, c := range capabilities {
+		tags = append(tags, c.tag)
+	}
+	return tags
+}
+
 // capa answers CAPA: RFC 2449 §5. What is valid in AUTHORIZATION is listed in
 // TRANSACTION too, except STLS.
 func (s *session) capa([]string) error {
 	s.w.ok("capability list follows")
-	for _, tag := range [...]string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING"} {
-		s.capability(tag, "")
-	}
-	if s.plaintextAllowed() {
-		s.capability("USER", "")
-	}
-	if mechs := s.mechanisms(); len(mechs) > 0 {
-		s.capability("SASL", " "+strings.Join(mechs, " "))
-	}
-	if s.record.State == StateAuthorization && s.canSTLS() {
-		s.capability("STLS", "")
-	}
-	if s.srv.opts.UTF8 {
-		s.capability("UTF8", s.utf8Argument())
+	for _, c := range capabilities {
+		params, ok := "", true
+		if c.offered != nil {
+			params, ok = c.offered(s)
+		}
+		if ok && !s.srv.hidden(c.tag) {
+			s.w.line(c.tag + params)
+		}
 	}
 	s.w.end()
 	return nil
-}
-
-// capability lists one capability unless the operator hides it.
-func (s *session) capability(tag, params string) {
-	if !s.srv.hidden(tag) {
-		s.w.line(tag + params)
-	}
 }
 
 // plaintextAllowed reports whether passwords may be sent on this connection.

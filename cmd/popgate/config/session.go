@@ -21,13 +21,9 @@ var sessionKeys = keyTable[Session]{
 	"login_attempts":      integer(func(s *Session) *int { return &s.Options.LoginAttempts }, 1, 100),
 	"auth_list":           negated(func(s *Session) *bool { return &s.Options.NoAuthList }),
 	"utf8":                boolean(func(s *Session) *bool { return &s.Options.UTF8 }),
-	"capabilities_hidden": anyOf(func(s *Session) *[]string { return &s.Options.HiddenCapabilities }, capabilities...),
+	"capabilities_hidden": anyOf(func(s *Session) *[]string { return &s.Options.HiddenCapabilities }, proxy.Capabilities()...),
 	"shutdown_grace":      duration(func(s *Session) *time.Duration { return &s.ShutdownGrace }, 0, time.Hour, "60s"),
 }
-
-// capabilities are the tags that CAPA may list (RFC 2449 §6, RFC 2595 §4,
-// RFC 3206 §5, RFC 5034 §3, RFC 6856 §2).
-var capabilities = []string{"TOP", "UIDL", "USER", "SASL", "STLS", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8"}
 
 // ProxyOptions returns the options of the server, without Backend, Logger and
 // Throttler.
