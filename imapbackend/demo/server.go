@@ -1,9 +1,9 @@
 // Package demo is a small IMAP server in memory: the upstream of popgate demo
 // and of tests.
 //
-// The protocol is that of go-imap's server package. This is why demo exists
-// beside imapmodel, which has the same author as the client: demo is the one
-// upstream in memory that reads and writes IMAP in the way of someone else. The
+// go-imap's server package speaks the protocol. This is why demo exists beside
+// imapmodel: it is the one upstream in memory whose IMAP was not written by the
+// author of the client, so a misreading of the standard is not in both. The
 // conformance suite, the property tests of QUIT and the tests of TOP run on it.
 //
 // The store is demo's own, because a gateway depends on its properties: UIDs

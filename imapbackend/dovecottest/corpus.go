@@ -70,13 +70,13 @@ func Expected(bodyPeek []byte) []byte {
 // collector collects the messages of unusual form.
 type collector struct{ samples []Sample }
 
-// add adds a message with an ordinary header. The header goes on in body, which
-// begins with an empty line if it does not.
+// add adds a message with an ordinary header, followed by body. body may begin
+// with more header fields; the empty line that ends the header is part of it.
 func (c *collector) add(name, body string) {
 	c.whole(name, header(len(c.samples), name)+body)
 }
 
-// whole adds message as it is.
+// whole adds message without another header.
 func (c *collector) whole(name, message string) {
 	c.samples = append(c.samples, Sample{name, []byte(message)})
 }
