@@ -10,7 +10,7 @@
 //
 //	POP3    upstream
 //	USER    the connection, up to its greeting
-//	PASS    ID, AUTHENTICATE PLAIN or LOGIN
+//	PASS    ID, AUTHENTICATE PLAIN or LOGIN (one flight where the dialect allows it)
 //
 //	        SELECT, UID SEARCH DELETED, UID FETCH n:* (UID RFC822.SIZE)
 //	AUTH    the same, with AUTHENTICATE of the client's mechanism
@@ -46,6 +46,7 @@
 //	predial.go    connections that are made while the client sends its password
 //	pool.go       connections that are kept after QUIT for the next login
 //	probe.go      what an upstream offers, without a login
+//	dialect/      what this upstream is known to take
 //	upstream/     one connection: TLS, login, commands, IMAP failures as POP3 response codes
 //
 // Opening a maildrop:

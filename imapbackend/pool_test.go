@@ -202,7 +202,7 @@ func TestKeptDead(t *testing.T) {
 // that is another one by now is not opened under the lock of the former.
 func TestKeptMailboxID(t *testing.T) {
 	in := func(id string) string {
-		return "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] zebra ready\nC: <l> AUTHENTICATE PLAIN " + ir + "\n" +
+		return "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] Dovecot zebra ready\nC: <l> AUTHENTICATE PLAIN " + ir + "\n" +
 			"S: <l> OK [CAPABILITY IMAP4rev1 UNSELECT OBJECTID] zebra\nC: <m> STATUS INBOX (MAILBOXID)\n" +
 			"S: * STATUS INBOX (MAILBOXID (" + id + "))\nS: <m> OK x\n"
 	}

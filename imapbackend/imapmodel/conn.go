@@ -42,7 +42,7 @@ func (m *Model) ServeConn(nc net.Conn) {
 	c := &conn{m: m, net: nc, r: bufio.NewReader(nc), w: nc, expunged: make(map[uint32]Message)}
 	m.mu.Lock()
 	m.conns[c] = struct{}{}
-	c.say("* OK [CAPABILITY %s] ready", m.Caps)
+	c.say("* OK [CAPABILITY %s] %s ready", m.Caps, m.name())
 	m.mu.Unlock()
 	defer func() {
 		m.mu.Lock()
@@ -197,6 +197,9 @@ func (c *conn) result(tag, verb, args string) string {
 	case "AUTHENTICATE", "LOGIN":
 		if !c.login(verb, args) {
 			return "NO [AUTHENTICATIONFAILED] no"
+		}
+		if m.Unknown {
+			_, _ = c.r.Discard(c.r.Buffered()) // cannot fail
 		}
 		return "OK [CAPABILITY " + m.Caps + "] in"
 	case "ID":

@@ -32,6 +32,11 @@ type Model struct {
 	// Caps are the capabilities, before and after the login.
 	Caps string
 
+	// Unknown makes the server greet as one that no dialect knows. It then
+	// discards what has arrived with an AUTHENTICATE or LOGIN that succeeds, as
+	// Cyrus and some proxies do. Otherwise it greets as Dovecot.
+	Unknown bool
+
 	// RTT is the round trip of connections made by Dial.
 	RTT time.Duration
 
@@ -66,6 +71,14 @@ func New() *Model {
 	m := &Model{Caps: defaultCaps, conns: make(map[*conn]struct{})}
 	m.create("", "INBOX")
 	return m
+}
+
+// name is what the server calls itself in its greeting.
+func (m *Model) name() string {
+	if m.Unknown {
+		return "IMAP"
+	}
+	return "Dovecot"
 }
 
 // SetPassword sets a user's password. user is an authorization identity or "",

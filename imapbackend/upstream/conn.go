@@ -12,6 +12,7 @@ import (
 
 	"github.com/emersion/go-imap/client"
 
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -44,6 +45,7 @@ type Conn struct {
 
 	opts       *Options
 	server     *Server
+	dialect    dialect.Dialect
 	client     *client.Client // go-imap's, nil while it has nothing to do
 	secrets    secrets
 	utf8       bool        // UTF8=ACCEPT is enabled

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -68,7 +69,7 @@ func (c *Conn) tlsFailed(ctx context.Context, err error) *proxy.Error {
 }
 
 // greet reads the greeting, negotiates STARTTLS where that is configured, and
-// learns the capabilities.
+// learns the capabilities and with them the dialect.
 func (c *Conn) greet(ctx context.Context) error {
 	c.Wire.SetProgress(GreetingTimeout)
 	greeting, err := c.Wire.Greeting()
@@ -100,6 +101,18 @@ func (c *Conn) greet(ctx context.Context) error {
 	}
 	capabilities := c.Wire.Capabilities()
 	c.server.capabilities.Store(&capabilities)
+	c.dialect = dialect.Recognise(c.Greeting, capabilities)
+	return c.introduce(ctx)
+}
+
+// introduce sends ID and waits for the answer, unless it can go with the login.
+func (c *Conn) introduce(ctx context.Context) error {
+	if c.dialect.PipelinesLogin || !c.Wire.Has("ID") {
+		return nil
+	}
+	if _, err := c.run(ctx, c.opts.idCommand(ctx)); err != nil {
+		return c.Lost(AtConnect, err)
+	}
 	return nil
 }
 

@@ -148,15 +148,15 @@ func (r *tokenRefusal) failure(cause error) error {
 	return WithCause(proxy.ErrAuth, cause)
 }
 
-// authenticateSASL runs AUTHENTICATE, in one flight with ID. first is the
-// client's first message, "" where the server begins; answer returns the
-// response to each challenge. Its errors end the exchange and are returned as
-// they are; the others are *proxy.Error.
+// authenticateSASL runs AUTHENTICATE, in one flight with ID if the dialect
+// allows that. first is the client's first message, "" where the server begins;
+// answer returns the response to each challenge. Its errors end the exchange and
+// are returned as they are; the others are *proxy.Error.
 func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
 	op := "AUTHENTICATE " + mechanism
 	ops := []string{op}
 	var err error
-	if c.Wire.Has("ID") {
+	if c.dialect.PipelinesLogin && c.Wire.Has("ID") {
 		ops = []string{c.opts.idCommand(ctx), op}
 		err = c.Wire.Start(ops[0])
 	}

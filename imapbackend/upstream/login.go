@@ -72,9 +72,10 @@ func CanonicalUser(authzid, username string) string {
 }
 
 // logIn sends the credential in the form that the upstream offers
-// (requirement P-SASL-1), in one flight with ID and, to an upstream known to
-// answer it, the question for the mailbox-id. It does so without go-imap, which
-// can wait forever for the continuation before a literal.
+// (requirement P-SASL-1). If the dialect allows that, ID and, to an upstream
+// known to answer it, the question for the mailbox-id are in the same flight. It
+// does so without go-imap, which can wait forever for the continuation before a
+// literal.
 func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
 	plain := c.Wire.Has("AUTH=PLAIN")
 	switch {
@@ -87,7 +88,7 @@ func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 		return "", SetupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
 	}
 	var ops []string
-	if c.Wire.Has("ID") {
+	if c.dialect.PipelinesLogin && c.Wire.Has("ID") {
 		ops = append(ops, c.opts.idCommand(ctx))
 		err = c.Wire.Start(ops[0])
 	}
@@ -102,7 +103,7 @@ func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 		ops = append(ops, "LOGIN")
 		err = errors.Join(err, c.Wire.StartLogin(cred.Username, cred.Password, literals(c.Wire)))
 	}
-	if err == nil && plain && initial && c.server.objectID.Load() {
+	if err == nil && c.dialect.PipelinesLogin && plain && initial && c.server.objectID.Load() {
 		ops = append(ops, c.mailboxIDCommand())
 		err = c.Wire.Start(c.mailboxIDCommand())
 	}

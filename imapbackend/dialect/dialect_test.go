@@ -1,0 +1,34 @@
+package dialect
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestRecognise has greetings as the servers send them. I-LOGIN-6: only a server
+// that is known to execute what follows a login is sent anything after it.
+func TestRecognise(t *testing.T) {
+	for _, tt := range []struct {
+		name, greeting, capabilities string
+		profile                      string
+		pipelinesLogin               bool
+	}{
+		{"Dovecot", "OK [CAPABILITY IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+ AUTH=PLAIN] Dovecot (Debian) ready.",
+			"IMAP4REV1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+ AUTH=PLAIN", "dovecot", true},
+		{"up-imapproxy, which repeats Dovecot's text", "OK [CAPABILITY IMAP4rev1 AUTH=LOGIN XIMAPPROXY] Dovecot (Debian) ready.",
+			"IMAP4REV1 AUTH=LOGIN XIMAPPROXY", "", false},
+		{"Cyrus", "OK [CAPABILITY IMAP4rev1 LITERAL+ ID ENABLE AUTH=PLAIN SASL-IR] mx Cyrus IMAP 3.6.1-Debian-3.6.1-4 server ready",
+			"IMAP4REV1 LITERAL+ ID ENABLE AUTH=PLAIN SASL-IR", "", false},
+		{"Courier", "OK [CAPABILITY IMAP4rev1 UIDPLUS] Courier-IMAP ready. Copyright 1998-2020 Double Precision, Inc.",
+			"IMAP4REV1 UIDPLUS", "", false},
+		{"nginx", "OK IMAP4 ready", "IMAP4REV1 UIDPLUS ID SASL-IR", "", false},
+		{"Perdition", "OK [CAPABILITY IMAP4 IMAP4REV1] perdition ready on mx", "IMAP4 IMAP4REV1", "", false},
+		{"a host name", "OK dovecot.example.com ready", "IMAP4REV1", "", false},
+		{"nothing", "", "", "", false},
+	} {
+		got := Recognise(tt.greeting, strings.Fields(tt.capabilities))
+		if want := (Dialect{Profile: tt.profile, PipelinesLogin: tt.pipelinesLogin}); got != want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, want)
+		}
+	}
+}
