@@ -7,53 +7,53 @@ import (
 	"net/netip"
 )
 
-// Limits bound the connections of a Server. Zero means no limit.
+// Limits limit the number of connections of a Server. Zero means no limit.
 type Limits struct {
-	// Connections is how many there are in all, PerAddress how many from one
-	// address of a client. What is beyond is closed without a greeting.
+	// Connections is the maximum in total, PerAddress the maximum from one
+	// client address. Further connections are closed without a greeting.
 	Connections, PerAddress int
 
-	// Unauthenticated is how many there are that have not logged in. Beyond
-	// it, the oldest such connection of the address (IPv6: /64) that has most
-	// of them is closed for the new one, so that silent connections do not
-	// lock out clients that log in.
+	// Unauthenticated is the maximum of connections that have not logged in.
+	// A further one is accepted, and the oldest such connection of the
+	// address (IPv6: /64) with the most of them is closed, so that idle
+	// connections do not lock out clients that log in.
 	Unauthenticated int
 }
 
-// Names of limits, as they are logged.
+// Names of limits in the log, as in the configuration.
 const (
 	limitConnections     = "connections"
 	limitPerAddress      = "connections_per_address"
 	limitUnauthenticated = "unauthenticated"
 )
 
-// errLimit is why the context of a session ends that had to make room.
+// errLimit is the cause that cancels the context of an evicted session.
 var errLimit = errors.New("closed for a new connection")
 
-// admission counts the sessions of a Server, and decides which may enter and
-// which has to make room. The Server's mutex guards it.
+// admission counts the sessions of a Server, and decides which are admitted and
+// which are evicted. The Server's mutex guards it.
 type admission struct {
 	limits     Limits
 	sessions   map[*session]*entry
 	perAddress map[netip.Addr]int
-	waiting    int // sessions that have not logged in
+	waiting    int // sessions that wait for login
 	groups     map[netip.Prefix]*group
 	largest    groupHeap
 	arrivals   uint64
 }
 
-// entry is what admission knows of a session.
+// entry is a session in admission.
 type entry struct {
 	addr    netip.Addr
 	arrived uint64        // order of arrival
-	group   *group        // nil after login
+	group   *group        // nil after login or eviction
 	place   *list.Element // in group.sessions
 }
 
-// group is the sessions from one network that have not logged in.
+// group is the waiting sessions from one network.
 type group struct {
 	network  netip.Prefix
-	sessions list.List // of *session, the oldest first
+	sessions list.List // of *session, oldest first
 	first    uint64    // arrival of the oldest
 	index    int       // in admission.largest
 }
@@ -67,9 +67,9 @@ func newAdmission(limits Limits) admission {
 	}
 }
 
-// admit lets s in, unless a limit, which it names, keeps it out. victim, where
-// not nil, is the session that has to go instead; it stays counted until it
-// leaves, but no longer as one that waits to log in.
+// admit adds s, unless a limit, whose name it returns, keeps it out. victim, if
+// not nil, is evicted for it: it no longer counts as waiting, but as a connection
+// until it is removed. counted says whether PerAddress applies yet.
 func (a *admission) admit(s *session, addr netip.Addr, counted bool) (victim *session, limit string) {
 	switch {
 	case a.limits.Connections > 0 && len(a.sessions) >= a.limits.Connections:
@@ -89,8 +89,8 @@ func (a *admission) admit(s *session, addr netip.Addr, counted bool) (victim *se
 	return victim, ""
 }
 
-// setAddress gives s the address that its PROXY header names, unless a limit keeps
-// it out.
+// setAddress changes the address of s to the one in its PROXY header, unless a
+// limit keeps it out.
 func (a *admission) setAddress(s *session, addr netip.Addr) (limit string) {
 	e := a.sessions[s]
 	if e.addr == addr {
@@ -109,7 +109,7 @@ func (a *admission) setAddress(s *session, addr netip.Addr) (limit string) {
 	return ""
 }
 
-// loggedIn notes that s waits no more. It returns false if s has had to go.
+// loggedIn records that s no longer waits. It returns false if s was evicted.
 func (a *admission) loggedIn(s *session) bool {
 	e := a.sessions[s]
 	if e.group == nil {
@@ -119,7 +119,7 @@ func (a *admission) loggedIn(s *session) bool {
 	return true
 }
 
-// remove forgets s.
+// remove removes s.
 func (a *admission) remove(s *session) {
 	e := a.sessions[s]
 	a.removeWaiting(e)
@@ -137,7 +137,7 @@ func (a *admission) releaseAddress(addr netip.Addr) {
 	}
 }
 
-// wait counts s among those of its network that have not logged in.
+// addWaiting adds s to the waiting sessions of its network.
 func (a *admission) addWaiting(s *session, e *entry) {
 	key := network(e.addr)
 	g := a.groups[key]
@@ -151,7 +151,7 @@ func (a *admission) addWaiting(s *session, e *entry) {
 	heap.Fix(&a.largest, g.index)
 }
 
-// removeWaiting ends what wait began.
+// removeWaiting undoes addWaiting. It does nothing if e does not wait.
 func (a *admission) removeWaiting(e *entry) {
 	g := e.group
 	if g == nil {
@@ -170,8 +170,8 @@ func (a *admission) removeWaiting(e *entry) {
 	heap.Fix(&a.largest, g.index)
 }
 
-// groupHeap has the group with most sessions on top; of several, the one whose
-// oldest session came first.
+// groupHeap has the group with the most sessions on top. Among equals, the one
+// with the oldest session comes first.
 type groupHeap []*group
 
 func (h groupHeap) Len() int { return len(h) }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Refusals in AUTHORIZATION. None has a response code: no credential is wrong.
+// Errors in AUTHORIZATION. None has a response code: no credential is wrong.
 var (
 	errUseSTLS   = &Error{Text: "use STLS first"}
 	errNeedsTLS  = &Error{Text: "login needs TLS"}
@@ -15,13 +15,13 @@ var (
 	errTLSActive = &Error{Text: "TLS is already active"}
 )
 
-// capabilities are those that CAPA may list, in its order: RFC 2449 §6, RFC 2595
-// §4, RFC 3206 §5, RFC 5034 §3, RFC 6856 §2.
+// capabilities are those that CAPA can list, in order: RFC 2449 §6, RFC 2595 §4,
+// RFC 3206 §5, RFC 5034 §3, RFC 6856 §2.
 var capabilities = []struct {
 	tag string
 
-	// offered returns the parameters, "" for none, and whether a session has the
-	// capability. nil: each has it, without parameters.
+	// offered returns the parameters, and whether a session has the
+	// capability. nil: always, without parameters.
 	offered func(*session) (params string, ok bool)
 }{
 	{"TOP", nil},
@@ -40,8 +40,8 @@ var capabilities = []struct {
 	{"UTF8", func(s *session) (string, bool) { return s.utf8Argument(), s.srv.opts.UTF8 }},
 }
 
-// Capabilities returns the tags of the capabilities that CAPA may list, which
-// are those that Options.HiddenCapabilities may name.
+// Capabilities returns the tags of all capabilities that CAPA can list, which
+// Options.HiddenCapabilities can name.
 func Capabilities() []string {
 	var tags []string
 	for _, c := range capabilities {
@@ -50,8 +50,8 @@ func Capabilities() []string {
 	return tags
 }
 
-// capa answers CAPA: RFC 2449 §5. What is valid in AUTHORIZATION is listed in
-// TRANSACTION too, except STLS.
+// capa answers CAPA: RFC 2449 §5. TRANSACTION lists the same capabilities as
+// AUTHORIZATION, except STLS.
 func (s *session) capa([]string) error {
 	s.w.ok("capability list follows")
 	for _, c := range capabilities {
@@ -74,13 +74,13 @@ func (s *session) plaintextAllowed() bool { return s.secure() || s.insecureLogin
 // front of it.
 func (s *session) secure() bool { return s.tls != nil || s.record.ProxyTLS != nil }
 
-// canSTLS reports whether STLS would be accepted in AUTHORIZATION.
-// UTF8 mode rules it out (RFC 6856 §2.1).
+// canSTLS reports whether STLS would be accepted in AUTHORIZATION. It is not
+// allowed in UTF8 mode (RFC 6856 §2.1).
 func (s *session) canSTLS() bool {
 	return !s.secure() && !s.utf8 && s.lis.opts.Mode == TLSStartTLS
 }
 
-// refusePlaintext is the error of a login that plaintextAllowed forbids.
+// refusePlaintext returns the error for a login that plaintextAllowed forbids.
 func (s *session) refusePlaintext() error {
 	if s.canSTLS() {
 		return errUseSTLS
@@ -88,8 +88,8 @@ func (s *session) refusePlaintext() error {
 	return errNeedsTLS
 }
 
-// stls answers STLS: RFC 2595 §4. The session begins anew under TLS; USER has
-// been forgotten when this command came.
+// stls answers STLS: RFC 2595 §4. Nothing from before it remains valid; dispatch
+// forgets USER.
 func (s *session) stls([]string) error {
 	switch {
 	case s.secure():
@@ -104,7 +104,7 @@ func (s *session) stls([]string) error {
 	return s.startTLS()
 }
 
-// userName answers USER, the same for every name (RFC 1939 §7).
+// userName answers USER, in the same way for every name (RFC 1939 §7).
 func (s *session) userName(args []string) error {
 	switch {
 	case !s.plaintextAllowed():
@@ -118,8 +118,8 @@ func (s *session) userName(args []string) error {
 	return nil
 }
 
-// prepare has the backend connect while the client sends its password. username
-// is "" as long as it is not known.
+// prepare makes the Backend connect while the client sends its password.
+// username is "" if it is not known yet.
 func (s *session) prepare(username string) {
 	if p, ok := s.srv.opts.Backend.(Preparer); ok && s.prepared == nil {
 		s.prepared = p.Prepare(s.ctx, s.caller(username))
@@ -131,7 +131,7 @@ func (s *session) caller(username string) Caller {
 	return Caller{Client: s.record.Client, Username: username, TLS: s.secure()}
 }
 
-// verify has the backend log in, by the prepared connection where there is one.
+// verify logs in at the Backend, over the prepared connection if there is one.
 func (s *session) verify(cred Credential) (Login, error) {
 	if p := s.prepared; p != nil {
 		s.prepared = nil
@@ -140,7 +140,7 @@ func (s *session) verify(cred Credential) (Login, error) {
 	return s.srv.opts.Backend.Login(s.ctx, cred)
 }
 
-// pass answers PASS, which takes the whole rest of the line as password.
+// pass answers PASS. The rest of the line, spaces included, is the password.
 func (s *session) pass(args []string) error {
 	switch {
 	case !s.plaintextAllowed():
@@ -154,7 +154,7 @@ func (s *session) pass(args []string) error {
 	return s.logInWith(s.cmd.verb, Credential{Username: s.user.name, Password: args[0]}, nil)
 }
 
-// logInWith logs in with a name and a password.
+// logInWith logs in with a name and a password. refusal is as in logIn.
 func (s *session) logInWith(mechanism string, cred Credential, refusal error) error {
 	cred.UTF8 = s.utf8
 	if refusal == nil && cred.Password == "" {
@@ -164,15 +164,15 @@ func (s *session) logInWith(mechanism string, cred Credential, refusal error) er
 		func() (Login, error) { return s.verify(cred) })
 }
 
-// logIn opens the maildrop of the user whom verify has checked, and enters
-// TRANSACTION. The verdict comes before the lock, so that [IN-USE] says nothing
-// to those without the password (RFC 2449 §8.1.2). refusal, where not nil, is a
-// verdict that does not need the upstream; it is given at the same pace. user
-// is asked again after verify, as in some exchanges the name comes late.
+// logIn verifies a user, opens the maildrop and enters TRANSACTION. The user is
+// verified before the lock is acquired, so that [IN-USE] reveals nothing to
+// those without the password (RFC 2449 §8.1.2). refusal, if not nil, is an error
+// found without the upstream; it is delayed like one from the upstream. user is
+// called again after verify, because in some exchanges the name comes late.
 func (s *session) logIn(mechanism string, user func() string, refusal error, verify func() (Login, error)) error {
 	s.record.User = loggedName(user())
-	// The replies to what was pipelined before, USER above all, do not wait
-	// for the upstream.
+	// Replies to commands pipelined before, such as USER, do not wait for the
+	// upstream.
 	if err := s.flush(); err != nil {
 		return err
 	}
@@ -201,8 +201,8 @@ func (s *session) logIn(mechanism string, user func() string, refusal error, ver
 	return nil
 }
 
-// openMaildrop does the steps of a login. What it has gained when one fails
-// is given back by logOut.
+// openMaildrop does the steps of a login. If one fails, the caller undoes the
+// others by logOut.
 func (s *session) openMaildrop(verify func() (Login, error)) error {
 	var err error
 	if s.login, err = verify(); err != nil {
@@ -221,7 +221,7 @@ func (s *session) openMaildrop(verify func() (Login, error)) error {
 	return nil
 }
 
-// mechanisms returns the names of the SASL mechanisms that AUTH accepts now.
+// mechanisms returns the names of the SASL mechanisms that AUTH now accepts.
 func (s *session) mechanisms() []string {
 	var names []string
 	for _, name := range s.srv.opts.Mechanisms {
@@ -232,7 +232,7 @@ func (s *session) mechanisms() []string {
 	return names
 }
 
-// offers reports whether the mechanism is offered, under TLS at least.
+// offers reports whether the mechanism is offered, if only under TLS.
 func (s *session) offers(m *mechanism) bool {
 	if !slices.Contains(s.srv.opts.Mechanisms, m.name) {
 		return false

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// errBadCommand marks the errors of lines that are no valid command. They are
-// counted, unlike a command in the wrong state or a wrong message-number.
+// errBadCommand marks errors of invalid lines. These are counted, unlike a
+// command in the wrong state or a wrong message-number.
 var errBadCommand = errors.New("bad command")
 
 // Errors of command lines. None has a response code.
@@ -23,12 +23,13 @@ var (
 
 func isBad(err error) bool { return errors.Is(err, errBadCommand) }
 
-// command is a row of the command table. All that depends on the verb is here.
+// command is a row of the command table. Everything that depends on the verb is
+// here.
 type command struct {
 	verb   string
 	in     State // states in which it is valid
-	min    int   // number of arguments
-	max    int   // wholeLine: one argument, the rest of the line as it is
+	min    int   // arguments
+	max    int   // arguments; wholeLine: one, the rest of the line unchanged
 	scope  scope
 	traits trait
 	handle func(s *session, args []string) error
@@ -36,24 +37,24 @@ type command struct {
 
 const wholeLine = -1
 
-// scope says which response codes, besides SYS, a command may answer with
-// (RFC 2449 §8, RFC 3206 §5, RFC 6856 §5).
+// scope is the set of response codes that a command may answer with (RFC 2449
+// §8, RFC 3206 §5, RFC 6856 §5).
 type scope uint8
 
 const (
-	scopeSys     scope = iota
-	scopeLogin         // AUTH and IN-USE too
-	scopeMessage       // UTF8 too
+	scopeSys     scope = iota // SYS/TEMP and SYS/PERM
+	scopeLogin                // and AUTH and IN-USE
+	scopeMessage              // SYS and UTF8
 )
 
-// trait says what else is special about a command.
+// trait is a set of further properties of a command.
 type trait uint8
 
 const (
 	longLine  trait = 1 << iota // its line may have longCommandLimit octets
-	keepsUser                   // the name of USER is still good after it
-	secrets                     // after it, what is no command may be a secret
-	harmless                    // read-ahead looks beyond it
+	keepsUser                   // the name from USER remains valid after it
+	secrets                     // after it, an invalid line may be a secret
+	harmless                    // read-ahead looks past it
 )
 
 const (
@@ -62,8 +63,8 @@ const (
 	inBoth = StateAuthorization | StateTransaction
 )
 
-// commands is every command there is: RFC 1939 §9, RFC 2449 §5, RFC 2595 §4,
-// RFC 5034 §4, RFC 6856 §2. It is set by init, as handlers refer to it.
+// commands are all commands: RFC 1939 §9, RFC 2449 §5, RFC 2595 §4, RFC 5034
+// §4, RFC 6856 §2. init sets them, because handlers refer to the table.
 var commands []command
 
 func init() {
@@ -86,12 +87,12 @@ func init() {
 	}
 }
 
-// notCommand stands for the command of a line that is none.
+// notCommand is used in place of a command for a line without one.
 var notCommand = command{verb: "unknown"}
 
-// findCommand returns the command with that keyword, in any case (RFC 1939 §3),
-// or nil. A letter outside ASCII that folds to one of a keyword's has more
-// octets than that.
+// findCommand returns the command with that keyword, or nil. Letter case does
+// not matter (RFC 1939 §3). The length is compared because EqualFold also folds
+// some longer characters to ASCII letters.
 func findCommand(verb string) *command {
 	for i := range commands {
 		if c := &commands[i]; len(c.verb) == len(verb) && strings.EqualFold(c.verb, verb) {
@@ -101,8 +102,8 @@ func findCommand(verb string) *command {
 	return nil
 }
 
-// lookUp finds the command of a line and the rest after its keyword, with the
-// SP, which distinguishes "PASS" from "PASS "; nil if there is none.
+// lookUp returns the command of a line, or nil, and the rest of the line. The
+// rest includes the SP after the keyword, so that "PASS" and "PASS " differ.
 func lookUp(line string) (cmd *command, rest string) {
 	verb, _, _ := strings.Cut(line, " ")
 	return findCommand(verb), line[len(verb):]
@@ -142,8 +143,8 @@ func (c *command) parse(rest string) ([]string, error) {
 	return args, nil
 }
 
-// execute runs one command line and writes its reply. lineErr is what the line
-// suffered when it was read. An error ends the session.
+// execute runs one command line and writes its reply. lineErr is the error of
+// reading the line, if any. An error of execute ends the session.
 func (s *session) execute(line string, lineErr error) error {
 	began := time.Now()
 	s.w.last = "none"
@@ -177,10 +178,10 @@ func (s *session) dispatch(line string, lineErr error) error {
 		}
 	}
 	if err != nil || !s.cmd.has(keepsUser) {
-		s.user = pendingUser{} // PASS counts directly after USER only
+		s.user = pendingUser{} // PASS is valid only directly after USER
 	}
 	if err != nil && !isEnd(err) && s.ctx.Err() != nil {
-		return &endError{endShutdown, err} // Close has cut it
+		return &endError{endShutdown, err} // interrupted by Close
 	}
 	return err
 }
@@ -205,9 +206,9 @@ func (s *session) replyError(verb string, sc scope, err error) {
 	case isBad(err):
 		s.bad++
 	case !known:
-		level = slog.LevelError // nobody has thought of it: a bug
+		level = slog.LevelError // unexpected: a bug
 	case e.Code == CodeAuth:
-		s.record.FailedLogins++ // logFailure has told of it
+		s.record.FailedLogins++ // logged by logFailure
 	case e.Code == CodeInUse:
 		level = slog.LevelInfo
 	case e.Code != CodeNone:
@@ -219,9 +220,8 @@ func (s *session) replyError(verb string, sc scope, err error) {
 	s.w.fail(e)
 }
 
-// classify returns what the client is told of err. known is false if that is
-// not what err says of itself: it has no *Error, or one with a code that is
-// out of place.
+// classify returns the error that the client sees for err. known is false if it
+// is a generic one, because err is no *Error or its code is outside the scope.
 func (sc scope) classify(err error) (e *Error, known bool) {
 	e, known = errors.AsType[*Error](err)
 	if known && !sc.allows(e.Code) {
@@ -230,7 +230,7 @@ func (sc scope) classify(err error) (e *Error, known bool) {
 	return AsError(err), known
 }
 
-// allows reports whether code may be sent within sc.
+// allows reports whether sc contains code.
 func (sc scope) allows(code Code) bool {
 	switch code {
 	case CodeNone, CodeSysTemp, CodeSysPerm:
@@ -243,7 +243,8 @@ func (sc scope) allows(code Code) bool {
 	return false
 }
 
-// tooMany ends the session after too many failures.
+// tooMany returns the error that ends the session after too many failures, or
+// nil.
 func (s *session) tooMany() error {
 	reason := ""
 	switch {
@@ -260,9 +261,9 @@ func (s *session) tooMany() error {
 	return &endError{reason: reason}
 }
 
-// commandDone logs one command at level debug, and reports it. Only verbs from
-// the table are named, and none after a failed AUTH: anything else may be a
-// secret that went astray.
+// commandDone logs one command at level debug and reports it to the Observer.
+// Verbs that are not from the table are not named, and none after a failed AUTH:
+// they may be secrets sent by mistake.
 func (s *session) commandDone(c CommandRecord) {
 	if o := s.srv.opts.Observer; o != nil {
 		o.CommandDone(s.progress(), c)

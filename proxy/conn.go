@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	// writeStall ends a session whose client accepts no octet for so long
-	// while a reply waits to be sent.
+	// writeStall ends a session whose client accepts no octet of a reply for
+	// this long.
 	writeStall = 300 * time.Second
 
-	// stallSteps is in how many parts writeStall is waited, so that progress
-	// in the middle is seen and begins the wait anew.
+	// stallSteps is the number of parts that writeStall is divided into.
+	// Progress in any part restarts the wait.
 	stallSteps = 10
 
 	// closeTimeout is how long the client may take to accept the last octets
@@ -26,13 +26,12 @@ const (
 	keepAlive = 60 * time.Second
 )
 
-// past is a deadline that is over.
+// past is a deadline that has passed.
 var past = time.Unix(1, 0)
 
-// clientConn is the transport to one client, below TLS. Its Write fails only
-// when the client has accepted nothing for the time of stall, or after
-// interrupt: TLS could not go on after a write that timed out with some octets
-// sent.
+// clientConn is the transport to one client, below TLS. Its Write times out only
+// when the client has accepted nothing for the duration of stall, or after
+// interrupt: TLS cannot continue after a partial write.
 type clientConn struct {
 	net.Conn
 	stall       time.Duration // set by the session that writes

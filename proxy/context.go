@@ -6,11 +6,11 @@ import (
 	"net/netip"
 )
 
-// Client is the connection that a session serves.
+// Client identifies the client and the connection of a session.
 type Client struct {
 	Addr     netip.AddrPort // remote address; the zero AddrPort if it is not an IP address
 	Local    netip.AddrPort // local address, likewise
-	Session  string         // identifies the session in the log
+	Session  string         // random, identifies the session in the log
 	Listener string         // address of the listener, as in the log
 }
 
@@ -21,8 +21,8 @@ func WithClient(ctx context.Context, c Client) context.Context {
 	return context.WithValue(ctx, clientKey{}, c)
 }
 
-// ClientOf returns the client of the session that ctx belongs to; ok is false
-// if there is none, or its addresses are not IP addresses.
+// ClientOf returns the client in ctx. ok is false if there is none, or if its
+// addresses are not IP addresses.
 func ClientOf(ctx context.Context) (c Client, ok bool) {
 	c, ok = ctx.Value(clientKey{}).(Client)
 	return c, ok && c.Addr.IsValid() && c.Local.IsValid()
@@ -35,8 +35,8 @@ func WithLogger(ctx context.Context, l *slog.Logger) context.Context {
 	return context.WithValue(ctx, loggerKey{}, l)
 }
 
-// Logger returns the logger of the session that ctx belongs to, which names
-// session and client in each record, or slog.Default().
+// Logger returns the logger in ctx, which adds session and client to each
+// record, or slog.Default() if there is none.
 func Logger(ctx context.Context) *slog.Logger {
 	if l, ok := ctx.Value(loggerKey{}).(*slog.Logger); ok {
 		return l

@@ -1,15 +1,15 @@
 // Package proxy is the POP3 side of popgate: listeners, sessions, commands and
-// replies. It knows nothing of IMAP; what it needs of an upstream is the
-// Backend of backend.go, and what a Backend or a Maildrop may be besides.
+// replies. It knows nothing of IMAP: an upstream is a Backend (backend.go),
+// which may implement further interfaces, as may its Maildrops.
 //
 // # States
 //
 // A session is in one of the states of RFC 1939 §3. AUTHORIZATION begins with
-// the greeting; a login leads to TRANSACTION; QUIT in TRANSACTION, and nothing
-// else, leads to UPDATE, in which the marked messages are removed. A session
-// that ends in any other way removes nothing.
+// the greeting; a login leads to TRANSACTION; only QUIT in TRANSACTION leads to
+// UPDATE, which removes the marked messages. A session that ends in any other
+// way removes nothing.
 //
-//	command               valid in        what it asks of the Backend
+//	command               valid in        calls to the Backend
 //	CAPA                  both            Offers, of an Exchanger
 //	STLS, UTF8            AUTHORIZATION   nothing
 //	USER                  AUTHORIZATION   Prepare, of a Preparer
@@ -18,35 +18,36 @@
 //	STAT LIST NOOP RSET   TRANSACTION     nothing: the snapshot answers
 //	UIDL                  TRANSACTION     UniqueIDs
 //	DELE                  TRANSACTION     ReadOnly; the mark is in memory
-//	RETR                  TRANSACTION     Expect, of an Expecter; Read, and Retrieved when it is sent
+//	RETR                  TRANSACTION     Expect, of an Expecter; Read; Retrieved once it is sent
 //	TOP                   TRANSACTION     Expect, of an Expecter; Top
 //	QUIT                  both            in TRANSACTION: Update, and Retains of a Retainer
 //
 // # Who owns what
 //
 // One goroutine runs a session and owns its connection, state and maildrop, so
-// there is no mutex in a session. An UPDATE that removes messages runs in a second
-// goroutine, which the first waits for, as its reply has a time limit. Where the
-// lock of a maildrop can be lost, a goroutine watches it from login to UPDATE, and
-// ends the session then: its context is cancelled and its connection interrupted.
-// The Server knows its sessions in order to wake and to close them.
+// a session has no mutex. An UPDATE that removes messages runs in a second
+// goroutine, which the first waits for, because the reply has a time limit.
+// Where the lock of a maildrop can be lost, a goroutine watches it from login to
+// UPDATE. On a loss it cancels the session's context and interrupts its
+// connection. The Server keeps a list of sessions so that it can wake and close
+// them.
 //
-// An Observer is informed by these goroutines, of sessions by the Record that the
-// log has of them too.
+// These goroutines call the Observer. It receives the same Record of a session
+// that is logged.
 //
-// A reply is collected in a buffer borrowed for it, and written when the client
-// has sent nothing more that is complete; so pipelined commands share writes.
-// Input is read only when a line is needed. While a reply waits for the client
-// to read, further commands stay in a line buffer of 64 KiB at most and in the
-// kernel's, so a client may pipeline and memory stays bounded.
+// A reply is collected in a borrowed buffer and written when no complete line of
+// the client is left to answer, so pipelined commands share writes. Input is
+// read only when a line is needed. While a reply waits for the client to read
+// it, further commands stay in a line buffer of about 64 KiB and in the kernel's
+// buffer: clients may pipeline, and memory stays bounded.
 //
-// # Who gets in
+// # Admission
 //
-// Limits keep connections out, or have the oldest silent ones make room, before
-// their session has said a word. Behind a proxy a PROXY protocol header comes
-// first; the address in it is the client's from then on, for limits, logs,
-// InsecureLoginFrom and the Throttler. The session's goroutine itself waits
-// when the Throttler holds a login up.
+// Limits refuse connections, or close the oldest ones that have not logged in,
+// before the greeting is sent. Behind a proxy a PROXY protocol header comes
+// first. The address in it is then the client's, for limits, logs,
+// InsecureLoginFrom and the Throttler. A login that the Throttler delays waits
+// in the session's own goroutine.
 //
 // # Standards
 //
@@ -61,8 +62,9 @@
 //     tokens are longer than passwords were.
 //   - AUTH without argument lists the mechanisms, unless NoAuthList is set, as
 //     clients older than RFC 5034 expect.
-//   - The lock of the maildrop is freed before QUIT's reply, as in RFC 1725 §6.
-//   - LOGIN, which no RFC defines, is offered for clients that know nothing else,
-//     and so is XOAUTH2.
+//   - The lock of the maildrop is released before the reply to QUIT, as in
+//     RFC 1725 §6.
+//   - LOGIN and XOAUTH2, which no RFC defines, can be offered for clients that
+//     support nothing else.
 //   - OAUTHBEARER needs a name, which RFC 7628 §3.1 leaves to the profile.
 package proxy

@@ -2,11 +2,10 @@ package proxy
 
 import "bytes"
 
-// dotWriter puts a message into a multi-line reply as RFC 1939 §3 wants it:
-// lines end in CRLF and those that begin with a dot get another one in front.
-// The octets come as the upstream has them, cut anywhere: a bare LF becomes
-// CRLF, everything else passes. Errors of Write are those of the client's
-// connection and stay in w.err.
+// dotWriter writes a message as the body of a multi-line reply (RFC 1939 §3): a
+// bare LF becomes CRLF, and a line that begins with a dot gets another dot in
+// front. All other octets are unchanged. The input may be split anywhere. Errors
+// of Write are those of the client's connection and are kept in w.err.
 type dotWriter struct {
 	w      *replyWriter
 	octets int64 // octets of the message so far, stuffed dots not counted
@@ -14,8 +13,8 @@ type dotWriter struct {
 	cr     bool  // the last octet was a carriage return
 }
 
-// Write adds the next octets of the message, in runs between the places where
-// something has to be put in.
+// Write adds the next octets of the message. It passes on runs of octets, not
+// single ones, between the places where something is inserted.
 func (d *dotWriter) Write(p []byte) (int, error) {
 	run := 0 // p[run:] has not been passed on
 	for at := 0; at < len(p) && d.w.err == nil; {
@@ -44,7 +43,7 @@ func (d *dotWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// finish ends the last line of the message if that is open, and the reply.
+// finish ends the last line of the message, if it has no line end, and the reply.
 func (d *dotWriter) finish() {
 	if d.inLine {
 		d.pass(crlf)
@@ -55,6 +54,6 @@ func (d *dotWriter) finish() {
 var crlf = []byte("\r\n")
 
 func (d *dotWriter) pass(p []byte) {
-	n, _ := d.w.Write(p) // the error stays in d.w.err
+	n, _ := d.w.Write(p) // the error is kept in d.w.err
 	d.octets += int64(n)
 }

@@ -11,18 +11,18 @@ const (
 	CodeAuth    Code = "AUTH"     // the credentials are at fault (RFC 3206 §5)
 	CodeInUse   Code = "IN-USE"   // the maildrop is locked (RFC 2449 §8.1.2)
 	CodeSysTemp Code = "SYS/TEMP" // system fault that may pass (RFC 3206 §4)
-	CodeSysPerm Code = "SYS/PERM" // system fault for an operator (RFC 3206 §4)
+	CodeSysPerm Code = "SYS/PERM" // system fault that needs an operator (RFC 3206 §4)
 	CodeUTF8    Code = "UTF8"     // the message needs UTF8 mode (RFC 6856 §5)
 )
 
 // Error is a failure as the client may see it.
 type Error struct {
 	Code Code
-	Text string // public: printable ASCII of ours, never the upstream's text
-	Err  error  // private cause for the log, may be nil
+	Text string // public: popgate's own printable ASCII, never the upstream's text
+	Err  error  // private cause, for the log; may be nil
 }
 
-// Error returns the public text followed by the cause. It is for the log.
+// Error returns the code, the public text and the cause. It is for the log.
 func (e *Error) Error() string {
 	s := e.Text
 	if e.Code != CodeNone {
@@ -37,7 +37,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is reports whether target is an *Error that the client could not tell from e.
+// Is reports whether target is an *Error that looks the same to the client.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code && t.Text == e.Text
@@ -45,8 +45,8 @@ func (e *Error) Is(target error) bool {
 
 // Errors of a Backend that have one fixed reply each.
 var (
-	// ErrAuth is every login failure caused by the credentials; one text for
-	// all, so that a wrong password and an unknown user look the same.
+	// ErrAuth is every login failure caused by the credentials. It has one
+	// text, so that a wrong password and an unknown user look the same.
 	ErrAuth = &Error{Code: CodeAuth, Text: "authentication failed"}
 
 	// ErrInUse is a maildrop that another session holds.
@@ -62,8 +62,8 @@ var (
 	ErrNotRemoved = &Error{Code: CodeSysTemp, Text: "some deleted messages not removed"}
 )
 
-// AsError returns the *Error in err's chain, or a [SYS/TEMP] one around err:
-// what nobody has classified is a fault of ours and may pass.
+// AsError returns the *Error in err's chain, or a [SYS/TEMP] error that wraps
+// err: an unclassified error is popgate's own fault and may be temporary.
 func AsError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e

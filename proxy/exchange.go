@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// exchange carries an exchange between the client and the Backend.
+// exchange relays a SASL exchange between the client and the Backend.
 func (s *session) exchange(m *mechanism, initial []string) error {
 	ex := &Exchange{Mechanism: m.name, UTF8: s.utf8}
-	begun := !m.serverFirst
+	parsed := !m.serverFirst
 	var refusal error
-	if begun {
+	if parsed {
 		message, err := s.initialResponse(initial)
 		if err != nil {
 			return err
@@ -22,12 +22,13 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 	}
 	ex.Challenge = func(_ context.Context, data string) (string, error) {
 		s.w.challenge(data)
-		if err := s.flush(); err != nil { // the answer may be there, and what follows takes its time
+		// Even if the response is buffered already, what follows takes long.
+		if err := s.flush(); err != nil {
 			return "", err
 		}
 		response, err := s.response()
-		if err == nil && !begun {
-			begun = true
+		if err == nil && !parsed {
+			parsed = true
 			err = m.parse(ex, response)
 			s.record.User = loggedName(ex.Username)
 			if err == nil {
@@ -39,8 +40,8 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 	return s.logIn(m.name, func() string { return ex.Username }, refusal, func() (Login, error) { return s.verifyExchange(ex) })
 }
 
-// verifyExchange has the backend carry out ex, by the prepared connection where
-// there is one.
+// verifyExchange runs ex at the Backend, over the prepared connection if there
+// is one and it can.
 func (s *session) verifyExchange(ex *Exchange) (Login, error) {
 	p := s.prepared
 	s.prepared = nil
@@ -53,11 +54,11 @@ func (s *session) verifyExchange(ex *Exchange) (Login, error) {
 	return s.srv.opts.Backend.(Exchanger).Exchange(s.ctx, ex)
 }
 
-// kvSep ends each key and value of a token message.
+// kvSep ends each key-value pair in XOAUTH2 and OAUTHBEARER.
 const kvSep = "\x01"
 
-// parseXOAuth2 takes apart the one message of XOAUTH2, which has no RFC:
-// user=NAME ^A auth=VALUE ^A ^A.
+// parseXOAuth2 parses the message of XOAUTH2, which has no RFC: user=NAME ^A
+// auth=VALUE ^A ^A.
 func parseXOAuth2(ex *Exchange, message string) error {
 	parts := strings.Split(message, kvSep)
 	if len(parts) != 4 || parts[2] != "" || parts[3] != "" {
@@ -71,10 +72,9 @@ func parseXOAuth2(ex *Exchange, message string) error {
 	return ex.bearer(user, auth)
 }
 
-// parseOAuthBearer takes apart the message of OAUTHBEARER (RFC 7628 §3.1).
-// Which host the client has connected to, and keys that are not known, are of
-// no concern to the upstream. The name, which RFC 7628 leaves to the profile,
-// is required: the maildrop is locked by it.
+// parseOAuthBearer parses the message of OAUTHBEARER (RFC 7628 §3.1). Host, port
+// and unknown keys are ignored. The name, which RFC 7628 leaves to the profile,
+// is required, because the maildrop is locked by it.
 func parseOAuthBearer(ex *Exchange, message string) error {
 	user, rest, ok := cutGS2Header(message)
 	rest, framed := strings.CutPrefix(rest, kvSep)
@@ -85,7 +85,7 @@ func parseOAuthBearer(ex *Exchange, message string) error {
 	auth, found := "", false
 	for pair := range strings.SplitAfterSeq(rest, kvSep) {
 		if pair == "" {
-			continue // behind the last
+			continue // after the last separator
 		}
 		key, value, ok := strings.Cut(strings.TrimSuffix(pair, kvSep), "=")
 		if !ok || !strings.HasSuffix(pair, kvSep) || !isKey(key) || !isValue(value) || key == "auth" && found {
@@ -101,8 +101,8 @@ func parseOAuthBearer(ex *Exchange, message string) error {
 	return ex.bearer(user, auth)
 }
 
-// bearer takes a name and the value of "auth". The token is opaque; an empty
-// one, or none at all, is refused as an empty password is.
+// bearer sets a name and the value of "auth". The token is opaque; an empty or
+// missing one is refused, like an empty password.
 func (ex *Exchange) bearer(user, auth string) error {
 	ex.Username, ex.Authorization = user, auth
 	scheme, token, _ := strings.Cut(auth, " ")
@@ -118,7 +118,7 @@ func (ex *Exchange) bearer(user, auth string) error {
 	return checkNames("", user)
 }
 
-// parseSCRAM takes the names out of the client's first message (RFC 5802 §7).
+// parseSCRAM parses the names in the client's first message (RFC 5802 §7).
 // Channel binding needs a -PLUS mechanism, which cannot be relayed.
 func parseSCRAM(ex *Exchange, message string) error {
 	authzid, bare, ok := cutGS2Header(message)
@@ -133,7 +133,7 @@ func parseSCRAM(ex *Exchange, message string) error {
 	return checkNames(authzid, name)
 }
 
-// parseCRAM takes the name out of the client's response, which is name and
+// parseCRAM parses the name in the client's response, which is a name and a
 // digest (RFC 2195 §2).
 func parseCRAM(ex *Exchange, message string) error {
 	i := strings.LastIndexByte(message, ' ')
@@ -144,8 +144,8 @@ func parseCRAM(ex *Exchange, message string) error {
 	return checkNames("", ex.Username)
 }
 
-// cutGS2Header takes a gs2-header (RFC 5801 §4) without channel binding off a
-// message and returns its authorization identity.
+// cutGS2Header splits a message after its gs2-header (RFC 5801 §4), which must
+// not use channel binding, and returns the authorization identity in it.
 func cutGS2Header(message string) (authzid, rest string, ok bool) {
 	flag, rest, okFlag := strings.Cut(message, ",")
 	authzid, rest, okName := strings.Cut(rest, ",")

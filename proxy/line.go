@@ -10,23 +10,23 @@ import (
 // Limits of the lines a client may send, in octets, line end included.
 const (
 	commandLimit     = 255       // RFC 2449 §4
-	longCommandLimit = 16384     // of commands with a password or a token
+	longCommandLimit = 16384     // commands with a password or a token
 	saslLimit        = 65536 + 2 // a SASL response (RFC 5034 §4 sets no limit)
-	endlessLine      = 1 << 20   // what is longer than this is not a line
+	endlessLine      = 1 << 20   // a longer line ends the session
 )
 
 const (
-	idleBuffer = 512          // what a session holds while it waits for input
-	lineBuffer = 64<<10 + 512 // a whole SASL response, and so much pipelining
+	idleBuffer = 512          // of a session that waits for input
+	lineBuffer = 64<<10 + 512 // fits a whole SASL response, or pipelined commands
 )
 
-// lineBuffers lends the buffers of sessions with more input than idleBuffer.
+// lineBuffers has the buffers for sessions with more input than idleBuffer.
 var lineBuffers = newBufferPool(lineBuffer)
 
-// errEndlessLine is an input without line ends.
+// errEndlessLine is a line longer than endlessLine.
 var errEndlessLine = errors.New("line without end")
 
-// lineKind tells the lines of different limits apart.
+// lineKind is a kind of line with its own limit.
 type lineKind int
 
 const (
@@ -50,21 +50,21 @@ func (k lineKind) allows(n int, head []byte) bool {
 	return cmd != nil && cmd.has(longLine)
 }
 
-// lineReader cuts the client's octets into lines. It reads from src only when
-// no complete line is buffered, so that a client that does not read its
-// replies is not read from either.
+// lineReader splits the client's octets into lines. It reads from src only when
+// no complete line is buffered, so the input of a client that does not read its
+// replies stays bounded.
 type lineReader struct {
 	src        io.Reader
 	small      [idleBuffer]byte
 	big        *[]byte // borrowed from lineBuffers, or nil
 	buf        []byte  // small[:] or *big
-	start, end int     // buf[start:end] has been read but not taken
+	start, end int     // buf[start:end] has been read from src but not returned
 	total      int64   // octets read from src
 }
 
-// next returns the next line without its end. The slice is valid until the
-// following call. errLineTooLong and errBadLine concern that line only, which
-// has been consumed; any other error ends the input.
+// next returns the next line without its line end. The slice is valid until the
+// next call. errLineTooLong and errBadLine concern this line only, which has
+// been consumed; any other error ends the input.
 func (r *lineReader) next(kind lineKind) ([]byte, error) {
 	scanned, dropped := 0, 0
 	for {
@@ -91,8 +91,8 @@ func (r *lineReader) next(kind lineKind) ([]byte, error) {
 	}
 }
 
-// trimLine takes the line end off. Departure from RFC 1939 §3: a bare LF ends
-// a line too. A bare CR or a NUL makes the line invalid.
+// trimLine removes the line end. Departure from RFC 1939 §3: a bare LF ends a
+// line too. A bare CR or a NUL makes the line invalid.
 func trimLine(line []byte) ([]byte, error) {
 	line = line[:len(line)-1]
 	line = bytes.TrimSuffix(line, []byte("\r"))
@@ -107,12 +107,12 @@ func (r *lineReader) pending() bool {
 	return bytes.IndexByte(r.buffered(), '\n') >= 0
 }
 
-// buffered returns what has been read and not taken. It is valid until the next
-// call of next.
+// buffered returns the input that next has not returned yet. It is valid until
+// the next call of next.
 func (r *lineReader) buffered() []byte { return r.buf[r.start:r.end] }
 
-// fill reads once from src. A drained big buffer is given back before, as the
-// read may wait for long.
+// fill reads once from src. It first returns a big buffer that is empty to the
+// pool, because the read may wait long.
 func (r *lineReader) fill() error {
 	switch {
 	case r.start == r.end:
@@ -127,7 +127,7 @@ func (r *lineReader) fill() error {
 	r.end += n
 	r.total += int64(n)
 	if n > 0 {
-		return nil // an error will come again
+		return nil // the next Read returns the error again
 	}
 	return err
 }
@@ -139,7 +139,7 @@ func (r *lineReader) grow() {
 	r.buf = *r.big
 }
 
-// release forgets what is buffered and gives the big buffer back.
+// release discards what is buffered and returns the big buffer to the pool.
 func (r *lineReader) release() {
 	if r.big != nil {
 		clear((*r.big)[:r.end]) // it may have held a password
@@ -149,14 +149,14 @@ func (r *lineReader) release() {
 	r.buf, r.start, r.end = r.small[:], 0, 0
 }
 
-// takeBuffered returns a copy of what is buffered and goes on to read from src.
+// takeBuffered returns a copy of what is buffered and discards it.
 func (r *lineReader) takeBuffered() []byte {
 	rest := bytes.Clone(r.buf[r.start:r.end])
 	r.release()
 	return rest
 }
 
-// bufferPool lends buffers of one length.
+// bufferPool is a pool of buffers of one length.
 type bufferPool struct{ pool sync.Pool }
 
 func newBufferPool(octets int) *bufferPool {

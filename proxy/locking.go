@@ -9,23 +9,23 @@ import (
 	"popgate/proxy/lock"
 )
 
-// lockWait is how long a login waits for the session that holds its maildrop.
+// lockWait is how long a login waits for another session to release the lock.
 const lockWait = 5 * time.Second
 
-// errLockLost is why a session ends that has lost the lock of its maildrop, and
-// what it answers to a QUIT that has been received already.
+// errLockLost ends a session that has lost the lock of its maildrop. It is also
+// the answer to a QUIT that has already been received.
 var errLockLost = fmt.Errorf("lock of the maildrop lost: %w", ErrNotRemoved)
 
-// heldLock is the lock of the maildrop that a session has opened. Where it may
-// be lost, a goroutine watches it.
+// heldLock is the lock of a session's maildrop. If it can be lost, a goroutine
+// watches it.
 type heldLock struct {
 	lock.Lock
 	released chan struct{} // closed to end the goroutine
-	watched  chan struct{} // closed when it has ended
+	watched  chan struct{} // closed when the goroutine has ended
 }
 
-// acquire locks the maildrop (RFC 1939 §4). Who holds it instead is for the log
-// only.
+// acquire locks the maildrop (RFC 1939 §4). The reply does not reveal who else
+// holds the lock; the log does.
 func (s *session) acquire(key string) error {
 	ctx, cancel := context.WithTimeout(s.ctx, lockWait)
 	defer cancel()
@@ -42,7 +42,7 @@ func (s *session) acquire(key string) error {
 	return &Error{Code: CodeSysTemp, Text: "maildrop cannot be locked, try again later", Err: err}
 }
 
-// watchLock has the session end when l is lost, whatever it is doing.
+// watchLock makes the session end when l is lost, whatever it is doing.
 func (s *session) watchLock(l lock.Lock) *heldLock {
 	h := &heldLock{Lock: l}
 	lost := l.Lost()
@@ -61,8 +61,8 @@ func (s *session) watchLock(l lock.Lock) *heldLock {
 	return h
 }
 
-// lockLost reports whether the lock has been lost while it was held. UPDATE asks
-// for itself, as the goroutine that watches may not have run yet.
+// lockLost reports whether the session's lock has been lost. UPDATE checks this
+// itself because the watching goroutine may not have run yet.
 func (s *session) lockLost() bool {
 	if s.lock == nil {
 		return false
@@ -75,7 +75,7 @@ func (s *session) lockLost() bool {
 	}
 }
 
-// unlock frees the lock of the maildrop. It is not watched any more then.
+// unlock releases the lock of the maildrop, if it is held, and stops watching it.
 func (s *session) unlock() {
 	h := s.lock
 	if h == nil {

@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// logInterval is how often the log has a record of one kind of refusal.
+// logInterval is the shortest time between two log records of one kind of
+// refusal.
 const logInterval = time.Second
 
-// logLimiter lets one log record through in each logInterval, so that a flood
-// of connections is not one of records.
+// logLimiter allows one log record per logInterval, so that a flood of
+// connections does not flood the log.
 type logLimiter struct {
 	mu       sync.Mutex
 	next     time.Time
@@ -17,7 +18,7 @@ type logLimiter struct {
 }
 
 // allow reports whether a record may be written now, and how many have been
-// withheld since the last.
+// withheld since the last one.
 func (r *logLimiter) allow(now time.Time) (withheld int, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

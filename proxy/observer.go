@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// Observer is informed of what a Server and its sessions do, and a Backend of
-// what happens to its upstream connections, so that it can be counted and shown.
-// Its methods are called by the goroutines concerned, which wait for them: they
-// return at once, and are safe for concurrent use.
+// Observer receives events of a Server and its sessions, and of the upstream
+// connections of a Backend, for metrics for example. The goroutine in which an
+// event happens makes the call and waits for it, so methods must return at once.
+// They must be safe for concurrent use.
 //
-// A *Record is the session's own: it is valid during the call only, and must
+// A *Record belongs to the session. It is valid during the call only and must
 // not be changed.
 type Observer interface {
 	// SessionStarted is called when a connection has been accepted, before
-	// the greeting. Of r only Client and Began are known; behind a proxy
-	// r.Addr is then that of the proxy.
+	// the greeting. Of r only Client and Began are set. Behind a proxy r.Addr
+	// is still that of the proxy.
 	SessionStarted(r *Record)
 
 	// StateEntered is called when the session has entered r.State.
@@ -24,16 +24,16 @@ type Observer interface {
 	// LoginDone is called for each login, before it is answered.
 	LoginDone(r *Record, l LoginRecord)
 
-	// CommandDone is called for each line of a client, when its reply has
-	// been written to the buffer.
+	// CommandDone is called for each command line of a client, when its reply
+	// is in the buffer but perhaps not sent yet.
 	CommandDone(r *Record, c CommandRecord)
 
-	// SessionEnded is called once for each SessionStarted, with all of r.
+	// SessionEnded is called once for each SessionStarted, with r complete.
 	SessionEnded(r *Record)
 
-	// ConnectionRefused is called for each connection that a limit, or the
-	// lack of a trusted proxy in front of it, keeps out or closes. It may
-	// have a session, which ends by itself then.
+	// ConnectionRefused is called for each connection that is refused or
+	// closed because of a limit, or because it is not from a trusted proxy.
+	// If it has a session, SessionEnded follows.
 	ConnectionRefused(r Refusal)
 
 	// UpstreamChanged is called for each event of an upstream connection.
@@ -45,20 +45,20 @@ type LoginRecord struct {
 	// Mechanism is that of SASL, in upper case, or "PASS".
 	Mechanism string
 
-	// Err is nil after success. AsError(Err).Code is what the client is sent,
-	// if the session does not end.
+	// Err is nil after success. The client is sent AsError(Err).Code, unless
+	// the session ends without a reply.
 	Err error
 
-	Elapsed   time.Duration // from the credential to the verdict, all waits included
-	Throttled time.Duration // of that, what the Throttler made it wait
-	LockWait  time.Duration // of that, the wait for the lock
+	Elapsed   time.Duration // from the credential to the verdict, including all waits
+	Throttled time.Duration // part of Elapsed: the delay by the Throttler
+	LockWait  time.Duration // part of Elapsed: the wait for the lock
 
-	// Source is where the upstream connection came from; "" after failure,
-	// and where the Maildrop is no Sourced.
+	// Source is where the upstream connection came from; "" after a failure,
+	// or if the Maildrop is no Sourced.
 	Source Source
 }
 
-// CommandRecord is one line of a client.
+// CommandRecord is one command line of a client.
 type CommandRecord struct {
 	Verb    string // of the command table, or "unknown"
 	Status  string // "+OK" or "-ERR"; "none" if there was no reply
@@ -66,9 +66,9 @@ type CommandRecord struct {
 	Elapsed time.Duration
 }
 
-// Refusal is a connection that was kept out, or closed to make room.
+// Refusal is a connection that was refused, or closed to make room for another.
 type Refusal struct {
-	// Reason is the limit, as it is called in the configuration, or
+	// Reason is the limit's name in the configuration, or
 	// "proxy_protocol_from".
 	Reason string
 
@@ -76,39 +76,39 @@ type Refusal struct {
 	Client   netip.Addr
 }
 
-// UpstreamEvent is something that has happened to an upstream connection.
+// UpstreamEvent is an event of an upstream connection.
 type UpstreamEvent struct {
 	Kind     UpstreamEventKind
 	Upstream string        // configured name
 	Err      error         // see Kind
-	Elapsed  time.Duration // of UpstreamOpened and UpstreamReplaced
+	Elapsed  time.Duration // of UpstreamOpened and UpstreamReplaced only
 }
 
-// UpstreamEventKind says what has happened to an upstream connection.
+// UpstreamEventKind is the kind of an UpstreamEvent.
 type UpstreamEventKind uint8
 
 // The events of upstream connections.
 const (
-	// UpstreamOpened is an attempt to connect, up to the greeting. Err is why
-	// it failed.
+	// UpstreamOpened is an attempt to connect, up to the greeting. Err is nil
+	// if it succeeded.
 	UpstreamOpened UpstreamEventKind = iota + 1
 
 	// UpstreamClosed is the end of a connection that had been opened. Err is
-	// why it was lost, nil if it was closed in order.
+	// why it was lost, nil if it was closed normally.
 	UpstreamClosed
 
 	// UpstreamReplaced is an attempt to replace the lost connection of a
-	// session by a new one. Err is why it failed.
+	// session by a new one. Err is nil if it succeeded.
 	UpstreamReplaced
 
-	// UpstreamKept is a connection that remains open after its session.
+	// UpstreamKept is a connection that stays open after its session.
 	UpstreamKept
 
-	// UpstreamReused is a kept connection that a new session takes over.
+	// UpstreamReused is a kept connection that a new session uses.
 	UpstreamReused
 )
 
-// enter takes the session to a state.
+// enter changes the state and reports it.
 func (s *session) enter(state State) {
 	s.record.State = state
 	if o := s.srv.opts.Observer; o != nil {
@@ -116,7 +116,7 @@ func (s *session) enter(state State) {
 	}
 }
 
-// loginDone reports a login.
+// loginDone reports a login to the Observer.
 func (s *session) loginDone(elapsed time.Duration, err error) {
 	o := s.srv.opts.Observer
 	if o == nil {

@@ -12,17 +12,18 @@ import (
 	"popgate/proxy/lock"
 )
 
-// Options of a Server. The zero value of a field is its default.
+// Options are the options of a Server. The zero value of a field means its
+// default.
 type Options struct {
-	// Backend is required.
+	// Backend logs users in. It is required.
 	Backend Backend
 
-	// Logger gets one record a session at its end, and each command with its
-	// status at level debug. nil: slog.Default().
+	// Logger receives one record at the end of each session and, at level
+	// debug, one for each command. nil: slog.Default().
 	Logger *slog.Logger
 
-	// Autologout ends a session that has sent no command for so long
-	// (RFC 1939 §3). Default, and least: 10 minutes.
+	// Autologout ends a session that has sent no command for this long
+	// (RFC 1939 §3). Default and minimum: 10 minutes.
 	Autologout time.Duration
 
 	// LoginAttempts is the number of failed logins after which a connection
@@ -33,36 +34,36 @@ type Options struct {
 	// mechanisms that clients from before RFC 5034 expect.
 	NoAuthList bool
 
-	// Mechanisms are the SASL mechanisms offered, in the order in which they
-	// are listed: of "PLAIN", "LOGIN", and with a Backend that is an Exchanger
-	// "XOAUTH2" and "OAUTHBEARER", and "CRAM-MD5", "SCRAM-SHA-1" and
-	// "SCRAM-SHA-256", which are offered as long as the Exchanger does. nil:
-	// the first two. Empty but not nil: none.
+	// Mechanisms are the SASL mechanisms to offer, in the order in which they
+	// are listed. "PLAIN" and "LOGIN" work with any Backend; "XOAUTH2",
+	// "OAUTHBEARER", "CRAM-MD5", "SCRAM-SHA-1" and "SCRAM-SHA-256" need an
+	// Exchanger, and the last three are offered only while it offers them.
+	// nil: PLAIN and LOGIN. Empty but not nil: none.
 	Mechanisms []string
 
 	// UTF8 offers UTF8 mode and names in UTF-8 (RFC 6856 §2).
 	UTF8 bool
 
-	// HiddenCapabilities are left out of CAPA. Hiding "TOP" also switches
-	// the command off.
+	// HiddenCapabilities are omitted from CAPA; letter case does not matter.
+	// Hiding "TOP" also disables the command.
 	HiddenCapabilities []string
 
 	// Locker locks the maildrops, each by the Key of its Identity. nil: a
-	// lock of this Server's own.
+	// lock.Local that only this Server uses.
 	Locker lock.Locker
 
-	// Limits bound the connections; the zero value sets none.
+	// Limits limit the number of connections. The zero value sets no limit.
 	Limits Limits
 
-	// Throttler slows down logins after failed ones. nil: none is slowed.
+	// Throttler delays logins after failed ones. nil: no delay.
 	Throttler Throttler
 
 	// Observer is informed of sessions, logins, commands and refusals. nil:
-	// nobody is.
+	// no Observer.
 	Observer Observer
 }
 
-// Defaults returns the Options that stand for their zero values.
+// Defaults returns the defaults of those Options that are not zero by default.
 func Defaults() Options {
 	return Options{
 		Autologout:    MinAutologout,
@@ -71,7 +72,8 @@ func Defaults() Options {
 	}
 }
 
-// resolve returns o with its defaults, or what is wrong with it.
+// resolve returns o with defaults in place of zero values, or an error if o is
+// invalid.
 func (o Options) resolve() (Options, error) {
 	defaults := Defaults()
 	if o.Backend == nil {
@@ -104,16 +106,16 @@ func (o Options) resolve() (Options, error) {
 			return o, fmt.Errorf("proxy: unknown SASL mechanism %q", name)
 		}
 		if m.parse != nil && !exchanger {
-			return o, fmt.Errorf("proxy: the Backend has no exchanges, as %s is", name)
+			return o, fmt.Errorf("proxy: SASL mechanism %s needs a Backend that is an Exchanger", name)
 		}
 	}
 	return o, nil
 }
 
-// MinAutologout is the least autologout that RFC 1939 §3 allows.
+// MinAutologout is the shortest autologout that RFC 1939 §3 allows.
 const MinAutologout = 10 * time.Minute
 
-// TLSMode says how connections to a listener are protected.
+// TLSMode is how connections to a listener are protected.
 type TLSMode string
 
 // The modes of a listener.
@@ -123,7 +125,7 @@ const (
 	TLSImplicit TLSMode = "implicit" // TLS from the first octet (RFC 8314 §3.3)
 )
 
-// Values returns the modes there are.
+// Values returns all modes.
 func (TLSMode) Values() []TLSMode { return []TLSMode{TLSImplicit, TLSStartTLS, TLSNone} }
 
 // ListenerOptions describe one listener of a Server.
@@ -136,9 +138,9 @@ type ListenerOptions struct {
 	// TLS.
 	InsecureLoginFrom []netip.Prefix
 
-	// ProxyProtocolFrom, where not empty, are the networks of the proxies
-	// before this listener. Each connection then begins with a PROXY protocol
-	// header, version 1 or 2, which names the client; connections from
-	// elsewhere are closed.
+	// ProxyProtocolFrom, if not empty, are the networks of the proxies in
+	// front of this listener. Each connection must then begin with a PROXY
+	// protocol header, version 1 or 2, which names the client. Connections
+	// from elsewhere are closed.
 	ProxyProtocolFrom []netip.Prefix
 }

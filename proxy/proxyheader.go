@@ -22,17 +22,17 @@ const (
 	proxyHeaderTimeout = 5 * time.Second
 
 	proxyV1Limit = 107  // octets, CRLF included (PROXY protocol §2.1)
-	proxyV2Limit = 4096 // octets, against 64 KiB that the format allows
+	proxyV2Limit = 4096 // octets; the format allows 64 KiB
 	proxyV2Start = 16   // octets before addresses and TLVs (§2.2)
 )
 
-// proxyHeader is what a proxy tells of its client.
+// proxyHeader is what a PROXY header says about the client.
 type proxyHeader struct {
-	client netip.AddrPort // the zero AddrPort stands for the socket's own
-	tls    *ProxyTLS      // nil where the client did not use TLS
+	client netip.AddrPort // the zero AddrPort: use the socket's remote address
+	tls    *ProxyTLS      // nil if the client did not use TLS
 }
 
-// proxyV1Start is how version 1 begins; the library does not look at the SP.
+// proxyV1Start begins version 1. The library does not check the SP.
 var proxyV1Start = append(slices.Clone(proxyproto.SIGV1), ' ')
 
 var (
@@ -40,8 +40,8 @@ var (
 	errProxyLong   = errors.New("PROXY protocol header too long")
 )
 
-// readProxyHeader reads the header that a trusted proxy sends first. What came
-// behind it is read again by whoever reads next.
+// readProxyHeader reads the header that a trusted proxy sends first. Octets after
+// it are kept for the next read.
 func (s *session) readProxyHeader() (proxyHeader, error) {
 	if err := s.setReadTimeout(proxyHeaderTimeout); err != nil {
 		return proxyHeader{}, err
@@ -67,8 +67,8 @@ func (s *session) readProxyHeader() (proxyHeader, error) {
 	}
 }
 
-// proxyHeaderLen returns the length of the header at the start of buf, which
-// may be more than is there yet; 0 if that cannot be told yet.
+// proxyHeaderLen returns the length of the header at the start of buf, which may
+// be more than buf has so far; 0 if it is not known yet.
 func proxyHeaderLen(buf []byte) (int, error) {
 	switch {
 	case hasStart(buf, proxyV1Start):
@@ -107,7 +107,7 @@ func parseProxyHeader(header []byte) (proxyHeader, error) {
 }
 
 // parseProxyV1 parses a line of version 1: PROXY protocol §2.1. The library
-// takes forms that the protocol does not have; these are refused before.
+// accepts forms that the protocol does not allow; these are refused first.
 func parseProxyV1(header []byte) (proxyHeader, error) {
 	line, ok := strings.CutSuffix(string(header), "\r\n")
 	if !ok {
@@ -138,9 +138,9 @@ func parseProxyV1(header []byte) (proxyHeader, error) {
 	return proxyHeader{client: clientAddr(h.SourceAddr)}, nil
 }
 
-// parseProxyV2 parses a header of version 2: PROXY protocol §2.2. Of LOCAL,
-// and of families other than TCP, the socket's addresses are taken, which the
-// library does not do for all of them.
+// parseProxyV2 parses a header of version 2: PROXY protocol §2.2. For LOCAL and
+// for families other than TCP the socket's address is used, which the library
+// does not do for all of them.
 func parseProxyV2(header []byte) (proxyHeader, error) {
 	switch proxyproto.ProtocolVersionAndCommand(header[12]) {
 	case proxyproto.LOCAL:
@@ -167,8 +167,8 @@ func parseProxyV2(header []byte) (proxyHeader, error) {
 	return proxyHeader{client: clientAddr(h.SourceAddr), tls: tlsOf(tlvs)}, nil
 }
 
-// tlsOf returns what a PP2_TYPE_SSL says (§2.2.6): that the client used TLS is
-// its client field, not that it is there.
+// tlsOf returns the TLS that PP2_TYPE_SSL describes (§2.2.6), or nil. Its client
+// field, not its presence, says whether the client used TLS.
 func tlsOf(tlvs []proxyproto.TLV) *ProxyTLS {
 	ssl, ok := tlvparse.FindSSL(tlvs)
 	if !ok || !ssl.ClientSSL() {
@@ -185,8 +185,8 @@ func tlsOf(tlvs []proxyproto.TLV) *ProxyTLS {
 	return t
 }
 
-// clientAddr returns addr with an IPv4 address as such, also where the socket
-// has it mapped into IPv6; the zero AddrPort if it is no IP address.
+// clientAddr converts addr. An IPv4 address mapped into IPv6 becomes IPv4; what
+// is no IP address becomes the zero AddrPort.
 func clientAddr(addr net.Addr) netip.AddrPort {
 	ap, err := netip.ParseAddrPort(addr.String())
 	if err != nil {

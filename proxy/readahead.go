@@ -5,14 +5,13 @@ import (
 	"strings"
 )
 
-// maxExpected is how many messages a session announces to the maildrop from what
-// the client has sent already.
+// maxExpected limits how many messages a session announces to the maildrop.
 const maxExpected = 128
 
-// expect announces to the maildrop which messages the client has asked for after
-// the current command, RETR or TOP with that number of lines, so that the upstream
-// can be asked for them in one flight. The commands stay where they are: each is
-// checked and answered in its turn.
+// expect announces to the maildrop the messages that pipelined commands ask for
+// after the current RETR or TOP, which has that number of lines, so that they can
+// be requested from the upstream together. The commands stay in the buffer and
+// are checked and answered in order.
 func (s *session) expect(lines uint64) {
 	expecter, ok := s.maildrop.(Expecter)
 	if !ok || !s.r.pending() {
@@ -42,9 +41,9 @@ func (s *session) expect(lines uint64) {
 	}
 }
 
-// expectLine returns the message that a line asks for in the same form, 0 if
-// none; more is false if it is of no use to look beyond the line. It is a guess:
-// the line is checked when its turn comes.
+// expectLine returns the UID of the message that a line asks for in the same
+// form, or 0. more is false if the lines after it cannot be predicted. The
+// result is a guess: the line is checked when it is executed.
 func (s *session) expectLine(line string, lines uint64) (uid uint32, more bool) {
 	fields := strings.Fields(line)
 	if len(fields) == 0 {

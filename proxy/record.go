@@ -7,44 +7,45 @@ import (
 	"time"
 )
 
-// Record is what is known of a session: what the log has of it at its end, and
-// what an Observer receives.
+// Record is the state and statistics of a session. An Observer receives it, and
+// it is logged at the end of the session.
 type Record struct {
 	Client
 	Began    time.Time
 	Duration time.Duration // set at the end
 	TLS      *tls.ConnectionState
-	ProxyTLS *ProxyTLS // nil where no proxy has ended TLS
+	ProxyTLS *ProxyTLS // nil unless a proxy has terminated TLS
 	State    State     // 0 before the greeting
 
-	User     string // as the client gave it, then as the upstream knows it
+	User     string // as the client gave it; after login as the upstream knows it
 	Upstream string // "" before login
 
 	Retr       int   // messages sent whole by RETR
-	Top        int   // replies to TOP
-	Dele       int   // messages marked, whether or not RSET came later
-	Octets     int64 // of messages, without byte-stuffing
+	Top        int   // successful TOP commands
+	Dele       int   // messages marked, including marks that RSET removed
+	Octets     int64 // of messages sent, without byte-stuffing
 	Removed    int   // messages removed by QUIT
-	Remaining  int   // messages of the snapshot without Removed
-	Mismatches int   // messages whose octets were not those of LIST
+	Remaining  int   // messages of the snapshot minus Removed
+	Mismatches int   // messages sent with another size than LIST announced
 
-	FailedLogins int   // that were answered [AUTH]
-	Sent         int64 // octets to the client, under TLS before encryption
-	Received     int64 // octets from the client, likewise, without a PROXY header
+	FailedLogins int   // logins answered [AUTH]
+	Sent         int64 // octets to the client, before encryption
+	Received     int64 // octets from the client, decrypted, without a PROXY header
 
 	Reason string // why the session ended; "" before
 }
 
-// ProxyTLS is the TLS that a proxy has ended. Each part may be unknown, "".
+// ProxyTLS is TLS that a proxy has terminated. Fields that it did not report are
+// "".
 type ProxyTLS struct {
 	Version, Suite, SNI string
 }
 
-// loggedNameLimit is how many octets of a name the log has at most. Mechanisms
-// of SASL bring far longer ones than any upstream has.
+// loggedNameLimit is the most octets of a name that are logged. SASL allows far
+// longer names than any upstream has.
 const loggedNameLimit = 255
 
-// loggedName returns name as the log has it; the handler escapes it.
+// loggedName shortens name for the log. The log handler escapes it.
 func loggedName(name string) string {
 	if len(name) <= loggedNameLimit {
 		return name
@@ -52,7 +53,7 @@ func loggedName(name string) string {
 	return name[:loggedNameLimit] + "..."
 }
 
-// progress returns the record with what is counted elsewhere until now.
+// progress returns the record, updated with what is counted elsewhere.
 func (s *session) progress() *Record {
 	r := &s.record
 	r.Sent, r.Received = s.w.total, s.r.total
@@ -60,7 +61,7 @@ func (s *session) progress() *Record {
 	return r
 }
 
-// closeRecord completes the record of the session, logs and reports it.
+// closeRecord completes, logs and reports the record of the session.
 func (s *session) closeRecord() {
 	r := s.progress()
 	r.Duration = time.Since(r.Began)
@@ -70,8 +71,8 @@ func (s *session) closeRecord() {
 	}
 }
 
-// attrs returns the record as the log has it, without what the logger of the
-// session adds by itself.
+// attrs returns the record's attributes for the log, except those that the
+// session's logger adds itself.
 func (r *Record) attrs() []slog.Attr {
 	attrs := []slog.Attr{slog.String("listener", r.Listener)}
 	if r.TLS != nil {

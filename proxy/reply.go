@@ -9,11 +9,11 @@ const (
 	statusLimit = 512 // octets of a status line with CRLF (RFC 1939 §3)
 
 	plainBuffer = 64 << 10
-	tlsBuffer   = 16 << 10 // the most that one TLS record carries
+	tlsBuffer   = 16 << 10 // the maximum of one TLS record
 )
 
-// The buffers of replies. They are borrowed from the first octet of a reply
-// until it is flushed, so that a waiting session has none.
+// The buffers of replies. A session borrows one from the first octet of a reply
+// until the flush, so a waiting session has none.
 var (
 	plainBuffers = newBufferPool(plainBuffer)
 	tlsBuffers   = newBufferPool(tlsBuffer)
@@ -21,11 +21,10 @@ var (
 
 const terminator = ".\r\n"
 
-// replyWriter collects replies and writes them out in large pieces. A status
-// line is always in one piece, and so is the end of a multi-line reply with
-// the CRLF before it: some clients look for CRLF.CRLF only at the end of what
-// one read gave them. The first error of dst is kept; nothing is written
-// after it.
+// replyWriter collects replies and writes them in large pieces. It never splits
+// a status line, nor the end of a multi-line reply with the CRLF before it: some
+// clients look for CRLF.CRLF only at the end of what a single read returns.
+// After the first error of dst, which is kept, nothing more is written.
 type replyWriter struct {
 	dst   io.Writer
 	pool  *bufferPool
@@ -37,7 +36,7 @@ type replyWriter struct {
 	total int64 // octets accepted by dst
 }
 
-// setDst directs what follows to dst. Nothing may be buffered.
+// setDst sets the destination. Nothing may be buffered.
 func (w *replyWriter) setDst(dst io.Writer, pool *bufferPool) {
 	w.dst, w.pool = dst, pool
 }
@@ -58,7 +57,7 @@ func (w *replyWriter) fail(e *Error) {
 	w.body = len(w.buf)
 }
 
-// challenge adds a SASL challenge (RFC 5034 §4), which may have any length.
+// challenge adds a SASL challenge of any length (RFC 5034 §4).
 func (w *replyWriter) challenge(data string) {
 	line := append([]byte("+ "), make([]byte, base64.StdEncoding.EncodedLen(len(data)))...)
 	base64.StdEncoding.Encode(line[2:], []byte(data))
@@ -68,7 +67,7 @@ func (w *replyWriter) challenge(data string) {
 	w.body = len(w.buf)
 }
 
-// Write adds octets of a multi-line reply as they are.
+// Write adds octets of a multi-line reply unchanged.
 func (w *replyWriter) Write(p []byte) (int, error) {
 	w.borrow()
 	for done := 0; done < len(p); {
@@ -91,7 +90,7 @@ func (w *replyWriter) writeByte(c byte) {
 	w.buf = append(w.buf, c)
 }
 
-// line adds one line of a multi-line reply, which does not begin with a dot.
+// line adds one line of a multi-line reply. It must not begin with a dot.
 func (w *replyWriter) line(s string) {
 	w.room(len(s) + 2)
 	w.buf = append(w.buf, s...)
@@ -105,7 +104,7 @@ func (w *replyWriter) end() {
 	w.body = len(w.buf)
 }
 
-// flush writes out what is buffered and gives the buffer back.
+// flush writes what is buffered and returns the buffer to the pool.
 func (w *replyWriter) flush() error {
 	if w.lent == nil {
 		return w.err
@@ -116,7 +115,7 @@ func (w *replyWriter) flush() error {
 	return w.err
 }
 
-// borrow makes sure that there is a buffer.
+// borrow borrows a buffer, if there is none.
 func (w *replyWriter) borrow() {
 	if w.lent == nil {
 		w.lent = w.pool.take()
@@ -124,7 +123,7 @@ func (w *replyWriter) borrow() {
 	}
 }
 
-// reserve makes room for n octets of a new reply.
+// reserve makes room for the first n octets of a reply.
 func (w *replyWriter) reserve(n int) {
 	if w.lent != nil && cap(w.buf)-len(w.buf) < n {
 		_ = w.flush() // kept in w.err
@@ -132,7 +131,7 @@ func (w *replyWriter) reserve(n int) {
 	w.borrow()
 }
 
-// room makes room for n octets, few, of the multi-line reply being written.
+// room makes room for n more octets of a multi-line reply; n is small.
 func (w *replyWriter) room(n int) {
 	w.borrow()
 	if cap(w.buf)-len(w.buf) < n {
@@ -140,8 +139,8 @@ func (w *replyWriter) room(n int) {
 	}
 }
 
-// spill writes out what is buffered in the middle of a multi-line reply, but
-// for a line end at its end, which may turn out to be the last one.
+// spill writes what is buffered of a multi-line reply, except a line end at the
+// end: it may turn out to be the one before the final dot.
 func (w *replyWriter) spill() {
 	n := len(w.buf)
 	switch body := w.buf[w.body:]; {
@@ -165,7 +164,7 @@ func (w *replyWriter) send(p []byte) {
 }
 
 // appendStatus appends a status line: at most statusLimit octets of printable
-// ASCII, in which "[" begins a response code and nothing else (RFC 2449 §3).
+// ASCII, in which only a response code contains "[" (RFC 2449 §3).
 func appendStatus(b []byte, indicator string, code Code, text string) []byte {
 	limit := len(b) + statusLimit - len("\r\n")
 	b = append(b, indicator...)

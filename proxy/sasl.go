@@ -6,29 +6,29 @@ import (
 	"unicode/utf8"
 )
 
-// The SASL mechanisms that are there unasked.
+// The SASL mechanisms that are offered by default.
 const (
 	mechPlain = "PLAIN"
 	mechLogin = "LOGIN"
 )
 
-// mechanism is a row of the table of SASL mechanisms. One of credential and
-// begin is set.
+// mechanism is a row of the table of SASL mechanisms. Either credential or parse
+// is set.
 type mechanism struct {
 	name        string
 	safe        bool // reveals no password or token, so it needs no TLS
-	relayed     bool // offered only while the Backend says that it would work
-	serverFirst bool
+	relayed     bool // offered only while the Exchanger offers it
+	serverFirst bool // the server sends the first message
 
-	// credential has the client send a name and a password.
+	// credential asks the client for a name and a password.
 	credential func(s *session, initial []string) (Credential, error)
 
-	// parse takes from the client's first message what ex is to tell of it.
+	// parse fills in ex from the client's first message.
 	parse func(ex *Exchange, message string) error
 }
 
-// mechanisms is every SASL mechanism there is: RFC 4616, RFC 7628, RFC 2195,
-// RFC 5802, RFC 7677, and LOGIN and XOAUTH2, which have none.
+// mechanisms are all SASL mechanisms: RFC 4616, RFC 7628, RFC 2195, RFC 5802,
+// RFC 7677; LOGIN and XOAUTH2 have no RFC.
 var mechanisms = [...]mechanism{
 	{name: mechPlain, credential: (*session).askPlain},
 	{name: mechLogin, serverFirst: true, credential: (*session).askLogin},
@@ -39,8 +39,8 @@ var mechanisms = [...]mechanism{
 	{name: "SCRAM-SHA-256", safe: true, relayed: true, parse: parseSCRAM},
 }
 
-// Mechanisms returns the names of the SASL mechanisms there are, and those of
-// them that are offered only while the Exchanger offers them.
+// Mechanisms returns the names of all SASL mechanisms, and of the relayed ones
+// among them, which are offered only while an Exchanger offers them.
 func Mechanisms() (all, relayed []string) {
 	for _, m := range mechanisms {
 		all = append(all, m.name)
@@ -51,7 +51,8 @@ func Mechanisms() (all, relayed []string) {
 	return all, relayed
 }
 
-// findMechanism returns the mechanism of that name, in upper case, or nil.
+// findMechanism returns the mechanism with that name, which is in upper case, or
+// nil.
 func findMechanism(name string) *mechanism {
 	for i := range mechanisms {
 		if mechanisms[i].name == name {
@@ -61,11 +62,11 @@ func findMechanism(name string) *mechanism {
 	return nil
 }
 
-// ErrCancelled is a SASL exchange that the client has given up by "*"
+// ErrCancelled is a SASL exchange that the client has cancelled by sending "*"
 // (RFC 5034 §4).
 var ErrCancelled = &Error{Text: "authentication cancelled", Err: errBadCommand}
 
-// Errors of AUTH. Those of the exchange are bad commands, not failed logins.
+// Errors of AUTH. Invalid messages are bad commands, not failed logins.
 var (
 	errMechanism   = &Error{Text: "unknown authentication mechanism"}
 	errBase64      = &Error{Text: "invalid base64", Err: errBadCommand}
@@ -98,8 +99,8 @@ func (s *session) auth(args []string) error {
 	}
 }
 
-// authList answers AUTH without argument as servers did before RFC 2449.
-// Departure: RFC 5034 §4 makes it a syntax error.
+// authList answers AUTH without argument, as servers did before RFC 2449.
+// Departure: it is a syntax error by RFC 5034 §4.
 func (s *session) authList() error {
 	if s.srv.opts.NoAuthList {
 		return errSyntax
@@ -112,8 +113,8 @@ func (s *session) authList() error {
 	return nil
 }
 
-// initialResponse returns the client's first message in a mechanism that it
-// begins. initial holds what came with the command, if anything did.
+// initialResponse returns the client's first message in a mechanism in which the
+// client begins. initial is the argument of AUTH that has it, if any.
 func (s *session) initialResponse(initial []string) (string, error) {
 	switch {
 	case len(initial) == 0:
@@ -142,8 +143,8 @@ func (s *session) askLogin([]string) (cred Credential, err error) {
 	return cred, err
 }
 
-// challenge sends a challenge and returns the client's response, decoded. The
-// backend connects meanwhile; username is as in prepare.
+// challenge sends a challenge and returns the client's response, decoded. While
+// it waits, the Backend may connect; username is as in prepare.
 func (s *session) challenge(data, username string) (string, error) {
 	s.w.challenge(data)
 	s.prepare(username)
@@ -162,12 +163,12 @@ func (s *session) response() (string, error) {
 	return decodeSASL(line)
 }
 
-// decodeSASL decodes base64. Lines have no CR or LF, which the decoder would
-// pass over.
+// decodeSASL decodes base64. A line contains no CR or LF, which the decoder
+// would ignore.
 func decodeSASL(line string) (string, error) {
 	data, err := base64.StdEncoding.DecodeString(line)
 	if err != nil {
-		return "", errBase64 // without the cause, which quotes from the line
+		return "", errBase64 // without the cause, which quotes the line
 	}
 	return string(data), nil
 }
@@ -182,8 +183,8 @@ func parsePlain(message string) (Credential, error) {
 	return Credential{Authzid: parts[0], Username: parts[1], Password: parts[2]}, nil
 }
 
-// checkCredential refuses what RFC 5034 §4 does not allow in a name, and a NUL
-// anywhere, without asking the upstream.
+// checkCredential returns ErrAuth for a name that RFC 5034 §4 does not allow,
+// and for a NUL anywhere.
 func checkCredential(cred Credential) error {
 	if strings.ContainsRune(cred.Password, 0) {
 		return ErrAuth

@@ -18,8 +18,8 @@ import (
 // ErrServerClosed is returned by Serve after Shutdown or Close.
 var ErrServerClosed = errors.New("proxy: server closed")
 
-// The waits between attempts to accept when that fails for lack of
-// descriptors or the like; each is twice the one before.
+// Limits of the wait before accepting again after a temporary failure, such as
+// a lack of descriptors. Each wait is twice as long as the previous one.
 const (
 	minAcceptDelay = 5 * time.Millisecond
 	maxAcceptDelay = time.Second
@@ -30,14 +30,14 @@ const (
 type Server struct {
 	opts     Options
 	noCapa   map[string]bool // hidden capabilities, in upper case
-	ctx      context.Context // of all sessions, cancelled by Close
+	ctx      context.Context // parent of all sessions', cancelled by Close
 	cancel   context.CancelFunc
 	draining atomic.Bool
 	stopped  chan struct{} // closed when draining begins
 
 	mu        sync.Mutex
 	listeners map[*listener]struct{}
-	admission admission     // the sessions
+	admission admission     // has all sessions
 	empty     chan struct{} // closed when draining and no session is left
 
 	refusals struct{ connections, perAddress, evictions, proxies logLimiter }
@@ -51,7 +51,8 @@ type listener struct {
 	addr string
 }
 
-// NewServer returns a Server, or what is wrong with opts.
+// NewServer returns a Server, or an error if opts are invalid. It does not
+// listen; see Serve.
 func NewServer(opts Options) (*Server, error) {
 	opts, err := opts.resolve()
 	if err != nil {
@@ -72,10 +73,10 @@ func NewServer(opts Options) (*Server, error) {
 	return srv, nil
 }
 
-// Serve accepts connections on l until Shutdown or Close, and returns
-// ErrServerClosed then. Any other error means that l can no longer accept;
-// sessions go on. Serve closes l in any case. It may be called for several
-// listeners at once.
+// Serve accepts connections on l until Shutdown or Close, and then returns
+// ErrServerClosed. Any other error means that opts are invalid or that l can no
+// longer accept; sessions continue. Serve always closes l. It may be called for
+// several listeners at once.
 func (srv *Server) Serve(l net.Listener, opts ListenerOptions) error {
 	defer l.Close()
 	lis, err := newListener(l, opts)
@@ -123,11 +124,11 @@ func newListener(l net.Listener, opts ListenerOptions) (*listener, error) {
 		return nil, fmt.Errorf("proxy: TLS mode %q without a TLS configuration", opts.Mode)
 	}
 	lis.tls = opts.TLS.Clone()
-	lis.tls.DynamicRecordSizingDisabled = true // a record for each write of replies
+	lis.tls.DynamicRecordSizingDisabled = true // one record for each write
 	return lis, nil
 }
 
-// behindProxy reports whether a PROXY header begins each connection.
+// behindProxy reports whether each connection begins with a PROXY header.
 func (l *listener) behindProxy() bool { return len(l.opts.ProxyProtocolFrom) > 0 }
 
 // temporary reports whether accepting may succeed later.
@@ -136,7 +137,7 @@ func temporary(err error) bool {
 	return errors.As(err, &t) && t.Temporary()
 }
 
-// pause waits d. It returns false if the server stops meanwhile.
+// pause waits d. It returns false, early, if the server stops.
 func (srv *Server) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -148,7 +149,7 @@ func (srv *Server) pause(d time.Duration) bool {
 	}
 }
 
-// start begins a session on conn.
+// start starts a session on conn, unless it is refused.
 func (srv *Server) start(lis *listener, conn net.Conn) {
 	peer := clientAddr(conn.RemoteAddr())
 	if lis.behindProxy() && !contains(lis.opts.ProxyProtocolFrom, peer.Addr()) {
@@ -185,7 +186,7 @@ func (srv *Server) start(lis *listener, conn net.Conn) {
 	go s.serve()
 }
 
-// setClient takes client for the address of the session's client.
+// setClient sets the address of the session's client and what depends on it.
 func (s *session) setClient(client netip.AddrPort) {
 	s.record.Addr = client
 	s.insecureLogin = contains(s.lis.opts.InsecureLoginFrom, client.Addr())
@@ -193,7 +194,7 @@ func (s *session) setClient(client netip.AddrPort) {
 	s.ctx = WithLogger(WithClient(s.base, s.record.Client), s.log)
 }
 
-// clientName names the client in the log.
+// clientName returns the address of the client for the log.
 func (s *session) clientName() string {
 	if s.record.Addr.IsValid() {
 		return s.record.Addr.String()
@@ -216,9 +217,9 @@ func contains(networks []netip.Prefix, addr netip.Addr) bool {
 }
 
 // Shutdown stops accepting, ends the sessions that wait for a command, and
-// lets those that execute one finish it, UPDATE included. If ctx ends before,
-// it does what Close does and returns ctx's error. Messages are removed by
-// QUIT only, as ever.
+// lets the others finish their command, including UPDATE. If ctx ends first, it
+// does what Close does and returns ctx's error. Messages are removed by QUIT
+// only, as always.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.drain()
 	select {
@@ -231,8 +232,8 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close ends all listeners and sessions at once and waits for them to be gone.
-// A Backend that is at work has its context cancelled.
+// Close closes all listeners and sessions at once and waits for the sessions to
+// end. Calls of a Backend have their context cancelled.
 func (srv *Server) Close() error {
 	srv.drain()
 	srv.cancel()
@@ -303,7 +304,8 @@ func (srv *Server) addSession(s *session) bool {
 	return limit == ""
 }
 
-// setAddress gives s the address of its client, unless a limit keeps it out.
+// setAddress gives s the address that its PROXY header names, unless a limit
+// keeps it out.
 func (srv *Server) setAddress(s *session) bool {
 	srv.mu.Lock()
 	limit := srv.admission.setAddress(s, s.record.Addr.Addr())
@@ -312,8 +314,8 @@ func (srv *Server) setAddress(s *session) bool {
 	return limit == ""
 }
 
-// loggedIn notes that s has logged in. It returns false if s has been evicted
-// meanwhile.
+// loggedIn records that s has logged in. It returns false if s has been evicted
+// before.
 func (srv *Server) loggedIn(s *session) bool {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -329,7 +331,7 @@ func (srv *Server) removeSession(s *session) {
 	}
 }
 
-// logLimit logs and reports that limit, unless it is "", keeps s out.
+// logLimit logs and reports the limit that keeps s out, if it is not "".
 func (srv *Server) logLimit(s *session, limit string) {
 	var r *logLimiter
 	var most int

@@ -39,7 +39,7 @@ func TestOptions(t *testing.T) {
 		{proxy.Options{Backend: b, Mechanisms: []string{"CRAM-MD5", "SCRAM-SHA-1"}, UTF8: true}, ""},
 		{proxy.Options{Backend: b, Mechanisms: []string{"DIGEST-MD5"}}, `"DIGEST-MD5"`},
 		{proxy.Options{Backend: new(recorder), Mechanisms: []string{"LOGIN"}}, ""},
-		{proxy.Options{Backend: new(recorder), Mechanisms: []string{"SCRAM-SHA-1"}}, "has no exchanges, as SCRAM-SHA-1 is"},
+		{proxy.Options{Backend: new(recorder), Mechanisms: []string{"SCRAM-SHA-1"}}, "SCRAM-SHA-1 needs a Backend that is an Exchanger"},
 	} {
 		srv, err := proxy.NewServer(tt.opts)
 		if tt.want == "" {

@@ -14,8 +14,8 @@ const (
 	// handshakeTimeout limits a TLS handshake, silence of the client included.
 	handshakeTimeout = 10 * time.Second
 
-	// maxBadCommands is how many lines that are no valid command a connection
-	// may send.
+	// maxBadCommands is the number of invalid lines after which a connection
+	// is closed.
 	maxBadCommands = 20
 )
 
@@ -43,9 +43,9 @@ func (st State) String() string {
 	return "none"
 }
 
-// session is one connection of a client. Its goroutine alone uses it, except
-// for interrupt, and for raw, on which the Server sets read deadlines and which
-// it may close.
+// session is one connection of a client. Only its goroutine uses it, with two
+// exceptions: any goroutine may call interrupt, and the Server sets read
+// deadlines on raw and may close it.
 type session struct {
 	srv *Server
 	lis *listener
@@ -55,7 +55,7 @@ type session struct {
 	w   replyWriter
 	dot dotWriter
 
-	base   context.Context // of ctx, without the logger
+	base   context.Context // ctx without client and logger
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	log    *slog.Logger
@@ -64,26 +64,26 @@ type session struct {
 
 	insecureLogin bool // the client may log in without TLS
 
-	cmd       *command    // the current one, or the last
-	attempt   LoginRecord // the current login, or the last
+	cmd       *command    // the current or last one
+	attempt   LoginRecord // the current or last login
 	user      pendingUser
 	utf8      bool // UTF8 mode (RFC 6856 §2.1)
-	afterAuth bool // an AUTH has failed: what follows may be its secrets
-	bad       int  // lines that were no valid command
+	afterAuth bool // after a failed AUTH, when invalid lines may be secrets
+	bad       int  // number of invalid lines
 
 	prepared Prepared // a connection that waits for the password, or nil
 
-	// Held from login on, and given back in this order.
+	// Held from login on, and released in this order.
 	lock     *heldLock
 	login    Login
 	maildrop Maildrop
 
 	snap     snapshot
-	expected struct{ announced, left int } // messages asked for after the current command
-	sent     []Message                     // retrieved messages, as sent, whose end has not been flushed yet
+	expected struct{ announced, left int } // messages of the last Expect, and how many are still to come
+	sent     []Message                     // retrieved messages, with octets as sent, that are not flushed yet
 }
 
-// pendingUser is the name of a USER that the next command, PASS, may use.
+// pendingUser is the name from USER, for a PASS that follows at once.
 type pendingUser struct {
 	name  string
 	given bool
@@ -91,7 +91,7 @@ type pendingUser struct {
 
 // endError ends the session without a reply.
 type endError struct {
-	reason string // for the session's record
+	reason string // for the Record
 	err    error
 }
 
@@ -104,7 +104,7 @@ func (e *endError) Error() string {
 
 func (e *endError) Unwrap() error { return e.err }
 
-// Reasons for which sessions end.
+// Values of Record.Reason.
 const (
 	endQuit      = "quit"
 	endDropped   = "dropped"
@@ -146,13 +146,12 @@ func (s *session) serve() {
 		s.record.Reason = endLock
 	}
 	if s.record.Reason == endLock {
-		s.log.Warn("lock of the maildrop lost while the session had it", "upstream", s.record.Upstream)
+		s.log.Warn("lock of the maildrop lost", "upstream", s.record.Upstream)
 	}
 	s.log.Debug("session ends", "error", err)
 }
 
-// run answers commands in the order in which they come. Its error tells why
-// the session ended.
+// run answers commands in order. Its error is why the session ended.
 func (s *session) run() error {
 	if s.lis.behindProxy() {
 		if err := s.readClient(); err != nil {
@@ -177,7 +176,7 @@ func (s *session) run() error {
 	}
 }
 
-// readClient reads the header of a proxy, which says who the client is.
+// readClient reads the header of a proxy, which names the client.
 func (s *session) readClient() error {
 	h, err := s.readProxyHeader()
 	switch {
@@ -198,9 +197,9 @@ func (s *session) readClient() error {
 	return nil
 }
 
-// readLine returns the client's next line. Replies are flushed before it waits
-// for one. An error that isEnd ends the session, any other is the fault of
-// this line.
+// readLine returns the client's next line. It flushes replies before it waits
+// for one. An error for which isEnd holds ends the session; any other concerns
+// this line only.
 func (s *session) readLine(kind lineKind) (string, error) {
 	if s.srv.draining.Load() || !s.r.pending() {
 		if err := s.flush(); err != nil {
@@ -227,9 +226,9 @@ func (s *session) readLine(kind lineKind) (string, error) {
 	}
 }
 
-// setReadTimeout prepares for waiting d at most for input. The server first starts to
-// drain, or cuts the session, and then moves the deadline, so looking after
-// setting ours misses nothing.
+// setReadTimeout limits the next wait for input to d. Shutdown and interrupt set
+// their flag first and then their own deadline, so checking the flags after
+// setting this deadline misses nothing.
 func (s *session) setReadTimeout(d time.Duration) error {
 	if err := s.raw.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return &endError{endDropped, err}
@@ -240,15 +239,15 @@ func (s *session) setReadTimeout(d time.Duration) error {
 	return nil
 }
 
-// interrupt ends the session at once, because of cause. Any goroutine may call
-// it.
+// interrupt ends the session at once, for the given cause. Any goroutine may
+// call it.
 func (s *session) interrupt(cause error) {
 	s.cancel(cause)
 	s.raw.interrupt()
 }
 
-// flush sends the replies so far, and tells the maildrop which messages the
-// client has thereby got.
+// flush sends the replies so far, and reports to the maildrop the messages that
+// the client has received with them.
 func (s *session) flush() error {
 	if err := s.w.flush(); err != nil {
 		return s.writeError(err)
@@ -260,7 +259,7 @@ func (s *session) flush() error {
 	return nil
 }
 
-// writeError says what it means that the client cannot be written to.
+// writeError returns why the session ends after a failed write to the client.
 func (s *session) writeError(err error) error {
 	switch {
 	case s.ctx.Err() != nil:
@@ -272,9 +271,9 @@ func (s *session) writeError(err error) error {
 	}
 }
 
-// startTLS does the handshake, to which input already read belongs (P-STLS-3).
+// startTLS does the handshake. Input already read belongs to it (P-STLS-3).
 func (s *session) startTLS() error {
-	s.raw.unread = append(s.r.takeBuffered(), s.raw.unread...) // that behind a PROXY header
+	s.raw.unread = append(s.r.takeBuffered(), s.raw.unread...) // unread: what followed a PROXY header
 	if err := s.setReadTimeout(handshakeTimeout); err != nil {
 		return err
 	}
@@ -295,8 +294,7 @@ func (s *session) startTLS() error {
 	return nil
 }
 
-// teardown is the one end of every session. Nothing in it changes the
-// maildrop.
+// teardown ends every session. It does not change the maildrop.
 func (s *session) teardown() {
 	s.closeConn()
 	s.r.release()
@@ -317,15 +315,15 @@ func (s *session) closeConn() {
 	}
 	s.closed = true
 	s.raw.closing, s.raw.stall = true, closeTimeout
-	_ = s.w.flush() // the client is gone, or it has got its replies
+	_ = s.w.flush() // fails if the client has gone
 	if s.tls != nil {
 		_ = s.tls.Close()
 	}
 	_ = s.raw.Close()
 }
 
-// logOut gives back what login has gained, the last first. It may be called at
-// any time, and again.
+// logOut releases the lock, and closes the maildrop or the login. It may be
+// called at any time, and repeatedly.
 func (s *session) logOut() {
 	s.unlock()
 	defer func() {
@@ -345,7 +343,7 @@ func (s *session) logOut() {
 
 func (s *session) logClose(err error) {
 	if err != nil {
-		s.log.Debug("closing the maildrop", "error", err)
+		s.log.Debug("closing the maildrop failed", "error", err)
 	}
 }
 

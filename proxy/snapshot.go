@@ -2,8 +2,8 @@ package proxy
 
 import "math"
 
-// snapshot is the maildrop as the session shows it: fixed messages, numbered
-// from 1, and the marks that DELE has set. It never asks the upstream.
+// snapshot is the maildrop as the session presents it: a fixed list of messages,
+// numbered from 1, and the marks that DELE has set. It never asks the upstream.
 type snapshot struct {
 	messages []Message
 	octets   int64 // of all messages
@@ -21,7 +21,7 @@ func newSnapshot(messages []Message) snapshot {
 	return s
 }
 
-// sum adds sizes, which an upstream may make up, without overflow.
+// sum adds sizes without overflow: an upstream may announce any number.
 func sum(a, b int64) int64 {
 	if b > math.MaxInt64-a {
 		return math.MaxInt64
@@ -29,13 +29,13 @@ func sum(a, b int64) int64 {
 	return a + b
 }
 
-// stat returns the number of messages not marked, and their octets.
+// stat returns the number of unmarked messages and their octets.
 func (s *snapshot) stat() (count int, octets int64) {
 	return len(s.messages) - s.marked, s.octets - s.markedOctets
 }
 
-// find returns the message-number that arg stands for. It fails for what is
-// not a decimal number, and for a message that is not there or marked.
+// find parses arg as the number of a message. It is an error if arg is not a
+// decimal number, or if the message does not exist or is marked.
 func (s *snapshot) find(arg string) (int, error) {
 	n, ok := parseDecimal(arg)
 	if !ok {
@@ -85,8 +85,8 @@ func (s *snapshot) markedUIDs() []uint32 {
 	return uids
 }
 
-// parseDecimal reads a number of digits only, with any number of leading
-// zeros. What does not fit is MaxUint64.
+// parseDecimal parses a number that consists of digits only, with any number of
+// leading zeros. A number that does not fit becomes MaxUint64.
 func parseDecimal(arg string) (n uint64, ok bool) {
 	if arg == "" {
 		return 0, false

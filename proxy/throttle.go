@@ -12,41 +12,42 @@ import (
 	"time"
 )
 
-// Throttler slows down the guessing of passwords. It is asked once for each
-// login, and told of its outcome unless a fault of the system prevented a
+// Throttler slows down the guessing of passwords. Its Delay is called for each
+// login, and then Failed or Succeeded, unless a system fault prevented a
 // verdict. It is safe for concurrent use.
 //
-// client is the address of the client without its mapping into IPv6, the zero
-// Addr if it has none. name is the login name as the client gave it, "" where a
-// mechanism does not tell it. Both are short-lived strings of others: an
-// implementation bounds what it remembers of them.
+// client is the address of the client, not mapped into IPv6; the zero Addr if it
+// has none. name is the login name as the client gave it; "" if it is not known.
+// Clients choose both, so an implementation must limit how many it remembers.
 type Throttler interface {
-	// Delay returns how long the login waits before the Backend is asked, and
-	// how long at least a failure then takes to be answered. An error, an
-	// *Error or else taken for [SYS/TEMP], refuses the login.
+	// Delay returns how long the login waits before the Backend is called,
+	// and how long after that call a failure is answered at the earliest. It
+	// is called again when the name becomes known in the middle of an
+	// exchange. An error refuses the login; one that is no *Error is treated
+	// as [SYS/TEMP].
 	Delay(ctx context.Context, client netip.Addr, name string) (before, failure time.Duration, err error)
 
-	// Failed notes a login that the credentials made fail.
+	// Failed records a login that failed because of its credentials.
 	Failed(ctx context.Context, client netip.Addr, name string)
 
-	// Succeeded notes a login that opened its maildrop.
+	// Succeeded records a login that opened its maildrop.
 	Succeeded(ctx context.Context, client netip.Addr, name string)
 }
 
-// ThrottleOptions say how a Throttle slows down. None of them has a default.
+// ThrottleOptions are the options of a Throttle. All are required.
 type ThrottleOptions struct {
-	// Delay is when the first failed login is answered. It doubles with each
-	// further failure from the same address, or for the same name, up to
-	// MaxDelay.
+	// Delay is the time until the first failed login is answered. It doubles
+	// with each further failure from the same address, or for the same name,
+	// up to MaxDelay.
 	Delay, MaxDelay time.Duration
 
-	// Window is how long after the last failure all of them are forgotten.
+	// Window is how long after the last failure all failures are forgotten.
 	Window time.Duration
 }
 
 const (
 	// throttleEntries is how many addresses, and how many names, a Throttle
-	// remembers; the one without failures for longest is forgotten first.
+	// remembers. The one whose last failure is the oldest is forgotten first.
 	throttleEntries = 1 << 14
 
 	// knownFor is how long a client that has logged in stays known.
@@ -54,15 +55,15 @@ const (
 )
 
 // Throttle is a Throttler within one process. Failures count by address (IPv6:
-// by /64, the least that one customer has) and by name; the larger count
-// decides. Where a name has logged in from an address before, failures of
-// others at that address do not count for it: one device with an old password
-// must not hold up its whole office.
+// by /64, the smallest network of one customer) and by name; the larger count
+// applies. If a name has logged in from an address before, failures of other
+// names at that address do not count for it: one device with an old password
+// must not delay a whole office.
 //
-// A login that comes to a failure takes the delay in two parts, so that the
-// time of the answer does not tell why it failed: the last part, as long as
-// Delay, begins when the Backend is asked. A right password waits for the
-// first part only, which is always below MaxDelay.
+// The delay of a failed login has two parts, so that the time of the answer does
+// not reveal why it failed. The second part, as long as Delay, begins when the
+// Backend is called. A correct password waits for the first part only, which is
+// always shorter than MaxDelay.
 type Throttle struct {
 	opts ThrottleOptions
 	seed maphash.Seed
@@ -75,7 +76,7 @@ type Throttle struct {
 
 var _ Throttler = (*Throttle)(nil)
 
-// NewThrottle returns a Throttle, or what is wrong with opts.
+// NewThrottle returns a Throttle, or an error if opts are invalid.
 func NewThrottle(opts ThrottleOptions) (*Throttle, error) {
 	switch {
 	case opts.Delay <= 0:
@@ -128,7 +129,7 @@ func (t *Throttle) Succeeded(_ context.Context, client netip.Addr, name string) 
 	t.known.add(now, t.pairKey(client, name))
 }
 
-// after returns when a login fails that has had n failures before it.
+// after returns the time until a failed login is answered after n failures.
 func (o ThrottleOptions) after(n int) time.Duration {
 	d := o.Delay
 	for ; n > 0 && d < o.MaxDelay; n-- {
@@ -137,8 +138,8 @@ func (o ThrottleOptions) after(n int) time.Duration {
 	return d
 }
 
-// Keys are hashes, so that their memory does not depend on what clients send.
-// Upstreams fold the case of names, so all spellings count together.
+// Keys are hashes, so that their size does not depend on what clients send.
+// Names are folded to lower case, as many upstreams do.
 
 func (t *Throttle) addressKey(client netip.Addr) uint64 {
 	return maphash.Comparable(t.seed, network(client))
@@ -152,7 +153,8 @@ func (t *Throttle) pairKey(client netip.Addr, name string) uint64 {
 	return maphash.Comparable(t.seed, [2]uint64{t.addressKey(client), t.nameKey(name)})
 }
 
-// network returns what counts as one client: an IPv4 address, or a /64 of IPv6.
+// network returns the network that counts as one client: an IPv4 address, or an
+// IPv6 /64.
 func network(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
 	bits := addr.BitLen()
@@ -163,8 +165,8 @@ func network(addr netip.Addr) netip.Prefix {
 	return p
 }
 
-// counters counts events by key, as many keys as it has room for. A key is
-// forgotten when it has had no event for the time of window.
+// counters counts events by key, for at most capacity keys. A key is forgotten
+// when it has had no event for the duration of window.
 type counters struct {
 	capacity int
 	window   time.Duration
@@ -221,10 +223,10 @@ func (m *counters) drop(e *list.Element) {
 	m.order.Remove(e)
 }
 
-// throttled runs login, which asks the Backend, at the pace that the Throttler
-// allows. Only [AUTH] counts as a failure (M-3). The Server's shutdown ends the
-// waits, and the session with them. name is "" before login where an exchange
-// has yet to tell it, which paces itself then.
+// throttled runs login, which calls the Backend, with the delays of the
+// Throttler. Only [AUTH] counts as a failure (M-3). A shutdown ends the delay and
+// the session. If name is still "" before login, login itself calls delayLogin
+// when it knows the name.
 func (s *session) throttled(name func() string, login func() error) error {
 	t := s.srv.opts.Throttler
 	if t == nil {
@@ -252,8 +254,8 @@ func (s *session) throttled(name func() string, login func() error) error {
 	return err
 }
 
-// delayLogin waits as long as the Throttler has a login of that name wait, not at all
-// while the name is not known. It returns how long a failure takes.
+// delayLogin waits as long as the Throttler demands for a login of that name; not
+// at all if name is "". It returns the delay of a failure.
 func (s *session) delayLogin(name string) (failure time.Duration, err error) {
 	t := s.srv.opts.Throttler
 	if t == nil {
@@ -266,7 +268,8 @@ func (s *session) delayLogin(name string) (failure time.Duration, err error) {
 	return failure, err
 }
 
-// sleep waits d, for the sake of the Throttler.
+// sleep waits d and adds the wait to the login's record. The Server's shutdown
+// ends it.
 func (s *session) sleep(d time.Duration) error {
 	if d <= 0 {
 		return nil
@@ -284,7 +287,7 @@ func (s *session) sleep(d time.Duration) error {
 	return &endError{reason: endShutdown}
 }
 
-// logFailure tells of a failed login, before it is answered: programs such as
+// logFailure logs a failed login before it is answered. Programs such as
 // fail2ban read this record.
 func (s *session) logFailure(name string, err error) {
 	if isAuthFailure(err) {
@@ -292,7 +295,7 @@ func (s *session) logFailure(name string, err error) {
 	}
 }
 
-// isAuthFailure reports whether the credentials are why a login failed.
+// isAuthFailure reports whether a login failed because of its credentials.
 func isAuthFailure(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Code == CodeAuth

@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// The most octets that a line of LIST or UIDL takes: two numbers or a number
-// and a unique-id of 70 characters, a space, CRLF, and some to spare.
+// listingLine is more octets than any line of LIST or UIDL has: two numbers, or
+// a number and a unique-id of 70 characters, with a space and CRLF.
 const listingLine = 128
 
 var errNoTop = &Error{Text: "TOP is switched off"}
@@ -60,8 +60,8 @@ func (s *session) uidl(args []string) error {
 	return nil
 }
 
-// listing writes a line for each message not marked: its number, and what
-// value appends. It allocates nothing for a message.
+// listing writes a line for each unmarked message: its number and what value
+// appends. It allocates nothing per message.
 func (s *session) listing(value func(dst []byte, m Message) []byte) {
 	for i, m := range s.snap.messages {
 		if s.snap.isMarked(i + 1) {
@@ -128,13 +128,13 @@ func (s *session) top(args []string) error {
 	return nil
 }
 
-// sendBody writes the positive reply of RETR or TOP and closes body. After
-// +OK there is no way to tell of a failure but to end the session without the
-// final line (RFC 1939 §3), so that no client takes the part for the whole.
+// sendBody writes the positive reply of RETR or TOP and closes body. A failure
+// after +OK can be reported only by ending the session without the final line
+// (RFC 1939 §3), so that no client takes the part for the whole.
 func (s *session) sendBody(text string, body Body) error {
 	defer func() {
 		if err := body.Close(); err != nil {
-			s.log.Debug("closing a message", "error", err)
+			s.log.Debug("closing a message failed", "error", err)
 		}
 	}()
 	s.w.ok(text)
@@ -156,7 +156,7 @@ func (s *session) sendBody(text string, body Body) error {
 	return nil
 }
 
-// dele answers DELE: a mark in memory, until QUIT.
+// dele answers DELE. It only sets a mark, in memory.
 func (s *session) dele(args []string) error {
 	n, err := s.snap.find(args[0])
 	if err != nil {
@@ -177,7 +177,7 @@ func (s *session) noop([]string) error {
 	return nil
 }
 
-// rset answers RSET: all marks are removed.
+// rset answers RSET. It removes all marks.
 func (s *session) rset([]string) error {
 	s.snap.reset()
 	s.maildropOK()

@@ -9,16 +9,17 @@ import (
 )
 
 const (
-	// updateTimeout is how long UPDATE may take before the client is told
-	// that messages remain.
+	// updateTimeout is how long UPDATE may take before the client gets an
+	// error.
 	updateTimeout = 120 * time.Second
 
-	// updateGrace is how long UPDATE may take beyond that to come to an end.
+	// updateGrace is how long UPDATE may continue after that before it is
+	// cancelled.
 	updateGrace = 30 * time.Second
 )
 
-// errUpdateOverdue is an UPDATE that still runs when its time is over. It is
-// reported to the client like any removal that is not whole.
+// errUpdateOverdue is an UPDATE that still runs after updateTimeout. The client
+// sees it as a removal that is incomplete.
 var errUpdateOverdue = fmt.Errorf("UPDATE takes too long: %w", ErrNotRemoved)
 
 // quit answers QUIT, which in TRANSACTION leads to UPDATE (RFC 1939 §6).
@@ -28,8 +29,8 @@ func (s *session) quit([]string) error {
 		return &endError{reason: endQuit}
 	}
 	if len(s.sent) > 0 {
-		// The maildrop is to know what has been retrieved. A client that is
-		// gone has sent its QUIT all the same.
+		// The flush reports to the maildrop what has been retrieved. If it
+		// fails, the QUIT that was received is still valid.
 		_ = s.flush()
 	}
 	if s.lockLost() {
@@ -42,8 +43,7 @@ func (s *session) quit([]string) error {
 	return s.quitMarked()
 }
 
-// quitWithoutLock answers a QUIT that comes when the lock of the maildrop has
-// been lost.
+// quitWithoutLock answers QUIT after the lock of the maildrop has been lost.
 func (s *session) quitWithoutLock() error {
 	if s.snap.marked > 0 {
 		s.replyError(s.cmd.verb, s.cmd.scope, errLockLost)
@@ -54,8 +54,8 @@ func (s *session) quitWithoutLock() error {
 	return &endError{endLock, errLockLost}
 }
 
-// quitUnmarked is UPDATE with no message marked: the reply waits for
-// nothing, and a failure afterwards is of no concern to the client.
+// quitUnmarked runs UPDATE with no message marked. It replies first: a failure
+// does not concern the client.
 func (s *session) quitUnmarked() error {
 	s.unlock()
 	s.w.ok("bye")
@@ -63,28 +63,28 @@ func (s *session) quitUnmarked() error {
 	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout+updateGrace)
 	defer cancel()
 	if err := s.maildrop.Update(ctx, nil); err != nil {
-		s.log.Warn("update without removal", "error", err)
+		s.log.Warn("UPDATE failed, nothing was marked", "error", err)
 	}
 	return &endError{reason: endQuit}
 }
 
-// quitMarked is UPDATE with messages marked.
+// quitMarked runs UPDATE with messages marked.
 func (s *session) quitMarked() error {
 	marked := s.snap.markedUIDs()
 	update := s.startUpdate(marked)
 	err := update.wait(updateTimeout)
 	switch {
 	case err != nil && s.lockLost():
-		// Its context has ended with the lock, so that nothing more is
-		// removed. What has been removed before is not known.
+		// The context ended with the lock, so nothing more is removed. How
+		// much has been removed is not known.
 		err = fmt.Errorf("%w: %w", errLockLost, err)
 	case err != nil && s.ctx.Err() != nil:
-		return &endError{endShutdown, err} // Close has cut it
+		return &endError{endShutdown, err} // interrupted by Close
 	}
 
-	// RFC 1939 §6 frees the lock after the reply, RFC 1725 §6 before it, so
-	// that a client that comes back at once finds it free. While UPDATE still
-	// runs nobody else may come in.
+	// RFC 1939 §6 releases the lock after the reply, RFC 1725 §6 before it,
+	// which lets a client log in again at once. The lock is kept while UPDATE
+	// still runs.
 	overdue := errors.Is(err, errUpdateOverdue)
 	if !overdue {
 		s.unlock()
@@ -102,19 +102,19 @@ func (s *session) quitMarked() error {
 	s.closeConn()
 	if overdue {
 		err = update.finish(s, updateGrace)
-		s.log.Debug("update after its time", "error", err)
+		s.log.Debug("overdue UPDATE ended", "error", err)
 	}
 	return &endError{reason: endQuit}
 }
 
-// update is a call of Maildrop.Update on its way.
+// update is a running call of Maildrop.Update.
 type update struct {
 	cancel context.CancelFunc
 	done   chan error
 }
 
-// startUpdate begins to remove the marked messages. It goes on when the client
-// has gone: its QUIT has been received.
+// startUpdate starts removing the marked messages. A client that disconnects
+// does not stop it: QUIT has been received.
 func (s *session) startUpdate(marked []uint32) *update {
 	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout+updateGrace)
 	u := &update{cancel: cancel, done: make(chan error, 1)}
@@ -147,7 +147,8 @@ func (u *update) wait(d time.Duration) error {
 	}
 }
 
-// finish waits d, and then cuts what still runs by closing the maildrop.
+// finish waits d more for the update, and then cancels it and closes the
+// maildrop.
 func (u *update) finish(s *session, d time.Duration) error {
 	err := u.wait(d)
 	if errors.Is(err, errUpdateOverdue) {

@@ -6,8 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// enterUTF8 answers UTF8: RFC 6856 §2.1. The mode lasts to the end of the
-// session.
+// enterUTF8 answers UTF8: RFC 6856 §2.1. The mode lasts until the session ends.
 func (s *session) enterUTF8([]string) error {
 	if !s.srv.opts.UTF8 {
 		return errUnknown
@@ -17,9 +16,8 @@ func (s *session) enterUTF8([]string) error {
 	return nil
 }
 
-// utf8Argument is what CAPA tells behind UTF8: USER promises that names and
-// passwords in UTF-8 are taken (RFC 6856 §2.2), which is of use only where they
-// are taken at all.
+// utf8Argument is what CAPA lists after UTF8. "USER" announces that names and
+// passwords may be UTF-8 (RFC 6856 §2.2).
 func (s *session) utf8Argument() string {
 	if s.utf8Names() {
 		return " USER"
@@ -31,9 +29,9 @@ func (s *session) utf8Names() bool {
 	return s.srv.opts.UTF8 && !s.srv.hidden("USER") && s.plaintextAllowed()
 }
 
-// refusesOctets reports whether the name or password has octets that RFC 6856
-// §2.2 refuses. Where UTF8 is not offered none has: clients have always sent
-// what their character set has.
+// refusesOctets reports whether RFC 6856 §2.2 forbids the name or password. If
+// UTF8 is not offered, all octets are allowed: old clients send whatever their
+// character set has.
 func (s *session) refusesOctets(arg string) bool {
 	switch {
 	case s.utf8Names():
@@ -52,7 +50,7 @@ func prohibited(r rune) bool {
 }
 
 // prohibitedOutput is RFC 3454 C.1.2, C.2.1, C.2.2, C.3, C.4, C.6, C.7, C.8 and
-// C.9, but for what prohibited tells by rule. C.5, surrogates, are not valid
+// C.9, except what prohibited checks by rule. C.5, surrogates, is not valid
 // UTF-8.
 var prohibitedOutput = &unicode.RangeTable{
 	R16: []unicode.Range16{

@@ -1,5 +1,5 @@
-// Package endpoint holds what the two sides of the gateway have in common: the
-// form of addresses, and the cipher suites of a connection that is to be safe.
+// Package endpoint has what the client side and the upstream side of the gateway
+// share: the form of addresses, and the cipher suites of TLS 1.2.
 package endpoint
 
 import (
@@ -12,14 +12,14 @@ import (
 	"strings"
 )
 
-// A PortError is the error of an address whose port is not a number in range.
+// PortError is the error of an address whose port is not a number in range.
 type PortError struct{ Port string }
 
 func (e *PortError) Error() string { return fmt.Sprintf("%q is not a port", e.Port) }
 
 // Split splits an address of the form host:port, with an IPv6 host in brackets.
-// The host may be empty; the port is a number from least to 65535. The error
-// says what is wrong with the address, and is a *PortError where the port is.
+// The host may be empty. The port is a number from least to 65535; if it is not,
+// the error is a *PortError.
 func Split(address string, least uint16) (host string, port uint16, err error) {
 	host, text, err := net.SplitHostPort(address)
 	if err != nil {
@@ -35,8 +35,8 @@ func Split(address string, least uint16) (host string, port uint16, err error) {
 	return host, uint16(n), nil
 }
 
-// IsLoopback reports whether host, a name or an address without its port, can
-// only be this machine.
+// IsLoopback reports whether host, a name or an address without port, is
+// localhost or a loopback address.
 func IsLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
@@ -46,8 +46,8 @@ func IsLoopback(host string) bool {
 }
 
 // Suites returns the cipher suites of TLS 1.2 that have ephemeral keys and
-// authenticated encryption (RFC 9325 §4.2). Those of TLS 1.3 are fixed, and
-// crypto/tls prefers the strong ones by itself. The slice is the caller's.
+// authenticated encryption (RFC 9325 §4.2). crypto/tls chooses among them, and
+// does not let those of TLS 1.3 be configured. The caller owns the slice.
 func Suites() []uint16 {
 	return []uint16{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Local is a Locker for one process, whose locks are never lost. Those who wait
-// get the lock in the order in which they came. The zero value is ready to use;
-// it must not be copied.
+// Local is a Locker within one process. Its locks are never lost, and waiters
+// are served in order. The zero value is ready to use. It must not be copied
+// after first use.
 type Local struct {
 	mu   sync.Mutex
 	held map[string]*localLock
@@ -24,7 +24,7 @@ type localLock struct {
 	waiters []*localWaiter
 }
 
-// localWaiter waits for its turn.
+// localWaiter is a call of Acquire in the queue of a key.
 type localWaiter struct {
 	holder string
 	turn   chan struct{} // closed when it holds the lock
@@ -54,12 +54,12 @@ func (l *Local) Acquire(ctx context.Context, key, holder string) (Lock, error) {
 		if err := l.giveUp(key, w, ctx.Err()); err != nil {
 			return nil, err
 		}
-		// The turn came in the same moment.
+		// It became the holder at the same moment.
 	}
 	return &localHold{release: sync.OnceFunc(func() { l.pass(key) })}, nil
 }
 
-// pass hands key to the next waiter, or forgets it.
+// pass gives key to the next waiter, or deletes it if there is none.
 func (l *Local) pass(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,8 +73,8 @@ func (l *Local) pass(key string) {
 	close(next.turn)
 }
 
-// giveUp takes w out of the queue and returns who holds the lock; nil means
-// that w does.
+// giveUp removes w from the queue and returns a *HeldError, or nil if w has
+// already become the holder.
 func (l *Local) giveUp(key string, w *localWaiter, cause error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package locktest has the tests that every lock.Locker passes.
+// Package locktest has the tests that every lock.Locker must pass.
 package locktest
 
 import (
@@ -13,23 +13,23 @@ import (
 )
 
 const (
-	// patience limits every wait that is to succeed.
+	// patience limits each wait that must succeed.
 	patience = 30 * time.Second
 
-	// brief is how long a wait lasts that is to fail.
+	// brief is the length of a wait that must fail.
 	brief = 200 * time.Millisecond
 )
 
-// Suite is a kind of lock.Locker under test.
+// Suite describes a lock.Locker under test.
 type Suite struct {
-	// New returns a Locker of which no key is held.
+	// New returns a Locker with no key held.
 	New func(t *testing.T) lock.Locker
 
-	// Lose makes the holder of key lose its lock. nil: locks are never lost.
+	// Lose makes the holder of key lose its lock. nil: locks cannot be lost.
 	Lose func(l lock.Locker, key string)
 }
 
-// Run runs the tests.
+// Run runs the tests, each as a subtest with a new Locker.
 func Run(t *testing.T, s Suite) {
 	for _, tt := range []struct {
 		name string
@@ -52,7 +52,7 @@ func Run(t *testing.T, s Suite) {
 	}
 }
 
-// acquire acquires a lock that is free, or will be.
+// acquire acquires a lock that is free or will become free.
 func acquire(t *testing.T, l lock.Locker, key, holder string) lock.Lock {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -64,7 +64,7 @@ func acquire(t *testing.T, l lock.Locker, key, holder string) lock.Lock {
 	return h
 }
 
-// refused fails to acquire a lock that is held by another.
+// refused tries in vain to acquire a lock that another holds.
 func refused(t *testing.T, l lock.Locker, key string) *lock.HeldError {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), brief)
@@ -86,7 +86,8 @@ func isLost(h lock.Lock) bool {
 	}
 }
 
-// exclusive: of many, one at a time holds a key, and each gets its turn.
+// exclusive shows that one of many callers at a time holds a key, and that each
+// of them gets it.
 func exclusive(t *testing.T, l lock.Locker) {
 	const n = 20
 	var wg sync.WaitGroup
@@ -114,14 +115,14 @@ func exclusive(t *testing.T, l lock.Locker) {
 	}
 }
 
-// keys do not hinder each other, whatever octets they have.
+// keys shows that different keys are independent, whatever octets they have.
 func keys(t *testing.T, l lock.Locker) {
 	for _, key := range []string{"", "a", "b", "a\x00b", "\u00e4 {}:*", "A"} {
 		defer acquire(t, l, key, "a").Release()
 	}
 }
 
-// waiting: one that waits gets the lock when it is released.
+// waiting shows that a waiting caller gets the lock when it is released.
 func waiting(t *testing.T, l lock.Locker) {
 	first := acquire(t, l, "k", "first")
 	refused(t, l, "k")
@@ -134,7 +135,7 @@ func waiting(t *testing.T, l lock.Locker) {
 	<-done
 }
 
-// cancelled: one that gives up leaves the others their turn.
+// cancelled shows that a caller that stops waiting does not block the others.
 func cancelled(t *testing.T, l lock.Locker) {
 	first := acquire(t, l, "k", "first")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -154,7 +155,7 @@ func cancelled(t *testing.T, l lock.Locker) {
 	acquire(t, l, "k", "last").Release()
 }
 
-// ended: a context that has ended before acquires nothing.
+// ended shows that a context that has already ended acquires nothing.
 func ended(t *testing.T, l lock.Locker) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -164,7 +165,7 @@ func ended(t *testing.T, l lock.Locker) {
 	acquire(t, l, "k", "next").Release()
 }
 
-// holder: the error names who holds the lock at the end of the wait.
+// holder shows that the error names the holder at the end of the wait.
 func holder(t *testing.T, l lock.Locker) {
 	for _, name := range []string{"session 1 of 192.0.2.1:40000", `"{}%s` + "\u00e4\x00"} {
 		h := acquire(t, l, "k", name)
@@ -175,7 +176,8 @@ func holder(t *testing.T, l lock.Locker) {
 	}
 }
 
-// releasedTwice: a second Release does not free what another holds by then.
+// releasedTwice shows that a second Release does not release the lock of the
+// next holder.
 func releasedTwice(t *testing.T, l lock.Locker) {
 	first := acquire(t, l, "k", "first")
 	first.Release()
@@ -188,7 +190,8 @@ func releasedTwice(t *testing.T, l lock.Locker) {
 	second.Release()
 }
 
-// releasedByAnother: any goroutine may release, several at once too.
+// releasedByAnother shows that any goroutine may call Release, and several at
+// once.
 func releasedByAnother(t *testing.T, l lock.Locker) {
 	h := acquire(t, l, "k", "first")
 	var wg sync.WaitGroup
@@ -199,8 +202,8 @@ func releasedByAnother(t *testing.T, l lock.Locker) {
 	acquire(t, l, "k", "second").Release()
 }
 
-// releasedAndCancelled: whoever wins when a wait ends while the lock is handed
-// over, the lock remains usable.
+// releasedAndCancelled shows that the lock remains usable when a wait ends at the
+// moment of the release.
 func releasedAndCancelled(t *testing.T, l lock.Locker) {
 	for range 200 {
 		h := acquire(t, l, "k", "first")
@@ -219,7 +222,7 @@ func releasedAndCancelled(t *testing.T, l lock.Locker) {
 	acquire(t, l, "k", "last").Release()
 }
 
-// notLost: a lock is not lost while it is held, and not by Release.
+// notLost shows that a lock is not lost while it is held, nor by Release.
 func notLost(t *testing.T, l lock.Locker) {
 	h := acquire(t, l, "k", "first")
 	refused(t, l, "k")
@@ -233,8 +236,8 @@ func notLost(t *testing.T, l lock.Locker) {
 	}
 }
 
-// lost: the holder is informed, and no other. Its Release frees nothing that
-// another holds by then.
+// lost shows that only the holder is informed of the loss, and that its Release
+// does not release the lock of the next holder.
 func (s Suite) lost(t *testing.T, l lock.Locker) {
 	h, other := acquire(t, l, "k", "first"), acquire(t, l, "other", "first")
 	defer other.Release()
@@ -259,7 +262,7 @@ func (s Suite) lost(t *testing.T, l lock.Locker) {
 	second.Release()
 }
 
-// lostInTime: the loss is reported before another can hold the lock.
+// lostInTime shows that the loss is reported before another can hold the lock.
 func (s Suite) lostInTime(t *testing.T, l lock.Locker) {
 	h := acquire(t, l, "k", "first")
 	if s.Lose == nil {

@@ -8,7 +8,7 @@ import (
 )
 
 // Losable is a Locker within one process that loses locks on demand. The zero
-// value is ready to use; it must not be copied.
+// value is ready to use. It must not be copied after first use.
 type Losable struct {
 	local lock.Local
 	mu    sync.Mutex
@@ -39,8 +39,8 @@ func (l *Losable) Acquire(ctx context.Context, key, holder string) (lock.Lock, e
 	return h, nil
 }
 
-// Lose takes the lock of key from its holder, if it has one. Another may
-// acquire it from then on.
+// Lose makes the holder of key, if any, lose its lock. Another may acquire it
+// then.
 func (l *Losable) Lose(key string) {
 	l.mu.Lock()
 	h := l.held[key]
