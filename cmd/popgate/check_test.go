@@ -166,18 +166,18 @@ func TestCheckEmptyMailbox(t *testing.T) {
 
 func TestCheckBad(t *testing.T) {
 	_, addr := upstreamWithMail(t)
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody.Close()
+	dead.Close()
 	for _, tt := range []struct {
 		name, addr, stdin string
 		args              []string
 		code              int
 		stderr            string
 	}{
-		{"refused", nobody.Addr().String(), "", nil, exitFailure,
+		{"refused", dead.Addr().String(), "", nil, exitFailure,
 			`^error: upstream "mail": connect: dial tcp .* \(clients get -ERR \[SYS/TEMP\]\)\nhint: check address, the network and the upstream; this may be temporary\n$`},
 		{"wrong password", addr, "guess\n", []string{"--login", "alice"}, exitFailure,
 			`^error: upstream "mail": log in: .*(\[AUTH\]).*\nhint: the upstream refuses this user name and password\n$`},

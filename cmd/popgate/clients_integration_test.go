@@ -35,14 +35,14 @@ var packages = map[string]string{
 	"python3":   "python3",
 }
 
-// nobody is who runs the clients that refuse to work for root.
+// nobody is the user and group for clients that refuse to run as root.
 const nobody = 65534
 
-// clientDir returns a new directory for a client program, its home, with a
-// maildir in it called out.
+// clientDir returns a new home directory for a client program, with a maildir
+// called out.
 func clientDir(t testing.TB) string {
 	t.Helper()
-	// Not t.TempDir, whose parent others cannot enter.
+	// Not t.TempDir, whose parent other users cannot enter.
 	dir, err := os.MkdirTemp("", "popclient")
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func clientDir(t testing.TB) string {
 	return dir
 }
 
-// giveAway makes a file the clients' own.
+// giveAway makes the clients' user the owner of a file.
 func giveAway(t testing.TB, name string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -73,16 +73,16 @@ func giveAway(t testing.TB, name string) {
 	}
 }
 
-// client is how a program is to be run.
+// client says how to run a program.
 type client struct {
 	dir          string // a clientDir
 	stdin        string
-	accepted     []int // exit statuses that are good beside 0
+	accepted     []int // good exit statuses besides 0
 	unprivileged bool  // not as root
 }
 
-// run runs the program and returns what it writes to standard output. If the
-// exit status is bad it fails the test with all that the program wrote.
+// run runs the program and returns its standard output. If the exit status is
+// bad, the test fails with everything that the program wrote.
 func (c client) run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -107,14 +107,14 @@ func (c client) run(t testing.TB, name string, args ...string) string {
 	return stdout.String()
 }
 
-// maildrop is the corpus in the INBOX of joe, with a gateway before it.
+// maildrop is the corpus in joe's INBOX, with a gateway in front of it.
 type maildrop struct {
 	upstream *dovecottest.Server
 	gateway  *gateway
 	before   []dovecottest.Message // without octets
 	names    []string              // what is special about each message
 	want     [][]byte              // what RETR must send for each
-	sizes    []int                 // what LIST must say: the upstream's own size
+	sizes    []int                 // what LIST must report: the upstream's size
 }
 
 func newMaildrop(t testing.TB) *maildrop {
@@ -126,7 +126,7 @@ func newMaildrop(t testing.TB) *maildrop {
 		octets = append(octets, s.Octets)
 	}
 	m.upstream.Append("joe", octets...)
-	// Some flags that must survive.
+	// Some flags that must not change.
 	c := m.upstream.Login("joe")
 	c.Select("INBOX")
 	c.Store("3:7", `+FLAGS (\Seen)`)
@@ -144,7 +144,7 @@ func newMaildrop(t testing.TB) *maildrop {
 	return m
 }
 
-// hostPort returns the address of the gateway in two parts.
+// hostPort returns host and port of the gateway.
 func (m *maildrop) hostPort() (host, port string) {
 	host, port, err := net.SplitHostPort(m.gateway.addr)
 	if err != nil {
@@ -153,7 +153,7 @@ func (m *maildrop) hostPort() (host, port string) {
 	return host, port
 }
 
-// mustBeUntouched checks that messages and flags are as they were.
+// mustBeUntouched checks that messages and flags have not changed.
 func (m *maildrop) mustBeUntouched(t testing.TB) {
 	t.Helper()
 	if diff := cmp.Diff(m.before, m.upstream.Flags("joe")); diff != "" {
@@ -199,14 +199,14 @@ func TestCurl(t *testing.T) {
 	t.Parallel()
 	m := newMaildrop(t)
 	dir := clientDir(t)
-	// One URL for each message; curl makes a session, or more, of them.
+	// One URL per message; curl uses one or more sessions for them.
 	client{dir: dir}.run(t, "curl", "--silent", "--show-error", "--fail", "--user", "joe:"+dovecottest.Password,
 		"--output", "#1", fmt.Sprintf("pop3://%s/[1-%d]", m.gateway.addr, len(m.want)))
 	var wantList strings.Builder
 	for i, want := range m.want {
 		got := mustRead(t, filepath.Join(dir, strconv.Itoa(i+1)))
 		mustEqual(t, m.names[i], got, want)
-		// What RETR has sent is known by now (I-SIZE-3).
+		// LIST now reports what RETR has sent (I-SIZE-3).
 		fmt.Fprintf(&wantList, "%d %d\r\n", i+1, len(got))
 	}
 	list := client{dir: dir}.run(t, "curl", "--silent", "--show-error", "--fail", "--user", "joe:"+dovecottest.Password,
@@ -247,7 +247,7 @@ func TestPoplib(t *testing.T) {
 		mustEqual(t, m.names[i], mustRead(t, file), want)
 		for _, k := range tops {
 			if k > 1000 && m.sizes[i] > 100000 {
-				continue // as the script does
+				continue // the script leaves it out too
 			}
 			got := mustRead(t, fmt.Sprintf("%s.top%d", file, k))
 			mustEqual(t, fmt.Sprintf("TOP %d of %s", k, m.names[i]), got, top(want, k))
@@ -262,7 +262,7 @@ func TestPoplib(t *testing.T) {
 	m.mustBeUntouched(t)
 }
 
-// checkListings compares CAPA, STAT, LIST and UIDL with what is upstream.
+// checkListings compares CAPA, STAT, LIST and UIDL with the upstream's messages.
 func (m *maildrop) checkListings(t testing.TB, r poplibResult) {
 	t.Helper()
 	for _, capability := range []string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "USER", "SASL"} {
@@ -291,8 +291,8 @@ func (m *maildrop) checkListings(t testing.TB, r poplibResult) {
 	}
 }
 
-// top returns header, blank line and the first k lines of the text (RFC 1939
-// §7). A message without a blank line is all header.
+// top returns the header, the blank line and the first k lines of the body
+// (RFC 1939 §7). A message without a blank line is all header.
 func top(message []byte, k int) []byte {
 	end, inText := 0, false
 	for line := range bytes.Lines(message) {

@@ -28,7 +28,7 @@ import (
 // installHint names the package of a program that is missing.
 const installHint = "%v; make deps installs what is missing"
 
-// look finds a program, also where users other than root do not look.
+// look finds a program, also in a directory that only root has in PATH.
 func look(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -41,7 +41,7 @@ func look(t *testing.T, name string) string {
 	return path
 }
 
-// tool runs a program to its end and returns what it has written.
+// tool runs a program to its end and returns its output.
 func tool(t *testing.T, limit time.Duration, stdin, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -57,8 +57,8 @@ func tool(t *testing.T, limit time.Duration, stdin, name string, args ...string)
 	return string(out)
 }
 
-// front starts a gateway whose listeners have the given keys, each with a
-// certificate with an RSA key where it has TLS, before alice's two messages.
+// front starts a gateway in front of alice's two messages. Its listeners have
+// the given keys; those with TLS have a certificate with an RSA key.
 func front(t *testing.T, more string, listeners ...string) (p *processtest.Process, addrs []string, dir string) {
 	t.Helper()
 	_, upstream := upstreamWithMail(t)
@@ -90,8 +90,8 @@ func end(t *testing.T, p *processtest.Process) {
 	p.Exit(exitOK)
 }
 
-// O-TLS-2: an old client, TLS 1.0 with CBC and without ephemeral keys, or with
-// 3DES, logs in where that is allowed, and not elsewhere.
+// O-TLS-2: an old client, with TLS 1.0 and CBC, with or without ephemeral keys,
+// logs in where that is allowed, and only there.
 func TestVintageOpenSSL(t *testing.T) {
 	t.Parallel()
 	const lowered = "min_tls = \"1.0\"\nlegacy_ciphers = true\n"
@@ -119,7 +119,7 @@ func TestVintageOpenSSL(t *testing.T) {
 	}
 }
 
-// O-TLS-2: a client that asks for renegotiation is cut off.
+// O-TLS-2: the connection of a client that asks for renegotiation is closed.
 func TestRenegotiation(t *testing.T) {
 	t.Parallel()
 	p, addrs, _ := front(t, "", `tls = "implicit"`)
@@ -140,7 +140,7 @@ func TestRenegotiation(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	// openssl takes a greeting that comes in the middle for a fault of its own.
+	// openssl fails if the greeting arrives during the renegotiation.
 	lines := bufio.NewReader(io.TeeReader(stdout, &out))
 	for line := ""; !strings.HasPrefix(line, "+OK"); {
 		if line, err = lines.ReadString('\n'); err != nil {
@@ -159,7 +159,7 @@ func TestRenegotiation(t *testing.T) {
 	end(t, p)
 }
 
-// O-TLS-2: testssl.sh finds nothing worse than low at a default listener.
+// O-TLS-2: testssl.sh rates nothing worse than LOW on a default listener.
 func TestTestSSL(t *testing.T) {
 	t.Parallel()
 	p, addrs, dir := front(t, "", `tls = "implicit"`)
@@ -195,8 +195,8 @@ func TestTestSSL(t *testing.T) {
 	end(t, p)
 }
 
-// O-PP-3, O-PP-4, O-PP-5, O-PP-6: clients reach the gateway by HAProxy, which passes their TLS on
-// or ends it; the log has their address and not HAProxy's.
+// O-PP-3, O-PP-4, O-PP-5, O-PP-6: clients connect through HAProxy, which passes
+// their TLS on or terminates it; the log has their address and not HAProxy's.
 func TestHAProxy(t *testing.T) {
 	t.Parallel()
 	const from = "proxy_protocol_from = [\"127.0.0.0/8\"]\n"
@@ -230,7 +230,7 @@ func TestHAProxy(t *testing.T) {
 			t.Fatal(err)
 		}
 		fronts, files = append(fronts, l.Addr().String()), append(files, f)
-		_ = l.Close() // f goes on
+		_ = l.Close() // f keeps the socket open
 		config += fmt.Sprintf("listen l%d\n  bind fd@%d%s\n  server s %s\n", i, 3+i, path.bind, path.server)
 	}
 	put(t, filepath.Join(dir, "haproxy.cfg"), []byte(config))
@@ -251,7 +251,7 @@ func TestHAProxy(t *testing.T) {
 		}
 	}()
 
-	// Each client has an address of its own.
+	// Each client has its own address.
 	connect := func(i int, secure bool) net.Conn {
 		t.Helper()
 		d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i+1))}, Timeout: patience}
@@ -282,7 +282,7 @@ func TestHAProxy(t *testing.T) {
 	ended := greet(t, connect(3, true))
 	capa := strings.Split(ended.Fetch("CAPA"), "\r\n")
 	if !slices.Contains(capa, "USER") || slices.Contains(capa, "STLS") {
-		t.Errorf("CAPA after a proxy that ends TLS: %q", capa)
+		t.Errorf("CAPA behind a proxy that terminates TLS: %q", capa)
 	}
 	session(ended)
 
@@ -303,8 +303,8 @@ func TestHAProxy(t *testing.T) {
 	}
 }
 
-// The filter in deploy reads what the gateway writes, in both formats, takes
-// the client's address, and nothing that a client has written for one.
+// The filter in deploy matches failed logins in both formats of the log. It
+// finds the client's address, and no address that a client has put into a name.
 func TestFail2ban(t *testing.T) {
 	t.Parallel()
 	filter, err := filepath.Abs("../../deploy/fail2ban/filter.d/popgate.conf")

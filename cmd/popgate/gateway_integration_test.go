@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	gatewayTimeout = 30 * time.Second // for start, for stop, and for what settles after sessions
+	gatewayTimeout = 30 * time.Second // for the start, the stop, and what happens after sessions
 	pollInterval   = 20 * time.Millisecond
 	outputTail     = 8 << 10 // octets of the gateway's output that a failed test prints
 )
@@ -31,8 +31,8 @@ var (
 	popgatePlain = sync.OnceValues(func() (*os.File, error) { return build() })
 )
 
-// build builds the program and returns it as an open file without a name: it
-// can be run as long as this process lives, and leaves nothing behind.
+// build builds the program and returns it as an open file without a name. It can
+// be run as long as this process lives, and no file remains after that.
 func build(flags ...string) (*os.File, error) {
 	dir, err := os.MkdirTemp("", "popgate")
 	if err != nil {
@@ -47,8 +47,8 @@ func build(flags ...string) (*os.File, error) {
 	return os.Open(name)
 }
 
-// plainConfig is the configuration of five lines in design.md, section 2, for
-// an upstream without TLS.
+// plainConfig returns the README's configuration of five keys, for an upstream
+// without TLS and a listener on a free port.
 func plainConfig(upstream string) string {
 	return fmt.Sprintf(`[[listener]]
 address = "127.0.0.1:0"
@@ -68,8 +68,8 @@ type gateway struct {
 	addr  string   // the first of them
 
 	t      testing.TB
-	dumped bool        // it was ended by goroutines
-	killed atomic.Bool // it was ended by kill
+	dumped bool        // goroutines has ended it
+	killed atomic.Bool // kill has ended it
 }
 
 // startGateway runs the program, built for the race detector, until the end of
@@ -100,8 +100,8 @@ func startBinary(t testing.TB, binary func() (*os.File, error), config string) *
 	return g
 }
 
-// await waits until condition holds and fails the test after gatewayTimeout or
-// when the gateway has ended.
+// await waits until condition holds. The test fails after gatewayTimeout or if
+// the gateway ends.
 func (g *gateway) await(what string, condition func() bool) {
 	g.t.Helper()
 	tick := time.NewTicker(pollInterval)
@@ -119,9 +119,9 @@ func (g *gateway) await(what string, condition func() bool) {
 	}
 }
 
-// stop ends the gateway as an operator would and checks how it went.
+// stop ends the gateway as an operator would and checks its status and output.
 func (g *gateway) stop() {
-	// It may have ended already; then the signal is lost and nothing with it.
+	// If it has ended already, the signal fails and that does not matter.
 	_ = g.Process.Process.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(gatewayTimeout)
 	defer timer.Stop()
@@ -135,12 +135,12 @@ func (g *gateway) stop() {
 		g.t.Errorf("the gateway ended with status %d", code)
 	}
 	output := g.Stderr.String()
-	if g.dumped { // frames of the runtime are in files such as panic.go
+	if g.dumped { // the dump names files of the runtime such as panic.go
 		output, _, _ = strings.Cut(output, "SIGQUIT: quit")
 	}
 	for _, bad := range []string{"DATA RACE", "panic", dovecottest.Password} {
 		if strings.Contains(output, bad) {
-			g.t.Errorf("the gateway's output has %q in it", bad)
+			g.t.Errorf("the gateway's output contains %q", bad)
 		}
 	}
 	if g.t.Failed() {
@@ -154,9 +154,9 @@ func (g *gateway) kill() {
 	g.Kill()
 }
 
-// goroutines ends the gateway with a dump of its goroutines (SIGQUIT, as the Go
-// runtime handles it) and returns who created each, for those that the runtime
-// did not start for itself.
+// goroutines ends the gateway with a dump of its goroutines, which the Go
+// runtime writes on SIGQUIT. It returns the function that created each, except
+// for those of the runtime itself.
 func (g *gateway) goroutines() []string {
 	g.t.Helper()
 	if err := g.Process.Process.Signal(syscall.SIGQUIT); err != nil {
@@ -174,10 +174,10 @@ func (g *gateway) goroutines() []string {
 	return creators
 }
 
-// records returns how many sessions have ended: each leaves one line in the log.
+// records returns how many sessions have ended: each logs one line.
 func (g *gateway) records() int { return strings.Count(g.Stderr.String(), " msg=session ") }
 
-// descriptors returns what the gateway's open file descriptors are.
+// descriptors returns the targets of the gateway's open file descriptors.
 func (g *gateway) descriptors() []string {
 	g.t.Helper()
 	links, err := descriptors(g.Process.Process.Pid)
@@ -187,7 +187,7 @@ func (g *gateway) descriptors() []string {
 	return links
 }
 
-// peakMemory returns the most memory that the gateway ever had resident, in
+// peakMemory returns the largest resident memory that the gateway has had, in
 // octets.
 func (g *gateway) peakMemory() int64 {
 	g.t.Helper()
@@ -214,7 +214,7 @@ func descriptors(pid int) ([]string, error) {
 	}
 	var links []string
 	for _, e := range entries {
-		// What has been closed meanwhile does not count.
+		// One that has been closed in the meantime does not count.
 		if link, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil {
 			links = append(links, link)
 		}
@@ -222,8 +222,8 @@ func descriptors(pid int) ([]string, error) {
 	return links, nil
 }
 
-// loginPOP returns a client that user has logged in with. It is closed at the
-// end of the test, without QUIT.
+// loginPOP returns a client that is logged in as user. Its connection is closed
+// at the end of the test, without QUIT.
 func loginPOP(t testing.TB, addr, user string) *proxytest.Client {
 	t.Helper()
 	c := proxytest.Dial(t, addr)

@@ -23,16 +23,16 @@ import (
 
 const (
 	silentConnections = 10000
-	goodSessions      = 20               // of the client that behaves, in the middle of it all
-	goodTime          = 20 * time.Second // that each may take, far more than it does
-	hostileMemory     = 96 << 20         // octets that the gateway may ever have resident
-	hostileGrowth     = 16 << 20         // and by which it may grow from the middle of the storm to its end
+	goodSessions      = 20               // of a well-behaved client, during the attack
+	goodTime          = 20 * time.Second // for each of them, far more than it needs
+	hostileMemory     = 96 << 20         // octets that the gateway may have resident
+	hostileGrowth     = 16 << 20         // octets by which it may grow in the second half of the attack
 )
 
-// Under default limits a client that behaves logs in and reads its message,
-// over TLS, while 10,000 connections say nothing and others send slowly,
-// without end, garbage for TLS, or passwords, or do not read, renegotiate or
-// vanish; memory stays flat: O-LIM-1, P-GRAM-7, P-PIPE-1, P-PASS-6, O-TLS-2.
+// With the default limits a well-behaved client logs in and reads its message
+// over TLS while 10,000 connections are idle, and others send slowly, endless
+// lines, garbage instead of TLS, or passwords, or do not read, renegotiate or
+// vanish; memory does not grow: O-LIM-1, P-GRAM-7, P-PIPE-1, P-PASS-6, O-TLS-2.
 func TestHostile(t *testing.T) {
 	s := dovecottest.Start(t)
 	s.Append("joe", []byte("Subject: x\r\n\r\ntext\r\n"))
@@ -55,7 +55,7 @@ func TestHostile(t *testing.T) {
 		{4, a.endless},
 		{4, a.notReading},
 		{8, a.garbage},
-		{8, a.garbageBehindSTLS},
+		{8, a.garbageAfterSTLS},
 		{8, a.vanish},
 		{2, a.renegotiate},
 		{50, a.guess},
@@ -72,7 +72,7 @@ func TestHostile(t *testing.T) {
 		}
 		errs = append(errs, goodSession(plain, "127.0.0.1"))
 	}
-	// From where the silent ones come it works too.
+	// It works from the address of the silent connections too.
 	errs = append(errs, goodSession(plain, "127.0.0.2"))
 	if err := errors.Join(errs...); err != nil {
 		t.Error(err)
@@ -90,7 +90,7 @@ func TestHostile(t *testing.T) {
 	g.await("the attackers' descriptors to be closed", func() bool { return len(g.descriptors()) < 50 })
 }
 
-// memory returns what the gateway has resident, in octets.
+// memory returns the gateway's resident memory, in octets.
 func (g *gateway) memory() int64 {
 	g.t.Helper()
 	var size, resident int64
@@ -104,13 +104,13 @@ func (g *gateway) memory() int64 {
 	return resident * int64(os.Getpagesize())
 }
 
-// dialFrom connects from an address of this machine.
+// dialFrom connects to addr from source, an address of this machine.
 func dialFrom(ctx context.Context, source, addr string) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: goodTime}
 	return d.DialContext(ctx, "tcp", addr)
 }
 
-// goodSession is a session as it should be.
+// goodSession runs the session of a well-behaved client.
 func goodSession(addr, source string) error {
 	conn, err := dialFrom(context.Background(), source, addr)
 	if err != nil {
@@ -133,7 +133,7 @@ func goodSession(addr, source string) error {
 	return errors.Join(err, c.OK("QUIT"))
 }
 
-// attack is everything that is going on besides.
+// attack is everything else that happens at the same time.
 type attack struct {
 	t             *testing.T
 	plain, secure string // addresses
@@ -161,8 +161,8 @@ func (a *attack) silent(ctx context.Context) {
 	}
 }
 
-// repeat does one thing again and again until ctx ends. The gateway may end any
-// of it at any time, so an error means nothing.
+// repeat calls what again and again until ctx ends. The gateway may close a
+// connection at any time, so errors do not matter.
 func (a *attack) repeat(ctx context.Context, what func(context.Context) error) {
 	a.running.Go(func() {
 		pace := time.NewTicker(50 * time.Millisecond)
@@ -177,7 +177,8 @@ func (a *attack) repeat(ctx context.Context, what func(context.Context) error) {
 	})
 }
 
-// open connects from one of several addresses; the connection ends with ctx.
+// open connects from one of several addresses, chosen at random. The connection
+// is closed when ctx ends.
 func open(ctx context.Context, addr string) (conn net.Conn, done func(), err error) {
 	source := fmt.Sprintf("127.0.3.%d", 1+rand.IntN(20))
 	if conn, err = dialFrom(ctx, source, addr); err != nil {
@@ -187,7 +188,7 @@ func open(ctx context.Context, addr string) (conn net.Conn, done func(), err err
 	return conn, func() { stop(); _ = conn.Close() }, nil
 }
 
-// slow sends an octet now and then and never ends a line.
+// slow sends single octets, slowly, and never ends a line.
 func (a *attack) slow(ctx context.Context) error {
 	conn, done, err := open(ctx, a.plain)
 	if err != nil {
@@ -208,7 +209,7 @@ func (a *attack) slow(ctx context.Context) error {
 	return nil
 }
 
-// endless sends a line that has no end, as fast as it can.
+// endless sends a line without end, as fast as it can.
 func (a *attack) endless(ctx context.Context) error {
 	return a.flood(ctx, strings.Repeat("x", 16<<10))
 }
@@ -230,10 +231,11 @@ func (a *attack) flood(ctx context.Context, data string) error {
 	return err
 }
 
-// garbage sends what is no handshake, or the start of one, to TLS.
+// garbage sends random octets, or the start of a handshake and then random
+// octets, instead of a handshake.
 func (a *attack) garbage(ctx context.Context) error { return a.spoil(ctx, a.secure, "") }
 
-func (a *attack) garbageBehindSTLS(ctx context.Context) error {
+func (a *attack) garbageAfterSTLS(ctx context.Context) error {
 	return a.spoil(ctx, a.plain, "STLS\r\n")
 }
 
@@ -252,11 +254,11 @@ func (a *attack) spoil(ctx context.Context, addr, before string) error {
 	}
 	_, _ = io.WriteString(conn, before)
 	_, _ = conn.Write(data)
-	_, err = io.Copy(io.Discard, conn) // until the gateway has had enough
+	_, err = io.Copy(io.Discard, conn) // until the gateway closes the connection
 	return err
 }
 
-// vanish leaves in the middle: half-closed and silent, or by a reset.
+// vanish ends in the middle of a command: by a reset, or half-closed and silent.
 func (a *attack) vanish(ctx context.Context) error {
 	conn, done, err := open(ctx, a.plain)
 	if err != nil {

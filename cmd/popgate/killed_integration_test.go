@@ -15,13 +15,13 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// killer ends a gateway by SIGKILL when the upstream has got its k-th command,
-// or has answered it.
+// killer kills a gateway at the n-th event. Events are a command that the
+// upstream has received, its answer, and each piece of a big body.
 type killer struct {
 	mu      sync.Mutex
 	gateway *gateway
-	left    int // events until then
-	within  int // kills within a body
+	left    int // events until the kill
+	within  int // kills within a body so far
 }
 
 func (k *killer) arm(g *gateway, events int) {
@@ -30,7 +30,7 @@ func (k *killer) arm(g *gateway, events int) {
 	k.gateway, k.left = g, events
 }
 
-// event counts one; the gateway is dead when it returns from the last.
+// event counts an event. It returns from the last one when the gateway is dead.
 func (k *killer) event(cmd string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -42,14 +42,14 @@ func (k *killer) event(cmd string) {
 	}
 }
 
-// withinBody is an event that is no command.
+// withinBody is the name of an event that is not a command.
 const withinBody = "within a body"
 
-// pieces are how many an answer with a big body comes in.
+// pieces is the number of pieces of an answer with a big body.
 const pieces = 6
 
-// inPieces is a listener whose connections send what is big in pieces, each but
-// the last an event.
+// inPieces is a listener whose connections write a big body in pieces. Each
+// piece except the last is an event.
 type inPieces struct {
 	net.Listener
 	event func(string)
@@ -79,13 +79,13 @@ func (c pieceConn) Write(p []byte) (n int, err error) {
 	return n + k, err
 }
 
-// bigBody is how many octets the one big message has, at the least: more than
-// the gateway reads ahead of its client.
+// bigBody is the least number of octets in the big message: more than the
+// gateway reads ahead.
 const bigBody = 3 << 20
 
 // takeAll is a session that retrieves and marks all messages.
 type takeAll struct {
-	got    map[string]bool // messages that came whole, and were marked
+	got    map[string]bool // messages that were received whole, and marked
 	quit   bool            // QUIT was sent
 	quitOK bool
 }
@@ -123,11 +123,10 @@ func (s *takeAll) play(addr string) error {
 	return err
 }
 
-// P-SESS-5, P-QUIT-2, P-QUIT-3: the process is killed at each point of
-// a session that the upstream can tell of, and within a body, again and again
-// on one mailbox and with one store, which each process takes over.
-// What a client has not got whole, and asked to remove by QUIT, is
-// there, and the next process serves it.
+// P-SESS-5, P-QUIT-2, P-QUIT-3: the process is killed at each point of a session
+// that the upstream can see, and within a body, with the same mailbox and store
+// every time. A message is removed only if the client has received it whole and
+// has sent QUIT; the next process serves all others.
 func TestGatewayKilled(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -189,7 +188,7 @@ func TestGatewayKilled(t *testing.T) {
 			}
 			return
 		}
-		// Messages that are flagged and not expunged are not shown any more.
+		// Messages that are flagged and not expunged would not be listed again.
 		for _, msg := range inbox.Messages() {
 			if msg.Deleted() {
 				inbox.SetFlag(msg.UID, `\Deleted`, false)

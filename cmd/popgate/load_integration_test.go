@@ -16,8 +16,8 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// A thousand sessions at once open, read and close without error, and leave
-// neither descriptors nor goroutines behind: I-CONN-6, O-LOCK-1, P-SESS-1.
+// A thousand sessions at once open, read and close without error, and leave no
+// descriptors or goroutines: I-CONN-6, O-LOCK-1, P-SESS-1.
 func TestThousandSessions(t *testing.T) {
 	const sessions = 1000
 	s := dovecottest.Start(t, dovecottest.WithSessionsPerProcess(100))
@@ -34,7 +34,7 @@ func TestThousandSessions(t *testing.T) {
 	one(t, g, user(0))
 	idleDescriptors := len(g.descriptors())
 
-	// All are logged in before any goes on.
+	// All log in before any of them continues.
 	var open, done sync.WaitGroup
 	open.Add(sessions)
 	slots := make(chan struct{}, 100) // logins at the same time
@@ -51,7 +51,7 @@ func TestThousandSessions(t *testing.T) {
 		}
 	}
 	g.await("its descriptors to be closed", func() bool { return len(g.descriptors()) <= idleDescriptors })
-	// A session ends with its record, behind its descriptors.
+	// A session logs its record after it has closed its descriptors.
 	g.await("the record of each session", func() bool { return g.records() == 1+sessions })
 	one(t, g, user(0))
 	if after := g.goroutines(); len(idleGoroutines) == 0 || len(after) > len(idleGoroutines) {
@@ -59,7 +59,7 @@ func TestThousandSessions(t *testing.T) {
 	}
 }
 
-// one has one session and awaits its end.
+// one runs one session and waits for its end.
 func one(t *testing.T, g *gateway, user string) {
 	t.Helper()
 	before, records := len(g.descriptors()), g.records()
@@ -67,7 +67,7 @@ func one(t *testing.T, g *gateway, user string) {
 	g.await("the end of a session", func() bool { return len(g.descriptors()) <= before && g.records() > records })
 }
 
-// session logs in, waits until all have, and reads its message.
+// session logs in, waits until all have logged in, and reads its message.
 func session(addr, user string, i int, slots chan struct{}, open *sync.WaitGroup) error {
 	opened := sync.OnceFunc(open.Done)
 	defer opened()
@@ -139,7 +139,7 @@ func writeMessage(w io.Writer, size int) error {
 	for left := size - len(header); left > 0; {
 		n := min(left, len(block))
 		if left == n {
-			// The last block ends with a line of its own length.
+			// The last block ends in a shorter line.
 			copy(block[n-len("\r\n"):], "\r\n")
 		}
 		written, err := w.Write(block[:n])

@@ -13,7 +13,7 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// tlsConfig is the configuration of a gateway that speaks TLS on both sides.
+// tlsConfig returns the configuration of a gateway with TLS on both sides.
 func tlsConfig(s *dovecottest.Server, listenerMode, upstreamMode, caFile string) string {
 	addr := map[string]string{"implicit": s.TLSAddr, "starttls": s.Addr}[upstreamMode]
 	_, port, _ := net.SplitHostPort(addr)
@@ -30,9 +30,9 @@ ca_file = %q
 `, listenerMode, s.CertFile, s.KeyFile, port, upstreamMode, caFile)
 }
 
-// openssl logs in through TLS, which it verifies: P-STLS-1, P-USER-3,
-// P-CAPA-3, O-TLS-1, O-TLS-7, P-SESS-11 (openssl reports a missing
-// close_notify as an error).
+// openssl logs in over TLS and verifies the certificate: P-STLS-1, P-USER-3,
+// P-CAPA-3, O-TLS-1, O-TLS-7, P-SESS-11 (openssl reports a missing close_notify
+// as an error).
 func TestOpenSSL(t *testing.T) {
 	s := dovecottest.Start(t)
 	s.Append("joe", []byte("Subject: x\r\n\r\ny\r\n"))
@@ -61,8 +61,8 @@ func TestOpenSSL(t *testing.T) {
 	}
 }
 
-// Without TLS a listener that requires it lets nobody log in: P-USER-3,
-// P-AUTH-3, P-CAPA-2.
+// A listener that requires TLS refuses logins without it: P-USER-3, P-AUTH-3,
+// P-CAPA-2.
 func TestPlaintextRefused(t *testing.T) {
 	s := dovecottest.Start(t)
 	g := startGateway(t, tlsConfig(s, "starttls", "starttls", s.CAFile))
@@ -75,7 +75,7 @@ func TestPlaintextRefused(t *testing.T) {
 	c.Do("AUTH PLAIN", "-ERR ")
 }
 
-// An upstream whose certificate does not verify gets no password: O-TLS-7, M-1.
+// An upstream whose certificate is not valid gets no password: O-TLS-7, M-1.
 func TestUpstreamCertificate(t *testing.T) {
 	s, stranger := dovecottest.Start(t), dovecottest.Start(t)
 	for _, mode := range []string{"implicit", "starttls"} {
@@ -101,7 +101,7 @@ func withoutKey(config, key string) string {
 	return before + "\n" + after
 }
 
-// A wrong password is the upstream's verdict: P-RESP-7, M-1, P-SESS-10.
+// The upstream decides whether a password is wrong: P-RESP-7, M-1, P-SESS-10.
 func TestWrongPassword(t *testing.T) {
 	s := dovecottest.Start(t)
 	g := startGateway(t, plainConfig(s.Addr))
@@ -125,7 +125,7 @@ func TestUpstreamDown(t *testing.T) {
 }
 
 // mustFailLogin logs in by PASS and by AUTH PLAIN. Each must get a reply that
-// begins with want and tells nothing of the upstream (P-RESP-8).
+// begins with want and reveals nothing about the upstream (P-RESP-8).
 func mustFailLogin(t *testing.T, g *gateway, s *dovecottest.Server, want, password string) {
 	t.Helper()
 	plain := base64.StdEncoding.EncodeToString([]byte("\x00joe\x00" + password))
@@ -140,7 +140,7 @@ func mustFailLogin(t *testing.T, g *gateway, s *dovecottest.Server, want, passwo
 			host, port, _ := net.SplitHostPort(addr)
 			for _, secret := range []string{host, port, "localhost", "ovecot"} {
 				if strings.Contains(reply, secret) {
-					t.Errorf("the reply %q has %q in it", reply, secret)
+					t.Errorf("the reply %q contains %q", reply, secret)
 				}
 			}
 		}

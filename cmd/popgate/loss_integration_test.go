@@ -16,11 +16,12 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// bigMessage is the message-number in smallMaildrop of one that no socket
-// buffer holds.
+// bigMessage is the message-number in smallMaildrop of a message that is larger
+// than any socket buffer.
 const bigMessage = 6
 
-// smallMaildrop is an INBOX of joe with a few messages and flags.
+// smallMaildrop returns joe's INBOX with a few messages and flags, and a gateway
+// in front of it.
 func smallMaildrop(t testing.TB, opts ...dovecottest.Option) *maildrop {
 	t.Helper()
 	m := &maildrop{upstream: dovecottest.Start(t, opts...)}
@@ -43,7 +44,7 @@ func smallMaildrop(t testing.TB, opts ...dovecottest.Option) *maildrop {
 	return m
 }
 
-// without returns the messages before the test but those with these UIDs.
+// without returns the messages before the test, except those with uids.
 func (m *maildrop) without(uids ...uint32) []dovecottest.Message {
 	var left []dovecottest.Message
 	for _, message := range m.before {
@@ -58,7 +59,7 @@ func (m *maildrop) without(uids ...uint32) []dovecottest.Message {
 	return left
 }
 
-// mustHave checks what is upstream.
+// mustHave checks the messages and flags upstream.
 func (m *maildrop) mustHave(t testing.TB, want []dovecottest.Message) {
 	t.Helper()
 	if diff := cmp.Diff(want, m.upstream.Flags("joe")); diff != "" {
@@ -75,8 +76,8 @@ func beginRetr(t testing.TB, c *proxytest.Client) {
 	}
 }
 
-// A client that goes away without QUIT changes nothing upstream and lets go of
-// the maildrop, however far it was: P-SESS-5, P-RETR-6, P-TOP-4, O-LOCK-1.
+// A client that disconnects without QUIT, at any point, changes nothing upstream
+// and releases the maildrop: P-SESS-5, P-RETR-6, P-TOP-4, O-LOCK-1.
 func TestClientKilled(t *testing.T) {
 	m := smallMaildrop(t)
 	points := []struct {
@@ -91,12 +92,12 @@ func TestClientKilled(t *testing.T) {
 			}
 			c.OK("DELE 7")
 		}},
-		{"in mid-RETR", beginRetrAfterDELE},
+		{"during RETR", beginRetrAfterDELE},
 		{"with replies unread", func(t *testing.T, c *proxytest.Client) {
 			c.OK("DELE 3")
 			c.Send("RETR 6", "RETR 6", "RETR 6", "DELE 1", "DELE 2")
 		}},
-		{"in mid-command", func(t *testing.T, c *proxytest.Client) {
+		{"within a command", func(t *testing.T, c *proxytest.Client) {
 			c.OK("DELE 1")
 			c.Write("QUIT")
 		}},
@@ -129,8 +130,8 @@ func beginRetrAfterDELE(t *testing.T, c *proxytest.Client) {
 	beginRetr(t, c)
 }
 
-// A session whose upstream connection is lost goes on, a message at the octet
-// where it broke off: I-CONC-4, I-FETCH-7, I-DEL-11, P-RETR-7.
+// A session whose upstream connection is lost continues, and so does a message,
+// at the octet where it was cut off: I-CONC-4, I-FETCH-7, I-DEL-11, P-RETR-7.
 func TestUpstreamConnectionKilled(t *testing.T) {
 	m := smallMaildrop(t)
 	kill := func(t *testing.T) {
@@ -185,7 +186,7 @@ func TestUpstreamConnectionKilled(t *testing.T) {
 	})
 }
 
-// An upstream that is gone before QUIT loses nothing: P-SESS-5, P-RETR-7,
+// No message is lost if the upstream stops before QUIT: P-SESS-5, P-RETR-7,
 // I-CONC-4, I-FETCH-6, P-QUIT-2.
 func TestUpstreamKilled(t *testing.T) {
 	m := smallMaildrop(t)
@@ -197,7 +198,7 @@ func TestUpstreamKilled(t *testing.T) {
 		c.Do("TOP 1 0", "-ERR [SYS/TEMP] ")
 		m.upstream.Restart()
 		if got := c.Fetch("RETR 1"); got != string(m.want[0]) {
-			t.Errorf("RETR once it is back: %q", got)
+			t.Errorf("RETR after the restart: %q", got)
 		}
 		c.OK("DELE 1", "RSET", "QUIT")
 		m.mustBeUntouched(t)
@@ -220,14 +221,14 @@ func TestUpstreamKilled(t *testing.T) {
 			t.Errorf("after a lost upstream: %v", err)
 		}
 		if bytes.HasSuffix(rest, []byte("\r\n.\r\n")) {
-			t.Error("a message cut short was ended as if it were whole")
+			t.Error("a message that was cut off ends like a whole one")
 		}
 		m.upstream.Restart()
 		m.mustBeUntouched(t)
 	})
 }
 
-// QUIT removes what the session has marked and nothing else: P-QUIT-2,
+// QUIT removes the messages that the session has marked and no others: P-QUIT-2,
 // P-QUIT-3, P-RSET-1, I-DEL-2, I-DEL-3, I-SNAP-3, I-CONC-3.
 func TestQuitRemovesExactlyTheMarked(t *testing.T) {
 	m := smallMaildrop(t)
@@ -236,7 +237,7 @@ func TestQuitRemovesExactlyTheMarked(t *testing.T) {
 	other.Store("3", `+FLAGS (\Deleted)`) // before the session: not in the maildrop
 	c := loginPOP(t, m.gateway.addr, "joe")
 	c.Do("STAT", "+OK 9 ")
-	other.Store("5", `+FLAGS (\Deleted)`) // meanwhile: stays in the maildrop
+	other.Store("5", `+FLAGS (\Deleted)`) // during the session: stays in the maildrop
 	other.Append("INBOX", []byte("Subject: new\r\n\r\nnew\r\n"))
 	c.Do("STAT", "+OK 9 ")
 	c.OK("DELE 8", "RSET")
@@ -255,7 +256,7 @@ func TestQuitRemovesExactlyTheMarked(t *testing.T) {
 	m.mustHave(t, append(want, dovecottest.Message{UID: 11, Flags: "()"}))
 }
 
-// QUIT after the client has gone is carried through: P-SESS-6.
+// QUIT is executed although the client has disconnected: P-SESS-6.
 func TestQuitWithoutReader(t *testing.T) {
 	m := smallMaildrop(t)
 	c := loginPOP(t, m.gateway.addr, "joe")

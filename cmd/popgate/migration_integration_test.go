@@ -14,7 +14,7 @@ import (
 	"popgate/imapbackend/dovecottest"
 )
 
-// letters are messages that differ in what identifies them.
+// letters returns messages with different identities.
 func letters(from, to int) [][]byte {
 	var all [][]byte
 	for i := from; i < to; i++ {
@@ -25,7 +25,7 @@ func letters(from, to int) [][]byte {
 	return all
 }
 
-// uniqueIDs is what UIDL at addr answers for joe.
+// uniqueIDs returns the reply to UIDL at addr for joe.
 func uniqueIDs(t testing.TB, addr string) string {
 	t.Helper()
 	c := loginPOP(t, addr, "joe")
@@ -34,9 +34,9 @@ func uniqueIDs(t testing.TB, addr string) string {
 	return got
 }
 
-// I-UIDL-2: the templates of docs/migration.md make the unique-ids that a real
-// Dovecot makes, by its default and in the forms that it documents for those
-// who come from other servers.
+// I-UIDL-2: the templates of docs/migration.md give the unique-ids of a real
+// Dovecot, with its default and with the formats that it documents for
+// migrations from other servers.
 func TestMigrationTemplates(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, format, template string }{
@@ -58,7 +58,8 @@ func TestMigrationTemplates(t *testing.T) {
 	}
 }
 
-// mover is a client that leaves its mail on the server, while servers change.
+// mover is a client that leaves its mail on the server, while the servers
+// change.
 type mover struct {
 	*testing.T
 	dir      string
@@ -73,7 +74,7 @@ func (m *mover) send(n int) {
 	m.sent += n
 }
 
-// fetches wants the client to download n messages from addr.
+// fetches checks that the client downloads n messages from addr.
 func (m *mover) fetches(when, addr string, n int) {
 	m.Helper()
 	r := retriever{}
@@ -84,7 +85,7 @@ func (m *mover) fetches(when, addr string, n int) {
 	}
 }
 
-// rebuild changes UIDVALIDITY behind the gateway's back.
+// rebuild changes UIDVALIDITY without the gateway.
 func (m *mover) rebuild() {
 	m.Helper()
 	before := uniqueIDs(m, m.upstream.POP3Addr)
@@ -96,9 +97,9 @@ func (m *mover) rebuild() {
 	}
 }
 
-// P-UIDL-2, I-UIDL-2, I-UIDL-5, I-UIDV-3: from Dovecot's own POP3 to the
-// gateway, and over a change of UIDVALIDITY, a client downloads each message
-// once.
+// P-UIDL-2, I-UIDL-2, I-UIDL-5, I-UIDV-3: a client downloads each message once
+// when it changes from Dovecot's own POP3 to the gateway, and when UIDVALIDITY
+// changes.
 func TestMigration(t *testing.T) {
 	t.Parallel()
 	m := &mover{T: t, dir: clientDir(t), upstream: dovecottest.Start(t, dovecottest.WithPOP3(""))}
@@ -128,8 +129,8 @@ func TestMigration(t *testing.T) {
 	}
 }
 
-// I-UIDL-5: unique-ids that no template makes are read from the former server
-// and go on.
+// I-UIDL-5: unique-ids that no template can give are read from the former server
+// and stay valid.
 func TestMigrationImport(t *testing.T) {
 	t.Parallel()
 	m := &mover{T: t, dir: clientDir(t), upstream: dovecottest.Start(t, dovecottest.WithPOP3("%g"))}

@@ -21,7 +21,7 @@ import (
 // patience bounds every wait of these tests.
 const patience = processtest.Patience
 
-// start runs popgate.
+// start starts popgate.
 func start(t *testing.T, args ...string) *processtest.Process {
 	t.Helper()
 	return processtest.Start(t, exec.Command("popgate", args...))

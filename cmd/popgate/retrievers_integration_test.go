@@ -17,27 +17,27 @@ import (
 	"popgate/imapbackend/dovecottest"
 )
 
-// A retriever fetches a maildrop into files. Each is run twice leaving the
-// mail where it is, and once taking it away.
+// A retriever fetches a maildrop into files. Each is run twice leaving the mail
+// on the server, and once removing it.
 type retriever struct {
-	// run runs the program in dir, its home. What it fetches goes to
-	// dir/out, what it remembers to dir too.
+	// run runs the program in dir, its home, where it keeps its state. Messages
+	// are delivered to dir/out.
 	run func(t *testing.T, m *maildrop, dir string, keep bool)
 
-	// removesSeen says that the program, when it is to take mail away, does so
-	// without fetching again what it remembers. Otherwise that run begins with
-	// nothing remembered and fetches all once more.
+	// removesSeen: when the program removes mail, it does not fetch again what
+	// it has fetched before. Otherwise that run begins without state, and
+	// fetches everything again.
 	removesSeen bool
 
-	// number returns the message-number that a file's name tells.
+	// number returns the message-number in the name of a file.
 	number func(name string) int
 
-	// check compares what was fetched of the message with index i with what
-	// RETR sends, allowing for what the program is known to change.
+	// check compares got, the file of the message with index i, with what RETR
+	// sends, allowing for the changes that the program is known to make.
 	check func(t *testing.T, m *maildrop, dir string, i int, got []byte)
 }
 
-// test is the course of all retrievers.
+// test runs the test of a retriever.
 func (r retriever) test(t *testing.T) {
 	m := newMaildrop(t)
 	dir := clientDir(t)
@@ -45,7 +45,7 @@ func (r retriever) test(t *testing.T) {
 	r.checkAll(t, m, dir)
 	m.mustBeUntouched(t)
 
-	// With the mail left on the server, nothing comes a second time.
+	// With the mail left on the server, nothing is fetched a second time.
 	r.empty(t, dir)
 	r.run(t, m, dir, true)
 	if files := r.files(t, dir); len(files) != 0 {
@@ -53,7 +53,7 @@ func (r retriever) test(t *testing.T) {
 	}
 	m.mustBeUntouched(t)
 
-	// Now take all of it away.
+	// Now remove all of it.
 	if !r.removesSeen {
 		dir = clientDir(t)
 	}
@@ -64,7 +64,7 @@ func (r retriever) test(t *testing.T) {
 	m.mustBeEmpty(t)
 }
 
-// checkAll compares each message.
+// checkAll checks each message.
 func (r retriever) checkAll(t *testing.T, m *maildrop, dir string) {
 	t.Helper()
 	files := r.files(t, dir)
@@ -95,7 +95,7 @@ func (r retriever) files(t *testing.T, dir string) []string {
 	return names
 }
 
-// empty removes what was fetched.
+// empty removes the fetched files.
 func (r retriever) empty(t *testing.T, dir string) {
 	t.Helper()
 	for _, name := range r.files(t, dir) {
@@ -105,7 +105,7 @@ func (r retriever) empty(t *testing.T, dir string) {
 	}
 }
 
-// writeFile writes a file that is the clients' own.
+// writeFile writes a file that the clients' user owns.
 func writeFile(t testing.TB, name, text string, mode os.FileMode) {
 	t.Helper()
 	if err := os.WriteFile(name, []byte(text), mode); err != nil {
@@ -114,8 +114,8 @@ func writeFile(t testing.TB, name, text string, mode os.FileMode) {
 	giveAway(t, name)
 }
 
-// fetchmail delivers each message to a command. It changes nothing else than
-// checkFetchmail takes back.
+// fetchmail delivers each message to a command. checkFetchmail undoes its
+// changes.
 //
 // P-RETR-3, P-TOP-1, P-TOP-2 (fetchmail reads what it keeps by TOP),
 // P-UIDL-2, P-DELE-1, P-QUIT-2, P-LIST-2
@@ -131,7 +131,8 @@ func TestFetchmail(t *testing.T) {
 }
 
 // fetchmail fetches joe's mail from the POP3 server at addr into dir, its home.
-// With keep it leaves it there, and remembers in dir by unique-ids what it has.
+// With keep it leaves the mail on the server, and remembers the unique-ids in
+// dir.
 func fetchmail(t testing.TB, addr, dir string, keep bool) {
 	t.Helper()
 	host, port, err := net.SplitHostPort(addr)
@@ -160,18 +161,18 @@ user "joe" password %[5]q is "joe" here %[6]s
 no rewrite no stripcr no forcecr no mimedecode pass8bits sslproto ""
 mda %[7]q
 `, filepath.Join(dir, "ids"), filepath.Join(dir, "pid"), host, port, dovecottest.Password, mode, script), 0o600)
-	const noMail = 1 // exit status where there is nothing new
+	const noMail = 1 // exit status if there is nothing new
 	client{dir: dir, accepted: []int{noMail}, unprivileged: true}.run(t, "fetchmail", "--verbose", "--fetchmailrc", config)
 }
 
-// fetchmailBreak is where fetchmail has broken a line of the text: a NUL, an
-// octet that its buffer happened to hold, and a line end.
+// fetchmailBreak is what fetchmail inserts where it breaks a line of the body: a
+// NUL, whatever octet was in its buffer, and a line end.
 var fetchmailBreak = regexp.MustCompile("(?s)\x00.\r\n")
 
-// checkFetchmail allows for the changes of fetchmail: it reads lines of the
-// text in pieces of up to 8191 octets, undoes byte-stuffing of each piece, and
-// ends each with fetchmailBreak; it ends a header that has no end; and it puts
-// one where there is none.
+// checkFetchmail allows for the changes of fetchmail: it reads lines of the body
+// in pieces of at most 8191 octets, removes byte-stuffing from each piece, and
+// ends each with fetchmailBreak; it adds the end of a header that has none; and
+// it adds a header if there is none.
 func checkFetchmail(t *testing.T, m *maildrop, _ string, i int, got []byte) {
 	t.Helper()
 	want := m.want[i]
@@ -206,8 +207,7 @@ func checkFetchmail(t *testing.T, m *maildrop, _ string, i int, got []byte) {
 	mustEqual(t, m.names[i], fetchmailBreak.ReplaceAllLiteral(got, []byte(broken)), expected)
 }
 
-// mpop delivers into a maildir, with line ends of LF, and pipelines RETR and
-// DELE.
+// mpop delivers to a maildir, with LF as line end, and pipelines RETR and DELE.
 //
 // P-RETR-3, P-PIPE-1, P-UIDL-2, P-DELE-1, P-QUIT-2
 func TestMpop(t *testing.T) {
@@ -243,11 +243,11 @@ delivery maildir %s
 	}.test(t)
 }
 
-// maildirCount is the part of a file name in a maildir in which mpop and
-// getmail count their deliveries.
+// maildirCount matches the delivery counter of mpop and getmail in a file name of
+// a maildir.
 var maildirCount = regexp.MustCompile(`Q(\d+)(?:R|\.|$)|$`)
 
-// getmail delivers into a maildir what the email library makes of a message.
+// getmail delivers to a maildir what Python's email library makes of a message.
 //
 // P-RETR-3, P-UIDL-2, P-DELE-1, P-QUIT-2
 func TestGetmail(t *testing.T) {
@@ -300,7 +300,8 @@ received = false
 	}.test(t)
 }
 
-// expectGetmail writes what getmail will make of each message to dir/expected.
+// expectGetmail writes the messages as getmail should deliver them to
+// dir/expected.
 func expectGetmail(t *testing.T, m *maildrop, dir, python string) {
 	t.Helper()
 	expected := filepath.Join(dir, "expected")

@@ -17,7 +17,7 @@ import (
 
 var saslMechanisms = []string{"plain", "login", "xoauth2", "oauthbearer", "cram-md5", "scram-sha-1", "scram-sha-256"}
 
-// saslDovecot is a Dovecot with every mechanism and one message of joe's.
+// saslDovecot starts a Dovecot with every mechanism and one message for joe.
 func saslDovecot(t *testing.T) *dovecottest.Server {
 	t.Helper()
 	s := dovecottest.Start(t, dovecottest.WithMechanisms(saslMechanisms...))
@@ -25,8 +25,8 @@ func saslDovecot(t *testing.T) *dovecottest.Server {
 	return s
 }
 
-// saslGateway runs a gateway with these mechanisms before s, with TLS on both
-// sides, and returns when it offers them.
+// saslGateway starts a gateway with these mechanisms in front of s, with TLS on
+// both sides, and returns when it offers them.
 func saslGateway(t *testing.T, s *dovecottest.Server, mechanisms ...string) *gateway {
 	t.Helper()
 	g := startGateway(t, tlsConfig(s, "implicit", "implicit", s.CAFile)+`auth = ["`+strings.Join(mechanisms, `", "`)+"\"]\n")
@@ -37,10 +37,11 @@ func saslGateway(t *testing.T, s *dovecottest.Server, mechanisms ...string) *gat
 	return g
 }
 
-// port is the port of the gateway.
+// port returns the port of the gateway.
 func (g *gateway) port() string { return g.addr[strings.LastIndexByte(g.addr, ':')+1:] }
 
-// copyCA puts the CA of s where the clients that root does not run can read it.
+// copyCA copies the CA of s to dir, where clients that do not run as root can
+// read it.
 func copyCA(t *testing.T, s *dovecottest.Server, dir string) string {
 	t.Helper()
 	file := filepath.Join(dir, "ca.pem")
@@ -48,7 +49,7 @@ func copyCA(t *testing.T, s *dovecottest.Server, dir string) string {
 	return file
 }
 
-// openSSL are the arguments of a client that speaks TLS and nothing else.
+// openSSL returns the arguments of openssl for a TLS client.
 func openSSL(s *dovecottest.Server, g *gateway) []string {
 	return []string{"s_client", "-quiet", "-crlf", "-connect", g.addr, "-CAfile", s.CAFile,
 		"-verify_return_error", "-verify_hostname", "localhost"}
@@ -58,8 +59,8 @@ func openSSL(s *dovecottest.Server, g *gateway) []string {
 func soon() time.Time { return time.Now().Add(time.Hour) }
 
 // P-AUTH-5, P-AUTH-7, P-SASL-2, P-SASL-3, P-SASL-5, P-CAPA-4, O-OAUTH-1: curl
-// logs in by each of its mechanisms. With a token it takes OAUTHBEARER where
-// that is listed, whatever it is told.
+// logs in by each of its mechanisms. With a token it uses OAUTHBEARER if that is
+// listed, whatever --login-options says.
 func TestCurlMechanisms(t *testing.T) {
 	t.Parallel()
 	s := saslDovecot(t)
@@ -94,7 +95,7 @@ func mustHaveLoggedIn(t *testing.T, s *dovecottest.Server, mechanisms ...string)
 	t.Helper()
 	for _, m := range mechanisms {
 		if !strings.Contains(s.Log(), "Login: user=<joe>, method="+m+",") {
-			t.Errorf("nobody has logged in upstream by %s", m)
+			t.Errorf("no upstream login by %s", m)
 		}
 	}
 }
@@ -122,7 +123,7 @@ func TestMpopMechanisms(t *testing.T) {
 	mustHaveLoggedIn(t, s, "PLAIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2")
 }
 
-// P-USER-1, P-SASL-5: fetchmail, which prefers CRAM-MD5 where it is listed.
+// P-USER-1, P-SASL-5: fetchmail, which prefers CRAM-MD5 if it is listed.
 func TestFetchmailMechanisms(t *testing.T) {
 	t.Parallel()
 	s := saslDovecot(t)
@@ -140,8 +141,8 @@ func TestFetchmailMechanisms(t *testing.T) {
 	mustHaveLoggedIn(t, s, "PLAIN", "CRAM-MD5")
 }
 
-// P-SASL-2, P-SASL-3, P-SASL-4, P-AUTH-4, P-AUTH-8, P-UTF8-1: exchanges typed by
-// hand.
+// P-SASL-2, P-SASL-3, P-SASL-4, P-AUTH-4, P-AUTH-8, P-UTF8-1: exchanges written
+// out, line by line.
 func TestOpenSSLMechanisms(t *testing.T) {
 	t.Parallel()
 	s := saslDovecot(t)
@@ -175,8 +176,8 @@ func TestOpenSSLMechanisms(t *testing.T) {
 	}
 }
 
-// O-ID-2: Dovecot's log names the POP3 client's address and session, where it is
-// told, and the gateway's own elsewhere.
+// O-ID-2: Dovecot's log has the address and session of the POP3 client if the
+// gateway sends them, and the gateway's own address otherwise.
 func TestClientAddressUpstream(t *testing.T) {
 	t.Parallel()
 	s := dovecottest.Start(t, dovecottest.WithTrustedClients())

@@ -1,5 +1,5 @@
-// Package processtest runs the real program, and others, for tests. A gateway
-// within the process of a test is run by proxytest.Serve.
+// Package processtest runs the real program, and others, for tests.
+// proxytest.Serve runs a gateway within the process of a test.
 package processtest
 
 import (
@@ -16,8 +16,8 @@ import (
 // fails.
 const Patience = 30 * time.Second
 
-// Process is a program that a test runs. Its methods fail that test and belong
-// to its goroutine, but for Kill.
+// Process is a program that a test runs. Its methods, except Kill, may fail the
+// test and must be called from its goroutine.
 type Process struct {
 	*exec.Cmd
 	Stdout, Stderr *Output
@@ -28,8 +28,8 @@ type Process struct {
 	t testing.TB
 }
 
-// Start starts cmd, whose output it takes. The end of the test kills what is
-// left of it.
+// Start starts cmd and records its output. It is killed at the end of the test if
+// it still runs.
 func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	done := make(chan struct{})
@@ -39,7 +39,7 @@ func Start(t testing.TB, cmd *exec.Cmd) *Process {
 		t.Fatal(err)
 	}
 	go func() {
-		_ = cmd.Wait() // what matters is the exit code
+		_ = cmd.Wait() // only the exit code matters
 		close(done)
 	}()
 	t.Cleanup(p.Kill)
@@ -74,8 +74,7 @@ func (p *Process) Kill() {
 	<-p.Done
 }
 
-// Output is what a program writes. It is safe for concurrent use, but for
-// Expect.
+// Output is what a program writes. It is safe for concurrent use, except Expect.
 type Output struct {
 	t    testing.TB
 	done <-chan struct{} // of the program
@@ -84,7 +83,7 @@ type Output struct {
 	text    strings.Builder
 	changed chan struct{} // closed by the next Write
 
-	read int // octets that Expect has looked at
+	read int // octets that Expect has read
 }
 
 func newOutput(t testing.TB, done <-chan struct{}) *Output {
@@ -112,8 +111,8 @@ func (o *Output) now() (text string, changed <-chan struct{}) {
 	return o.text.String(), o.changed
 }
 
-// Expect waits for a line that matches, after those that former calls have
-// looked at, and returns its submatches.
+// Expect reads lines, beginning after the last one that it has read, until one
+// matches expr, and returns its submatches.
 func (o *Output) Expect(expr string) []string {
 	o.t.Helper()
 	re := regexp.MustCompile(expr)
