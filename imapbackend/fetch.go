@@ -13,17 +13,18 @@ import (
 	"popgate/proxy"
 )
 
-// drainLimit is the number of octets that are read and discarded when a message is
-// given up, to keep the connection; above it the connection is given up too.
+// drainLimit is how many octets of an abandoned message are read and discarded
+// to keep the connection; where more are left the connection is ended.
 const drainLimit = 1 << 20
 
 var (
-	errOther = errors.New("imap: the upstream sent another message than it was asked for")
-	errGiven = errors.New("imap: message given up before its end")
+	errOther     = errors.New("imap: the upstream sent a message other than the one asked for")
+	errAbandoned = errors.New("imap: message abandoned before its end")
 )
 
 // fetch is the reading of one message. It holds the maildrop's connection until
-// it is closed. The command that brings it is its own, or one that asked ahead.
+// it is closed. The message comes by a command for it alone, or by one of the
+// read-ahead.
 type fetch struct {
 	m       *maildrop
 	ctx     context.Context
@@ -35,10 +36,10 @@ type fetch struct {
 	done    bool // its status has been read
 
 	uidOf map[uint32]uint32 // by sequence number, from responses without a body
-	empty bool              // a response named the message, with nothing in it
+	empty bool              // a response named the message, without its content
 }
 
-// newFetch takes the connection to read of uid.
+// newFetch acquires the connection to read the message uid.
 func (m *maildrop) newFetch(ctx context.Context, uid uint32) (*fetch, error) {
 	release, err := m.acquire(ctx, upstream.AtRead)
 	if err != nil {
@@ -47,10 +48,10 @@ func (m *maildrop) newFetch(ctx context.Context, uid uint32) (*fetch, error) {
 	return &fetch{m: m, ctx: ctx, release: release, uid: uid}, nil
 }
 
-// revive replaces a connection that was lost while f waited, so that what it
-// reads can be asked for again. It returns err, with which that ended, where
-// there is none.
-func (f *fetch) revive(err error) error {
+// replaceConn replaces a connection that was lost while f waited, so that the
+// message can be asked for again. It returns nil, or what to answer: err, by
+// which the wait ended, or what prevents a new connection.
+func (f *fetch) replaceConn(err error) error {
 	f.done, f.uidOf = true, nil
 	return f.m.replace(upstream.AtRead, err)
 }
@@ -69,8 +70,7 @@ func (f *fetch) join(number int, items string) {
 }
 
 // next reads up to the next body of the message, or to the end of the command:
-// then ok is false. Bodies that were asked for ahead and come before it are
-// kept.
+// then ok is false. Bodies of the read-ahead that come before it are kept.
 func (f *fetch) next() (ev wire.Event, ok bool, err error) {
 	conn, ahead := f.m.u.Wire, f.m.readAhead
 	for !f.done {
@@ -111,8 +111,8 @@ func (f *fetch) next() (ev wire.Event, ok bool, err error) {
 	return wire.Event{}, false, nil
 }
 
-// verify makes sure, once its octets are read, that the body was that of the
-// message: the UID may follow it.
+// verify makes sure that a body that has been read was that of the message: the
+// UID may follow it.
 func (f *fetch) verify(body wire.Event) error {
 	uid := body.UID
 	for uid == 0 && !f.done {
@@ -127,8 +127,8 @@ func (f *fetch) verify(body wire.Event) error {
 	return nil
 }
 
-// isLoss reports whether err is that of a connection which is gone, and not that
-// of a writer.
+// isLoss reports whether err is the loss of the connection, and not an error of
+// a writer.
 func (f *fetch) isLoss(err error) bool {
 	loss := f.m.u.Wire.Err()
 	return err != nil && loss != nil && errors.Is(err, loss)
@@ -173,20 +173,20 @@ func (f *fetch) outcome() error {
 	return u.Failed(upstream.AtRead, f.cmd, status, nil)
 }
 
-// gone returns the error for a message that is not there. It may never have
-// been, where the upstream has listed it by mistake: the next login lists again.
+// gone returns the error for a message that does not exist. Perhaps it never did
+// and the upstream listed it by mistake: the next login lists everything again.
 func (f *fetch) gone(cause error) error {
 	f.m.b.store.DropListing(f.m.key)
 	return upstream.WithCause(proxy.ErrGone, cause)
 }
 
-// close gives up what is left of the message, and the connection where that
-// would take too long, and lets the maildrop go. With nothing else on its way
-// it reads the command to its end.
+// close discards the rest of the message, ends the connection where that would
+// take too long, and releases the maildrop. With nothing else on its way it reads
+// the command to its end.
 func (f *fetch) close() {
 	conn := f.m.u.Wire
 	if conn.BodyLeft() > drainLimit {
-		conn.Fail(errGiven)
+		conn.Fail(errAbandoned)
 	}
 	if len(f.m.readAhead.flight) == 0 {
 		for f.own && !f.done && conn.BodyLeft() <= drainLimit {

@@ -20,13 +20,13 @@ const (
 	fetchAll       = "UID FETCH 1:* (UID RFC822.SIZE)"
 )
 
-// current returns all messages of the mailbox as it is now, from what is
-// remembered and what the flight has brought, or by a listing of everything, and
-// remembers them.
+// current returns all messages of the mailbox as it is now, and remembers them:
+// from the remembered listing and what SELECT's flight has brought, or from a
+// listing of everything.
 func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	if o.warm && mb.UIDValidity != o.cached.UIDValidity && !o.b.opts.UIDLMemory && o.b.source == uniqueid.NoKind {
-		// Requirement I-UIDV-3: an operator should hear of it before the
-		// users do.
+		// Requirement I-UIDV-3: the operator should know before the users
+		// notice.
 		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: clients will download all mail again",
 			"upstream", o.key.Upstream, "mailbox", o.key.Mailbox, "before", o.cached.UIDValidity, "now", mb.UIDValidity)
 	}
@@ -61,7 +61,7 @@ type entry struct {
 	octets int64 // -1: unknown
 }
 
-// listAll asks for the whole listing, in a flight of its own.
+// listAll asks for the whole listing, in its own flight.
 func (o *opening) listAll(ctx context.Context, l *listing) error {
 	if err := o.Wire.Start(fetchAll); err != nil {
 		return o.Lost(upstream.AtList, err)
@@ -76,7 +76,7 @@ func (o *opening) readListing(ctx context.Context, l *listing, ops ...string) er
 		return o.Lost(upstream.AtList, err)
 	}
 	for i, op := range ops {
-		// An empty mailbox may refuse the listing.
+		// Upstreams may refuse to list an empty mailbox.
 		if !results[i].OK() && o.Wire.Mailbox().Exists > 0 {
 			return o.Failed(upstream.AtList, op, results[i], nil)
 		}
@@ -105,7 +105,7 @@ func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) 
 		switch {
 		case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
 		case unsized(e):
-			l.vanished = append(l.vanished, e.uid) // expunged, most likely
+			l.vanished = append(l.vanished, e.uid) // probably expunged
 		default:
 			all = append(all, proxy.Message{UID: e.uid, Octets: e.octets})
 		}
@@ -115,15 +115,15 @@ func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) 
 
 func unsized(e entry) bool { return e.octets < 0 }
 
-// listing collects the answers to listing and search. Several responses
-// may be about one message; its sequence number ties them together as long as
-// nothing is expunged.
+// listing collects the answers to FETCH and SEARCH. Several responses may be
+// about one message; its sequence number connects them as long as nothing is
+// expunged.
 type listing struct {
 	entries  []entry
 	halves   map[uint32]entry // by sequence number: UID or size is missing
 	ranges   []uidset.Range
-	expunged bool     // messages were, meanwhile: their number proves nothing
-	vanished []uint32 // listed, but without a size to the end
+	expunged bool     // some messages were: the count proves nothing
+	vanished []uint32 // listed, but never with a size
 }
 
 func (l *listing) add(ev wire.Event) {
@@ -163,7 +163,7 @@ func (l *listing) addHalf(ev wire.Event) {
 	l.halves[ev.Seq] = half
 }
 
-// flush keeps what is known by UID without a size and forgets the rest.
+// flush keeps the UIDs without a size and forgets the sizes without a UID.
 func (l *listing) flush() {
 	for _, half := range l.halves {
 		if half.uid != 0 {
@@ -192,9 +192,9 @@ func mergeEntries(entries []entry) []entry {
 	return slices.CompactFunc(entries, func(a, b entry) bool { return a.uid == b.uid })
 }
 
-// complete mends a listing that does not add up: it asks which UIDs there are
-// and once more for those without a size. What then is still missing has been
-// expunged, or the login fails: a shortened maildrop would hide mail.
+// complete completes a listing that does not add up: it asks which UIDs there
+// are, and once more for those without a size. What is still missing then has
+// been expunged, or the login fails: a shortened maildrop would hide mail.
 func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error) {
 	if _, err := o.Noop(ctx); err != nil {
 		return nil, o.Lost(upstream.AtList, err)
@@ -229,7 +229,7 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 		return nil, err
 	}
 	if len(still) > 0 {
-		return nil, upstream.TempError(fmt.Errorf("imap: the upstream tells no size of %d messages, UID %d the first", len(still), still[0]))
+		return nil, upstream.TempError(fmt.Errorf("imap: the upstream gives no size for %d messages, the first is UID %d", len(still), still[0]))
 	}
 	for _, uid := range missing {
 		entries = append(entries, entry{uid, -1})

@@ -32,7 +32,7 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 	return l.maildrop(ctx, o, status)
 }
 
-// maildrop takes the snapshot of the mailbox that has been selected.
+// maildrop takes the snapshot of the selected mailbox.
 func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (proxy.Maildrop, error) {
 	snap, err := o.takeSnapshot(ctx)
 	if err != nil {
@@ -53,9 +53,9 @@ func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (p
 	return m, nil
 }
 
-// opening is a mailbox being opened: its connection, the commands that are sent
-// along with SELECT, and what is remembered of it. They ask for a listing of
-// everything, or of what is newer than the listing that is remembered
+// opening is a mailbox being opened: its connection, what is remembered of it,
+// and the commands that are sent in one flight with SELECT. These ask for a
+// listing of everything, or of what is newer than the remembered listing
 // (requirement I-SNAP-7).
 type opening struct {
 	*upstream.Conn
@@ -65,7 +65,7 @@ type opening struct {
 	searchCmd string
 	fetchCmd  string
 	cached    store.Listing
-	warm      bool // cached is of use if the mailbox is still the same
+	warm      bool // there is a cached listing, to be used if UIDVALIDITY is the same
 }
 
 func (l *login) newOpening() *opening {
@@ -86,7 +86,7 @@ func (l *login) newOpening() *opening {
 	return o
 }
 
-// expect is a guess at how many messages the listing has.
+// expect guesses how many messages the listing has.
 func (o *opening) expect(mb wire.Mailbox) int {
 	if o.warm {
 		return 16
@@ -94,17 +94,17 @@ func (o *opening) expect(mb wire.Mailbox) int {
 	return int(min(mb.Exists, 1<<20))
 }
 
-// selectKept is Select on a kept connection; ok is false if that is
-// dead, or does not serve the mailbox any more.
+// selectKept is Select on a kept connection; ok is false if the connection is
+// dead or the mailbox is no longer the same.
 func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status, ok bool) {
 	l.u.Wire.Probe(keptPatience)
 	status, err := l.u.Select(ctx, o.searchCmd, o.fetchCmd)
 	if err != nil || !status.OK() {
-		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection is of no use", "upstream", l.id.Upstream)
+		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection cannot be used", "upstream", l.id.Upstream)
 		return status, false
 	}
 	// Without UIDVALIDITY the server may have answered out of order, so that
-	// what it said of the mailbox was taken for that of the previous one.
+	// what it said of this mailbox was taken to be about the previous one.
 	mb := l.u.Wire.Mailbox()
 	if mb.UIDValidity == 0 || mb.MailboxID != "" && l.id.MailboxID != "" && mb.MailboxID != l.id.MailboxID {
 		return status, false
@@ -113,8 +113,8 @@ func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status,
 	return status, true
 }
 
-// replaceKept puts a new connection in the place of a kept one, on which the
-// upstream gives its verdict on the credential.
+// replaceKept replaces a kept connection by a new one, on which the upstream
+// verifies the credential.
 func (l *login) replaceKept(ctx context.Context) error {
 	cred := *l.resumed
 	l.resumed = nil
@@ -128,8 +128,8 @@ func (l *login) replaceKept(ctx context.Context) error {
 	}
 	l.u, l.ticket, l.source = fresh.u, fresh.ticket, fresh.source
 	if fresh.id.Key() != l.id.Key() {
-		// The lock that is held is that of another maildrop.
-		return upstream.TempError(errors.New("imap: the mailbox is another one than at the last login"))
+		// The session holds the lock of another maildrop.
+		return upstream.TempError(errors.New("imap: the mailbox is not the one of the last login"))
 	}
 	return nil
 }

@@ -14,33 +14,33 @@ import (
 	"popgate/proxy"
 )
 
-// A message that Microsoft Exchange cannot put into MIME form it delivers as a
-// placeholder, which says so. A client that takes it for the message and has it
-// removed has lost mail, so that it is never removed.
+// Microsoft Exchange delivers a message that it cannot convert to MIME as a
+// placeholder, which says so. A client that takes it for the message and removes
+// it would lose mail, so such a message is never removed.
 const (
-	// placeholderHead is how much of a message is looked at, in octets.
+	// placeholderHead is how much of a message is scanned, in octets.
 	placeholderHead = 4 << 10
 
 	// exchangeGreeting is in the greeting of Exchange and of Microsoft 365.
 	exchangeGreeting = "The Microsoft Exchange IMAP4 service is ready"
 
-	// subjectItem asks for what distinguishes a placeholder, and subjectMore is how
-	// much longer than Frame its command is.
+	// subjectItem asks for what distinguishes a placeholder; its command is
+	// subjectMore octets longer than uidset.Frame.
 	subjectItem = "BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
 	subjectMore = 16
 )
 
-// placeholderText begins the Subject of a placeholder, and a line of it.
+// placeholderText begins the Subject of a placeholder, and a line of its text.
 var placeholderText = []byte("Retrieval using the IMAP4 protocol failed")
 
-// scanner looks for a placeholder in the first octets of a message, however
-// they are cut.
+// scanner looks for a placeholder in the first octets of a message, in pieces of
+// any size.
 type scanner struct {
-	left   int       // octets still to be looked at
+	left   int       // octets still to scan
 	start  [128]byte // how the current line begins
 	n      int       // octets of start
 	skip   bool      // the rest of the line does not matter
-	header bool      // the header has been seen to its end, or all that is looked at
+	header bool      // the whole header has been scanned, or placeholderHead of it
 	found  bool
 }
 
@@ -50,7 +50,7 @@ func (s *scanner) scan(p []byte) {
 	p = p[:min(len(p), s.left)]
 	s.left -= len(p)
 	if len(p) == placeholderHead && !bytes.Contains(p, placeholderText) {
-		s.header = true // most messages come so
+		s.header = true // the usual case
 		return
 	}
 	for len(p) > 0 {
@@ -72,14 +72,14 @@ func (s *scanner) scan(p []byte) {
 			s.found, s.left = true, 0
 			return
 		}
-		// A Subject that is folded at its start goes on in the next line.
+		// A Subject that is folded at its start continues on the next line.
 		if end > 0 && !isSubject(s.start[:s.n]) {
 			s.n = 0
 		}
 	}
 }
 
-// startLine looks at the first octet of a line: most lines need no more.
+// startLine decides by the first octet whether to scan a line: most are skipped.
 func (s *scanner) startLine(first byte) {
 	switch first {
 	case 'R', 'S', 's':
@@ -92,7 +92,7 @@ func (s *scanner) startLine(first byte) {
 
 var subjectName = []byte("Subject:")
 
-// beginsPlaceholder reports whether a line that starts so is one of a
+// beginsPlaceholder reports whether a line that starts like this is one of a
 // placeholder.
 func beginsPlaceholder(line []byte) bool {
 	if n := len(subjectName); len(line) > n && bytes.EqualFold(line[:n], subjectName) {
@@ -101,7 +101,7 @@ func beginsPlaceholder(line []byte) bool {
 	return bytes.HasPrefix(line, placeholderText)
 }
 
-// isSubject reports whether line is the name of that field and nothing more.
+// isSubject reports whether line is the name of the Subject field and no more.
 func isSubject(line []byte) bool { return bytes.EqualFold(bytes.TrimSpace(line), subjectName) }
 
 // placeholderDetector is the writer of a body that records a placeholder.
@@ -112,8 +112,8 @@ type placeholderDetector struct {
 	w   io.Writer
 }
 
-// detectPlaceholder returns w with a look at the message uid, which is written to it from
-// its first octet.
+// detectPlaceholder returns a writer to w that scans the message uid, which is
+// written to it from its first octet on.
 func (m *maildrop) detectPlaceholder(uid uint32, w io.Writer) io.Writer {
 	return &placeholderDetector{scanner: newScanner(), m: m, uid: uid, w: w}
 }
@@ -132,9 +132,9 @@ func (i *placeholderDetector) Write(p []byte) (int, error) {
 	return i.w.Write(p)
 }
 
-// sparePlaceholders takes placeholders out of what is removed: those that this session has
-// read, and on Exchange those that it has not. There a message of which the
-// upstream gives no Subject is left too.
+// sparePlaceholders excludes placeholders from removal: those that this session
+// has read, and on Exchange those that it has not. There a message whose Subject
+// the upstream does not give is excluded too.
 func (r *removal) sparePlaceholders(ctx context.Context) error {
 	m := r.m
 	if m.isExchange {
@@ -147,13 +147,13 @@ func (r *removal) sparePlaceholders(ctx context.Context) error {
 		if !uidset.Contains(m.placeholders, uid) {
 			return false
 		}
-		proxy.Logger(ctx).WarnContext(ctx, "message is not removed, as the upstream has delivered a placeholder for it, or does not tell its Subject", "uid", uid)
+		proxy.Logger(ctx).WarnContext(ctx, "message is not removed: the upstream delivered a placeholder for it, or did not give its Subject", "uid", uid)
 		return true
 	})
 	return nil
 }
 
-// askSubjects looks at the Subject of the marked messages that this session has
+// askSubjects checks the Subject of the marked messages that this session has
 // not read.
 func (r *removal) askSubjects(ctx context.Context) error {
 	m := r.m
@@ -178,8 +178,8 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	return nil
 }
 
-// withSubject returns those of set whose Subject the upstream gives, and it is not
-// that of a placeholder.
+// withSubject returns those of set whose Subject the upstream gives and that are
+// no placeholder by it.
 func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint32]bool, error) {
 	u := r.m.u
 	good := make(map[uint32]bool)
@@ -204,7 +204,7 @@ func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint32]b
 	return good, nil
 }
 
-// writerFunc is a function as a writer that takes all.
+// writerFunc is a function as an io.Writer that never fails.
 type writerFunc func(p []byte)
 
 func (f writerFunc) Write(p []byte) (int, error) {

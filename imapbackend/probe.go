@@ -11,14 +11,14 @@ import (
 
 // Report is what an upstream announces before a login.
 type Report struct {
-	Greeting     string
-	TLSVersion   string // "" without TLS
-	Capabilities []string
-	Warnings     []string // what the gateway will miss, in words for an operator
+	Greeting     string   // as a status line
+	TLSVersion   string   // "" without TLS
+	Capabilities []string // in upper case
+	Warnings     []string // what the gateway will lack, in words for an operator
 }
 
-// Probe connects to the upstream as a session would, up to where a user would
-// log in, and leaves again. Errors are *proxy.Error whose cause says more.
+// Probe connects to the upstream as a session would, and logs out without having
+// logged in. Errors are *proxy.Error with the cause.
 func (b *Backend) Probe(ctx context.Context) (Report, error) {
 	u, err := b.server.Connect(ctx)
 	if err != nil {
@@ -38,18 +38,18 @@ func (b *Backend) Probe(ctx context.Context) (Report, error) {
 		warn("lacks AUTH=PLAIN: names and passwords must be ASCII")
 	}
 	if !u.Wire.Has("UIDPLUS") && !u.Wire.Has("IMAP4REV2") {
-		warn("does not show UIDPLUS before login: if it lacks it, without_uidplus decides what DELE does")
+		warn("does not announce UIDPLUS before login: without UIDPLUS, without_uidplus decides what DELE does")
 	}
 	return r, nil
 }
 
-// learnInterval lies between two looks at the upstream's mechanisms.
+// learnInterval is the time between two questions for the upstream's mechanisms.
 const learnInterval = 5 * time.Minute
 
-// Learn keeps known, until ctx ends, whether the upstream takes these SASL
-// mechanisms, in upper case. Each login shows that again, so the upstream is
-// asked at once, and later only while it is not known to take all of them: a
-// mechanism that is not offered brings no logins.
+// Learn keeps the Backend informed, until ctx ends, whether the upstream offers
+// these SASL mechanisms, in upper case. Each login shows that too, so the
+// upstream is asked at once, and later only while it is not known to offer all
+// of them: a mechanism that clients are not offered brings no logins.
 func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
 	missing := func(mechanism string) bool { return !b.server.Offers(mechanism) }
 	tick := time.NewTicker(learnInterval)
@@ -58,7 +58,7 @@ func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
 		if slices.ContainsFunc(mechanisms, missing) {
 			if _, err := b.Probe(ctx); err != nil && ctx.Err() == nil {
 				b.server.ForgetCapabilities()
-				proxy.Logger(ctx).WarnContext(ctx, "upstream does not tell its mechanisms",
+				proxy.Logger(ctx).WarnContext(ctx, "cannot find out the upstream's mechanisms",
 					"upstream", b.opts.Name, "error", err, "retry", learnInterval)
 			}
 		}
@@ -70,6 +70,6 @@ func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
 	}
 }
 
-// Offers implements proxy.Exchanger. Tokens are passed to any upstream; the
-// mechanisms that are relayed are those it has last been seen to offer.
+// Offers implements proxy.Exchanger. Tokens are passed to any upstream; of the
+// other mechanisms, those that it last announced are relayed.
 func (b *Backend) Offers(mechanism string, _ proxy.Caller) bool { return b.server.Offers(mechanism) }

@@ -15,18 +15,18 @@ import (
 
 const (
 	// overlap is the number of octets before a break that are read again, to
-	// see that what follows is the same message.
+	// check that what follows is the same message.
 	overlap = 256
 
-	// minProgress is the number of octets that a connection must have brought
-	// of a message to be replaced once more when it breaks too.
+	// minProgress is the number of octets of a message that a connection must
+	// have delivered to be replaced too when it is lost.
 	minProgress = 64 << 10
 )
 
 // errChanged is a message that cannot be continued where it broke off.
-var errChanged = errors.New("imap: the message is not the one that was begun")
+var errChanged = errors.New("imap: the message has changed since its first part was read")
 
-// message is a whole message being read: from the stream, or kept.
+// message is a whole message being read, from the stream or from memory.
 type message struct {
 	*fetch
 	body wire.Event
@@ -53,7 +53,7 @@ func (m *maildrop) readMessage(ctx context.Context, uid uint32) (*message, error
 	}
 	msg, err := f.message()
 	if err != nil {
-		if err = f.revive(err); err == nil {
+		if err = f.replaceConn(err); err == nil {
 			msg, err = f.message()
 		}
 	}
@@ -64,8 +64,8 @@ func (m *maildrop) readMessage(ctx context.Context, uid uint32) (*message, error
 	return msg, nil
 }
 
-// message waits for the message, having asked for it and what may be next unless
-// that is here or on its way.
+// message waits for the message. It asks for it, and for what may be wanted
+// next, unless that is kept or on its way.
 func (f *fetch) message() (*message, error) {
 	const items = "BODY.PEEK[]"
 	a, p := f.m.readAhead, part{uid: f.uid}
@@ -119,9 +119,9 @@ func (b *message) Close() error {
 	return nil
 }
 
-// WriteTo implements proxy.Body. A connection lost on the way is replaced, as
-// often as the message gets on by it, and the message goes on at the octet
-// where it broke off (requirements P-RETR-7, I-FETCH-7).
+// WriteTo implements proxy.Body. A lost connection is replaced, as often as each
+// brings minProgress, and the message resumes at the octet where it broke off
+// (requirements P-RETR-7, I-FETCH-7).
 func (b *message) WriteTo(w io.Writer) (int64, error) {
 	w = b.m.detectPlaceholder(b.uid, w)
 	if b.kept != nil {
@@ -138,7 +138,7 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 			b.m.tried = false
 		}
 		b.out.resumed = b.out.written
-		if e := b.revive(err); e != nil {
+		if e := b.replaceConn(err); e != nil {
 			return b.out.written, b.classify(e)
 		}
 		err = b.continueBody()
@@ -146,9 +146,9 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 	return b.out.written, b.classify(err)
 }
 
-// continueBody writes what has not been written of the message. The upstream must
-// announce the message and its rest with the octets that it did before, and
-// repeat the last ones that were written.
+// continueBody writes the rest of the message. The upstream must announce the
+// message and its rest with the same octets as before, and repeat the last ones
+// that were written.
 func (b *message) continueBody() error {
 	conn, uid := b.m.u.Wire, b.uid
 	offset := b.out.written - int64(b.out.n)
@@ -156,7 +156,7 @@ func (b *message) continueBody() error {
 	if !conn.Has("IMAP4REV2") && (offset > math.MaxUint32 || count > math.MaxUint32) {
 		return fmt.Errorf("%w: octet %d is beyond what IMAP4rev1 can ask for", errChanged, offset)
 	}
-	proxy.Logger(b.ctx).InfoContext(b.ctx, "message goes on where it broke off", "uid", uid, "octet", b.out.written, "octets", b.body.Octets)
+	proxy.Logger(b.ctx).InfoContext(b.ctx, "message resumes where it broke off", "uid", uid, "octet", b.out.written, "octets", b.body.Octets)
 	size, err := b.announcedSize()
 	if err != nil {
 		return err
@@ -187,7 +187,8 @@ func (b *message) continueBody() error {
 	}
 }
 
-// announcedSize asks for the size of the message; -1 if the upstream does not give it.
+// announcedSize asks for the size of the message in octets; it is -1 if the
+// upstream does not give it.
 func (b *message) announcedSize() (size int64, err error) {
 	size = -1
 	_, err = b.m.u.Collect(b.ctx, fmt.Sprintf("UID FETCH %d (UID RFC822.SIZE)", b.uid), func(ev wire.Event) {
@@ -198,7 +199,7 @@ func (b *message) announcedSize() (size int64, err error) {
 	return size, err
 }
 
-// tail passes octets on and remembers the last ones.
+// tail is a writer that passes octets on and remembers the last ones.
 type tail struct {
 	w       io.Writer
 	written int64
@@ -223,13 +224,14 @@ func (t *tail) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// overlapping passes on what follows the octets that it wants to see first.
+// overlapping is a writer that passes on what follows the octets want.
 type overlapping struct {
 	want []byte
 	w    io.Writer
 }
 
-// Write implements io.Writer. It fails with errChanged where it sees others.
+// Write implements io.Writer. It fails with errChanged if want does not come
+// first.
 func (o *overlapping) Write(p []byte) (int, error) {
 	k := min(len(p), len(o.want))
 	if !bytes.Equal(p[:k], o.want[:k]) {

@@ -9,8 +9,8 @@ import (
 	"popgate/proxy"
 )
 
-// flag sets \Deleted. A lost answer leaves open whether it did, which counts as
-// done: in the next attempt it may be this session's to take back.
+// flag sets \Deleted. Messages whose answer is lost count as flagged, so that the
+// next attempt removes the flag where they stay.
 func (r *removal) flag(ctx context.Context, set uidset.Set) (done bool, err error) {
 	status, err := r.send(ctx, "STORE", set.Text+` +FLAGS.SILENT (\Deleted)`)
 	if err != nil {
@@ -25,14 +25,14 @@ func (r *removal) flag(ctx context.Context, set uidset.Set) (done bool, err erro
 	return true, nil
 }
 
-// expunge removes what is flagged of set, and nothing else.
+// expunge removes the messages of set that are flagged, and no others.
 func (r *removal) expunge(ctx context.Context, set uidset.Set) (done bool, err error) {
 	status, err := r.send(ctx, "EXPUNGE", set.Text)
-	return r.judge("EXPUNGE", status, err)
+	return r.recordResult("EXPUNGE", status, err)
 }
 
-// expungeIfAlone sends a plain EXPUNGE if all that is flagged \Deleted is to be
-// removed. Else, and where it is refused, messages stay flagged.
+// expungeIfAlone sends a plain EXPUNGE if no other messages are flagged \Deleted.
+// Otherwise, and where it is refused, messages stay flagged.
 func (r *removal) expungeIfAlone(ctx context.Context) error {
 	u, log := r.m.u, proxy.Logger(ctx)
 	ranges, err := u.Search(ctx, upstream.AtUpdate, "DELETED")
@@ -40,7 +40,7 @@ func (r *removal) expungeIfAlone(ctx context.Context) error {
 		return void
 	}
 	if err != nil {
-		log.WarnContext(ctx, "no EXPUNGE, as it is not known what it would remove", "error", err)
+		log.WarnContext(ctx, "EXPUNGE not sent: it is not known what it would remove", "error", err)
 		return nil
 	}
 	if len(ranges) == 0 {
@@ -48,17 +48,17 @@ func (r *removal) expungeIfAlone(ctx context.Context) error {
 	}
 	for _, found := range ranges {
 		if !uidset.Covers(r.targets, found) {
-			log.InfoContext(ctx, `no EXPUNGE, as another client has flagged messages \Deleted`, "uid", found.Low)
+			log.InfoContext(ctx, `EXPUNGE not sent: another client has flagged messages \Deleted`, "uid", found.Low)
 			return nil
 		}
 	}
 	status, err := r.sendPlain(ctx, "EXPUNGE", "")
-	_, err = r.judge("EXPUNGE", status, err)
+	_, err = r.recordResult("EXPUNGE", status, err)
 	return err
 }
 
-// move takes set to the trash mailbox. One that fails may have moved a part
-// (RFC 6851 §3.3).
+// move moves set to the trash mailbox. A MOVE that fails may have moved some of
+// it (RFC 6851 §3.3).
 func (r *removal) move(ctx context.Context, set uidset.Set) (done bool, err error) {
 	return r.transfer(ctx, "MOVE", set)
 }
@@ -76,20 +76,20 @@ func (r *removal) copy(ctx context.Context, set uidset.Set) (done bool, err erro
 	return done, err
 }
 
-// transfer sends MOVE or COPY, and makes the trash mailbox if the upstream asks
-// for that, once (RFC 9051 §6.4.7).
+// transfer sends MOVE or COPY, and creates the trash mailbox once if the upstream
+// asks for that (RFC 9051 §6.4.7).
 func (r *removal) transfer(ctx context.Context, verb string, set uidset.Set) (done bool, err error) {
 	args := set.Text + " " + r.trash
 	status, err := r.send(ctx, verb, args)
 	if err == nil && status.Type == "NO" && status.Code == "TRYCREATE" && !r.created {
 		done, err = r.create(ctx)
-		r.created = err == nil // a lost one is for the next attempt to repeat
+		r.created = err == nil // after a loss the next attempt repeats it
 		if !done {
 			return false, err
 		}
 		status, err = r.send(ctx, verb, args)
 	}
-	return r.judge(verb, status, err)
+	return r.recordResult(verb, status, err)
 }
 
 func (r *removal) create(ctx context.Context) (done bool, err error) {
@@ -97,11 +97,11 @@ func (r *removal) create(ctx context.Context) (done bool, err error) {
 	if err == nil && status.Code == "ALREADYEXISTS" {
 		return true, nil
 	}
-	return r.judge("CREATE", status, err)
+	return r.recordResult("CREATE", status, err)
 }
 
-// judge records a refusal of op, and returns whether that was OK.
-func (r *removal) judge(op string, status wire.Status, err error) (done bool, _ error) {
+// recordResult records a refusal of op; done reports whether it was OK.
+func (r *removal) recordResult(op string, status wire.Status, err error) (done bool, _ error) {
 	if err == nil && !status.OK() {
 		r.recordRefusal(op, status)
 	}
@@ -120,9 +120,8 @@ func (r *removal) sendPlain(ctx context.Context, verb, args string) (wire.Status
 	return status, r.interrupted(verb, status, err)
 }
 
-// interrupted returns why the attempt ends after a command: it has lost the
-// connection, or the UIDs may be those of other messages by now (requirement
-// I-UIDV-1).
+// interrupted returns why the attempt ends after a command: the connection is
+// lost, or the UIDs may be those of other messages by now (requirement I-UIDV-1).
 func (r *removal) interrupted(op string, status wire.Status, err error) error {
 	if err != nil {
 		return r.m.u.Failed(upstream.AtUpdate, op, status, err)

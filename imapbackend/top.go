@@ -49,7 +49,7 @@ func (m *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Bod
 	}
 	t := &top{fetch: f, lines: lines, size: m.octets(uid)}
 	if err = t.begin(); err != nil {
-		if err = t.revive(err); err == nil {
+		if err = t.replaceConn(err); err == nil {
 			err = t.begin()
 		}
 	}
@@ -180,7 +180,7 @@ func (t *top) WriteTo(w io.Writer) (int64, error) {
 	out := newReplay(w)
 	err := t.writeTo(out)
 	if t.whole == nil && t.isLoss(err) {
-		if err = t.revive(err); err == nil {
+		if err = t.replaceConn(err); err == nil {
 			err = t.begin()
 		}
 		if err == nil {

@@ -14,14 +14,14 @@ import (
 // textNoTrash is the public text where there is no trash mailbox to use.
 const textNoTrash = "mail server has no trash mailbox, nothing was removed"
 
-// sameMailbox reports whether two names in UTF-8 are that of one mailbox: they
-// are equal, INBOX in any case of letters (RFC 3501 §5.1).
+// sameMailbox reports whether two names in UTF-8 are those of one mailbox: INBOX
+// is not case-sensitive (RFC 3501 §5.1).
 func sameMailbox(a, b string) bool {
 	return a == b || strings.EqualFold(a, "INBOX") && strings.EqualFold(b, "INBOX")
 }
 
-// trashMailbox returns the trash mailbox as it goes into a command: that of the
-// configuration, or the one with the attribute \Trash.
+// trashMailbox returns the trash mailbox as it goes into a command: the
+// configured one, or the one with the attribute \Trash.
 func (m *maildrop) trashMailbox(ctx context.Context) (string, error) {
 	trash := ""
 	if m.opts.Trash != "" {
@@ -37,9 +37,9 @@ func (m *maildrop) trashMailbox(ctx context.Context) (string, error) {
 	}
 	switch {
 	case trash == "":
-		return "", noTrash(`imap: the upstream lists no mailbox with \Trash whose name can be used; name one by the key trash`)
+		return "", noTrash(`imap: the upstream lists no mailbox with \Trash whose name can be used; set the key trash`)
 	case trash == m.u.MailboxName() || strings.EqualFold(trash, `"INBOX"`) && m.u.MailboxName() == "INBOX":
-		return "", noTrash("imap: the trash mailbox is the mailbox served; name another one by the key trash")
+		return "", noTrash("imap: the trash mailbox is the mailbox served; set the key trash to another one")
 	}
 	return trash, nil
 }
@@ -48,9 +48,9 @@ func noTrash(cause string) error {
 	return &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoTrash, Err: errors.New(cause)}
 }
 
-// listTrash looks for the mailbox with \Trash: the one nearest to the root, as
-// deeper ones may be those of other users; of several such the first. Its name
-// is "" where there is none.
+// listTrash looks for the mailbox with \Trash: the first of those nearest to the
+// root, as deeper ones may belong to other users. Its name is "" if there is
+// none.
 func (m *maildrop) listTrash(ctx context.Context) (mailboxEntry, error) {
 	// Without the capability a server may show the attribute in a plain LIST.
 	cmds := []string{`LIST "" "*"`}
@@ -97,7 +97,7 @@ func (e mailboxEntry) isTrash() bool {
 	return trash
 }
 
-// depth is the number of mailboxes above it.
+// depth is the number of mailboxes above e.
 func (e mailboxEntry) depth() int {
 	if e.delimiter == "" {
 		return 0
@@ -105,9 +105,9 @@ func (e mailboxEntry) depth() int {
 	return strings.Count(e.name, e.delimiter)
 }
 
-// parseList reads what follows LIST in a response: attributes, delimiter, and a
-// name that is an atom, quoted or a literal (RFC 9051 §9, mailbox-list). What
-// LIST-EXTENDED adds after it does not matter.
+// parseList parses what follows LIST in a response: attributes, delimiter, and a
+// name that is an atom, a quoted string or a literal (RFC 9051 §9, mailbox-list).
+// It ignores what LIST-EXTENDED adds.
 func parseList(text string) (e mailboxEntry, ok bool) {
 	end := strings.IndexByte(text, ')')
 	if !strings.HasPrefix(text, "(") || end < 0 {

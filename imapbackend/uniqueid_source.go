@@ -15,13 +15,13 @@ import (
 
 const textNoUniqueIDs = "mail server gives no unique-ids"
 
-// nameMessages gives the messages of a mailbox, all there are and not only those
-// shown, their unique-ids where more than a template makes them.
+// nameMessages gives the messages of a mailbox, hidden ones too, their unique-ids
+// where a template alone does not make them.
 func (o *opening) nameMessages(ctx context.Context, s *snapshot, all []proxy.Message) error {
 	source := o.b.source
 	if source != uniqueid.NoKind && !o.offers(source) {
 		s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoUniqueIDs,
-			Err: fmt.Errorf("imap: the upstream cannot tell what uidl = %q needs", o.b.opts.UIDL)}
+			Err: fmt.Errorf("imap: the upstream does not have the ids that uidl = %q needs", o.b.opts.UIDL)}
 		proxy.Logger(ctx).ErrorContext(ctx, "no unique-ids", "upstream", o.key.Upstream, "error", s.noUniqueIDs)
 		return nil
 	}
@@ -34,12 +34,12 @@ func (o *opening) nameMessages(ctx context.Context, s *snapshot, all []proxy.Mes
 	return nil
 }
 
-// nameBySource makes unique-ids of the identities of one kind. What they came to
-// is remembered, so that a copy keeps its number when another copy goes.
+// nameBySource makes unique-ids from identities of one kind. They are remembered,
+// so that a copy keeps its number when another copy is removed.
 func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Message) error {
 	source := o.b.source
 	key := o.key
-	key.UTF8 = false // a message has one unique-id, in that mode and out of it
+	key.UTF8 = false // a message has one unique-id, in UTF8 mode or not
 	known := o.b.store.Identities(key, s.uidValidity, o.b.opts.UIDL)
 	named, fresh := stillNamed(known, all)
 	if len(fresh) > 0 {
@@ -72,7 +72,7 @@ func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Mes
 		if i, ok := slices.BinarySearchFunc(named, uid, func(id store.Identity, uid uint32) int { return cmp.Compare(id.UID, uid) }); ok {
 			return append(dst, named[i].ID...)
 		}
-		return byTemplate(dst, uid) // gone by then, or refused
+		return byTemplate(dst, uid) // expunged by now, or its identity was refused
 	}
 	return nil
 }
@@ -94,8 +94,8 @@ func stillNamed(known []store.Identity, all []proxy.Message) (named []store.Iden
 	return named, fresh
 }
 
-// noIdentities is why there are no unique-ids in this session: to make others
-// would have the clients download everything again.
+// noIdentities returns why this session has no unique-ids: others would make
+// clients download everything again.
 func (o *opening) noIdentities(ctx context.Context, status wire.Status) error {
 	err := &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server gives no unique-ids now, try again later",
 		Err: errors.New("imap: identities of messages: " + o.Clean(status.String()))}

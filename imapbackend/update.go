@@ -13,8 +13,8 @@ import (
 	"popgate/proxy"
 )
 
-// updateProgress is the longest silence of the upstream during UPDATE, whose
-// real limit is the caller's (requirement P-QUIT-6).
+// updateProgress is the longest silence of the upstream during UPDATE. The caller
+// limits UPDATE as a whole (requirement P-QUIT-6).
 const updateProgress = 150 * time.Second
 
 // updateAttempts is how often UPDATE is tried where the upstream is lost
@@ -24,22 +24,22 @@ const updateAttempts = 2
 // textNoPlus is the public text of the policy Refuse.
 const textNoPlus = "mail server cannot remove single messages, nothing was removed"
 
-// removal is one UPDATE with messages marked. What it holds goes from one
-// attempt to the next.
+// removal is one UPDATE with messages marked. Its state lasts from one attempt to
+// the next.
 type removal struct {
 	m       *maildrop
 	marked  []uint32        // ascending
-	targets []uint32        // of those, what may be removed, ascending
+	targets []uint32        // those of marked that may be removed, ascending
 	trash   string          // as it goes into a command; "" until it is known
 	created bool            // CREATE has been tried
-	copied  map[string]bool // sets of which the trash mailbox has a copy
+	copied  map[string]bool // sets that have been copied to the trash mailbox
 	flagged []uint32        // what this session has flagged \Deleted, or may have
 	fault   *proxy.Error    // the first refusal of this attempt
 }
 
-// Update implements proxy.Maildrop (requirements I-DEL-1 to 13): a plan, by
-// policy and capabilities, is carried out piece by piece; what is then still
-// there decides the answer.
+// Update implements proxy.Maildrop (requirements I-DEL-1 to 13): it runs a plan,
+// chosen by policy and capabilities, on one set of messages after the other. What
+// is still there afterwards decides the answer.
 func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
 	m.rememberSizes()
 	err := m.update(ctx, marked)
@@ -66,12 +66,12 @@ func (m *maildrop) update(ctx context.Context, marked []uint32) error {
 		if !lost || attempt == updateAttempts || ctx.Err() != nil {
 			return notRemoved(err)
 		}
-		proxy.Logger(ctx).WarnContext(ctx, "upstream lost during UPDATE, which is repeated", "error", err)
+		proxy.Logger(ctx).WarnContext(ctx, "upstream lost during UPDATE, trying again", "error", err)
 	}
 }
 
-// attempt carries out the plan on a connection that lives at its start, and
-// reports whether it was lost.
+// attempt runs the plan on a connection that is alive at its start, and reports
+// whether the connection was lost.
 func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
 	release, err := r.m.acquire(ctx, upstream.AtUpdate)
 	if err != nil {
@@ -81,14 +81,14 @@ func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
 	conn := r.m.u.Wire
 	defer conn.SetProgress(conn.SetProgress(updateProgress))
 	if err = r.m.reselect(ctx); err == nil {
-		err = r.carryOut(ctx, r.m.opts.plan(r.m.u.Can))
+		err = r.run(ctx, r.m.opts.plan(r.m.u.Can))
 	}
 	return conn.Err() != nil, err
 }
 
-// carryOut does the steps of p to each piece of the messages, and checks what
-// they have come to. A refusal ends a piece, a loss all.
-func (r *removal) carryOut(ctx context.Context, p plan) error {
+// run runs the steps of p on each set of messages, and checks the outcome. A
+// refusal ends the set, a loss everything.
+func (r *removal) run(ctx context.Context, p plan) error {
 	if p.refuses {
 		return &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoPlus,
 			Err: errors.New("imap: the upstream lacks UIDPLUS and the policy is to refuse")}
@@ -128,8 +128,8 @@ func (r *removal) carryOut(ctx context.Context, p plan) error {
 	return r.check(ctx, p)
 }
 
-// stillAllowed fails when ctx has ended: the lock of the maildrop may be another
-// session's by then (requirement O-LOCK-5).
+// stillAllowed returns an error when ctx has ended: another session may hold the
+// lock of the maildrop by then (requirement O-LOCK-5).
 func stillAllowed(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return upstream.TempError(context.Cause(ctx))
@@ -137,7 +137,7 @@ func stillAllowed(ctx context.Context) error {
 	return nil
 }
 
-// check asks what is still there, whatever the upstream has answered before
+// check asks what is still there, whatever the upstream has answered so far
 // (requirements I-DEL-4, 9). Where p leaves messages flagged, these count as
 // removed.
 func (r *removal) check(ctx context.Context, p plan) error {
@@ -162,16 +162,16 @@ func (r *removal) check(ctx context.Context, p plan) error {
 	if !p.flags {
 		r.unflag(ctx, rest)
 	}
-	cause := fmt.Errorf("imap: %d of %d messages not removed, UID %d the first", len(rest), len(r.marked), rest[0])
+	cause := fmt.Errorf("imap: %d of %d messages not removed, the first is UID %d", len(rest), len(r.marked), rest[0])
 	if r.fault == nil {
 		return upstream.WithCause(proxy.ErrNotRemoved, cause)
 	}
 	return &proxy.Error{Code: r.fault.Code, Text: r.fault.Text, Err: errors.Join(cause, r.fault)}
 }
 
-// unflag takes \Deleted back from what is left, so that the next session shows
-// it as the answer to QUIT says. Only what this session flagged: the flag of
-// another client stays (requirement I-DEL-5).
+// unflag removes \Deleted from the messages that are left, so that the next
+// session shows them, as the answer to QUIT says. Flags of other clients stay
+// (requirement I-DEL-5).
 func (r *removal) unflag(ctx context.Context, rest []uint32) {
 	m := r.m
 	slices.Sort(r.flagged)
@@ -181,7 +181,7 @@ func (r *removal) unflag(ctx context.Context, rest []uint32) {
 	for _, set := range m.sets(ours) {
 		status, err := m.u.UIDCommand(ctx, "STORE", set.Text+` -FLAGS.SILENT (\Deleted)`)
 		if err != nil || !status.OK() {
-			proxy.Logger(ctx).WarnContext(ctx, `cannot take \Deleted back`,
+			proxy.Logger(ctx).WarnContext(ctx, `cannot remove the flag \Deleted`,
 				"uids", set.Text, "error", m.u.Failed(upstream.AtUpdate, "STORE", status, err))
 		}
 	}
@@ -193,8 +193,8 @@ func (m *maildrop) retrievedOnce() []uint32 {
 	return slices.Compact(m.retrieved)
 }
 
-// notRemoved is err as the answer to QUIT: the code by its cause, one text but
-// where another says more to the client.
+// notRemoved returns err as the answer to QUIT: with the code of its cause, and
+// with one text instead of the general ones.
 func notRemoved(err error) error {
 	e := proxy.AsError(err)
 	if e.Text == upstream.TextTemp || e.Text == upstream.TextPerm {

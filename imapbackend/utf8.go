@@ -29,7 +29,7 @@ func (m *maildrop) checkHeader(ctx context.Context, uid uint32) error {
 	defer f.close()
 	err = f.checkHeader()
 	if err != nil && err != errNeedsUTF8 {
-		if err = f.revive(err); err == nil {
+		if err = f.replaceConn(err); err == nil {
 			err = f.checkHeader()
 		}
 	}

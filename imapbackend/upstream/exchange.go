@@ -53,7 +53,7 @@ func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Ident
 // relay passes challenges and responses on unchanged (requirement P-SASL-5).
 func (c *Conn) relay(ctx context.Context, ex *proxy.Exchange) error {
 	if !Relays(c.Wire.Capabilities(), ex.Mechanism) {
-		return SetupError(fmt.Errorf("imap: the upstream does not offer %s to be relayed", ex.Mechanism))
+		return SetupError(fmt.Errorf("imap: the upstream does not offer %s in a form that can be relayed", ex.Mechanism))
 	}
 	c.secrets.add(ex.Initial)
 	answer := func(challenge string) (string, error) {

@@ -62,7 +62,7 @@ func newResumptions() resumptions { return resumptions{slog.DiscardHandler, new(
 func (r resumptions) Enabled(context.Context, slog.Level) bool { return true }
 
 func (r resumptions) Handle(_ context.Context, record slog.Record) error {
-	if record.Message == "message goes on where it broke off" {
+	if record.Message == "message resumes where it broke off" {
 		r.count.Add(1)
 	}
 	return nil
