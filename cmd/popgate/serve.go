@@ -56,13 +56,13 @@ func serve(c *config.Config, stderr io.Writer) error {
 
 	defer runtime.KeepAlive(tuneMemory())
 	log := newLogger(stderr, c.Log)
-	kept, err := openStore(c.Store, log)
+	st, err := openStore(c.Store, log)
 	if err != nil {
 		return &failure{code: exitFailure, err: err, hint: storeHint}
 	}
-	defer closeStore(kept, log)
+	defer closeStore(st, log)
 	upstream := &c.Upstreams[0]
-	backend, err := newBackend(upstream, kept)
+	backend, err := newBackend(upstream, st)
 	if err != nil {
 		return err
 	}
@@ -90,11 +90,11 @@ func serve(c *config.Config, stderr io.Writer) error {
 
 const storeHint = "check path in [store]: its directory must exist, and only one process may use the file"
 
-// newBackend returns the backend of u, which remembers in kept. nil: in memory
-// of its own.
-func newBackend(u *config.Upstream, kept *store.Store) (*imapbackend.Backend, error) {
+// newBackend returns the backend of u, with st as its store. nil: a store of its
+// own, in memory.
+func newBackend(u *config.Upstream, st *store.Store) (*imapbackend.Backend, error) {
 	opts := u.Options
-	opts.Store, opts.Version = kept, version()
+	opts.Store, opts.Version = st, version()
 	backend, err := imapbackend.New(opts)
 	if err != nil {
 		return nil, &failure{code: exitUsage, err: fmt.Errorf("upstream %q: %w", opts.Name, err)}
@@ -243,7 +243,7 @@ func warn(log *slog.Logger, c *config.Config) {
 		log.Warn("the limit on open files is low", "limit", limit, "recommended", want)
 	}
 	// O-LOCK-4.
-	log.Warn("maildrop locks hold within this process only: run one gateway for each maildrop")
+	log.Warn("maildrop locks hold within this process only: run only one gateway per maildrop")
 }
 
 // runServer accepts on all listeners and returns once the server has ended. It

@@ -21,11 +21,11 @@ func defaultLimits() Limits {
 	}
 }
 
-const mostConnections = 1_000_000 // no machine has more ports and descriptors
+const maxConnections = 1_000_000 // no machine has more ports and descriptors
 
 var limitsKeys = keyTable[Limits]{
-	"connections":             integer(func(l *Limits) *int { return &l.Options.Connections }, 0, mostConnections),
-	"connections_per_address": integer(func(l *Limits) *int { return &l.Options.PerAddress }, 0, mostConnections),
-	"unauthenticated":         integer(func(l *Limits) *int { return &l.Options.Unauthenticated }, 0, mostConnections),
+	"connections":             integer(func(l *Limits) *int { return &l.Options.Connections }, 0, maxConnections),
+	"connections_per_address": integer(func(l *Limits) *int { return &l.Options.PerAddress }, 0, maxConnections),
+	"unauthenticated":         integer(func(l *Limits) *int { return &l.Options.Unauthenticated }, 0, maxConnections),
 	"read_ahead_total":        size(func(l *Limits) *int64 { return &l.ReadAheadTotal }, 0, 1<<40, "256MiB"),
 }

@@ -23,8 +23,8 @@ type Listener struct {
 	LegacyCiphers bool
 	Certificates  *certificates.Set // nil without TLS
 
-	files   pairFiles   // cert_file and key_file
-	further []pairFiles // the certificate tables
+	files  pairFiles   // cert_file and key_file
+	others []pairFiles // the certificate tables
 }
 
 // pairFiles is one [[listener.certificate]].
@@ -43,7 +43,7 @@ var listenerKeys = keyTable[Listener]{
 	"legacy_ciphers":      boolean(func(l *Listener) *bool { return &l.LegacyCiphers }),
 	"cert_file":           text(func(l *Listener) *string { return &l.files.cert }, "fullchain.pem"),
 	"key_file":            text(func(l *Listener) *string { return &l.files.key }, "privkey.pem"),
-	"certificate":         tablesOf(func(l *Listener) *[]pairFiles { return &l.further }, certificateKeys, "[[listener.certificate]]"),
+	"certificate":         tablesOf(func(l *Listener) *[]pairFiles { return &l.others }, certificateKeys, "[[listener.certificate]]"),
 	"insecure_login_from": networks(func(l *Listener) *[]netip.Prefix { return &l.Options.InsecureLoginFrom }),
 	"proxy_protocol_from": networks(func(l *Listener) *[]netip.Prefix { return &l.Options.ProxyProtocolFrom }),
 }
@@ -125,7 +125,7 @@ func (l *loader) noEffect(path string, mode proxy.TLSMode, keys ...string) {
 // certificates reads the certificates of a listener with TLS: first the one of
 // cert_file and key_file, then those of its certificate tables.
 func (l *loader) certificates(path string, one *Listener) {
-	all := one.further
+	all := one.others
 	paths := make([]string, len(all))
 	for i := range all {
 		paths[i] = elementPath(path+".certificate", i)
@@ -138,7 +138,7 @@ func (l *loader) certificates(path string, one *Listener) {
 		l.fail(path+".tls", fmt.Sprintf("%q needs a certificate", one.Options.Mode),
 			`set cert_file and key_file, or tls = "none" with insecure_login_from`)
 	}
-	one.Certificates = &certificates.Set{Lenient: one.lowered()}
+	one.Certificates = &certificates.Set{Lenient: one.acceptsOldTLS()}
 	for i, files := range all {
 		if p := l.pair(paths[i], files); p != nil {
 			one.Certificates.Pairs = append(one.Certificates.Pairs, p)

@@ -28,9 +28,9 @@ var (
 	}
 )
 
-// lowered reports whether a listener accepts more than RFC 9325 allows, for
-// vintage clients (O-TLS-2).
-func (l *Listener) lowered() bool {
+// acceptsOldTLS reports whether a listener accepts more than RFC 9325 allows,
+// for vintage clients (O-TLS-2).
+func (l *Listener) acceptsOldTLS() bool {
 	return l.LegacyCiphers || l.MinTLS < tls.VersionTLS12
 }
 
@@ -40,7 +40,7 @@ func (l *Listener) lowered() bool {
 // its servers do not renegotiate.
 func listenerTLS(l *Listener) *tls.Config {
 	suites := endpoint.Suites()
-	if l.lowered() {
+	if l.acceptsOldTLS() {
 		suites = append(suites, oldSuites...)
 	}
 	if l.LegacyCiphers {

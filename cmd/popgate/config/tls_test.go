@@ -34,12 +34,12 @@ func rsaPair(t *testing.T, name string) *certificates.Pair {
 // listenerWith returns a listener with certificates.
 func listenerWith(minimum uint16, legacy bool, pairs ...*certificates.Pair) *Listener {
 	l := &Listener{MinTLS: minimum, LegacyCiphers: legacy, Certificates: &certificates.Set{Pairs: pairs}}
-	l.Certificates.Lenient = l.lowered()
+	l.Certificates.Lenient = l.acceptsOldTLS()
 	return l
 }
 
-// shake does a handshake and returns the client's state and error.
-func shake(t *testing.T, server, client *tls.Config) (tls.ConnectionState, error) {
+// handshake does a handshake and returns the client's state and error.
+func handshake(t *testing.T, server, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	near, far := net.Pipe()
 	done := make(chan struct{})
@@ -80,7 +80,7 @@ func TestCertificateByName(t *testing.T) {
 		{"", true, "pop.example"},
 	} {
 		l := listenerWith(tls.VersionTLS12, tt.lenient, first, second, wild, common)
-		state, err := shake(t, listenerTLS(l), &tls.Config{ServerName: tt.sni})
+		state, err := handshake(t, listenerTLS(l), &tls.Config{ServerName: tt.sni})
 		if tt.want == "" {
 			if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
 				t.Errorf("%q: %v, want the alert unrecognized_name", tt.sni, err)
@@ -98,7 +98,7 @@ func TestCertificateByName(t *testing.T) {
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: x509.ECDSA,
 		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:   x509.RSA,
 	} {
-		state, err := shake(t, listenerTLS(l), &tls.Config{
+		state, err := handshake(t, listenerTLS(l), &tls.Config{
 			ServerName: "localhost", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite},
 		})
 		if err != nil || state.PeerCertificates[0].PublicKeyAlgorithm != want {
@@ -153,7 +153,7 @@ func TestVintageTLS(t *testing.T) {
 		{tls.VersionTLS10, true, tls.VersionTLS10, rivest4, false},
 		{tls.VersionTLS13, true, tls.VersionTLS12, static, false},
 	} {
-		_, err := shake(t, listenerTLS(listenerWith(tt.minimum, tt.legacy, cert)), &tls.Config{
+		_, err := handshake(t, listenerTLS(listenerWith(tt.minimum, tt.legacy, cert)), &tls.Config{
 			ServerName: "pop.example", MinVersion: tt.version, MaxVersion: tt.version, CipherSuites: []uint16{tt.suite},
 		})
 		if (err == nil) != tt.want {

@@ -216,8 +216,8 @@ func elements(v any, example string) ([]string, *fault) {
 	return list, nil
 }
 
-// duration accepts a string such as "10m" from least to most.
-func duration[T any](field func(*T) *time.Duration, least, most time.Duration, example string) setter[T] {
+// duration accepts a string such as "10m" from lowest to highest.
+func duration[T any](field func(*T) *time.Duration, lowest, highest time.Duration, example string) setter[T] {
 	return func(dst *T, v any) *fault {
 		want := fmt.Sprintf("a string such as %q", example)
 		s, ok := v.(string)
@@ -228,18 +228,18 @@ func duration[T any](field func(*T) *time.Duration, least, most time.Duration, e
 		switch {
 		case err != nil:
 			return &fault{what: fmt.Sprintf("%q is not a duration", s), remedy: "write " + want}
-		case d < least:
-			return &fault{what: fmt.Sprintf("%q is too short", s), remedy: "write " + short(least) + " or more"}
-		case d > most:
-			return &fault{what: fmt.Sprintf("%q is too long", s), remedy: "write " + short(most) + " or less"}
+		case d < lowest:
+			return &fault{what: fmt.Sprintf("%q is too short", s), remedy: "write " + short(lowest) + " or more"}
+		case d > highest:
+			return &fault{what: fmt.Sprintf("%q is too long", s), remedy: "write " + short(highest) + " or less"}
 		}
 		*field(dst) = d
 		return nil
 	}
 }
 
-// size accepts a string such as "64KiB" from least to most octets.
-func size[T any](field func(*T) *int64, least, most int64, example string) setter[T] {
+// size accepts a string such as "64KiB" from lowest to highest octets.
+func size[T any](field func(*T) *int64, lowest, highest int64, example string) setter[T] {
 	return func(dst *T, v any) *fault {
 		want := fmt.Sprintf("a string such as %q", example)
 		s, ok := v.(string)
@@ -250,10 +250,10 @@ func size[T any](field func(*T) *int64, least, most int64, example string) sette
 		switch {
 		case !ok:
 			return &fault{what: fmt.Sprintf("%q is not a size", s), remedy: "write " + want}
-		case n < least:
-			return &fault{what: fmt.Sprintf("%q is too small", s), remedy: fmt.Sprintf("write %q or more", sizeText(least))}
-		case n > most:
-			return &fault{what: fmt.Sprintf("%q is too large", s), remedy: fmt.Sprintf("write %q or less", sizeText(most))}
+		case n < lowest:
+			return &fault{what: fmt.Sprintf("%q is too small", s), remedy: fmt.Sprintf("write %q or more", sizeText(lowest))}
+		case n > highest:
+			return &fault{what: fmt.Sprintf("%q is too large", s), remedy: fmt.Sprintf("write %q or less", sizeText(highest))}
 		}
 		*field(dst) = n
 		return nil
@@ -305,15 +305,15 @@ func short(d time.Duration) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// integer accepts a whole number from least to most.
-func integer[T any](field func(*T) *int, least, most int64) setter[T] {
+// integer accepts a whole number from lowest to highest.
+func integer[T any](field func(*T) *int, lowest, highest int64) setter[T] {
 	return func(dst *T, v any) *fault {
-		want := fmt.Sprintf("a number from %d to %d", least, most)
+		want := fmt.Sprintf("a number from %d to %d", lowest, highest)
 		n, ok := v.(int64)
 		if !ok {
 			return wrongType(v, want)
 		}
-		if n < least || n > most {
+		if n < lowest || n > highest {
 			return &fault{what: fmt.Sprintf("%d is out of range", n), remedy: "write " + want}
 		}
 		*field(dst) = int(n)

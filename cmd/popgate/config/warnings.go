@@ -68,7 +68,7 @@ func (u *Upstream) warnings() []Warning {
 
 func (l *Listener) warnings(now time.Time) []Warning {
 	var ws []Warning
-	if l.Options.Mode != proxy.TLSNone && l.lowered() {
+	if l.Options.Mode != proxy.TLSNone && l.acceptsOldTLS() {
 		ws = append(ws, Warning{"listener accepts outdated TLS, for vintage clients only", []slog.Attr{ // O-TLS-2
 			slog.String("listener", l.Address),
 			slog.String("min_tls", strings.TrimPrefix(tls.VersionName(l.MinTLS), "TLS ")),
