@@ -12,8 +12,8 @@ import (
 	"popgate/proxy"
 )
 
-// Backend is a proxy.Backend in memory. It is safe for concurrent use; names
-// are matched without regard to case.
+// Backend is a proxy.Backend in memory. It is safe for concurrent use. The letter
+// case of names does not matter.
 type Backend struct {
 	mu       sync.Mutex
 	accounts map[string]*account
@@ -27,7 +27,7 @@ var (
 	_ proxy.Exchanger = (*Backend)(nil)
 )
 
-// Counts are the calls that a Backend has had.
+// Counts are the numbers of calls of a Backend.
 type Counts struct {
 	Logins  int // Login and Exchange
 	Reads   int // Read and Top
@@ -35,7 +35,7 @@ type Counts struct {
 	Closes  int // Close of a Maildrop
 }
 
-// Faults say what goes wrong. The zero value: nothing.
+// Faults are the faults of a Backend. The zero value means none.
 type Faults struct {
 	Login, Open           error // returned instead of success
 	LoginDelay, OpenDelay time.Duration
@@ -45,24 +45,24 @@ type Faults struct {
 	Chunk     int              // octets of one write of a body; 0: all
 	UniqueIDs error
 
-	Update       error         // returned without removing anything
-	KeepAll      bool          // Update removes nothing, by configuration
-	UpdateDelay  time.Duration // before removing
-	UpdateLate   time.Duration // the same, whatever the context says
-	Keep         []uint32      // UIDs that cannot be removed
-	NoExchanges  bool          // Offers says no
-	Panic        string        // method that panics, in lower case
-	OnWrite      func()        // called before each write of a body
-	OnUpdate     func()        // called when Update begins
-	RetrievedLog func(uid uint32)
+	Update      error         // returned without removing anything
+	RetainAll   bool          // Update removes nothing, by configuration
+	UpdateDelay time.Duration // before removing
+	UpdateLate  time.Duration // the same, whatever the context says
+	Unremovable []uint32      // UIDs that cannot be removed
+	NoExchanges bool          // Offers says no
+	Panic       string        // method that panics, in lower case
+	OnWrite     func()        // called before each write of a body
+	OnUpdate    func()        // called when Update begins
+	OnRetrieved func(uid uint32)
 }
 
 // Stored is a message in a mailbox.
 type Stored struct {
-	UID       uint32
+	UID       uint32 // 0: the next one
 	Body      []byte
-	Listed    int64 // octets announced by LIST; 0: those that RETR sends
-	Announced int64 // octets announced by RETR; 0: those of Body
+	Listed    int64 // octets that LIST announces; 0: as many as RETR sends
+	Announced int64 // octets that RETR announces; 0: the length of Body
 }
 
 type account struct {
@@ -85,8 +85,7 @@ func (b *Backend) AddAccount(user, password string, readOnly bool) {
 	b.accounts[strings.ToLower(user)] = &account{password: password, readOnly: readOnly, nextUID: 1}
 }
 
-// Add stores messages in user's mailbox. Those with UID 0 get the next one;
-// others must have one above all before.
+// Add stores messages in user's mailbox. UIDs must ascend.
 func (b *Backend) Add(user string, messages ...Stored) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,7 +107,7 @@ func (b *Backend) Expunge(user string, uid uint32) {
 	a.mailbox = slices.DeleteFunc(slices.Clone(a.mailbox), func(m Stored) bool { return m.UID == uid })
 }
 
-// Messages returns what is in user's mailbox.
+// Messages returns the messages in user's mailbox.
 func (b *Backend) Messages(user string) []Stored {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -143,7 +142,7 @@ func (b *Backend) Open() int {
 	return b.open
 }
 
-func (b *Backend) do(method string, f func(c *Counts)) Faults {
+func (b *Backend) call(method string, f func(c *Counts)) Faults {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if f != nil {
@@ -166,9 +165,9 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Login implements proxy.Backend. A non-empty Authzid must name the account.
+// Login implements proxy.Backend. A non-empty Authzid must equal Username.
 func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
-	f := b.do("login", func(c *Counts) { c.Logins++ })
+	f := b.call("login", func(c *Counts) { c.Logins++ })
 	if err := wait(ctx, f.LoginDelay); err != nil {
 		return nil, err
 	}
@@ -212,7 +211,7 @@ func (l *login) Identity() proxy.Identity {
 }
 
 func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
-	f := l.b.do("open", nil)
+	f := l.b.call("open", nil)
 	if err := wait(ctx, f.OpenDelay); err != nil {
 		return nil, err
 	}
@@ -254,7 +253,7 @@ type maildrop struct {
 func (d *maildrop) Messages() []proxy.Message { return d.snapshot }
 
 func (d *maildrop) UniqueIDs() (func([]byte, uint32) []byte, error) {
-	if f := d.b.do("uniqueids", nil); f.UniqueIDs != nil {
+	if f := d.b.call("uniqueids", nil); f.UniqueIDs != nil {
 		return nil, f.UniqueIDs
 	}
 	return func(dst []byte, uid uint32) []byte {
@@ -265,7 +264,7 @@ func (d *maildrop) UniqueIDs() (func([]byte, uint32) []byte, error) {
 func (d *maildrop) ReadOnly() bool { return d.a.readOnly }
 
 func (d *maildrop) find(ctx context.Context, method string, uid uint32) (Stored, Faults, error) {
-	f := d.b.do(method, func(c *Counts) { c.Reads++ })
+	f := d.b.call(method, func(c *Counts) { c.Reads++ })
 	if err := ctx.Err(); err != nil {
 		return Stored{}, f, err
 	}
@@ -303,16 +302,16 @@ func (d *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Bod
 }
 
 func (d *maildrop) Retrieved(_ context.Context, uid uint32, _ int64) {
-	if f := d.b.do("retrieved", nil); f.RetrievedLog != nil {
-		f.RetrievedLog(uid)
+	if f := d.b.call("retrieved", nil); f.OnRetrieved != nil {
+		f.OnRetrieved(uid)
 	}
 }
 
 // Retains implements proxy.Retainer.
-func (d *maildrop) Retains() bool { return d.b.do("retains", nil).KeepAll }
+func (d *maildrop) Retains() bool { return d.b.call("retains", nil).RetainAll }
 
 func (d *maildrop) Update(ctx context.Context, marked []uint32) error {
-	f := d.b.do("update", func(c *Counts) { c.Updates++ })
+	f := d.b.call("update", func(c *Counts) { c.Updates++ })
 	if f.OnUpdate != nil {
 		f.OnUpdate()
 	}
@@ -320,7 +319,7 @@ func (d *maildrop) Update(ctx context.Context, marked []uint32) error {
 	if err := wait(ctx, f.UpdateDelay); err != nil {
 		return err
 	}
-	if f.Update != nil || f.KeepAll {
+	if f.Update != nil || f.RetainAll {
 		return f.Update
 	}
 	d.b.mu.Lock()
@@ -330,7 +329,7 @@ func (d *maildrop) Update(ctx context.Context, marked []uint32) error {
 		if !slices.Contains(marked, m.UID) {
 			return false
 		}
-		if slices.Contains(f.Keep, m.UID) {
+		if slices.Contains(f.Unremovable, m.UID) {
 			left++
 			return false
 		}
@@ -344,7 +343,7 @@ func (d *maildrop) Update(ctx context.Context, marked []uint32) error {
 }
 
 func (d *maildrop) Close() error {
-	d.b.do("close", func(c *Counts) { c.Closes++ })
+	d.b.call("close", func(c *Counts) { c.Closes++ })
 	d.b.mu.Lock()
 	defer d.b.mu.Unlock()
 	if !d.closed {
@@ -354,7 +353,7 @@ func (d *maildrop) Close() error {
 	return nil
 }
 
-// body is a message that is delivered in pieces and may break off.
+// body is a message that is delivered in chunks and may be cut off.
 type body struct {
 	data   []byte
 	octets int64

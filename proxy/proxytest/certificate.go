@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// CertificateOptions describe a certificate. The zero value: one for localhost
-// and 127.0.0.1 with an ECDSA key, signed by an authority of its own, valid
-// now and at the start of fake time, which is 2000-01-01.
+// CertificateOptions describe a certificate. The zero value is one for localhost
+// and 127.0.0.1 with an ECDSA key, signed by a new authority, and valid both now
+// and in fake time, which starts on 2000-01-01.
 type CertificateOptions struct {
 	// Names are the alternative names: DNS names and IP addresses. nil: the
 	// default; empty but not nil: none.
@@ -28,7 +28,8 @@ type CertificateOptions struct {
 	// CommonName is the subject. "": the first of Names.
 	CommonName string
 
-	// Until ends the validity, which then begins a year and a day earlier.
+	// Until is the end of the validity, which then begins a year and a day
+	// earlier. Zero: valid from 1999 to 2098.
 	Until time.Time
 
 	// RSA makes the key an RSA key of 2048 bits.
@@ -38,7 +39,7 @@ type CertificateOptions struct {
 	SelfSigned bool
 }
 
-// Certificate is a certificate with its key, and what a client must trust.
+// Certificate is a certificate with its key and its authority.
 type Certificate struct {
 	Pair tls.Certificate
 	CA   *x509.CertPool
@@ -46,7 +47,7 @@ type Certificate struct {
 	CertPEM, KeyPEM, CAPEM []byte
 }
 
-// NewCertificate makes a certificate.
+// NewCertificate creates a certificate.
 func NewCertificate(t testing.TB, o CertificateOptions) *Certificate {
 	t.Helper()
 	if o.Names == nil {
@@ -59,7 +60,7 @@ func NewCertificate(t testing.TB, o CertificateOptions) *Certificate {
 	if o.RSA {
 		leaf.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
-	leaf.CRLDistributionPoints = []string{"http://127.0.0.1/crl"} // a scanner misses them otherwise
+	leaf.CRLDistributionPoints = []string{"http://127.0.0.1/crl"} // TLS scanners complain without
 
 	ca, caKey := leaf, key
 	if o.SelfSigned {
@@ -86,7 +87,7 @@ func NewCertificate(t testing.TB, o CertificateOptions) *Certificate {
 	return c
 }
 
-// WriteFiles writes cert.pem, key.pem and ca.pem into dir.
+// WriteFiles writes cert.pem, key.pem and ca.pem to dir.
 func (c *Certificate) WriteFiles(t testing.TB, dir string) {
 	t.Helper()
 	for name, data := range map[string][]byte{"cert.pem": c.CertPEM, "key.pem": c.KeyPEM, "ca.pem": c.CAPEM} {
@@ -96,12 +97,12 @@ func (c *Certificate) WriteFiles(t testing.TB, dir string) {
 	}
 }
 
-// Server returns the configuration of a server with the certificate.
+// Server returns the configuration of a TLS server with the certificate.
 func (c *Certificate) Server() *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{c.Pair}}
 }
 
-// template is what the certificate and its authority have in common.
+// template returns what the certificate and its authority have in common.
 func (o CertificateOptions) template(t testing.TB) *x509.Certificate {
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
@@ -135,8 +136,7 @@ func authority(c *x509.Certificate) {
 	c.BasicConstraintsValid, c.IsCA = true, true
 }
 
-// newKey returns a key, and the same as a file: RSA in PKCS #1, ECDSA in
-// PKCS #8.
+// newKey returns a key, also in PEM: RSA in PKCS #1, ECDSA in PKCS #8.
 func newKey(t testing.TB, withRSA bool) (crypto.Signer, []byte) {
 	t.Helper()
 	if withRSA {
@@ -163,7 +163,7 @@ func newECDSA(t testing.TB) crypto.Signer {
 	return key
 }
 
-// sign returns template as a certificate of key signed by parent.
+// sign returns a certificate for key, as described by template, signed by parent.
 func sign(t testing.TB, template, parent *x509.Certificate, key, parentKey crypto.Signer) *x509.Certificate {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// Client is a Conversation of a test: a method that fails ends the test with
-// all that was said. It belongs to the test's goroutine.
+// Client is a Conversation for a test: when a method fails, the test ends with a
+// log of the conversation. Only the test's goroutine may use it.
 type Client struct {
 	*Conversation
 	t testing.TB
 }
 
-// NewClient returns a Client over conn, which the end of the test closes.
+// NewClient returns a Client over conn, which is closed at the end of the test.
 func NewClient(t testing.TB, conn net.Conn) *Client {
 	c := &Client{NewConversation(conn), t}
 	t.Cleanup(func() { _ = c.Conn.Close() })
@@ -33,7 +33,7 @@ func Dial(t testing.TB, addr string) *Client {
 	return NewClient(t, conn)
 }
 
-// must ends the test for an error.
+// must ends the test if err is not nil.
 func (c *Client) must(err error) {
 	c.t.Helper()
 	if err != nil {
@@ -41,7 +41,7 @@ func (c *Client) must(err error) {
 	}
 }
 
-// Write sends data as it is.
+// Write sends data unchanged.
 func (c *Client) Write(data string) {
 	c.t.Helper()
 	c.must(c.Conversation.Write(data))
@@ -78,7 +78,7 @@ func (c *Client) Do(command, prefix string) string {
 	return c.Expect(prefix)
 }
 
-// OK sends commands one after the other, each of which must be answered +OK.
+// OK sends commands one at a time. Each must be answered +OK.
 func (c *Client) OK(commands ...string) {
 	c.t.Helper()
 	c.must(c.Conversation.OK(commands...))
@@ -118,8 +118,8 @@ func (c *Client) Fetch(command string) string {
 	return string(body)
 }
 
-// StartTLS does a handshake and goes on under TLS. Without RootCAs in config
-// the certificate is not verified.
+// StartTLS does a handshake, after which the conversation continues under TLS.
+// The certificate is verified only if config has RootCAs.
 func (c *Client) StartTLS(config *tls.Config) {
 	c.t.Helper()
 	if config.RootCAs == nil {
@@ -132,7 +132,7 @@ func (c *Client) StartTLS(config *tls.Config) {
 	c.Use(conn)
 }
 
-// Closed expects the end of the connection, without a further word.
+// Closed expects the end of the connection, with no further input.
 func (c *Client) Closed() {
 	c.t.Helper()
 	if err := c.Conn.SetReadDeadline(c.deadline()); err != nil && !errors.Is(err, net.ErrClosed) {

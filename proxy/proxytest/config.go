@@ -14,7 +14,7 @@ import (
 	"popgate/proxy"
 )
 
-// scenario is a transcript file, parsed.
+// scenario is a parsed transcript file.
 type scenario struct {
 	backend  *Backend
 	options  proxy.Options
@@ -147,7 +147,7 @@ func (sc *scenario) message(line string) error {
 	return nil
 }
 
-// config sets an option of the server or its listener.
+// config sets an option of the server, its listener or the Backend.
 func (sc *scenario) config(key, value string) (err error) {
 	o, l := &sc.options, &sc.listener
 	switch key {
@@ -168,7 +168,7 @@ func (sc *scenario) config(key, value string) (err error) {
 		o.Mechanisms = append([]string{}, strings.Fields(value)...)
 	case "utf8":
 		o.UTF8 = value == "true"
-	case "account": // name and password of one more
+	case "account": // name and password of another account
 		name, password, _ := strings.Cut(value, " ")
 		sc.backend.AddAccount(name, password, false)
 	case "hidden":
@@ -201,18 +201,16 @@ func throttle(words []string) (proxy.Throttler, error) {
 	return proxy.NewThrottle(proxy.ThrottleOptions{Delay: d[0], MaxDelay: d[1], Window: d[2]})
 }
 
-// namedErrors are what the faults section may have a call return.
+// namedErrors are the errors that the faults section can name.
 var namedErrors = map[string]error{
-	"auth":      proxy.ErrAuth,
-	"in-use":    proxy.ErrInUse,
-	"gone":      proxy.ErrGone,
-	"remaining": proxy.ErrNotRemoved,
-	"temp":      &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server not reachable"},
-	"perm":      &proxy.Error{Code: proxy.CodeSysPerm, Text: "mailbox missing"},
-	"utf8":      &proxy.Error{Code: proxy.CodeUTF8, Text: "message needs UTF8 mode"},
-	"odd":       &proxy.Error{Code: "X-ODD", Text: "code that no one has registered"},
-	"hostile":   &proxy.Error{Text: "[AUTH] a\r\n+OK b\x00\u00e9" + strings.Repeat("y", 600)},
-	"unknown":   errors.New("imap.example.net: NO secret cause"),
+	"auth":    proxy.ErrAuth,
+	"in-use":  proxy.ErrInUse,
+	"temp":    &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server not reachable"},
+	"perm":    &proxy.Error{Code: proxy.CodeSysPerm, Text: "mailbox missing"},
+	"utf8":    &proxy.Error{Code: proxy.CodeUTF8, Text: "message needs UTF8 mode"},
+	"odd":     &proxy.Error{Code: "X-ODD", Text: "code that no one has registered"},
+	"hostile": &proxy.Error{Text: "[AUTH] a\r\n+OK b\x00\u00e9" + strings.Repeat("y", 600)},
+	"unknown": errors.New("imap.example.net: NO secret cause"),
 }
 
 // fault sets a fault of the Backend. Keys may end in a UID.
@@ -242,10 +240,10 @@ func (sc *scenario) fault(key, value string) error {
 		f.Cut = map[uint32]int{uint32(uid): number}
 	case key == "chunk" && numErr == nil:
 		f.Chunk = number
-	case key == "keep" && numErr == nil:
-		f.Keep = append(f.Keep, uint32(number))
-	case key == "keep_all":
-		f.KeepAll = value == "true"
+	case key == "unremovable" && numErr == nil:
+		f.Unremovable = append(f.Unremovable, uint32(number))
+	case key == "retain_all":
+		f.RetainAll = value == "true"
 	case key == "no_exchanges":
 		f.NoExchanges = value == "true"
 	case key == "panic":

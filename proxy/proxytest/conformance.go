@@ -10,17 +10,17 @@ import (
 	"popgate/proxy"
 )
 
-// Mailbox is an empty mailbox behind the Backend under test, and the way to
-// it that does not lead through the Backend.
+// Mailbox is an empty mailbox of the Backend under test, with functions that
+// access it without the Backend.
 type Mailbox struct {
 	Backend    proxy.Backend
-	Credential proxy.Credential // of its owner; with an ASCII password
+	Credential proxy.Credential // of its owner; the password is ASCII
 
-	// Seed appends messages to the mailbox. Line ends may become CRLF on the
-	// way, and a missing one at the end may be added.
+	// Seed appends messages to the mailbox. It may change line ends to CRLF,
+	// and add one that is missing at the end.
 	Seed func(t *testing.T, messages ...[]byte)
 
-	// Left returns what is in the mailbox, oldest first.
+	// Left returns the messages in the mailbox, oldest first.
 	Left func(t *testing.T) [][]byte
 
 	// Expunge removes the message at index i of Left, as another client of
@@ -28,11 +28,12 @@ type Mailbox struct {
 	Expunge func(t *testing.T, i int)
 }
 
-// conformanceTime limits what one case of the suite may take.
+// conformanceTime is the time limit of one case of the suite.
 const conformanceTime = time.Minute
 
-// TestBackend holds a Backend to the comments of package proxy. open returns
-// a new, empty mailbox for each case and cleans up by t.Cleanup.
+// TestBackend checks that a Backend does what the comments of package proxy
+// demand, each case as a subtest. open returns a new, empty mailbox for each case
+// and cleans up by t.Cleanup.
 func TestBackend(t *testing.T, open func(t *testing.T) Mailbox) {
 	for _, tt := range []struct {
 		name string
@@ -42,14 +43,14 @@ func TestBackend(t *testing.T, open func(t *testing.T) Mailbox) {
 		{"P-RESP-7 unknown user", (*conformance).unknownUser},
 		{"P-AUTH-5 foreign authzid", (*conformance).foreignAuthzid},
 		{"O-LOCK-2 identity", (*conformance).identity},
-		{"P-PASS-4 login given up", (*conformance).loginGivenUp},
+		{"P-PASS-4 login not opened", (*conformance).loginNotOpened},
 		{"P-STAT-1 empty", (*conformance).empty},
 		{"P-LIST-3 snapshot", (*conformance).snapshot},
 		{"I-CONC-3 new mail", (*conformance).newMail},
 		{"P-UIDL-2 unique-ids", (*conformance).uniqueIDs},
 		{"P-RETR-3 read", (*conformance).read},
 		{"P-RETR-8 gone", (*conformance).gone},
-		{"P-RETR-5 body given up", (*conformance).bodyGivenUp},
+		{"P-RETR-5 body not read", (*conformance).bodyNotRead},
 		{"P-TOP-2 top", (*conformance).top},
 		{"P-SESS-5 close", (*conformance).closeOnly},
 		{"P-QUIT-2 update", (*conformance).update},
@@ -65,8 +66,8 @@ func TestBackend(t *testing.T, open func(t *testing.T) Mailbox) {
 	}
 }
 
-// Samples are messages of the kinds that break gateways: dots, 8-bit octets,
-// long lines, bare line feeds, no final line end, no body, no header.
+// Samples returns messages that gateways often get wrong: with dots, 8-bit
+// octets, long lines and many lines, without a final line end or a body.
 func Samples() [][]byte {
 	return [][]byte{
 		[]byte("Subject: plain\r\nFrom: a@example.org\r\n\r\none\r\ntwo\r\nthree\r\n"),
@@ -74,10 +75,10 @@ func Samples() [][]byte {
 		[]byte("Subject: 8-bit\r\n\r\ngr\xfc\xdfe \xff\xfe\r\n"),
 		[]byte("Subject: no final line end\r\n\r\nlast"),
 		[]byte("Subject: no body\r\n\r\n"),
-		[]byte("Subject: no blank line\r\n"),
+		[]byte("Subject: no empty line\r\n"),
 		append([]byte("Subject: long line\r\n\r\n"), bytes.Repeat([]byte("0123456789"), 20000)...),
 		append([]byte("Subject: many lines\r\n\r\n"), bytes.Repeat([]byte(".dot\r\n"), 30000)...),
-		[]byte("Subject: blank lines\r\n\r\n\r\n\r\n\r\n"),
+		[]byte("Subject: empty lines\r\n\r\n\r\n\r\n\r\n"),
 	}
 }
 
@@ -87,7 +88,7 @@ type conformance struct {
 	ctx context.Context
 }
 
-// login logs in; the caller's test ends if that fails.
+// login logs in, or ends the test.
 func (c *conformance) login() proxy.Login {
 	c.Helper()
 	l, err := c.Backend.Login(c.ctx, c.Credential)
@@ -97,7 +98,7 @@ func (c *conformance) login() proxy.Login {
 	return l
 }
 
-// open opens the maildrop, which is closed at the end of the test.
+// open logs in and opens the maildrop, which is closed at the end of the test.
 func (c *conformance) open() proxy.Maildrop {
 	c.Helper()
 	l := c.login()
@@ -113,7 +114,7 @@ func (c *conformance) open() proxy.Maildrop {
 	return d
 }
 
-// text reads one message whole.
+// text reads a whole message.
 func (c *conformance) text(body proxy.Body, err error) []byte {
 	c.Helper()
 	if err != nil {
@@ -141,7 +142,7 @@ func (c *conformance) refused(cred proxy.Credential) {
 	}
 }
 
-// MemoryMailbox is a Mailbox of the Backend in memory.
+// MemoryMailbox returns a Mailbox of a Backend of this package.
 func MemoryMailbox(t *testing.T) Mailbox {
 	b := NewBackend()
 	b.AddAccount("alice", "secret", false)

@@ -15,7 +15,7 @@ func (c *conformance) wrongPassword() {
 	cred := c.Credential
 	cred.Password += "x"
 	c.refused(cred)
-	_ = c.login().Close() // the right one is not refused for it
+	_ = c.login().Close() // the right password still works
 }
 
 func (c *conformance) unknownUser() {
@@ -42,13 +42,13 @@ func (c *conformance) identity() {
 	}
 }
 
-func (c *conformance) loginGivenUp() {
+func (c *conformance) loginNotOpened() {
 	c.Seed(c.T, Samples()[0])
 	if err := c.login().Close(); err != nil {
 		c.Errorf("Close: %v", err)
 	}
 	if n := len(c.open().Messages()); n != 1 {
-		c.Errorf("%d messages afterwards, want 1", n)
+		c.Errorf("then %d messages, want 1", n)
 	}
 }
 
@@ -76,7 +76,7 @@ func (c *conformance) snapshot() {
 			c.Errorf("UID %d follows %d", m.UID, last)
 		}
 		last = m.UID
-		stored := int64(len(samples[i])) // where no final CRLF has been added
+		stored := int64(len(samples[i])) // if no final CRLF has been added
 		if want := int64(len(Repair(samples[i]))); m.Octets != want && m.Octets != stored {
 			c.Errorf("message %d: %d octets, want %d", i+1, m.Octets, want)
 		}
@@ -174,8 +174,8 @@ func (c *conformance) gone() {
 	d := c.open()
 	c.Expunge(c.T, 1)
 	uid := d.Messages()[1].UID
-	// A server may go on to serve what another client has expunged (RFC 2180
-	// §4.1); then it has to be the message.
+	// A server may still serve what another client has expunged (RFC 2180
+	// §4.1), but then it must be the right message.
 	if body, err := d.Read(c.ctx, uid); !errors.Is(err, proxy.ErrGone) {
 		if got := c.text(body, err); !bytes.Equal(Repair(got), Repair(Samples()[1])) {
 			c.Errorf("Read: %.300q, want ErrGone or the message", got)
@@ -200,20 +200,20 @@ func closeBody(b proxy.Body) {
 	}
 }
 
-// limitedWriter fails after n octets, like a client that goes away.
+// limitedWriter fails after n octets, like a client that disconnects.
 type limitedWriter struct{ n int }
 
-var errLimit = errors.New("proxytest: writer is full")
+var errWriterFull = errors.New("proxytest: writer is full")
 
 func (w *limitedWriter) Write(p []byte) (int, error) {
 	if len(p) > w.n {
-		return 0, errLimit
+		return 0, errWriterFull
 	}
 	w.n -= len(p)
 	return len(p), nil
 }
 
-func (c *conformance) bodyGivenUp() {
+func (c *conformance) bodyNotRead() {
 	big := Generate(1, 300_000)
 	c.Seed(c.T, big, Samples()[0])
 	d := c.open()
@@ -224,17 +224,17 @@ func (c *conformance) bodyGivenUp() {
 	}
 	_ = body.Close() // nothing read of it
 	if got := c.text(d.Read(c.ctx, uids[1].UID)); !bytes.Equal(Repair(got), Samples()[0]) {
-		c.Errorf("after a body not read: %q", got)
+		c.Errorf("after a body that was not read: %q", got)
 	}
 	if body, err = d.Read(c.ctx, uids[0].UID); err != nil {
 		c.Fatal(err)
 	}
-	if _, err := body.WriteTo(&limitedWriter{1000}); !errors.Is(err, errLimit) {
+	if _, err := body.WriteTo(&limitedWriter{1000}); !errors.Is(err, errWriterFull) {
 		c.Errorf("WriteTo a failing writer: %v", err)
 	}
 	_ = body.Close()
 	if err := d.Close(); err != nil {
-		c.Errorf("Close after a body given up: %v", err)
+		c.Errorf("Close after a body that was read in part: %v", err)
 	}
 	c.left(big, Samples()[0])
 }
@@ -343,7 +343,7 @@ func (c *conformance) cancelled() {
 		c.Error("Login under a cancelled context succeeded")
 	}
 	if body, err := d.Read(ctx, d.Messages()[0].UID); err == nil {
-		// What has come may be used, but is not to be taken for the whole.
+		// A part may be delivered, but must not be taken for the whole.
 		var got bytes.Buffer
 		if _, err := body.WriteTo(&got); err == nil && !bytes.Equal(Repair(got.Bytes()), Samples()[0]) {
 			c.Errorf("under a cancelled context %q counts as the whole message", got.Bytes())

@@ -10,29 +10,29 @@ import (
 	"time"
 )
 
-// Patience bounds each wait of a Conversation for the other end, unless its
-// Timeout says otherwise. It is far more than a gateway under test needs.
+// Patience is the default timeout of each read and write of a Conversation. It is
+// far more than a gateway under test needs.
 const Patience = time.Minute
 
-// ErrRefused is what an error wraps that comes from a reply other than +OK.
-// The session goes on after it.
+// ErrRefused is wrapped by the error of a reply other than +OK. The session
+// continues after it.
 var ErrRefused = errors.New("refused")
 
-// Conversation is what a POP3 client and its server say. It works over any
-// connection: in memory and in fake time, over TCP, under TLS. Its methods
-// return errors and may be called in any goroutine, by one at a time; a Client
-// is the same for a test. Every read and every write has a deadline.
+// Conversation is the client's end of a POP3 session, which records what is
+// said. It works over any connection: in memory and in fake time, over TCP, under
+// TLS. Its methods return errors; those of Client fail a test instead. One
+// goroutine at a time may use it. Every read and write has a deadline.
 type Conversation struct {
-	// Conn is the connection, and Reader what has come from it. A test may
-	// use both for what has no method.
+	// Conn is the connection and Reader its input. A test may use both for
+	// what no method does.
 	Conn   net.Conn
 	Reader *bufio.Reader
 
-	// Timeout replaces Patience, where it is not zero.
+	// Timeout replaces Patience, if it is not zero.
 	Timeout time.Duration
 
 	said []byte // with "C: " or "S: " in front of each line
-	out  []byte // sent last
+	out  []byte // what was sent last
 }
 
 // NewConversation returns a Conversation over conn, which the caller closes.
@@ -49,14 +49,14 @@ func DialConversation(addr string) (*Conversation, error) {
 	return NewConversation(conn), nil
 }
 
-// How much of what is said String returns.
+// Limits of what String returns, in octets.
 const (
-	saidLine  = 200      // octets of one line
-	saidTotal = 32 << 10 // octets; the oldest half goes when there are more
+	saidLine  = 200      // of one line
+	saidTotal = 32 << 10 // in total; the older half is dropped if there are more
 )
 
-// String returns what has been said, a line each with its direction. Long
-// lines are cut, and a long conversation lacks its beginning.
+// String returns the conversation, each line with its direction. Long lines are
+// cut, and a long conversation lacks its beginning.
 func (c *Conversation) String() string { return string(c.said) }
 
 func (c *Conversation) note(direction string, text []byte) {
@@ -83,7 +83,7 @@ func (c *Conversation) note(direction string, text []byte) {
 	c.said = append(c.said, '\n')
 }
 
-// failed records why the conversation does not go on.
+// failed records an error, and returns it.
 func (c *Conversation) failed(err error) error {
 	c.note("   ", fmt.Appendf(nil, "(%v)", err))
 	return err
@@ -96,7 +96,7 @@ func (c *Conversation) deadline() time.Time {
 	return time.Now().Add(Patience)
 }
 
-// Write sends data as it is, in one write.
+// Write sends data unchanged, in one write.
 func (c *Conversation) Write(data string) error {
 	c.out = append(c.out[:0], data...)
 	return c.send()
@@ -126,9 +126,9 @@ func (c *Conversation) send() error {
 	return nil
 }
 
-// slice reads a line with its end; it is valid until the next read. A line
-// longer than the buffer of c.Reader is returned in pieces, of which only the
-// last ends in LF.
+// slice reads a line and returns it with its line end, valid until the next read.
+// A line longer than the buffer of c.Reader is returned in pieces, of which only
+// the last ends in LF.
 func (c *Conversation) slice() ([]byte, error) {
 	here, err := c.Reader.Peek(c.Reader.Buffered())
 	if err == nil && bytes.IndexByte(here, '\n') < 0 {
@@ -144,7 +144,7 @@ func (c *Conversation) slice() ([]byte, error) {
 	return line, err
 }
 
-// whole reads a line with its end.
+// whole reads a line of any length and returns it with its line end.
 func (c *Conversation) whole() ([]byte, error) {
 	line, err := c.slice()
 	if err != nil || bytes.HasSuffix(line, []byte("\n")) {
@@ -160,7 +160,7 @@ func (c *Conversation) whole() ([]byte, error) {
 	return all, nil
 }
 
-// line is Line; what it returns is valid until the next read.
+// line is Line, but its result is valid until the next read only.
 func (c *Conversation) line() ([]byte, error) {
 	line, err := c.whole()
 	text, ended := bytes.CutSuffix(line, []byte("\r\n"))
@@ -183,7 +183,7 @@ func (c *Conversation) Line() (string, error) {
 	return string(line), err
 }
 
-// reply is Reply; what it returns is valid until the next read.
+// reply is Reply, but its result is valid until the next read only.
 func (c *Conversation) reply(command string) ([]byte, error) {
 	line, err := c.line()
 	if err != nil {
@@ -195,8 +195,8 @@ func (c *Conversation) reply(command string) ([]byte, error) {
 	return line, nil
 }
 
-// Reply reads the status line of command, which only errors show. Any but
-// +OK is ErrRefused.
+// Reply reads a status line. An error names command, and wraps ErrRefused if the
+// reply is not +OK.
 func (c *Conversation) Reply(command string) (string, error) {
 	line, err := c.reply(command)
 	return string(line), err
@@ -208,7 +208,7 @@ func (c *Conversation) Greeting() error {
 	return err
 }
 
-// Do sends a command and returns its status line. Any but +OK is ErrRefused.
+// Do sends a command and returns its status line. Errors are those of Reply.
 func (c *Conversation) Do(command string) (string, error) {
 	if err := c.Send(command); err != nil {
 		return "", fmt.Errorf("%s: %w", command, err)
@@ -216,7 +216,7 @@ func (c *Conversation) Do(command string) (string, error) {
 	return c.Reply(command)
 }
 
-// OK sends commands one after the other, each of which must be answered +OK. It
+// OK sends commands one at a time, each of which must be answered +OK. It
 // allocates nothing.
 func (c *Conversation) OK(commands ...string) error {
 	for _, command := range commands {
@@ -238,8 +238,8 @@ func (c *Conversation) Login(user, password string) error {
 	return c.OK("USER "+user, "PASS "+password)
 }
 
-// Body reads the rest of a multi-line reply to the final dot and returns it
-// without byte-stuffing, to the octet (RFC 1939 §3).
+// Body reads the rest of a multi-line reply and returns it without the final line
+// and without byte-stuffing, otherwise unchanged (RFC 1939 §3).
 func (c *Conversation) Body() ([]byte, error) {
 	body := []byte{}
 	err := c.eachLine(func(line []byte, begins bool) {
@@ -251,13 +251,13 @@ func (c *Conversation) Body() ([]byte, error) {
 	return body, err
 }
 
-// Discard is Body for one whose octets do not matter; it allocates nothing.
+// Discard reads the rest of a multi-line reply. It allocates nothing.
 func (c *Conversation) Discard() error {
 	return c.eachLine(func([]byte, bool) {})
 }
 
-// eachLine reads to the final dot and passes each line, or the pieces of a
-// long one, with its line end. begins: it is the beginning of a line.
+// eachLine reads up to the final line and calls f for each line, or for each
+// piece of a long one, with its line end. begins says whether a line begins.
 func (c *Conversation) eachLine(f func(line []byte, begins bool)) error {
 	octets, begins := 0, true
 	for {
@@ -277,7 +277,7 @@ func (c *Conversation) eachLine(f func(line []byte, begins bool)) error {
 	}
 }
 
-// noteOctets records octets of a multi-line reply without repeating them.
+// noteOctets records the number of octets of a multi-line reply.
 func (c *Conversation) noteOctets(n int) {
 	c.said = append(c.said, "S: ("...)
 	c.said = strconv.AppendInt(c.said, int64(n), 10)
@@ -292,8 +292,7 @@ func (c *Conversation) Fetch(command string) ([]byte, error) {
 	return c.Body()
 }
 
-// Use goes on over conn, as after STLS. What has come before and is not read
-// is lost.
+// Use continues over conn, as after STLS. What is left in Reader is discarded.
 func (c *Conversation) Use(conn net.Conn) {
 	c.note("   ", []byte("(another connection)"))
 	c.Conn = conn

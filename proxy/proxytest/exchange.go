@@ -1,6 +1,7 @@
 package proxytest
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/md5"
@@ -17,8 +18,8 @@ import (
 	"popgate/proxy"
 )
 
-// What a server would make up anew for each exchange is that of the examples in
-// the RFCs, so that transcripts can have the whole conversation.
+// What a server generates for each exchange is fixed to the examples in the RFCs,
+// so that transcripts can contain the whole conversation.
 const (
 	cramChallenge = "<1896.697170952@postoffice.reston.mci.net>" // RFC 2195 §2
 	sha1Nonce     = "3rfcNHYJY1ZVvWVs7j"                         // RFC 5802 §5
@@ -29,12 +30,12 @@ const (
 )
 
 // Offers implements proxy.Exchanger.
-func (b *Backend) Offers(string, proxy.Caller) bool { return !b.do("offers", nil).NoExchanges }
+func (b *Backend) Offers(string, proxy.Caller) bool { return !b.call("offers", nil).NoExchanges }
 
-// Exchange implements proxy.Exchanger by the passwords of the accounts, which
-// are their tokens too.
+// Exchange implements proxy.Exchanger. The password of an account is its token
+// too.
 func (b *Backend) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
-	f := b.do("exchange", func(c *Counts) { c.Logins++ })
+	f := b.call("exchange", func(c *Counts) { c.Logins++ })
 	if err := wait(ctx, f.LoginDelay); err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func (b *Backend) cram(ctx context.Context, ex *proxy.Exchange) error {
 	return nil
 }
 
-// scram is RFC 5802 §3 as the server, without channel binding.
+// scram is the server side of RFC 5802 §3, without channel binding.
 func scram[H hash.Hash](ctx context.Context, b *Backend, ex *proxy.Exchange, h func() H, nonce, salt64 string) error {
 	password, ok := b.password(ex.Authzid, ex.Username)
 	_, bare, _ := strings.Cut(ex.Initial, ",")
@@ -121,15 +122,7 @@ func scram[H hash.Hash](ctx context.Context, b *Backend, ex *proxy.Exchange, h f
 	}
 	signature := sum(sum(salted, "Server Key"), message)
 	if response, err := ex.Challenge(ctx, "v="+base64.StdEncoding.EncodeToString(signature)); err != nil || response != "" {
-		return cmpError(err)
+		return cmp.Or[error](err, proxy.ErrAuth)
 	}
 	return nil
-}
-
-// cmpError returns err, or proxy.ErrAuth where there is none.
-func cmpError(err error) error {
-	if err == nil {
-		return proxy.ErrAuth
-	}
-	return err
 }

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Log keeps what is written to it: the records of a logger, or the output of a
+// Log records what is written to it: the records of a logger, or the output of a
 // process. The zero value is empty and ready to use. It is safe for concurrent
 // use.
 type Log struct {
@@ -14,8 +14,8 @@ type Log struct {
 	text strings.Builder
 }
 
-// Logger returns a logger of all levels whose records, one a line in the form
-// of slog.TextHandler, l keeps.
+// Logger returns a logger that writes records of all levels to l, each as a line
+// of slog.TextHandler.
 func (l *Log) Logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
@@ -27,14 +27,14 @@ func (l *Log) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// String returns all that l has.
+// String returns all that has been written.
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-// Lines returns the lines with all of parts in them, without their line ends.
+// Lines returns the lines that contain all of parts, without their line ends.
 func (l *Log) Lines(parts ...string) (found []string) {
 	for line := range strings.Lines(l.String()) {
 		has := true

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// Repair returns the message as RETR must deliver it: bare LF as CRLF, and
-// CRLF at the end unless it is empty (RFC 1939 §11). It goes octet by octet,
-// so that it can judge what does not.
+// Repair returns the message as RETR must deliver it: with CRLF for each bare LF,
+// and with CRLF at the end unless it is empty (RFC 1939 §11). It is written in
+// the simplest way, because tests compare faster code with it.
 func Repair(message []byte) []byte {
 	var out []byte
 	for i, c := range message {
@@ -22,8 +22,8 @@ func Repair(message []byte) []byte {
 	return out
 }
 
-// topOf returns the header of message, the blank line and the first lines
-// lines after it.
+// topOf returns the header of message, the empty line and the first lines lines
+// after it.
 func topOf(message []byte, lines uint64) []byte {
 	rest, inHeader := message, true
 	for inHeader || lines > 0 {

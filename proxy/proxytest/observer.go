@@ -8,8 +8,8 @@ import (
 	"popgate/proxy"
 )
 
-// Observer records what it is informed of, an event a line. The zero value is
-// ready to use. It is safe for concurrent use.
+// Observer records each event as a line of text. The zero value is ready to use.
+// It is safe for concurrent use.
 type Observer struct {
 	mu     sync.Mutex
 	events []string
@@ -30,7 +30,7 @@ func (o *Observer) add(format string, args ...any) {
 	o.events = append(o.events, fmt.Sprintf(format, args...))
 }
 
-// outcome is what a client would be sent for err.
+// outcome returns what a client would be sent for err.
 func outcome(err error) string {
 	if err == nil {
 		return "ok"

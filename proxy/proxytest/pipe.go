@@ -14,9 +14,10 @@ import (
 // kernel does for a socket.
 const pipeBuffer = 256 << 10
 
-// Pipe returns the two ends of a connection in memory. Like a socket, and
-// unlike net.Pipe, it buffers, delivers what was written before Close, can be
-// closed for writing alone, and can be reset. It works under testing/synctest.
+// Pipe returns the two ends of a connection in memory, with their addresses. Like
+// a socket, and unlike net.Pipe, it has a buffer, delivers what was written before
+// Close, can be closed for writing only, and can be reset. It works under
+// testing/synctest.
 func Pipe(client, server net.Addr) (clientEnd, serverEnd *Conn) {
 	up, down := newHalf(), newHalf()
 	return &Conn{in: down, out: up, local: client, remote: server},
@@ -45,14 +46,16 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// SetLinger is that of net.TCPConn for 0: Close then resets the connection, and
-// what the other end has not read is lost.
+// SetLinger is like that of net.TCPConn. After SetLinger(0) Close resets the
+// connection, and what the other end has not read is lost. Other values restore
+// the normal Close.
 func (c *Conn) SetLinger(sec int) error {
 	c.resets.Store(sec == 0)
 	return nil
 }
 
-// CloseWrite lets the other end read to the end of what has been written.
+// CloseWrite closes the connection for writing. The other end reads what has
+// been written, and then io.EOF.
 func (c *Conn) CloseWrite() error {
 	c.out.closeWrite(false)
 	return nil
@@ -173,7 +176,7 @@ func (h *half) closeWrite(reset bool) {
 	h.changed.Broadcast()
 }
 
-// deadline wakes those who wait on its half when its time has come.
+// deadline wakes the goroutines that wait on its half when its time has come.
 type deadline struct {
 	h     *half
 	at    time.Time
@@ -213,7 +216,7 @@ type Listener struct {
 
 var _ net.Listener = (*Listener)(nil)
 
-// Listen returns a Listener that calls itself 192.0.2.1:110.
+// Listen returns a Listener with the address 192.0.2.1:110.
 func Listen() *Listener {
 	return &Listener{
 		addr:   &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 110},
@@ -222,7 +225,7 @@ func Listen() *Listener {
 	}
 }
 
-// Dial connects to l from 198.51.100.7.
+// Dial connects to l from 198.51.100.7:40000.
 func (l *Listener) Dial() (*Conn, error) {
 	return l.DialFrom(&net.TCPAddr{IP: net.IPv4(198, 51, 100, 7), Port: 40000})
 }

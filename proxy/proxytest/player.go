@@ -20,11 +20,12 @@ import (
 	"popgate/proxy"
 )
 
-// settle is how long an answer may take in fake time. The clock moves only
-// when nothing else can, so this is "now" for all that waits for no timer.
+// settle is how long a reply may take in fake time. The clock advances only when
+// all goroutines are blocked, so a reply that waits for no timer is always in
+// time.
 const settle = time.Millisecond
 
-// player plays a transcript. Its clients are called by number.
+// player plays a transcript. The keys of clients are the digits of script lines.
 type player struct {
 	t          *testing.T
 	sc         *scenario
@@ -50,7 +51,7 @@ func newPlayer(t *testing.T, sc *scenario, update bool) (*player, error) {
 	if sc.listener.Mode != proxy.TLSNone {
 		sc.listener.TLS = NewCertificate(t, CertificateOptions{Names: []string{"pop.example"}}).Server()
 	}
-	sc.faults.RetrievedLog = func(uid uint32) {
+	sc.faults.OnRetrieved = func(uid uint32) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.retrieved = append(p.retrieved, uid)
@@ -68,21 +69,21 @@ func newPlayer(t *testing.T, sc *scenario, update bool) (*player, error) {
 	return p, nil
 }
 
-// finish hangs up and waits for the server's end.
+// finish disconnects the clients and waits for the server to end.
 func (p *player) finish() {
 	for name, c := range p.clients {
-		p.quiet(name, c)
+		p.expectSilence(name, c)
 		_ = c.raw.Close()
 	}
 	synctest.Wait()
-	time.Sleep(time.Hour) // what still runs for the clients comes to its end
+	time.Sleep(time.Hour) // whatever still runs for the clients ends
 	_ = p.srv.Close()
 	p.background.Wait()
 	synctest.Wait()
 }
 
-// quiet complains about octets that no S: line has expected.
-func (p *player) quiet(name string, c *client) {
+// expectSilence fails the test for received lines that no S: line expects.
+func (p *player) expectSilence(name string, c *client) {
 	if c.closed {
 		return
 	}
@@ -101,7 +102,7 @@ func (p *player) quiet(name string, c *client) {
 
 var scriptLine = regexp.MustCompile(`^([A-Z]+)([0-9]?):(?: (.*))?$`)
 
-// play plays a script and returns it with S: lines as they came.
+// play plays a script and returns it with the S: lines that were received.
 func (p *player) play(script string) string {
 	var out strings.Builder
 	lines := strings.SplitAfter(script, "\n")
@@ -142,7 +143,7 @@ func (p *player) play(script string) string {
 	return out.String()
 }
 
-// event plays what is neither sent nor received.
+// event plays a line that is neither C: nor S:.
 func (p *player) event(kind, name, arg string) error {
 	switch kind {
 	case "T":
@@ -175,7 +176,7 @@ func (p *player) event(kind, name, arg string) error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		p.background.Go(func() {
 			defer cancel()
-			_ = p.srv.Shutdown(ctx) // the clients see what comes of it
+			_ = p.srv.Shutdown(ctx) // the clients see its effect
 		})
 		synctest.Wait()
 	default:
@@ -184,7 +185,7 @@ func (p *player) event(kind, name, arg string) error {
 	return nil
 }
 
-// client returns the connection of that name, and opens it at first use.
+// client returns the connection of that name, which it opens at first use.
 func (p *player) client(name string) *client {
 	if c := p.clients[name]; c != nil {
 		return c
@@ -219,7 +220,7 @@ func (p *player) write(name, data string) {
 	c := p.client(name)
 	_ = c.conn.SetWriteDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(c.conn, data); err != nil {
-		fmt.Fprintf(&p.log, "   (writing failed: %v)\n", err)
+		fmt.Fprintf(&p.log, "   (write failed: %v)\n", err)
 	}
 	_ = c.conn.SetWriteDeadline(time.Time{})
 	synctest.Wait()
@@ -232,19 +233,19 @@ func (p *player) expect(name string, lines []string, i int, out *strings.Builder
 	for ; i < len(lines) && strings.HasPrefix(lines[i], prefix); i++ {
 		want := strings.TrimPrefix(strings.TrimPrefix(strings.TrimRight(lines[i], "\n"), prefix), " ")
 		got, err := p.readLine(c)
-		fmt.Fprintf(&p.log, "%s %.600s\n", prefix, shown(got))
+		fmt.Fprintf(&p.log, "%s %.600s\n", prefix, quoted(got))
 		switch {
 		case err != nil && !p.update:
 			p.t.Errorf("%s %s: %v", prefix, want, err)
 			fmt.Fprintf(&p.log, "   (%v; expected %s)\n", err, want)
-		case err != nil: // the line goes away
+		case err != nil: // -update drops the line
 		case matches(want, got):
 			out.WriteString(lines[i])
 		default:
 			if !p.update {
 				p.t.Errorf("got %q, want %q", got, want)
 			}
-			fmt.Fprintf(out, "%s %s\n", prefix, shown(got))
+			fmt.Fprintf(out, "%s %s\n", prefix, quoted(got))
 		}
 	}
 	for p.update {
@@ -252,7 +253,7 @@ func (p *player) expect(name string, lines []string, i int, out *strings.Builder
 		if err != nil {
 			break
 		}
-		fmt.Fprintf(out, "%s %s\n", prefix, shown(got))
+		fmt.Fprintf(out, "%s %s\n", prefix, quoted(got))
 	}
 	return i - 1
 }
@@ -261,7 +262,7 @@ func (p *player) readLine(c *client) (string, error) {
 	_ = c.conn.SetReadDeadline(time.Now().Add(settle))
 	line, err := c.reader.ReadString('\n')
 	if errors.Is(err, os.ErrDeadlineExceeded) && line == "" {
-		return "", errors.New("nothing has come")
+		return "", errors.New("nothing received")
 	}
 	if err != nil {
 		return line, err
@@ -302,8 +303,8 @@ func sent(arg string) string {
 	}) + end
 }
 
-// shown writes a received line so that it can stand in a transcript.
-func shown(line string) string {
+// quoted returns a received line in the form of a transcript.
+func quoted(line string) string {
 	for i := range len(line) {
 		if line[i] < ' ' || line[i] > '~' {
 			return strconv.Quote(line)
@@ -315,7 +316,7 @@ func shown(line string) string {
 	return line
 }
 
-// matches compares a received line with an expected one.
+// matches reports whether a received line is the expected one.
 func matches(want, got string) bool {
 	if strings.HasPrefix(want, `"`) {
 		exact, err := strconv.Unquote(want)

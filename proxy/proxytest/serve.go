@@ -26,8 +26,8 @@ type Gateway struct {
 	serving sync.WaitGroup
 }
 
-// Serve runs a Server on l until the end of the test: a Listener of this
-// package, or one by Loopback. Without a Logger nothing is logged.
+// Serve runs a Server on l until the end of the test. l comes from Listen or
+// Loopback. If opts has no Logger, nothing is logged.
 func Serve(t testing.TB, l net.Listener, opts proxy.Options, lopts proxy.ListenerOptions) *Gateway {
 	t.Helper()
 	if opts.Logger == nil {
@@ -49,14 +49,14 @@ func Serve(t testing.TB, l net.Listener, opts proxy.Options, lopts proxy.Listene
 
 // Stop closes the Server and waits for its end. It may be called again.
 func (g *Gateway) Stop() {
-	_ = g.Close() // what its connections say of it is of no use to a test
+	_ = g.Close() // always nil
 	g.serving.Wait()
 }
 
 // Addr returns the address of the listener.
 func (g *Gateway) Addr() string { return g.Listener.Addr().String() }
 
-// Dial connects to the gateway, in memory from 198.51.100.7:40000.
+// Dial connects to the gateway. In memory, the client is 198.51.100.7:40000.
 func (g *Gateway) Dial() *Client {
 	g.t.Helper()
 	if l, ok := g.Listener.(dialer); ok {
@@ -66,8 +66,8 @@ func (g *Gateway) Dial() *Client {
 	return Dial(g.t, g.Addr())
 }
 
-// DialFrom connects to the gateway, which has a Listener of this package, from
-// an address with port.
+// DialFrom connects from an address with port to the gateway, which must have a
+// Listener of this package.
 func (g *Gateway) DialFrom(addr string) *Client {
 	g.t.Helper()
 	from := netip.MustParseAddrPort(addr)
@@ -75,7 +75,7 @@ func (g *Gateway) DialFrom(addr string) *Client {
 	return g.client(conn, err)
 }
 
-// dialer is a Listener, or what wraps one.
+// dialer is a Listener, or a type that embeds one.
 type dialer interface {
 	Dial() (*Conn, error)
 	DialFrom(net.Addr) (*Conn, error)

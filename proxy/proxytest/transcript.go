@@ -12,38 +12,38 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// RunTranscripts plays every .txtar file of dir against a proxy.Server over
-// the Backend of this package, in memory and in fake time. With update, the
-// expected lines that differ are rewritten in the files instead.
+// RunTranscripts plays every .txtar file of dir, each as a subtest, against a
+// proxy.Server over the Backend of this package, in memory and in fake time. With
+// update, expected lines that differ are rewritten in the files instead.
 //
-// A file begins with a comment naming the rule it shows, and has sections:
+// A file begins with a comment that names the requirement, and has sections:
 //
-//	maildrop    the messages of alice, password "secret", one a line:
+//	maildrop    the messages of alice, password "secret", one per line:
 //	            uid=N, then octets=N for a generated message or body="..."
-//	            (Go syntax), then listed=N and announced=N where LIST or RETR
-//	            are to tell something else
+//	            (Go syntax), then listed=N or announced=N if LIST or RETR
+//	            are to announce another size
 //	config      key = value: see config.go
 //	faults      key = value: see config.go
-//	transcript  the conversation; "transcript, after login" begins behind the
-//	            login of alice, "transcript, after greeting" behind +OK
-//	removed     the UIDs removed in the end
+//	transcript  the conversation; "transcript, after login" begins after the
+//	            login of alice, "transcript, after greeting" after the greeting
+//	removed     the UIDs of the messages removed
 //	logins      how many logins reached the Backend
 //	retrieved   the UIDs that Retrieved was called for, in order
 //
-// A conversation has these lines, "#" begins a comment:
+// A conversation has these lines; "#" begins a comment:
 //
-//	C: text     sent with CRLF; consecutive ones go out in one write.
-//	            C: "..." is sent as it is. {x*300} stands for 300 times x
-//	S: text     must have arrived by now. In a status line "..." stands for
-//	            any text without response code; S: "..." is taken exactly
-//	T: 10m      the clock moves on
+//	C: text     is sent with CRLF; consecutive lines are sent in one write.
+//	            C: "..." is sent unchanged. {x*300} means 300 times x
+//	S: text     must have been received. In a status line "..." matches any
+//	            text without response code; S: "..." must match exactly
+//	T: 10m      advances the clock
 //	X:          the gateway has closed, with close_notify under TLS
-//	H:          the client hangs up; H: write closes its sending side only
-//	TLS: ok     the client does a TLS handshake; TLS: fail: which fails
+//	H:          the client disconnects; H: write closes its sending side only
+//	TLS: ok     the client does a TLS handshake; TLS: fail: it must fail
 //	U: 101      another client expunges the message with this UID
 //	D:          the server begins to shut down
 //
-// A number behind the letter (C2:, S2:) names a further connection, opened
+// A digit after the letter (C2:, S2:) names another connection, which is opened
 // when it is first used.
 func RunTranscripts(t *testing.T, dir string, update bool) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
@@ -69,8 +69,7 @@ func RunTranscripts(t *testing.T, dir string, update bool) {
 	}
 }
 
-// runTranscript plays one file and returns it with what the gateway has really
-// sent.
+// runTranscript plays one file and returns it with what the gateway has sent.
 func runTranscript(t *testing.T, data []byte, update bool) []byte {
 	ar := txtar.Parse(data)
 	sc, err := parseScenario(ar)
@@ -99,14 +98,14 @@ func runTranscript(t *testing.T, data []byte, update bool) []byte {
 	return txtar.Format(ar)
 }
 
-// check compares what has become of the mailbox with the file's sections.
+// check compares the Backend with the file's sections.
 func (sc *scenario) check(t *testing.T, p *player) {
 	t.Helper()
 	if got := join(sc.backend.Removed("alice")); sc.removed != nil && got != *sc.removed {
 		t.Errorf("removed %q, want %q", got, *sc.removed)
 	}
 	if sc.removed == nil && len(sc.backend.Removed("alice")) > 0 {
-		t.Errorf("removed %v without a section that says so", sc.backend.Removed("alice"))
+		t.Errorf("removed %v, but there is no such section", sc.backend.Removed("alice"))
 	}
 	if got := fmt.Sprint(sc.backend.Counts().Logins); sc.logins != nil && got != *sc.logins {
 		t.Errorf("%s logins reached the Backend, want %s", got, *sc.logins)
