@@ -143,7 +143,7 @@ upstream "mail": good
 func TestCheckTrash(t *testing.T) {
 	_, addr := upstreamWithMail(t)
 	for _, tt := range []struct{ keys, want string }{
-		{"delete = \"trash\"\n", "error: upstream \"mail\": find out what QUIT would do: imap: the upstream lists no mailbox with \\Trash whose name can be used; name one by the key trash (clients get -ERR [SYS/PERM])\n"},
+		{"delete = \"trash\"\n", "error: upstream \"mail\": find out what QUIT would do: imap: the upstream lists no mailbox with \\Trash whose name can be used; set the key trash (clients get -ERR [SYS/PERM])\n"},
 		{"delete = \"trash\"\ntrash = \"Bin\"\n", "upstream \"mail\": deleted messages: UID MOVE to trash, \"Bin\"\n"},
 		{"without_uidplus = \"expunge-if-alone\"\n", "configuration: warning: without_uidplus = \"expunge-if-alone\" may remove what another client flags \\Deleted at the same moment, upstream mail\n"},
 	} {
