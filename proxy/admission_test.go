@@ -8,17 +8,17 @@ import (
 	"testing"
 )
 
-// TestAdmission shows O-LIM-1: who stays out and who has to go. Sessions are called
-// by the order in which they come.
+// TestAdmission shows O-LIM-1: which sessions are refused and which are evicted.
+// Sessions are numbered in the order of arrival.
 func TestAdmission(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		limits Limits
 		events []string // address, "in N" or "out N"
-		want   []string // of each address: "", the limit, or the victim
+		want   []string // for each address: "", the limit, or the victim
 	}{
 		{"none", Limits{}, []string{"192.0.2.1", "192.0.2.1", "192.0.2.1"}, []string{"", "", ""}},
-		{"in all", Limits{Connections: 2}, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "out 0", "192.0.2.3"},
+		{"in total", Limits{Connections: 2}, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "out 0", "192.0.2.3"},
 			[]string{"", "", "connections", ""}},
 		{"by address", Limits{PerAddress: 1}, []string{"192.0.2.1", "192.0.2.1", "192.0.2.2", "out 0", "192.0.2.1"},
 			[]string{"", "connections_per_address", "", ""}},
@@ -59,8 +59,8 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
-// TestAdmissionCounts compares the counts with plain ones, whatever comes and
-// goes.
+// TestAdmissionCounts compares the counts with a simple model, over random events
+// (O-LIM-1).
 func TestAdmissionCounts(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	a := newAdmission(Limits{Connections: 60, PerAddress: 9, Unauthenticated: 30})

@@ -10,7 +10,7 @@ import (
 	"popgate/proxy"
 )
 
-// TestIdentityKey shows O-LOCK-1 and O-LOCK-2: what makes two logins meet.
+// TestIdentityKey shows O-LOCK-1 and O-LOCK-2: which logins share a key.
 func TestIdentityKey(t *testing.T) {
 	a := proxy.Identity{Upstream: "u", User: "alice", Mailbox: "INBOX"}
 	for _, tt := range []struct {
@@ -30,12 +30,12 @@ func TestIdentityKey(t *testing.T) {
 	alias := proxy.Identity{Upstream: "u", User: "alias", Mailbox: "INBOX", MailboxID: "F1"}
 	owner := proxy.Identity{Upstream: "u", User: "owner", Mailbox: "x", MailboxID: "F1"}
 	if alias.Key() != owner.Key() {
-		t.Error("aliases of one mailbox-id do not meet")
+		t.Error("aliases of one mailbox-id have different keys")
 	}
 }
 
-// TestAsError shows M-1: what is not classified is [SYS/TEMP], and an *Error is
-// found under what wraps it.
+// TestAsError shows M-1: an unclassified error is [SYS/TEMP], and an *Error is
+// found when it is wrapped.
 func TestAsError(t *testing.T) {
 	cause := errors.New("cause")
 	got := proxy.AsError(cause)
@@ -54,6 +54,7 @@ func TestAsError(t *testing.T) {
 	}
 }
 
+// TestLogger shows that a context carries a logger.
 func TestLogger(t *testing.T) {
 	l := slog.New(slog.DiscardHandler)
 	if got := proxy.Logger(proxy.WithLogger(context.Background(), l)); got != l {

@@ -13,28 +13,29 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// proxyV2TLS is a PROXY header of 203.0.113.9:40000, whose TLS the proxy has
-// ended.
+// proxyV2TLS is the PROXY header of a client at 203.0.113.9:40000 whose TLS the
+// proxy has terminated.
 const proxyV2TLS = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x1e\xcb\x00\x71\x09\xc0\x00\x02\x01\x9c\x40\x00\x6e\x20\x00\x0f\x01\x00\x00\x00\x00\x21\x00\x07TLSv1.3"
 
-// callers is a Backend that records of whom it is asked, and prepares nothing.
-type callers struct {
+// callerRecorder is a Backend that records the Callers it gets, and prepares
+// nothing.
+type callerRecorder struct {
 	exchanger
 	prepare, offers []proxy.Caller
 }
 
-func (c *callers) Prepare(_ context.Context, caller proxy.Caller) proxy.Prepared {
+func (c *callerRecorder) Prepare(_ context.Context, caller proxy.Caller) proxy.Prepared {
 	c.prepare = append(c.prepare, caller)
 	return nil
 }
 
-func (c *callers) Offers(_ string, caller proxy.Caller) bool {
+func (c *callerRecorder) Offers(_ string, caller proxy.Caller) bool {
 	c.offers = append(c.offers, caller)
 	return true
 }
 
-// TestCaller shows what a Backend knows of a client that has not logged in:
-// listener and address always, the name from USER or the exchange on, and
+// TestCaller shows what a Backend learns about a client that has not logged in:
+// its listener and address, its name once USER or an exchange has named it, and
 // whether it uses TLS.
 func TestCaller(t *testing.T) {
 	for _, tt := range []struct {
@@ -77,7 +78,7 @@ func TestCaller(t *testing.T) {
 		}, []string{` false`, `alice false`}, nil},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			b := new(callers)
+			b := new(callerRecorder)
 			opts := proxytest.Insecure
 			opts.Mode, opts.TLS = proxy.TLSStartTLS, serverTLS(t)
 			opts.ProxyProtocolFrom = opts.InsecureLoginFrom
@@ -112,8 +113,8 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// TestPreparedForAnother shows that a connection prepared for one name is given
-// the credential of the user who logs in.
+// TestPreparedForAnother shows that a connection prepared for one name serves the
+// login of another.
 func TestPreparedForAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := new(preparer)

@@ -2,8 +2,8 @@ package proxy
 
 import "testing"
 
-// TestFindCommand shows that a keyword is in any case, and that nothing but its
-// own letters makes it one.
+// TestFindCommand shows that the letter case of a keyword does not matter, and
+// that no other string is a keyword.
 func TestFindCommand(t *testing.T) {
 	for _, tt := range []struct{ verb, want string }{
 		{"RETR", "RETR"}, {"top", "TOP"}, {"Quit", "QUIT"},

@@ -11,7 +11,7 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// recorder is a Backend that refuses everyone and keeps what they offered.
+// recorder is a Backend that refuses all logins and records their credentials.
 type recorder struct{ got []proxy.Credential }
 
 func (r *recorder) Login(_ context.Context, cred proxy.Credential) (proxy.Login, error) {
@@ -19,9 +19,9 @@ func (r *recorder) Login(_ context.Context, cred proxy.Credential) (proxy.Login,
 	return nil, proxy.ErrAuth
 }
 
-// TestCredential shows that names and passwords reach the Backend octet for
-// octet: P-USER-2, P-PASS-2, P-UTF8-2 (8-bit octets without UTF8), P-AUTH-5,
-// P-AUTH-6, P-AUTH-7.
+// TestCredential shows P-USER-2, P-PASS-2, P-UTF8-2 (8-bit octets without UTF8),
+// P-AUTH-5, P-AUTH-6 and P-AUTH-7: names and passwords reach the Backend
+// unchanged.
 func TestCredential(t *testing.T) {
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	long := strings.Repeat("x", 255)

@@ -29,7 +29,7 @@ var messages = []string{
 	strings.Repeat("\r", 70000),
 }
 
-// repaired says by replacing what P-RETR-3 makes of a message.
+// repaired is a simple model of P-RETR-3.
 func repaired(message string) string {
 	s := strings.ReplaceAll(strings.ReplaceAll(message, "\r\n", "\n"), "\n", "\r\n")
 	if s != "" && !strings.HasSuffix(s, "\n") {
@@ -38,7 +38,8 @@ func repaired(message string) string {
 	return s
 }
 
-// decode takes the byte-stuffing off a multi-line reply (RFC 1939 §3).
+// decode removes the byte-stuffing from the body of a multi-line reply (RFC 1939
+// §3). ok is false if the final line is not at its end.
 func decode(reply string) (body string, ok bool) {
 	var out strings.Builder
 	for {
@@ -54,7 +55,7 @@ func decode(reply string) (body string, ok bool) {
 	}
 }
 
-// writes keeps each write by itself.
+// writes records each write separately.
 type writes []string
 
 func (w *writes) Write(p []byte) (int, error) {
@@ -62,8 +63,8 @@ func (w *writes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// reply sends message as the body of a reply, cut into pieces, and returns
-// what was written after the status line.
+// reply sends message as the body of a reply, in pieces of that many octets, and
+// returns the writes and the octets counted.
 func reply(message string, piece int, pool *bufferPool) (w writes, octets int64) {
 	var rw replyWriter
 	rw.setDst(&w, pool)
@@ -103,7 +104,7 @@ func checkReply(t *testing.T, message string, piece int, pool *bufferPool) {
 	}
 }
 
-// TestDotWriter shows P-RESP-2 and P-RETR-3 for every way of cutting.
+// TestDotWriter shows P-RESP-2 and P-RETR-3, however a message is split.
 func TestDotWriter(t *testing.T) {
 	for _, message := range messages {
 		for _, piece := range []int{1, 2, 3, 7, 1000, 16384, 1 << 20} {
@@ -114,12 +115,13 @@ func TestDotWriter(t *testing.T) {
 	}
 }
 
+// FuzzDotWriter compares a dotWriter with repaired.
 func FuzzDotWriter(f *testing.F) {
 	for _, message := range messages[:12] {
 		f.Add(message, uint16(1))
 		f.Add(message, uint16(100))
 	}
-	tiny := newBufferPool(statusLimit + 8) // so that the buffer ends often
+	tiny := newBufferPool(statusLimit + 8) // so that the buffer is often full
 	f.Fuzz(func(t *testing.T, message string, piece uint16) {
 		checkReply(t, message, int(piece)+1, tlsBuffers)
 		checkReply(t, message, int(piece)+1, tiny)
@@ -129,7 +131,7 @@ func FuzzDotWriter(f *testing.F) {
 // failing accepts some octets and then fails.
 type failing struct{ n int }
 
-var errFailing = errors.New("client is gone")
+var errFailing = errors.New("client has gone")
 
 func (f *failing) Write(p []byte) (int, error) {
 	if f.n -= len(p); f.n < 0 {
@@ -138,8 +140,8 @@ func (f *failing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestDotWriterClientError shows that a client's failure is known as such: it
-// comes out of Write and stays (P-RETR-7 is for the upstream's).
+// TestDotWriterClientError shows that Write returns and keeps an error of the
+// client's connection (P-RETR-7 is for those of the upstream).
 func TestDotWriterClientError(t *testing.T) {
 	var rw replyWriter
 	rw.setDst(&failing{n: 100_000}, tlsBuffers)
@@ -158,6 +160,7 @@ func TestDotWriterClientError(t *testing.T) {
 	}
 }
 
+// TestDotWriterAllocations shows that writing a message allocates nothing.
 func TestDotWriterAllocations(t *testing.T) {
 	message := []byte(strings.Repeat("a line\r\n.dot\nanother", 10000))
 	var rw replyWriter
@@ -182,7 +185,7 @@ func BenchmarkDotWriter(b *testing.B) {
 		"mail":  strings.Repeat("m", 74) + "\r\n",
 		"lf":    strings.Repeat("m", 74) + "\n",
 		"dots":  ".\r\n",
-		"blank": "\r\n",
+		"empty": "\r\n",
 	} {
 		b.Run(name, func(b *testing.B) {
 			message := []byte(strings.Repeat(line, 1<<20/len(line)))

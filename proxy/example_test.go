@@ -13,8 +13,8 @@ import (
 	"popgate/proxy"
 )
 
-// greetings is a Backend that has one message for everybody who knows the
-// password. It is also each of its Logins and Maildrops, since it has no state.
+// greetings is a Backend with one message for everybody who knows the password.
+// It has no state, so it is also its own Login and Maildrop.
 type greetings struct{}
 
 const welcome = "Subject: welcome\r\n\r\nHello.\r\n"
@@ -61,13 +61,13 @@ func (greetings) Update(_ context.Context, marked []uint32) error {
 
 func (greetings) Close() error { return nil }
 
-// body is a message that is in memory.
+// body is a message in memory.
 type body struct{ *strings.Reader }
 
 func (b body) Octets() int64 { return b.Size() }
 func (b body) Close() error  { return nil }
 
-// A server for a Backend that has its mail from nowhere.
+// A server needs a Backend; this one serves a fixed message.
 func ExampleServer() {
 	srv, err := proxy.NewServer(proxy.Options{
 		Backend: greetings{},
@@ -113,7 +113,7 @@ func ExampleServer() {
 	// <nil> proxy: server closed
 }
 
-// crlf prints what is written to it with line ends of Go.
+// crlf prints what is written to it, without CR.
 type crlf struct{}
 
 func (crlf) Write(p []byte) (int, error) {

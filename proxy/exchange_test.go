@@ -15,7 +15,7 @@ import (
 
 var allMechanisms = []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"}
 
-// exchanger is a recorder of exchanges too. It sends each client one challenge.
+// exchanger is a recorder that also records exchanges. It sends one challenge.
 type exchanger struct {
 	recorder
 	got       proxy.Exchange
@@ -41,8 +41,9 @@ func (e *exchanger) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Log
 	return nil, proxy.ErrAuth
 }
 
-// TestExchange shows what a Backend is told of an exchange: P-SASL-2, P-SASL-3,
-// P-SASL-5, P-AUTH-6, P-UTF8-1. The vectors are those of section 13.
+// TestExchange shows P-SASL-2, P-SASL-3, P-SASL-5, P-AUTH-6 and P-UTF8-1: what a
+// Backend receives of an exchange. The vectors are those of requirements.md,
+// section 13.
 func TestExchange(t *testing.T) {
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	const digest = "b913a602c7eda7a495b4e6e7334d3890"
@@ -92,8 +93,8 @@ func equalExchange(a, b proxy.Exchange) bool {
 		a.Username == b.Username && a.Authorization == b.Authorization && a.UTF8 == b.UTF8
 }
 
-// TestChallengeErrors shows what a Backend gets when the client does not answer
-// a challenge: P-AUTH-4, P-SASL-4.
+// TestChallengeErrors shows P-AUTH-4 and P-SASL-4: the error of Challenge when the
+// client's response is no answer.
 func TestChallengeErrors(t *testing.T) {
 	for input, want := range map[string]string{
 		"*":      "authentication cancelled",
@@ -138,9 +139,8 @@ func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Logi
 
 func (p *prepared) Close() { p.e.closed++ }
 
-// TestPreparedExchange shows that a connection which was prepared while the
-// client sent its message serves the exchange, and that its challenges prepare
-// no other.
+// TestPreparedExchange shows that a connection prepared while the client sent its
+// first message serves the exchange, and that challenges prepare no other.
 func TestPreparedExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := new(preparer)
@@ -160,7 +160,7 @@ func TestPreparedExchange(t *testing.T) {
 	})
 }
 
-// TestClientOf shows O-ID-2: the Backend can tell the upstream whom it serves.
+// TestClientOf shows O-ID-2: the Backend knows the client's address and session.
 func TestClientOf(t *testing.T) {
 	e := new(exchanger)
 	g := proxytest.Serve(t, proxytest.Loopback(t), proxy.Options{Backend: e, Mechanisms: allMechanisms}, proxytest.Insecure)
@@ -173,6 +173,6 @@ func TestClientOf(t *testing.T) {
 		t.Errorf("client %+v, want %v and %v", c, remote, local)
 	}
 	if _, ok := proxy.ClientOf(t.Context()); ok {
-		t.Error("a client from nowhere")
+		t.Error("a client without a session")
 	}
 }

@@ -1,6 +1,6 @@
 package proxy
 
-// Sessions returns the number of connections that are being served.
+// Sessions returns the number of sessions.
 func (srv *Server) Sessions() int {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()

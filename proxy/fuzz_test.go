@@ -14,7 +14,7 @@ import (
 
 // replyLine matches every line that a session of FuzzSession may send: status
 // lines, challenges, capabilities and mechanisms, listings, and the lines of
-// its messages. None of it comes from the input.
+// its messages. The input never appears in a reply.
 var replyLine = regexp.MustCompile(`^(?:` +
 	`\+OK(?: [ -Z\\-~]+)?` +
 	`|-ERR (?:\[(?:AUTH|IN-USE|SYS/TEMP|SYS/PERM)\] )?[ -Z\\-~]+` +
@@ -24,9 +24,9 @@ var replyLine = regexp.MustCompile(`^(?:` +
 	`|\.|body: [123]||\.\.dots|text` +
 	`)$`)
 
-// FuzzSession sends an input in each state: every reply is well formed, no
-// fault of ours shows, nothing reaches the maildrop before login, and only a
-// QUIT in TRANSACTION removes, only what was marked.
+// FuzzSession sends an input before or after login. It shows that every reply is
+// well formed, that no error is unclassified, that the maildrop is not read before
+// login, and that only QUIT in TRANSACTION removes messages, only marked ones.
 func FuzzSession(f *testing.F) {
 	for _, input := range []string{
 		"CAPA\r\nAUTH\r\nNOOP\r\nQUIT\r\n",
@@ -50,8 +50,8 @@ func FuzzSession(f *testing.F) {
 	})
 }
 
-// FuzzBehindProxy sends an input where a PROXY header has to come first: O-PP-1,
-// nothing is answered without one.
+// FuzzBehindProxy sends an input where a PROXY header must come first. It shows
+// O-PP-1: without one there is no reply.
 func FuzzBehindProxy(f *testing.F) {
 	for _, input := range []string{
 		"CAPA\r\n",
@@ -123,13 +123,13 @@ func fuzzSession(t *testing.T, input string, loggedIn bool) {
 	}
 }
 
-// checkOutput looks at each line that the client has got. Behind a successful
-// STLS come TLS records.
+// checkOutput checks each line that the client has received. A successful STLS is
+// followed by TLS records.
 func checkOutput(t *testing.T, output string) {
 	t.Helper()
 	output, records, tls := strings.Cut(output, "+OK begin TLS\r\n")
 	if tls && len(records) > 0 && records[0] != 21 && records[0] != 22 {
-		t.Errorf("behind STLS: %q", records)
+		t.Errorf("after STLS: %q", records)
 	}
 	for output != "" {
 		line, rest, found := strings.Cut(output, "\r\n")
@@ -140,7 +140,7 @@ func checkOutput(t *testing.T, output string) {
 	}
 }
 
-// deleted returns the messages that DELE has been answered for.
+// deleted returns the messages for which DELE succeeded.
 func deleted(output string) []uint32 {
 	var uids []uint32
 	for _, m := range regexp.MustCompile(`\+OK message ([123]) deleted`).FindAllStringSubmatch(output, -1) {

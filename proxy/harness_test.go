@@ -9,7 +9,8 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// memory returns a Backend with alice, password "secret", and her messages.
+// memory returns a Backend with the account alice, password "secret", and her
+// messages.
 func memory(messages ...proxytest.Stored) *proxytest.Backend {
 	b := proxytest.NewBackend()
 	b.AddAccount("alice", "secret", false)
@@ -17,7 +18,7 @@ func memory(messages ...proxytest.Stored) *proxytest.Backend {
 	return b
 }
 
-// generated returns n messages of some octets.
+// generated returns n messages whose text has that many octets.
 func generated(n, octets int) []proxytest.Stored {
 	messages := make([]proxytest.Stored, n)
 	for i := range messages {

@@ -16,12 +16,13 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// TestLimitConnections shows O-LIM-1 and P-GREET-3: what is beyond a limit is closed without
-// a greeting, and logged with the word limit and the address, once in a second.
+// TestLimitConnections shows O-LIM-1 and P-GREET-3: a connection beyond a limit is
+// closed without a greeting, and logged with the limit and the address, at most
+// once per second.
 func TestLimitConnections(t *testing.T) {
 	for _, tt := range []struct {
 		limits      proxy.Limits
-		name, other string // address of a client that finds a place, or ""
+		name, other string // address of a client that is still accepted, or ""
 	}{
 		{proxy.Limits{Connections: 2}, "connections", ""},
 		{proxy.Limits{PerAddress: 2}, "connections_per_address", "192.0.2.8:1"},
@@ -59,9 +60,8 @@ func TestLimitConnections(t *testing.T) {
 	}
 }
 
-// TestLimitUnauthenticated shows O-LIM-1: silent connections make room for one
-// that logs in, those that have logged in stay, and so do those of addresses
-// with few.
+// TestLimitUnauthenticated shows O-LIM-1: a silent connection is closed for a new
+// one, but none that has logged in, and none from an address with fewer.
 func TestLimitUnauthenticated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory()
@@ -94,15 +94,14 @@ func TestLimitUnauthenticated(t *testing.T) {
 	})
 }
 
-// TestEvicted shows that a connection that has to make room goes at once,
-// whatever it is doing, with close_notify under TLS (P-SESS-11), and that
-// nothing of it is left.
+// TestEvicted shows P-SESS-11 and O-LIM-1: an evicted connection ends at once,
+// whatever it is doing, with close_notify under TLS, and nothing of it is left.
 func TestEvicted(t *testing.T) {
 	certificate := serverTLS(t)
 	for _, tt := range []struct {
 		name, mode string
-		until      func(*testing.T, *proxytest.Client) // brings the victim to where it is evicted
-		closes     bool                                // and it can see the end in order
+		until      func(*testing.T, *proxytest.Client) // brings the victim into the state
+		closes     bool                                // the victim sees a clean end
 	}{
 		{"waiting", "none", func(_ *testing.T, p *proxytest.Client) { p.Greeting() }, true},
 		{"under TLS", "implicit", func(t *testing.T, p *proxytest.Client) {
@@ -111,7 +110,7 @@ func TestEvicted(t *testing.T) {
 		}, true},
 		{"in a handshake", "implicit", func(_ *testing.T, p *proxytest.Client) { p.Write("\x16\x03\x01") }, false},
 		{"in a slow login", "none", func(_ *testing.T, p *proxytest.Client) { p.Write("USER alice\r\nPASS secret\r\n") }, false},
-		{"held up", "none", func(_ *testing.T, p *proxytest.Client) { p.Write("USER alice\r\nPASS wrong\r\n") }, false},
+		{"throttled", "none", func(_ *testing.T, p *proxytest.Client) { p.Write("USER alice\r\nPASS wrong\r\n") }, false},
 		{"in an exchange", "none", func(_ *testing.T, p *proxytest.Client) { p.Send("AUTH LOGIN") }, false},
 		{"not reading", "none", func(_ *testing.T, p *proxytest.Client) {
 			go func() { _, _ = io.WriteString(p.Conn, strings.Repeat("CAPA\r\n", 100_000)) }()
@@ -162,8 +161,8 @@ func TestEvicted(t *testing.T) {
 	}
 }
 
-// TestLimitBehindProxy shows O-PP-5 and O-LIM-1: limits count the client's
-// address, not the proxy's.
+// TestLimitBehindProxy shows O-PP-5 and O-LIM-1: limits count by the address of
+// the client, not of the proxy.
 func TestLimitBehindProxy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(proxytest.Log)
@@ -181,7 +180,7 @@ func TestLimitBehindProxy(t *testing.T) {
 		client("203.0.113.2").Greeting()
 		third := client("203.0.113.3")
 		third.Greeting()
-		client("203.0.113.4").Greeting() // and the oldest goes
+		client("203.0.113.4").Greeting() // evicts the oldest
 		first.Closed()
 		third.Do("USER alice", "+OK")
 		third.Do("PASS wrong", "-ERR [AUTH]")
@@ -198,8 +197,8 @@ func TestLimitBehindProxy(t *testing.T) {
 	})
 }
 
-// TestProxyForeignLog shows O-PP-2: a connection from elsewhere is told in the
-// log.
+// TestProxyForeignLog shows O-PP-2: a connection that is not from a trusted proxy
+// is logged.
 func TestProxyForeignLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(proxytest.Log)
@@ -238,7 +237,7 @@ func TestProxyImplicitTLS(t *testing.T) {
 	})
 }
 
-// prefixed puts a prefix before the first octets written.
+// prefixed writes a prefix in front of the first octets written.
 type prefixed struct {
 	net.Conn
 	prefix string
@@ -251,7 +250,7 @@ func (c *prefixed) Write(p []byte) (int, error) {
 	return max(n, 0), err
 }
 
-// TestLongName shows that what a client calls itself does not fill the log.
+// TestLongName shows that a long user name is shortened in the log.
 func TestLongName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(proxytest.Log)
@@ -271,9 +270,9 @@ func TestLongName(t *testing.T) {
 	})
 }
 
-// TestLoginFailedLog shows what programs such as fail2ban are promised: a
-// record for each failed login, with the address first and the name escaped,
-// written before the answer is.
+// TestLoginFailedLog shows what programs such as fail2ban rely on: a record for
+// each failed login, with the address in front and the name escaped, written
+// before the reply.
 func TestLoginFailedLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th, err := proxy.NewThrottle(proxy.ThrottleOptions{Delay: time.Hour, MaxDelay: time.Hour, Window: time.Hour})

@@ -9,13 +9,13 @@ import (
 	"testing/iotest"
 )
 
-// taken is what next has returned once.
+// taken is the result of one call of next.
 type taken struct {
 	line string
 	err  error
 }
 
-// takeAll reads src to its end, but for io.EOF.
+// takeAll returns the results of next for src, except io.EOF.
 func takeAll(src io.Reader, kind lineKind) []taken {
 	r := &lineReader{src: src}
 	r.release()
@@ -33,7 +33,7 @@ func takeAll(src io.Reader, kind lineKind) []taken {
 	}
 }
 
-// linesOf says slowly what takeAll must return for an input.
+// linesOf is a simple model of takeAll.
 func linesOf(input string, kind lineKind) []taken {
 	var all []taken
 	for {
@@ -87,7 +87,7 @@ var lineInputs = []string{
 	strings.Repeat("z", 1_200_000),
 }
 
-// TestLineReader shows P-GRAM-4 to P-GRAM-8, however the input is cut.
+// TestLineReader shows P-GRAM-4 to P-GRAM-8, however the input is split.
 func TestLineReader(t *testing.T) {
 	for _, kind := range []lineKind{commandLine, saslLine} {
 		for i, input := range lineInputs {
@@ -106,6 +106,7 @@ func TestLineReader(t *testing.T) {
 	}
 }
 
+// FuzzLine compares a lineReader with linesOf.
 func FuzzLine(f *testing.F) {
 	for _, input := range lineInputs[:8] {
 		f.Add(input, false)
@@ -126,7 +127,7 @@ func FuzzLine(f *testing.F) {
 	})
 }
 
-// sizeReader notes how much room each Read was offered.
+// sizeReader records the length of the last Read.
 type sizeReader struct {
 	src  io.Reader
 	last int
@@ -137,9 +138,9 @@ func (r *sizeReader) Read(p []byte) (int, error) {
 	return r.src.Read(p)
 }
 
-// TestIdleBuffer shows that a session that waits for input has no more than
-// the small buffer, whatever it has read before, and the large one while
-// there is much to read (P-PIPE-1).
+// TestIdleBuffer shows P-PIPE-1: a session that waits for input has only the
+// small buffer, whatever it has read before; one with much input has the large
+// buffer.
 func TestIdleBuffer(t *testing.T) {
 	src := &sizeReader{src: strings.NewReader(strings.Repeat("DELE 12\r\n", 10000))}
 	r := &lineReader{src: src}
@@ -163,7 +164,7 @@ func TestIdleBuffer(t *testing.T) {
 	}
 }
 
-// TestTakeBuffered shows P-STLS-3: what is buffered behind a line is handed over.
+// TestTakeBuffered shows P-STLS-3: what is buffered after a line is not lost.
 func TestTakeBuffered(t *testing.T) {
 	r := &lineReader{src: strings.NewReader("STLS\r\nUSER a\r\nPA")}
 	r.release()
@@ -175,6 +176,7 @@ func TestTakeBuffered(t *testing.T) {
 	}
 }
 
+// TestLineReaderAllocations shows that reading a line allocates nothing.
 func TestLineReaderAllocations(t *testing.T) {
 	input := bytes.Repeat([]byte("DELE 12345\r\n"), 100)
 	src := bytes.NewReader(input)
@@ -188,7 +190,7 @@ func TestLineReaderAllocations(t *testing.T) {
 			}
 		}
 	})
-	if allocs > 1 { // the pool may be emptied in between
+	if allocs > 1 { // garbage collection may empty the pool
 		t.Errorf("%v allocations for 100 lines", allocs)
 	}
 }

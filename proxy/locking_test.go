@@ -18,7 +18,7 @@ import (
 // aliceKey is the key of alice's maildrop in a proxytest.Backend.
 var aliceKey = proxy.Identity{Upstream: "memory", User: "alice", Mailbox: "INBOX"}.Key()
 
-// lossy is a Backend whose UPDATE succeeds although the lock is lost meanwhile.
+// lossy is a Backend whose UPDATE succeeds although the lock is lost during it.
 type lossy struct {
 	*proxytest.Backend
 	lose func()
@@ -52,8 +52,8 @@ func (d lossyMaildrop) Update(ctx context.Context, marked []uint32) error {
 }
 
 // TestLockLost shows O-LOCK-5: a session that loses its lock ends at once,
-// whatever it is doing, and removes nothing more; a QUIT that has been received
-// is answered by what is known.
+// whatever it is doing, and removes nothing more. A QUIT that has already been
+// received gets the reply that is true.
 func TestLockLost(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -73,7 +73,7 @@ func TestLockLost(t *testing.T) {
 		}, drive: func(p *proxytest.Client, _ func()) {
 			p.OK("DELE 1")
 			p.Send("RETR 2", "QUIT")
-			_, _ = p.Conversation.Body() // cut
+			_, _ = p.Conversation.Body() // is cut off
 		}},
 		{name: "not reading", drive: func(p *proxytest.Client, lose func()) {
 			p.OK("DELE 1")
@@ -178,13 +178,13 @@ func TestLockLost(t *testing.T) {
 	}
 }
 
-// TestNotLostAfterwards shows that a session is not ended by the loss of a lock
-// that it has given back.
-func TestNotLostAfterwards(t *testing.T) {
+// TestLostAfterRelease shows that the loss of a lock that has been released does
+// not end the session (O-LOCK-5).
+func TestLostAfterRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory()
 		b.SetFaults(proxytest.Faults{Open: errors.New("no mailbox")})
-		var locker keepsLosing
+		var locker lateLoser
 		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Locker: &locker}, proxytest.Insecure)
 		p := g.Dial()
 		p.Greeting()
@@ -196,19 +196,19 @@ func TestNotLostAfterwards(t *testing.T) {
 	})
 }
 
-// keepsLosing is a Locker that loses locks which have been released.
-type keepsLosing struct{ lost chan struct{} }
+// lateLoser is a Locker whose lock can be lost after its release.
+type lateLoser struct{ lost chan struct{} }
 
-func (l *keepsLosing) Acquire(context.Context, string, string) (lock.Lock, error) {
+func (l *lateLoser) Acquire(context.Context, string, string) (lock.Lock, error) {
 	l.lost = make(chan struct{})
 	return l, nil
 }
 
-func (l *keepsLosing) Lost() <-chan struct{} { return l.lost }
-func (l *keepsLosing) Release()              {}
+func (l *lateLoser) Lost() <-chan struct{} { return l.lost }
+func (l *lateLoser) Release()              {}
 
-// TestInUseLog shows O-LOCK-5: who holds the maildrop is in the log, and never
-// in the reply.
+// TestInUseLog shows O-LOCK-5: the log names the session that holds the maildrop,
+// the reply does not.
 func TestInUseLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log proxytest.Log
@@ -230,7 +230,7 @@ func TestInUseLog(t *testing.T) {
 	})
 }
 
-// brokenLocker fails, or never answers.
+// brokenLocker is a Locker that fails, or never answers if err is nil.
 type brokenLocker struct{ err error }
 
 func (l brokenLocker) Acquire(ctx context.Context, _, _ string) (lock.Lock, error) {
@@ -241,8 +241,8 @@ func (l brokenLocker) Acquire(ctx context.Context, _, _ string) (lock.Lock, erro
 	return nil, l.err
 }
 
-// TestLockerFails shows that a lock service which fails, or does not answer, is
-// a fault of the system and not a maildrop in use (P-RESP-6, O-LOCK-5).
+// TestLockerFails shows P-RESP-6 and O-LOCK-5: a lock service that fails or does
+// not answer is a system fault, not a maildrop in use.
 func TestLockerFails(t *testing.T) {
 	for _, err := range []error{errors.New("lock service: secret cause"), nil} {
 		synctest.Test(t, func(t *testing.T) {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestLogLimiter shows that a flood of refusals is one record in a second, which
-// says how many it stands for.
+// TestLogLimiter shows that a flood of refusals is one record per second, which
+// has the number of those withheld.
 func TestLogLimiter(t *testing.T) {
 	var r logLimiter
 	now := time.Unix(1000, 0)

@@ -20,8 +20,8 @@ func (noop) SessionEnded(*Record)               {}
 func (noop) ConnectionRefused(Refusal)          {}
 func (noop) UpstreamChanged(UpstreamEvent)      {}
 
-// silentSession is a session in TRANSACTION whose replies nobody reads.
-func silentSession(tb testing.TB, o Observer) *session {
+// discardSession returns a session in TRANSACTION whose replies are discarded.
+func discardSession(tb testing.TB, o Observer) *session {
 	srv, err := NewServer(Options{Backend: noop{}, Logger: slog.New(slog.DiscardHandler), Observer: o})
 	if err != nil {
 		tb.Fatal(err)
@@ -36,11 +36,11 @@ var observers = []struct {
 	observer Observer
 }{{"none", nil}, {"observer", noop{}}}
 
-// TestObserverAllocates shows that an Observer costs no allocation, whether or
-// not there is one.
-func TestObserverAllocates(t *testing.T) {
+// TestObserverAllocations shows that a command allocates nothing, with or without
+// an Observer.
+func TestObserverAllocations(t *testing.T) {
 	for _, tt := range observers {
-		s := silentSession(t, tt.observer)
+		s := discardSession(t, tt.observer)
 		n := testing.AllocsPerRun(1000, func() {
 			if err := s.execute("NOOP", nil); err != nil {
 				t.Fatal(err)
@@ -54,11 +54,11 @@ func TestObserverAllocates(t *testing.T) {
 	}
 }
 
-// BenchmarkCommand is the least that a command costs.
+// BenchmarkCommand measures the minimal cost of a command.
 func BenchmarkCommand(b *testing.B) {
 	for _, tt := range observers {
 		b.Run(tt.name, func(b *testing.B) {
-			s := silentSession(b, tt.observer)
+			s := discardSession(b, tt.observer)
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := s.execute("NOOP", nil); err != nil {

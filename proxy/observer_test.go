@@ -12,9 +12,9 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// observed runs drive against a Server with an Observer and compares what that
-// has recorded, in any order if several sessions do so at once. ADDR and PEER
-// stand for the addresses of listener and client.
+// observed runs drive against a Server with an Observer and compares the recorded
+// events, sorted unless they are ordered. In them ADDR replaces the address of the
+// listener and PEER that of the client.
 func observed(t *testing.T, ordered bool, opts proxy.Options, lopts proxy.ListenerOptions, drive func(g *proxytest.Gateway), want []string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -38,8 +38,8 @@ func observed(t *testing.T, ordered bool, opts proxy.Options, lopts proxy.Listen
 	})
 }
 
-// TestObserveSession shows what an Observer receives of a session: each state,
-// each login with its waits, each command, and the record that the log has.
+// TestObserveSession shows that an Observer receives each state of a session, each
+// login with its waits, each command, and the final record.
 func TestObserveSession(t *testing.T) {
 	th, err := proxy.NewThrottle(proxy.ThrottleOptions{Delay: time.Second, MaxDelay: time.Minute, Window: time.Hour})
 	if err != nil {
@@ -79,8 +79,8 @@ func TestObserveSession(t *testing.T) {
 	})
 }
 
-// TestObserveLogins shows the outcomes of logins that are told apart: a maildrop
-// in use with its wait, a fault, and an exchange that was given up.
+// TestObserveLogins shows the errors of logins that an Observer receives: for a
+// maildrop in use, with its wait, for a fault, and for a cancelled exchange.
 func TestObserveLogins(t *testing.T) {
 	b := memory()
 	b.AddAccount("bob", "secret", false)
@@ -118,8 +118,8 @@ func TestObserveLogins(t *testing.T) {
 	})
 }
 
-// TestObserveRefusals shows that each connection which a limit, a PROXY header or
-// a handshake ends is reported, as often as it happens.
+// TestObserveRefusals shows that an Observer receives each connection that ends
+// because of a limit, a PROXY header or a handshake.
 func TestObserveRefusals(t *testing.T) {
 	end := func(reason, state, octets string) string {
 		return "end of : " + reason + " after 0s in " + state + ", TLS false, retr 0, top 0, dele 0, octets 0, removed 0 of 0, " +
@@ -153,9 +153,9 @@ func TestObserveRefusals(t *testing.T) {
 		"AUTHORIZATION ",
 		end("limit", "AUTHORIZATION", "23, received 0"),
 	})
-	behind := proxytest.Insecure
-	behind.ProxyProtocolFrom = behind.InsecureLoginFrom[:1]
-	observed(t, true, proxy.Options{Backend: memory()}, behind, func(g *proxytest.Gateway) {
+	proxied := proxytest.Insecure
+	proxied.ProxyProtocolFrom = proxied.InsecureLoginFrom[:1]
+	observed(t, true, proxy.Options{Backend: memory()}, proxied, func(g *proxytest.Gateway) {
 		g.DialFrom("[2001:db8::1]:1").Closed()
 		p := g.Dial()
 		p.Send("CAPA")

@@ -93,8 +93,8 @@ var proxyHeaders = []struct{ header, want string }{
 	{"\r\n\r\n\x00\r\nQUIT\r", bad},
 }
 
-// readHeader has a session read what comes through a pipe, and returns what
-// stands behind the header too.
+// readHeader makes a session read the header that write sends, and returns it
+// with the octets after it.
 func readHeader(t *testing.T, write func(net.Conn)) (proxyHeader, []byte, error) {
 	t.Helper()
 	client, server := net.Pipe()
@@ -106,24 +106,24 @@ func readHeader(t *testing.T, write func(net.Conn)) (proxyHeader, []byte, error)
 	}()
 	s := &session{srv: new(Server), raw: &clientConn{Conn: server}}
 	h, err := s.readProxyHeader()
-	var behind []byte
+	var rest []byte
 	if err == nil {
-		behind, _ = io.ReadAll(s.raw) // to the end that write makes
+		rest, _ = io.ReadAll(s.raw)
 	}
 	_ = server.Close()
 	<-done
-	return h, behind, err
+	return h, rest, err
 }
 
-// TestProxyHeader shows O-PP-3 and O-PP-4, the header in one piece with more
-// behind it, and octet by octet.
+// TestProxyHeader shows O-PP-3 and O-PP-4, with the header in one piece with more
+// octets, and octet by octet.
 func TestProxyHeader(t *testing.T) {
 	for _, tt := range proxyHeaders {
-		const behind = "CAPA\r\n"
+		const more = "CAPA\r\n"
 		for _, whole := range []bool{true, false} {
 			h, rest, err := readHeader(t, func(conn net.Conn) {
 				if whole {
-					_, _ = conn.Write([]byte(tt.header + behind))
+					_, _ = conn.Write([]byte(tt.header + more))
 					return
 				}
 				for i := range len(tt.header) {
@@ -142,15 +142,15 @@ func TestProxyHeader(t *testing.T) {
 			if got != tt.want {
 				t.Errorf("%.60q (whole: %v): %s (%v), want %s", tt.header, whole, got, err, tt.want)
 			}
-			if whole && err == nil && string(rest) != behind {
-				t.Errorf("%.60q: %q is left, want %q", tt.header, rest, behind)
+			if whole && err == nil && string(rest) != more {
+				t.Errorf("%.60q: %q is left, want %q", tt.header, rest, more)
 			}
 		}
 	}
 }
 
-// TestProxyTLS shows O-PP-6: only a PP2_TYPE_SSL that is well formed, and says
-// that the client used TLS, counts.
+// TestProxyTLS shows O-PP-6: a client counts as using TLS only if a well-formed
+// PP2_TYPE_SSL says so.
 func TestProxyTLS(t *testing.T) {
 	ssl := func(client byte, more ...byte) []byte {
 		return tlv(0x20, string(append([]byte{client, 0, 0, 0, 0}, more...)))
@@ -182,8 +182,8 @@ func TestProxyTLS(t *testing.T) {
 	}
 }
 
-// FuzzProxyHeader shows that no header makes the reader read on for ever, takes
-// more than the limit, or names a client that is mapped or has a zone.
+// FuzzProxyHeader shows that the reader stops at the limit, and that a client's
+// address is never mapped into IPv6 and has no zone.
 func FuzzProxyHeader(f *testing.F) {
 	for _, tt := range proxyHeaders {
 		f.Add([]byte(tt.header))

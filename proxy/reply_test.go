@@ -33,11 +33,11 @@ func TestStatusLine(t *testing.T) {
 	}
 }
 
-// TestOneWrite shows for pipelined replies around the end of the buffer that
-// no write ends within a status line or within CRLF.CRLF (P-RESP-1, P-RESP-2):
-// some clients look for these only in what one read gives them.
+// TestOneWrite shows P-RESP-1 and P-RESP-2 for replies that fill the buffer: no
+// write ends within a status line or within CRLF.CRLF, because some clients look
+// for these only in what a single read returns.
 func TestOneWrite(t *testing.T) {
-	// With the small pool all that can happen does so soon.
+	// With the small pool every case occurs soon.
 	for _, pool := range []*bufferPool{newBufferPool(2 * statusLimit), tlsBuffers} {
 		size := len(*pool.take())
 		for off := -60; off < 20; off++ {
@@ -68,7 +68,7 @@ func TestOneWrite(t *testing.T) {
 	}
 }
 
-// checkBoundaries looks at the ends of the writes that make up all.
+// checkBoundaries checks where the writes that make up all end.
 func checkBoundaries(t *testing.T, all string, w writes, size int) {
 	t.Helper()
 	at := 0
@@ -89,8 +89,8 @@ func checkBoundaries(t *testing.T, all string, w writes, size int) {
 	}
 }
 
-// TestListingAllocations shows that listings of 100,000 messages allocate
-// nothing for a message (P-LIST-1, P-UIDL-1).
+// TestListingAllocations shows P-LIST-1 and P-UIDL-1: a listing of 100,000
+// messages allocates nothing per message.
 func TestListingAllocations(t *testing.T) {
 	for name, list := range listings() {
 		if allocs := testing.AllocsPerRun(5, list); allocs > 20 {
@@ -110,7 +110,7 @@ func BenchmarkListing(b *testing.B) {
 	}
 }
 
-// numbered is a Maildrop that has unique-ids only.
+// numbered is a Maildrop with unique-ids only.
 type numbered struct{ Maildrop }
 
 func (numbered) UniqueIDs() (func([]byte, uint32) []byte, error) {

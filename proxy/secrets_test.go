@@ -14,8 +14,8 @@ import (
 
 const marker = "s3cr3t-Marker"
 
-// TestNoSecretInLog shows O-LOG-1: whatever a client does with its secret, in
-// every state and by every mistake, no log record has it, at level debug.
+// TestNoSecretInLog shows O-LOG-1: no log record contains a secret, even at level
+// debug, whatever mistake a client makes in sending it.
 func TestNoSecretInLog(t *testing.T) {
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	plain := b64("\x00alice\x00" + marker)
@@ -36,7 +36,7 @@ func TestNoSecretInLog(t *testing.T) {
 		{"without line end", nil, "USER alice\r\nPASS " + marker},
 		{"APOP", nil, "APOP alice " + marker + "\r\n"},
 		{"AUTH PLAIN", nil, "AUTH PLAIN " + plain + "\r\nAUTH PLAIN\r\n" + plain + "\r\nQUIT\r\n"},
-		{"AUTH of nothing", nil, "AUTH " + marker + "\r\nAUTH PLAIN " + marker + "\r\nAUTH PLAIN " + marker + " " + marker + "\r\n"},
+		{"AUTH without mechanism", nil, "AUTH " + marker + "\r\nAUTH PLAIN " + marker + "\r\nAUTH PLAIN " + marker + " " + marker + "\r\n"},
 		{"AUTH refused", nil, "AUTH CRAM-MD5\r\n" + plain + "\r\n" + marker + "\r\nAUTH XOAUTH2 " + plain + "\r\n"},
 		{"AUTH cancelled", nil, "AUTH LOGIN\r\n" + b64("alice") + "\r\n*\r\n" + b64(marker) + "\r\n"},
 		{"AUTH LOGIN", nil, "AUTH LOGIN\r\n" + b64("alice") + "\r\n" + b64(marker) + "\r\nAUTH LOGIN\r\n" + marker + "\r\n"},
@@ -46,7 +46,7 @@ func TestNoSecretInLog(t *testing.T) {
 		{"CRAM-MD5", nil, "AUTH CRAM-MD5\r\n" + b64("alice "+marker) + "\r\nAUTH CRAM-MD5 " + plain + "\r\n" + marker + "\r\n"},
 		{"SCRAM", nil, "AUTH SCRAM-SHA-1 " + b64("n,,n=alice,r="+marker) + "\r\n" + b64(marker) + "\r\n"},
 		{"no base64", nil, "AUTH PLAIN\r\n" + marker + "!\r\nAUTH PLAIN\r\n" + marker + "\x00\r\n"},
-		{"no message", nil, "AUTH PLAIN " + b64(marker) + "\r\nAUTH PLAIN " + b64("\x00\x00"+marker) + "\r\n"},
+		{"no valid message", nil, "AUTH PLAIN " + b64(marker) + "\r\nAUTH PLAIN " + b64("\x00\x00"+marker) + "\r\n"},
 		{"upstream down", proxytestError, "USER alice\r\nPASS " + marker + "\r\nAUTH PLAIN " + plain + "\r\n"},
 		{"unclassified", errors.New("fault"), "USER alice\r\nPASS " + marker + "\r\nAUTH PLAIN " + plain + "\r\n"},
 	} {
@@ -76,7 +76,7 @@ func TestNoSecretInLog(t *testing.T) {
 
 var proxytestError = &proxy.Error{Code: proxy.CodeSysTemp, Text: "mail server not reachable", Err: errors.New("refused")}
 
-// TestUserEscaped shows O-LOG-1: a name cannot forge a record.
+// TestUserEscaped shows O-LOG-1: a user name cannot forge a record.
 func TestUserEscaped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(proxytest.Log)
@@ -94,8 +94,8 @@ func TestUserEscaped(t *testing.T) {
 	})
 }
 
-// TestUnknownInLog shows O-LOG-1: an unknown command, and any line after an
-// AUTH that has failed, is told by its length only.
+// TestUnknownInLog shows O-LOG-1: of an unknown command, and of any line after a
+// failed AUTH, only the length is logged.
 func TestUnknownInLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(proxytest.Log)
@@ -106,7 +106,7 @@ func TestUnknownInLog(t *testing.T) {
 		p.Do("CAPA", "+OK")
 		p.Body()
 		p.Do("AUTH NONE", "-ERR")
-		p.Do("RSET", "-ERR") // what a base64 response could look like
+		p.Do("RSET", "-ERR") // could be a base64 response
 		p.Do("USER alice", "+OK")
 		p.Do("PASS secret", "+OK")
 		p.Do("STAT", "+OK")

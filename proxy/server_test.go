@@ -22,8 +22,8 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// TestOptions shows what NewServer refuses (P-SESS-7: an autologout below ten
-// minutes).
+// TestOptions shows which options NewServer refuses, such as an autologout below
+// ten minutes (P-SESS-7).
 func TestOptions(t *testing.T) {
 	b := memory()
 	for _, tt := range []struct {
@@ -54,8 +54,8 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestServeRefuses shows listener options that cannot work, and a server that
-// is closed.
+// TestServeRefuses shows that Serve refuses listener options that cannot work,
+// and fails after Shutdown.
 func TestServeRefuses(t *testing.T) {
 	srv, err := proxy.NewServer(proxy.Options{Backend: memory()})
 	if err != nil {
@@ -81,7 +81,8 @@ func TestServeRefuses(t *testing.T) {
 	}
 }
 
-// failingListener fails some times before each connection.
+// failingListener returns errs before the first connection, and records when
+// Accept was called.
 type failingListener struct {
 	*proxytest.Listener
 	errs []error
@@ -98,8 +99,8 @@ func (l *failingListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// TestAcceptBackOff shows that a lack of descriptors is waited out, longer each
-// time, and that other errors end Serve.
+// TestAcceptBackOff shows that Serve waits when descriptors are lacking, longer
+// each time, and that other errors end it.
 func TestAcceptBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &failingListener{Listener: proxytest.Listen()}
@@ -129,8 +130,7 @@ func TestAcceptBackOff(t *testing.T) {
 	_ = srv.Close()
 }
 
-// TestShutdownWhileBackingOff shows that Serve does not sleep through a
-// shutdown (P-SESS-9).
+// TestShutdownWhileBackingOff shows P-SESS-9: a shutdown ends the wait of Serve.
 func TestShutdownWhileBackingOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &failingListener{Listener: proxytest.Listen()}
@@ -150,7 +150,7 @@ func TestShutdownWhileBackingOff(t *testing.T) {
 	})
 }
 
-// keptAlive notes how a connection is to be watched.
+// keptAlive is a connection that reports its keep-alive configuration.
 type keptAlive struct {
 	net.Conn
 	config chan net.KeepAliveConfig
@@ -161,7 +161,7 @@ func (c keptAlive) SetKeepAliveConfig(config net.KeepAliveConfig) error {
 	return nil
 }
 
-// keepAliveListener hands out connections of kind keptAlive.
+// keepAliveListener is a Listener of keptAlive connections.
 type keepAliveListener struct {
 	*proxytest.Listener
 	config chan net.KeepAliveConfig
@@ -172,7 +172,7 @@ func (l keepAliveListener) Accept() (net.Conn, error) {
 	return keptAlive{conn, l.config}, err
 }
 
-// TestKeepAlive shows O-LOCK-3: dead clients are looked for after 60 s.
+// TestKeepAlive shows O-LOCK-3: after 60 s of silence TCP probes the client.
 func TestKeepAlive(t *testing.T) {
 	l := keepAliveListener{proxytest.Listen(), make(chan net.KeepAliveConfig, 1)}
 	g := proxytest.Serve(t, l, proxy.Options{Backend: memory()}, proxytest.Insecure)
@@ -182,8 +182,8 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// TestInsecureLoginFrom shows P-USER-3 and O-PP-5: addresses are compared
-// without their mapping into IPv6.
+// TestInsecureLoginFrom shows P-USER-3 and O-PP-5: an IPv4 address is the same
+// when it is mapped into IPv6.
 func TestInsecureLoginFrom(t *testing.T) {
 	for _, tt := range []struct {
 		network, client, want string
@@ -210,8 +210,8 @@ func TestInsecureLoginFrom(t *testing.T) {
 	}
 }
 
-// TestListenerWarning shows P-USER-3: a listener with logins without TLS is
-// named in the log.
+// TestListenerWarning shows P-USER-3: the log warns of a listener that accepts
+// logins without TLS.
 func TestListenerWarning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(proxytest.Log)
@@ -223,8 +223,8 @@ func TestListenerWarning(t *testing.T) {
 	})
 }
 
-// TestShutdownGrace shows P-SESS-9 over TCP: Shutdown returns its context's
-// error when it has had to cut a session that does not read.
+// TestShutdownGrace shows P-SESS-9 over TCP: Shutdown returns the error of its
+// context when it had to cut off a session whose client does not read.
 func TestShutdownGrace(t *testing.T) {
 	b := memory(proxytest.Stored{Body: make([]byte, 64<<20), Listed: 64 << 20})
 	g := proxytest.Serve(t, proxytest.Loopback(t), proxy.Options{Backend: b}, proxytest.Insecure)
@@ -246,8 +246,7 @@ func TestShutdownGrace(t *testing.T) {
 	}
 }
 
-// TestClose shows that Close cuts a login in progress, whose Backend sees its
-// context end (P-SESS-9).
+// TestClose shows P-SESS-9: Close cancels a login in progress.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory()
@@ -273,8 +272,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// TestManySessions runs 1,000 sessions at once over TCP; nothing is left of
-// them, neither goroutines (TestMain) nor descriptors.
+// TestManySessions shows that of 1,000 sessions at once over TCP nothing is left:
+// no goroutines (TestMain) and no descriptors.
 func TestManySessions(t *testing.T) {
 	const sessions = 1000
 	before, _ := descriptors(t)
@@ -313,7 +312,8 @@ func TestManySessions(t *testing.T) {
 	}
 }
 
-// oneOfMany is one session; it waits in the middle until all have come so far.
+// oneOfMany runs one session, which waits in the middle until all others have got
+// there.
 func oneOfMany(addr string, i int, allIn *sync.WaitGroup) error {
 	arrive := sync.OnceFunc(allIn.Done)
 	defer arrive()
@@ -322,7 +322,7 @@ func oneOfMany(addr string, i int, allIn *sync.WaitGroup) error {
 		return err
 	}
 	defer c.Conn.Close()
-	c.Timeout = 2 * proxytest.Patience // the others take theirs
+	c.Timeout = 2 * proxytest.Patience // the others may need the first half
 	if err := c.Send(fmt.Sprint("USER user", i), "PASS secret", "RETR 1"); err != nil {
 		return err
 	}
@@ -351,8 +351,8 @@ func oneOfMany(addr string, i int, allIn *sync.WaitGroup) error {
 	return nil
 }
 
-// descriptors counts this process's open files. ok is false where the system
-// does not show them.
+// descriptors returns the number of open files of this process. ok is false if
+// the system does not show it.
 func descriptors(t *testing.T) (n int, ok bool) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -365,9 +365,9 @@ func descriptors(t *testing.T) (n int, ok bool) {
 	return len(entries), true
 }
 
-// TestTLSRecords shows that the end of a message comes in one TLS record with
-// the CRLF before it, whatever the message's length (P-RESP-2): one Read of
-// crypto/tls returns from one record.
+// TestTLSRecords shows P-RESP-2: the final line of a message is in the same TLS
+// record as the CRLF before it, whatever the length of the message. A Read of
+// crypto/tls returns data of one record.
 func TestTLSRecords(t *testing.T) {
 	var messages []proxytest.Stored
 	for octets := 16384 - 60; octets < 16384+10; octets++ {

@@ -13,8 +13,8 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// TestPipelinedDELE shows P-PIPE-1: 10,000 commands in one go, read by no one
-// meanwhile.
+// TestPipelinedDELE shows P-PIPE-1: 10,000 commands in one write, before any reply
+// is read.
 func TestPipelinedDELE(t *testing.T) {
 	const n = 10000
 	b := memory(generated(n, 10)...)
@@ -40,7 +40,7 @@ func TestPipelinedDELE(t *testing.T) {
 }
 
 // TestPipelinedRETR shows P-PIPE-1 and P-SESS-4: 100 RETR before any reply is
-// read, of more octets than the buffers in between hold.
+// read, with more octets than all buffers hold.
 func TestPipelinedRETR(t *testing.T) {
 	const n = 100
 	messages := generated(n, 100_000)
@@ -61,8 +61,9 @@ func TestPipelinedRETR(t *testing.T) {
 	p.Do("QUIT", "+OK bye")
 }
 
-// TestPanic shows that a panic costs its session only: it is logged with its
-// stack, what the session held is given back, and another goes on.
+// TestPanic shows that a panic ends only its own session: it is logged with its
+// stack, the session's lock and maildrop are released, and other sessions
+// continue.
 func TestPanic(t *testing.T) {
 	for _, method := range []string{"login", "open", "uniqueids", "read", "top", "retrieved", "close"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -93,7 +94,7 @@ func TestPanic(t *testing.T) {
 }
 
 // TestWriteStall shows P-SESS-8: a client that accepts nothing for 300 s is
-// given up; the autologout does not run while a reply is being sent.
+// disconnected; the autologout timer stops while a reply is being sent.
 func TestWriteStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(proxytest.Log)
@@ -115,12 +116,12 @@ func TestWriteStall(t *testing.T) {
 		began := time.Now()
 		<-time.After(299 * time.Second)
 		if g.Sessions() != 1 {
-			t.Error("given up before 300 s")
+			t.Error("disconnected before 300 s")
 		}
 		<-time.After(36 * time.Second)
 		synctest.Wait()
 		if g.Sessions() != 0 {
-			t.Errorf("still there after %v", time.Since(began))
+			t.Errorf("still connected after %v", time.Since(began))
 		}
 		if got := log.String(); !strings.Contains(got, "reason=stalled") {
 			t.Errorf("log: %s", got)
@@ -128,9 +129,8 @@ func TestWriteStall(t *testing.T) {
 	})
 }
 
-// TestBackPressure shows P-RETR-5: of a message that the client does not read
-// no more is taken from the upstream than one buffer and what the transport
-// holds.
+// TestBackPressure shows P-RETR-5: of a message that the client does not read, no
+// more is read from the upstream than fits in the transport and in one buffer.
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const chunk, transport, buffer = 4096, 256 << 10, 64 << 10
@@ -143,13 +143,13 @@ func TestBackPressure(t *testing.T) {
 		p.Send("RETR 1")
 		synctest.Wait()
 		if got := pieces * chunk; got < transport || got > transport+2*buffer {
-			t.Errorf("%d octets taken from the upstream", got)
+			t.Errorf("%d octets read from the upstream", got)
 		}
 	})
 }
 
-// TestSTLSInjection shows P-STLS-3 with a handshake behind the injected
-// commands: it fails, and no command gets to the Backend.
+// TestSTLSInjection shows P-STLS-3: commands injected after STLS make the
+// handshake fail, and none reaches the Backend.
 func TestSTLSInjection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory()
@@ -171,8 +171,8 @@ func TestSTLSInjection(t *testing.T) {
 	})
 }
 
-// TestDropDuringRETR shows P-SESS-5: a client that goes away in a message ends
-// its session at once, and has not retrieved it.
+// TestDropDuringRETR shows P-SESS-5: when a client disconnects in the middle of a
+// message, its session ends at once, and the message is not retrieved.
 func TestDropDuringRETR(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory(generated(2, 1<<20)...)
@@ -185,7 +185,7 @@ func TestDropDuringRETR(t *testing.T) {
 		_ = p.Conn.Close()
 		synctest.Wait()
 		if g.Sessions() != 0 || b.Open() != 0 {
-			t.Error("the session goes on")
+			t.Error("the session continues")
 		}
 		if left := len(b.Messages("alice")); left != 2 {
 			t.Errorf("%d messages are left, want 2", left)
@@ -193,8 +193,9 @@ func TestDropDuringRETR(t *testing.T) {
 	})
 }
 
-// TestRetrievedBeforeUpdate shows I-FLAG-1's condition: the maildrop knows of a
-// message read whole before UPDATE, also when RETR and QUIT came together.
+// TestRetrievedBeforeUpdate shows the condition of I-FLAG-1: a message sent whole
+// is reported to the maildrop before UPDATE, also when RETR and QUIT are
+// pipelined.
 func TestRetrievedBeforeUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory(generated(1, 10)...)

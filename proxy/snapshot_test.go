@@ -39,7 +39,7 @@ func TestParseDecimal(t *testing.T) {
 	}
 }
 
-// TestSnapshot compares marks and totals with a plain model, over random
+// TestSnapshot compares marks and totals with a simple model, over random
 // sequences of DELE and RSET (P-STAT-1, P-LIST-2, P-DELE-1, P-RSET-1).
 func TestSnapshot(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -93,11 +93,11 @@ func checkSnapshot(t *testing.T, s *snapshot, marked map[int]bool) {
 	}
 }
 
-// TestSnapshotLazy shows that a session without DELE has no marks in memory.
+// TestSnapshotLazy shows that a session without DELE allocates no marks.
 func TestSnapshotLazy(t *testing.T) {
 	s := newSnapshot(make([]Message, 1000))
 	if s.isMarked(1000) || s.markedUIDs() != nil || s.marks != nil {
-		t.Error("marks were made without DELE")
+		t.Error("marks allocated without DELE")
 	}
 	s.mark(1000)
 	if len(s.marks) != 16 {

@@ -9,28 +9,28 @@ import (
 	"time"
 )
 
-var office = ThrottleOptions{Delay: 2 * time.Second, MaxDelay: 15 * time.Second, Window: 10 * time.Minute}
+var throttleOptions = ThrottleOptions{Delay: 2 * time.Second, MaxDelay: 15 * time.Second, Window: 10 * time.Minute}
 
 func newThrottle(t *testing.T) *Throttle {
 	t.Helper()
-	th, err := NewThrottle(office)
+	th, err := NewThrottle(throttleOptions)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return th
 }
 
-// before returns what a login waits before the Backend is asked.
+// before returns how long a login waits before the Backend is called.
 func before(t *testing.T, th *Throttle, client, name string) time.Duration {
 	t.Helper()
 	b, failure, err := th.Delay(t.Context(), netip.MustParseAddr(client), name)
-	if err != nil || failure != office.Delay {
+	if err != nil || failure != throttleOptions.Delay {
 		t.Errorf("failure delay %v, %v", failure, err)
 	}
 	return b
 }
 
-// TestThrottleOptions shows what NewThrottle refuses.
+// TestThrottleOptions shows which options NewThrottle refuses.
 func TestThrottleOptions(t *testing.T) {
 	for _, o := range []ThrottleOptions{
 		{0, time.Second, time.Second},
@@ -47,21 +47,21 @@ func TestThrottleOptions(t *testing.T) {
 // number of failures makes them overflow.
 func TestThrottleGrowth(t *testing.T) {
 	for n, want := range []time.Duration{2, 4, 8, 15, 15} {
-		if got := office.after(n); got != want*time.Second {
+		if got := throttleOptions.after(n); got != want*time.Second {
 			t.Errorf("after %d failures: %v, want %vs", n, got, int(want))
 		}
 	}
-	if got := office.after(math.MaxInt); got != office.MaxDelay {
+	if got := throttleOptions.after(math.MaxInt); got != throttleOptions.MaxDelay {
 		t.Errorf("after very many failures: %v", got)
 	}
 }
 
-// TestThrottleKeys shows what P-PASS-6 and O-LIM-1 count together.
+// TestThrottleKeys shows P-PASS-6 and O-LIM-1: which failures count together.
 func TestThrottleKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			client, name string
-			want         time.Duration // of another login after one failure of alice from 192.0.2.1, and one from 2001:db8::1
+			want         time.Duration // of a login after alice has failed from 192.0.2.1 and from 2001:db8::1
 		}{
 			{"192.0.2.1", "bob", 2 * time.Second},
 			{"::ffff:192.0.2.1", "bob", 2 * time.Second},
@@ -81,7 +81,7 @@ func TestThrottleKeys(t *testing.T) {
 	})
 }
 
-// TestThrottleCap shows P-PASS-6: whatever others try, a right password waits
+// TestThrottleCap shows P-PASS-6: whatever others try, a correct password waits
 // for less than the maximum.
 func TestThrottleCap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -99,8 +99,8 @@ func TestThrottleCap(t *testing.T) {
 	})
 }
 
-// TestThrottleKnown shows that one who has logged in from an address is not
-// held up by the failures of others there, but is by those for the own name.
+// TestThrottleKnown shows that a user who has logged in from an address is not
+// delayed by failures of other names there, but by those of their own.
 func TestThrottleKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newThrottle(t)
@@ -117,25 +117,24 @@ func TestThrottleKnown(t *testing.T) {
 		}
 		th.Failed(t.Context(), client, "alice")
 		if got := before(t, th, "192.0.2.1", "alice"); got != 2*time.Second {
-			t.Errorf("alice waits %v after an own failure", got)
+			t.Errorf("alice waits %v after her own failure", got)
 		}
 		<-time.After(knownFor)
 		th.Failed(t.Context(), client, "printer")
 		th.Failed(t.Context(), client, "printer")
 		if got := before(t, th, "192.0.2.1", "alice"); got != 6*time.Second {
-			t.Errorf("alice waits %v when she is known no more", got)
+			t.Errorf("alice waits %v when she is no longer known", got)
 		}
 	})
 }
 
-// TestThrottleWindow shows that failures are forgotten, and their memory given
-// back.
+// TestThrottleWindow shows that failures are forgotten, and their entries deleted.
 func TestThrottleWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newThrottle(t)
 		client := netip.MustParseAddr("192.0.2.1")
 		th.Failed(t.Context(), client, "alice")
-		<-time.After(office.Window - 1)
+		<-time.After(throttleOptions.Window - 1)
 		if got := before(t, th, "192.0.2.1", "alice"); got != 2*time.Second {
 			t.Errorf("at the end of the window alice waits %v", got)
 		}
@@ -149,15 +148,15 @@ func TestThrottleWindow(t *testing.T) {
 	})
 }
 
-// TestThrottleMemory shows that memory is bounded, that the oldest goes first,
-// and that a flood of names does not clear an address.
+// TestThrottleMemory shows that the number of entries is limited, that the oldest
+// is dropped first, and that a flood of names does not clear an address.
 func TestThrottleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newThrottle(t)
 		client := netip.MustParseAddr("192.0.2.1")
 		th.Failed(t.Context(), client, "first")
 		th.Failed(t.Context(), client, "second")
-		th.Failed(t.Context(), client, "first") // is now the younger one
+		th.Failed(t.Context(), client, "first") // now newer than second
 		for i := range throttleEntries - 1 {
 			th.Failed(t.Context(), client, fmt.Sprint("name ", i))
 		}

@@ -2,8 +2,8 @@ package proxy
 
 import "testing"
 
-// TestProhibited shows P-UTF8-2: the characters that RFC 4013 §2.3 prohibits,
-// by the edges of their tables, and their neighbours.
+// TestProhibited shows P-UTF8-2: the characters that RFC 4013 §2.3 prohibits are
+// refused, at the edges of its tables, and their neighbours are not.
 func TestProhibited(t *testing.T) {
 	for _, r := range []rune{
 		0x00, 0x1F, 0x7F, 0x80, 0x9F, 0xA0, 0x340, 0x341, 0x6DD, 0x70F, 0x1680, 0x180E, 0x2000, 0x200B, 0x200C,
@@ -25,6 +25,7 @@ func TestProhibited(t *testing.T) {
 	}
 }
 
+// TestUnescapeName shows which names of RFC 5802 §5.1 are valid (P-SASL-5).
 func TestUnescapeName(t *testing.T) {
 	for in, want := range map[string]string{"": "", "a": "a", "=2C=3D": ",=", "=3D2C": "=2C", "a=2Cb": "a,b"} {
 		if got, ok := unescapeName(in); !ok || got != want {

@@ -5,6 +5,7 @@ import (
 	"testing"
 )
 
+// TestSplit shows which addresses are valid, and the errors of the others.
 func TestSplit(t *testing.T) {
 	for _, tt := range []struct {
 		address string
@@ -42,6 +43,7 @@ func TestSplit(t *testing.T) {
 	}
 }
 
+// TestIsLoopback shows which names and addresses are only this machine's.
 func TestIsLoopback(t *testing.T) {
 	for host, want := range map[string]bool{
 		"localhost": true, "LocalHost": true, "127.0.0.1": true, "127.9.9.9": true, "::1": true, "::ffff:127.0.0.1": true,

@@ -9,7 +9,7 @@ import (
 	"popgate/proxy/lock"
 )
 
-// The second session on a maildrop learns who has the first.
+// The second session on a maildrop learns which one holds it.
 func ExampleLocal() {
 	var locks lock.Local
 	first, err := locks.Acquire(context.Background(), "joe's INBOX", "session 1")

@@ -20,8 +20,8 @@ func TestLocal(t *testing.T) {
 	locktest.Run(t, locktest.Suite{New: func(*testing.T) lock.Locker { return new(lock.Local) }})
 }
 
-// TestLocalOrder shows that waiters are served in order, that one who gives up
-// is passed over, and since when the lock has been held by whom (O-LOCK-1).
+// TestLocalOrder shows O-LOCK-1: waiters are served in order, without one that
+// has given up, whose error names the holder and its time.
 func TestLocalOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l lock.Local
@@ -43,7 +43,7 @@ func TestLocalOrder(t *testing.T) {
 				if i == 1 {
 					held, ok := errors.AsType[*lock.HeldError](err)
 					if !ok || held.Holder != "first" || !held.Since.Equal(began) || !errors.Is(err, context.DeadlineExceeded) {
-						t.Errorf("the impatient one got %v", err)
+						t.Errorf("the impatient waiter got %v", err)
 					}
 					return
 				}

@@ -26,8 +26,9 @@ func talk(t *testing.T, text string) (*Conversation, *Conn) {
 	return NewConversation(near), far
 }
 
-// P-RESP-2, P-RESP-4: a multi-line reply ends at the line of one dot, and has
-// its byte-stuffing taken off, at the beginning of lines only.
+// TestConversationBody shows that a multi-line reply ends at a line with one dot,
+// and that byte-stuffing is removed at the beginning of lines only (P-RESP-2,
+// P-RESP-4).
 func TestConversationBody(t *testing.T) {
 	long := strings.Repeat("x", 4095) // one less than the buffer
 	for _, tt := range []struct{ sent, want string }{
@@ -50,11 +51,12 @@ func TestConversationBody(t *testing.T) {
 			t.Errorf("%.20q: Discard: %v", tt.sent, err)
 		}
 		if got, err := c.Reply("X"); err != nil || got != "+OK last" {
-			t.Errorf("%.20q: at last %q, %v", tt.sent, got, err)
+			t.Errorf("%.20q: last %q, %v", tt.sent, got, err)
 		}
 	}
 }
 
+// TestConversationReplies shows which replies are errors, and what is recorded.
 func TestConversationReplies(t *testing.T) {
 	c, far := talk(t, "+OK\n-ERR [AUTH] no\n+OKAY\n")
 	if err := c.Greeting(); err != nil {
@@ -83,8 +85,8 @@ func TestConversationReplies(t *testing.T) {
 	}
 }
 
-// Reads and writes end by the clock, in fake time too, also in the middle of a
-// line.
+// TestConversationTimeout shows that reads and writes time out, also in fake time
+// and in the middle of a line.
 func TestConversationTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := talk(t, "+OK\n+O")
@@ -104,7 +106,7 @@ func TestConversationTimeout(t *testing.T) {
 	})
 }
 
-// What is recorded is bounded, and keeps the end.
+// TestConversationLong shows that only the end of a long conversation is kept.
 func TestConversationLong(t *testing.T) {
 	c, _ := talk(t, "")
 	for range 1000 {

@@ -27,7 +27,7 @@ func ExampleTestBackend() {
 	}
 }
 
-// A Conversation has errors for results, and remembers what was said.
+// A Conversation returns errors, and records what was said.
 func ExampleConversation() {
 	near, far := proxytest.Pipe(new(net.TCPAddr), new(net.TCPAddr))
 	_, _ = io.WriteString(far, "+OK ready\r\n+OK\r\n-ERR [AUTH] who?\r\n")

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestMatches shows what an expected line of a transcript stands for.
+// TestMatches shows which lines an expected line of a transcript matches.
 func TestMatches(t *testing.T) {
 	for _, tt := range []struct {
 		want, got string
@@ -64,8 +64,8 @@ func TestSent(t *testing.T) {
 	}
 }
 
-// TestMessages checks what the suite measures Backends with (P-RETR-3, P-TOP-2,
-// P-TOP-3).
+// TestMessages checks the messages that the suite compares with (P-RETR-3,
+// P-TOP-2, P-TOP-3).
 func TestMessages(t *testing.T) {
 	for message, want := range map[string]string{
 		"":               "",
@@ -93,7 +93,7 @@ func TestMessages(t *testing.T) {
 		}
 	}
 	if got := string(topOf([]byte("h: 1\r\n"), 5)); got != "h: 1\r\n" {
-		t.Errorf("without blank line: %q", got)
+		t.Errorf("without empty line: %q", got)
 	}
 	for octets := range 300 {
 		got := Generate(7, octets)
@@ -103,7 +103,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// TestPipe shows that the pipe behaves as a socket does.
+// TestPipe shows that a pipe behaves like a socket.
 func TestPipe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		addr := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}
@@ -143,7 +143,7 @@ func TestPipe(t *testing.T) {
 	})
 }
 
-// TestPipeReset shows that a reset loses what has not been read.
+// TestPipeReset shows that what has not been read is lost by a reset.
 func TestPipeReset(t *testing.T) {
 	a, b := Pipe(new(net.TCPAddr), new(net.TCPAddr))
 	if _, err := a.Write([]byte("x")); err != nil {
@@ -160,7 +160,7 @@ func TestPipeReset(t *testing.T) {
 	_ = b.Close()
 }
 
-// TestPipeCloseWakes shows that Close ends what waits at the other end.
+// TestPipeCloseWakes shows that Close ends reads and writes at the other end.
 func TestPipeCloseWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := Pipe(new(net.TCPAddr), new(net.TCPAddr))
@@ -188,7 +188,7 @@ func TestPipeCloseWakes(t *testing.T) {
 	})
 }
 
-// TestCertificate shows what clients make of the kinds of certificates.
+// TestCertificate shows which certificates a client accepts.
 func TestCertificate(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -211,7 +211,7 @@ func TestCertificate(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				_ = tls.Server(far, c.Server()).Handshake() // the client says how it went
+				_ = tls.Server(far, c.Server()).Handshake() // the client has the result
 				_ = far.Close()
 			}()
 			err := tls.Client(near, &tls.Config{ServerName: tt.server, RootCAs: c.CA}).Handshake()

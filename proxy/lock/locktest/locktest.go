@@ -148,7 +148,7 @@ func cancelled(t *testing.T, l lock.Locker) {
 	go func() { got <- acquire(t, l, "k", "patient") }()
 	cancel()
 	if err := <-outcome; !errors.Is(err, context.Canceled) {
-		t.Errorf("the impatient one got %v", err)
+		t.Errorf("the impatient caller got %v", err)
 	}
 	first.Release()
 	(<-got).Release()
