@@ -34,7 +34,7 @@ type Caller struct {
 
 	// Username is the name given by USER or in the SASL exchange, as long as
 	// the client may log in with it; "" before that. It is not verified: an
-	// answer that depends on it tells strangers about that user.
+	// answer that depends on it reveals something about that user to anyone.
 	Username string
 
 	// TLS reports that the client uses TLS, to the gateway or to the proxy in
