@@ -12,16 +12,17 @@ import (
 	"popgate/proxy/endpoint"
 )
 
-// Backend logs users in on one upstream. It is safe for concurrent use.
+// Backend logs users in on one upstream. New makes one. It is safe for concurrent
+// use.
 type Backend struct {
 	opts    Options
 	form    *uniqueid.Template // of unique-ids
-	source  uniqueid.Kind      // in place of form
+	source  uniqueid.Kind      // of identities, used instead of form; NoKind: form
 	store   *store.Store
 	server  *upstream.Server
 	budget  *readAheadBudget
 	pool    *pool
-	waiting chan struct{}                           // full of one for each connection that is prepared
+	waiting chan struct{}                           // one element for each prepared connection
 	dial    func(context.Context) (net.Conn, error) // replaced by tests
 }
 
@@ -30,8 +31,8 @@ var (
 	_ proxy.Exchanger = (*Backend)(nil)
 )
 
-// New returns a Backend. It does not contact the upstream. The error is
-// OptionErrors for what is wrong with opts.
+// New returns a Backend and does not contact the upstream. The error is
+// OptionErrors where opts are wrong.
 func New(opts Options) (*Backend, error) {
 	opts, wrong := opts.Resolve()
 	if len(wrong) > 0 {
@@ -75,16 +76,15 @@ func New(opts Options) (*Backend, error) {
 	return b, nil
 }
 
-// Close ends the connections that wait for a next login. Sessions go on, and
-// those that end later log out.
+// Close ends the connections that are kept for a next login. Sessions continue,
+// and log out when they end.
 func (b *Backend) Close() error {
 	b.pool.close()
 	return nil
 }
 
-// Login implements proxy.Backend: it connects, verifies the user, and learns
-// which mailbox that is. All this has been done where a connection is kept for
-// that credential.
+// Login implements proxy.Backend: it connects, verifies the user, and identifies
+// the maildrop. Where a connection is kept for the credential, it asks nothing.
 func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
 	if l := b.resume(ctx, cred); l != nil {
 		return l, nil
@@ -97,7 +97,7 @@ func (b *Backend) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login
 	return asLogin(b.relay(ctx, ex))
 }
 
-// asLogin returns a nil interface in place of one that holds a nil *login.
+// asLogin returns a nil interface instead of one that holds a nil *login.
 func asLogin(l *login, err error) (proxy.Login, error) {
 	if err != nil {
 		return nil, err
@@ -139,9 +139,9 @@ func (b *Backend) authenticate(ctx context.Context, u *upstream.Conn, cred proxy
 		relogin: b.repeat(cred), ticket: b.pool.admit(cred, id), source: proxy.SourceDialed}, nil
 }
 
-// exchange is authenticate for a SASL exchange. A token can be sent once more to
-// another connection, for which the client is not asked; the other mechanisms
-// answer a challenge that serves once.
+// exchange is authenticate for a SASL exchange. A token can be sent again on
+// another connection without asking the client; the other mechanisms answer a
+// challenge, which is valid once.
 func (b *Backend) exchange(ctx context.Context, u *upstream.Conn, ex *proxy.Exchange) (*login, error) {
 	id, err := u.Exchange(ctx, ex)
 	if err != nil {
@@ -160,18 +160,18 @@ type login struct {
 	u       *upstream.Conn // nil once a Maildrop owns it
 	id      proxy.Identity
 	user    string  // as the client spelled it
-	relogin relogin // nil: what the client has sent serves for one login
+	relogin relogin // nil: what the client has sent is valid for one login
 	ticket  *ticket // nil: the connection is not to be kept
 	source  proxy.Source
-	resumed *proxy.Credential // of a kept connection that has not proved to be alive
+	resumed *proxy.Credential // of a kept connection not yet known to be alive
 }
 
-// spelling is the user as the client spelled it: two users whose names differ
-// in the case of letters only may be two to the upstream.
+// spelling is the user as the client spelled it: names that differ only in case
+// may be two users to the upstream.
 func spelling(authzid, username string) string { return authzid + "\x00" + username }
 
-// relogin logs the same user in on a new connection. It holds the credential,
-// in memory only and for as long as the session lasts.
+// relogin logs the same user in on a new connection. It holds the credential, in
+// memory only, until the session ends.
 type relogin func(context.Context) (*login, error)
 
 func (b *Backend) repeat(cred proxy.Credential) relogin {

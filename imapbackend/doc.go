@@ -1,12 +1,12 @@
 // Package imapbackend serves mailboxes of an upstream IMAP server as
 // maildrops: it implements proxy.Backend.
 //
-// A session is one upstream connection, replaced when it is lost. Login verifies
-// TLS and the user, on a connection that may have been prepared, and names the
+// A session has one upstream connection, replaced when it is lost. Login verifies
+// the user, on a connection that may have been prepared, and identifies the
 // maildrop; Open selects the mailbox and takes the snapshot: the UIDs and sizes
-// of all messages, or of those that are newer than what is remembered. From then
-// on messages are known by UID only. Lines without a space between them are one
-// flight.
+// of all messages, or of those newer than the remembered ones. From then on
+// messages are addressed by UID only. In the table, lines without an empty line
+// between them are sent in one flight.
 //
 //	POP3    upstream
 //	USER    the connection, up to its greeting
@@ -14,7 +14,7 @@
 //
 //	        SELECT, UID SEARCH DELETED, UID FETCH n:* (UID RFC822.SIZE)
 //	AUTH    the same, with AUTHENTICATE of the client's mechanism
-//	RETR    UID FETCH u (UID BODY.PEEK[]), and what the client will want next
+//	RETR    UID FETCH u (UID BODY.PEEK[]), and the read-ahead
 //	TOP     UID FETCH u (UID BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.c>)
 //	QUIT    UID STORE set +FLAGS.SILENT (\Deleted)
 //
@@ -24,18 +24,18 @@
 //
 //	        LOGOUT
 //
-// This is QUIT by the default policy on an upstream with UIDPLUS; policy.go has
+// QUIT is shown for the default policy on an upstream with UIDPLUS; policy.go has
 // the others. After QUIT the connection may be kept (Options.KeepOpen): UNSELECT
-// takes the place of LOGOUT, and SELECT alone that of all that PASS asks for.
+// replaces LOGOUT, and the next PASS needs the flight of SELECT only.
 //
-// Bodies stream from the upstream's socket to the client's. What has been read
-// ahead of the client is held in memory, up to Options.ReadAhead for a session.
-// CLOSE is never sent, and a plain EXPUNGE only by the policy ExpungeIfAlone:
-// no other command removes what the session has not marked (RFC 4315 §2.1).
+// Bodies stream from the upstream's socket to the client's. The read-ahead holds
+// up to Options.ReadAhead octets in memory for a session. CLOSE is never sent, and
+// a plain EXPUNGE only by the policy ExpungeIfAlone: no other command removes what
+// the session has not marked (RFC 4315 §2.1).
 //
-// A connection that is lost is replaced when something is asked of it, as long
-// as the mailbox is the one of the snapshot. If it cannot be replaced, reading
-// answers [SYS/TEMP], and so does UPDATE, which then sends nothing further.
+// A lost connection is replaced when it is next needed, as long as the mailbox is
+// the one of the snapshot. If it cannot be replaced, RETR, TOP and QUIT fail with
+// [SYS/TEMP], and UPDATE sends nothing further.
 //
 // # Files
 //

@@ -110,7 +110,7 @@ func TestPrepare(t *testing.T) {
 	})
 	play(t, "not used", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nW:\n", Options{}, func(s *session) {
 		s.b.Prepare(s.ctx, proxy.Caller{})
-		s.after(preparedPatience + time.Second)
+		s.after(preparedTimeout + time.Second)
 		if n := len(s.b.waiting); n != 0 {
 			s.Errorf("%d connections wait", n)
 		}

@@ -21,13 +21,12 @@ type maildrop struct {
 	source    proxy.Source // of its first connection
 	readOnly  bool
 	retrieved []uint32         // retrieved messages to flag \Seen at QUIT
-	learnt    map[uint32]int64 // octets of retrieved messages that are not those announced
+	learnt    map[uint32]int64 // true octets of retrieved messages, where not as announced
 	stored    int              // how many of them are in the store
-	done      atomic.Bool      // UPDATE has gone well
+	done      atomic.Bool      // UPDATE has succeeded
 
-	// placeholders are the messages never to be removed that are known by
-	// now, inspected those of Exchange that are known to be none, or have
-	// been looked at (see placeholder.go).
+	// placeholders are messages that are never removed; inspected are those
+	// whose header has been scanned on Exchange (see placeholder.go).
 	placeholders []uint32
 	inspected    []uint32
 
@@ -53,9 +52,9 @@ func (m *maildrop) Source() proxy.Source { return m.source }
 // Expect implements proxy.Expecter.
 func (m *maildrop) Expect(uids []uint32) { m.readAhead.expected = uids }
 
-// Retrieved implements proxy.Maildrop: it learns the true size (requirement
-// I-SIZE-3), and carries out the policy for \Seen, whose failure is logged only
-// (I-FLAG-1).
+// Retrieved implements proxy.Maildrop: it records the true size (requirement
+// I-SIZE-3) and applies the policy for \Seen. A failure to set \Seen is only
+// logged (I-FLAG-1).
 func (m *maildrop) Retrieved(ctx context.Context, uid uint32, octets int64) {
 	m.learnSize(uid, octets)
 	switch m.opts.Seen {
@@ -97,10 +96,10 @@ func (m *maildrop) Close() error {
 	m.closed = true
 	m.timer.Stop()
 	m.rememberSizes()
-	// Without QUIT, or with a ctx that has ended, it is not kept.
+	// Without QUIT, or after the end of ctx, the connection is not kept.
 	keep := m.unwatchCtx() && m.done.Load()
 	if keep {
-		m.awaitLittle()
+		m.drainIfLittle()
 	}
 	m.readAhead.close()
 	if !keep || !m.b.pool.put(m.u, m.ticket) {
@@ -110,9 +109,9 @@ func (m *maildrop) Close() error {
 	return nil
 }
 
-// awaitLittle reads what is on its way, as long as that is little, so that the
-// connection can be kept. Whatever is then left shows in wire.Conn.Settled.
-func (m *maildrop) awaitLittle() {
+// drainIfLittle reads what is on its way, up to settleLimit, so that the
+// connection can be kept. wire.Conn.Settled reports whether anything is left.
+func (m *maildrop) drainIfLittle() {
 	if m.u.Wire.Err() != nil || !m.u.Wire.Pending() || m.readAhead.coming > settleLimit || m.u.Wire.BodyLeft() > settleLimit {
 		return
 	}

@@ -97,7 +97,7 @@ func (o *opening) expect(mb wire.Mailbox) int {
 // selectKept is Select on a kept connection; ok is false if the connection is
 // dead or the mailbox is no longer the same.
 func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status, ok bool) {
-	l.u.Wire.Probe(keptPatience)
+	l.u.Wire.Probe(keptTimeout)
 	status, err := l.u.Select(ctx, o.searchCmd, o.fetchCmd)
 	if err != nil || !status.OK() {
 		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection cannot be used", "upstream", l.id.Upstream)

@@ -32,19 +32,19 @@ type Delete string
 
 // The policies for marked messages.
 const (
-	// DeleteExpunge removes them for good. WithoutUIDPLUS tells what to do
-	// where the upstream cannot expunge just these.
+	// DeleteExpunge removes them for good. WithoutUIDPLUS says what to do
+	// where the upstream cannot expunge these messages only.
 	DeleteExpunge Delete = "expunge"
 	// DeleteTrash moves them to the trash mailbox.
 	DeleteTrash Delete = "trash"
 	// DeleteFlag sets \Deleted and leaves the expunge to others; later
-	// sessions hide what is so flagged.
+	// sessions hide messages with that flag.
 	DeleteFlag Delete = "flag"
-	// DeleteKeep does nothing: they are there again in the next session.
+	// DeleteKeep does nothing: the next session shows them again.
 	DeleteKeep Delete = "keep"
 )
 
-// Values returns the policies there are.
+// Values returns all policies.
 func (Delete) Values() []Delete { return []Delete{DeleteExpunge, DeleteTrash, DeleteFlag, DeleteKeep} }
 
 // WithoutUIDPLUS says what UPDATE does where the upstream lacks UIDPLUS, so
@@ -53,21 +53,21 @@ type WithoutUIDPLUS string
 
 // The policies for an upstream without UIDPLUS.
 const (
-	// Flag is as DeleteFlag.
+	// Flag does what DeleteFlag does.
 	Flag WithoutUIDPLUS = "flag"
-	// Move moves the messages to the trash mailbox. An upstream without MOVE
-	// too is left with a copy there and with what Flag does.
+	// Move moves the messages to the trash mailbox. Where the upstream lacks
+	// MOVE too, they are copied there and then treated as by Flag.
 	Move WithoutUIDPLUS = "move"
-	// ExpungeIfAlone flags and sends a plain EXPUNGE if no other message is
-	// flagged \Deleted, else it is as Flag. What another client flags just
-	// before the EXPUNGE is lost, which RFC 1939 §6 forbids: only for a
-	// mailbox that no other client deletes from.
+	// ExpungeIfAlone does what Flag does, and sends a plain EXPUNGE if no
+	// other message is flagged \Deleted. What another client flags just before
+	// the EXPUNGE is lost, which RFC 1939 §6 forbids: only for a mailbox that
+	// no other client deletes from.
 	ExpungeIfAlone WithoutUIDPLUS = "expunge-if-alone"
-	// Refuse removes nothing and says so at QUIT.
+	// Refuse removes nothing, and QUIT fails.
 	Refuse WithoutUIDPLUS = "refuse"
 )
 
-// Values returns the policies there are.
+// Values returns all policies.
 func (WithoutUIDPLUS) Values() []WithoutUIDPLUS {
 	return []WithoutUIDPLUS{Flag, Move, ExpungeIfAlone, Refuse}
 }
@@ -82,7 +82,7 @@ const (
 	SeenOnQuit Seen = "on-quit"
 )
 
-// Values returns the policies there are.
+// Values returns all policies.
 func (Seen) Values() []Seen { return []Seen{SeenNever, SeenOnRetr, SeenOnQuit} }
 
 // Sizes says where the octets that LIST announces come from.
@@ -90,22 +90,21 @@ type Sizes string
 
 // The policies for sizes.
 const (
-	// SizesReported announces what the upstream reports, and what RETR has
-	// found in an earlier session where that differs.
+	// SizesReported announces what the upstream reports, or what RETR has
+	// delivered in an earlier session where that differs.
 	SizesReported Sizes = "reported"
 	// SizesExact reads each message once, before it is first announced.
 	SizesExact Sizes = "exact"
 )
 
-// Values returns the policies there are.
+// Values returns all policies.
 func (Sizes) Values() []Sizes { return []Sizes{SizesReported, SizesExact} }
 
-// MaxKeepOpen bounds Options.KeepOpen: an upstream may log off after 30 minutes
-// (RFC 9051 §5.4), and nothing is sent on a kept connection.
+// MaxKeepOpen bounds Options.KeepOpen: an upstream may close a connection that has
+// been idle for 30 minutes (RFC 9051 §5.4), and nothing is sent on a kept one.
 const MaxKeepOpen = 10 * time.Minute
 
-// Options describe one upstream. Defaults returns those to start from; Address
-// has no default.
+// Options describe one upstream. Start from Defaults, and set Address.
 type Options struct {
 	// Name identifies the upstream in logs and locks. "": the host of Address.
 	Name string
@@ -122,7 +121,7 @@ type Options struct {
 	// host of Address.
 	ServerName string
 
-	// RootCAs verifies the upstream's certificate. nil: the system's.
+	// RootCAs verify the upstream's certificate. nil: those of the system.
 	RootCAs *x509.CertPool
 
 	// Mailbox is the mailbox served, in UTF-8. Default: "INBOX".
@@ -134,68 +133,65 @@ type Options struct {
 
 	// Trash is the mailbox that messages are moved to, in UTF-8. "": the one
 	// that the upstream lists with the attribute \Trash (RFC 6154 §2). It is
-	// created where it is missing, and must not be Mailbox.
+	// created if it does not exist, and must not be Mailbox.
 	Trash string
 
 	// Seen defaults to SeenNever.
 	Seen Seen
 
-	// UIDL is a template of unique-ids as uniqueid.Parse takes them, or
+	// UIDL is a template for unique-ids (see uniqueid.Parse),
 	// uniqueid.SourceEmailID or uniqueid.SourceGmail. Default:
 	// uniqueid.Default.
 	UIDL string
 
 	// UIDLMemory remembers unique-ids in Store, so that they outlive a change
-	// of UIDVALIDITY. UIDLImport, which needs it, holds those of a former
+	// of UIDVALIDITY. UIDLImport, which needs it, holds those of a previous
 	// server.
 	UIDLMemory bool
 	UIDLImport *uniqueid.Import
 
-	// ShowDeleted puts messages into the snapshot that were flagged \Deleted
-	// before the session. It is refused where UPDATE may leave messages that
-	// are flagged so: with DeleteFlag, and without DeleteKeep unless
-	// WithoutUIDPLUS is Refuse.
+	// ShowDeleted shows messages that were flagged \Deleted before the
+	// session. It is refused where UPDATE may leave messages with that flag:
+	// it needs DeleteKeep, or DeleteExpunge or DeleteTrash with Refuse.
 	ShowDeleted bool
 
-	// ReadAhead bounds the octets that one session holds in memory of what
-	// it has read ahead of its client, ReadAheadTotal those of all sessions,
-	// in memory or on their way. 0 or less: no reading ahead. Defaults: 1 MiB
-	// and 256 MiB.
+	// ReadAhead bounds the octets that the read-ahead of one session holds in
+	// memory, ReadAheadTotal those of all sessions, in memory or on their way.
+	// 0 or less: no read-ahead. Defaults: 1 MiB and 256 MiB.
 	ReadAhead      int64
 	ReadAheadTotal int64
 
-	// KeepOpen is how long after a login that the upstream has verified its
-	// connection may serve further logins with the same credential, which
-	// the upstream is not asked about: 0 to MaxKeepOpen. Default: 0, not at
-	// all. It excludes SendClientID.
+	// KeepOpen is how long after the upstream has verified a login its
+	// connection may serve further logins with the same credential, without
+	// asking the upstream: 0 to MaxKeepOpen. Default: 0, never. It excludes
+	// SendClientID.
 	KeepOpen time.Duration
 
-	// Observer is informed of the connections to the upstream. nil: nobody
-	// is.
+	// Observer is informed of the connections to the upstream. nil: none.
 	Observer proxy.Observer
 
 	// Sizes defaults to SizesReported.
 	Sizes Sizes
 
-	// Store remembers mailboxes between sessions. Several Backends may share
-	// it, if their Names differ; its owner closes it, after them. nil: one of
-	// its own, of store.DefaultMemory, that ends with the process.
+	// Store remembers mailboxes between sessions. Backends with different
+	// Names may share one; the caller closes it, after the Backends. nil: a
+	// store in memory, of store.DefaultMemory octets, for this Backend only.
 	Store *store.Store
 
 	// Compress asks the upstream for COMPRESS=DEFLATE (RFC 4978) where it
 	// offers that, which costs a round trip at login.
 	Compress bool
 
-	// SendClientID reports to the upstream by ID where the client comes from.
-	// It is personal data, for an upstream that trusts the gateway and logs
-	// it.
+	// SendClientID reports the client's address to the upstream by ID. That is
+	// personal data, for an upstream that trusts the gateway and logs it.
 	SendClientID bool
 
-	// Version is reported to the upstream by ID (RFC 2971).
+	// Version is reported to the upstream by ID (RFC 2971) as the version of
+	// the gateway. "": no version.
 	Version string
 }
 
-// Defaults returns the Options from which to start.
+// Defaults returns Options with all defaults, and no Address.
 func Defaults() Options {
 	return Options{
 		TLS:            TLSImplicit,
@@ -210,26 +206,27 @@ func Defaults() Options {
 	}
 }
 
-// An OptionError is what is wrong with one of the Options.
+// An OptionError says what is wrong with one of the Options.
 type OptionError struct {
 	// Option is the option's name as a configuration spells it: "keep_open"
 	// for KeepOpen; "deleted_messages" for ShowDeleted.
 	Option string
 
-	// Others are the options whose values it does not go with, spelt so too.
+	// Others are the options with which it is in conflict, spelled likewise.
 	Others []string
 
-	// Err is what is wrong with the value, as said after the option's name.
+	// Err says what is wrong with the value, to be read after the option's
+	// name.
 	Err error
 }
 
 func (e *OptionError) Error() string { return e.Option + ": " + e.Err.Error() }
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// OptionErrors are all that is wrong with Options.
+// OptionErrors are all errors of Options.
 type OptionErrors []*OptionError
 
-// Error returns one line for each.
+// Error returns one line for each error.
 func (es OptionErrors) Error() string {
 	lines := make([]string, len(es))
 	for i, e := range es {
@@ -238,8 +235,8 @@ func (es OptionErrors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Resolve returns o with the values that follow from others, and what is wrong
-// with it, nil for nothing.
+// Resolve returns o with the values that follow from others, and its errors, nil
+// for none.
 func (o Options) Resolve() (Options, OptionErrors) {
 	host, _, err := endpoint.Split(o.Address, 1)
 	if err == nil {
@@ -259,9 +256,8 @@ func (o Options) Resolve() (Options, OptionErrors) {
 	return o, wrong
 }
 
-// optionRules are what Options must fulfil. A rule with others looks at the
-// values of these options too. It has nothing to say while one of them breaks a
-// rule of its own.
+// optionRules are what Options must fulfil. A rule with others checks the values
+// of these options too, and returns nil while one of them breaks its own rule.
 var optionRules = []struct {
 	option string
 	others []string
@@ -285,7 +281,7 @@ var optionRules = []struct {
 	{"sizes", nil, func(o *Options) error { return known(o.Sizes) }},
 }
 
-// known refuses what is none of the values of its type.
+// known refuses a value that its type does not have.
 func known[T interface {
 	~string
 	Values() []T
@@ -296,7 +292,7 @@ func known[T interface {
 	return nil
 }
 
-// printable refuses names of mailboxes that are not text.
+// printable refuses a mailbox name that is not text.
 func printable(mailbox string) error {
 	if !utf8.ValidString(mailbox) || strings.ContainsFunc(mailbox, unicode.IsControl) {
 		return fmt.Errorf("%q is not printable UTF-8", mailbox)
@@ -353,8 +349,8 @@ func checkImport(o *Options) error {
 	return nil
 }
 
-// checkShowDeleted refuses to show in a later session what UPDATE has only
-// flagged \Deleted, on one upstream or another.
+// checkShowDeleted refuses to show what UPDATE may have only flagged \Deleted in
+// an earlier session.
 func checkShowDeleted(o *Options) error {
 	switch {
 	case !o.ShowDeleted || o.Delete == DeleteKeep:
@@ -373,8 +369,8 @@ func checkKeepOpen(o *Options) error {
 	return nil
 }
 
-// checkKeptClient refuses to serve a client by a connection on which another
-// one was reported.
+// checkKeptClient refuses to serve a client on a connection on which another
+// client was reported.
 func checkKeptClient(o *Options) error {
 	if o.KeepOpen > 0 && o.SendClientID {
 		return errors.New("keeps connections on which another client was reported to the upstream")

@@ -159,7 +159,7 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	m := r.m
 	slices.Sort(m.inspected)
 	unread := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool { return uidset.Contains(m.inspected, uid) })
-	for _, set := range m.setsBeside(unread, subjectMore) {
+	for _, set := range m.setsFor(unread, subjectMore) {
 		good, err := r.withSubject(ctx, set)
 		if err == nil {
 			err = m.usable(upstream.AtUpdate)

@@ -12,7 +12,7 @@ import (
 // plan is how the marked messages are removed.
 type plan struct {
 	text    string // for an operator
-	steps   []step // done to each piece of them, one after the other
+	steps   []step // run one after the other on each set of them
 	last    func(r *removal, ctx context.Context) error
 	trash   bool // the steps need the trash mailbox
 	moves   bool // no flag is set
@@ -20,24 +20,24 @@ type plan struct {
 	refuses bool // nothing is removed
 }
 
-// step does one thing to a piece of the marked messages; done is false if the
-// upstream has refused, which ends the piece. An error ends the attempt: the
-// connection is lost, or the snapshot void.
+// step does one thing to a set of the marked messages; done is false if the
+// upstream has refused, which ends the steps for the set. An error ends the
+// attempt: the connection is lost, or the mailbox was rebuilt.
 type step func(r *removal, ctx context.Context, set uidset.Set) (done bool, err error)
 
-// The plans that need no trash mailbox, and that of MOVE.
+// The plans, except those with COPY.
 var (
 	planKeep    = plan{text: "nothing, messages are kept"}
 	planRefuse  = plan{text: "nothing, QUIT is refused: no UIDPLUS", refuses: true}
 	planFlag    = plan{text: `flag \Deleted, and hide`, steps: []step{(*removal).flag}, flags: true}
 	planExpunge = plan{text: `flag \Deleted, UID EXPUNGE`, steps: []step{(*removal).flag, (*removal).expunge}}
-	planIfAlone = plan{text: `flag \Deleted, EXPUNGE if nothing else is flagged so`, steps: []step{(*removal).flag},
+	planIfAlone = plan{text: `flag \Deleted, EXPUNGE if no other message is flagged`, steps: []step{(*removal).flag},
 		last: (*removal).expungeIfAlone, flags: true}
 	planMove = plan{text: "UID MOVE to trash", steps: []step{(*removal).move}, trash: true, moves: true}
 )
 
-// plan chooses by policy and capabilities (requirements I-DEL-2, 7, 8, 13); can
-// reports whether the upstream has one.
+// plan chooses a plan by policy and capabilities (requirements I-DEL-2, 7, 8,
+// 13); can reports whether the upstream has a capability.
 func (o *Options) plan(can func(capability string) bool) plan {
 	switch {
 	case o.Delete == DeleteKeep:
@@ -52,7 +52,7 @@ func (o *Options) plan(can func(capability string) bool) plan {
 	return o.planRemoval(can)
 }
 
-// planRemoval removes messages from the mailbox served.
+// planRemoval is the plan that removes messages from the mailbox served.
 func (o *Options) planRemoval(can func(string) bool) plan {
 	switch {
 	case can("UIDPLUS"):
@@ -65,8 +65,8 @@ func (o *Options) planRemoval(can func(string) bool) plan {
 	return planFlag
 }
 
-// planTrash moves them to the trash mailbox: by MOVE, or by a copy and what
-// then removes them.
+// planTrash is the plan that moves messages to the trash mailbox: by MOVE, or by
+// COPY followed by the plan then.
 func planTrash(can func(string) bool, then plan) plan {
 	switch {
 	case can("MOVE"):
@@ -80,12 +80,13 @@ func planTrash(can func(string) bool, then plan) plan {
 	return then
 }
 
-// Planner is a maildrop that can say how it would remove messages. Those of a
-// Backend are.
+// Planner is a maildrop that can say how it would remove messages. All maildrops
+// of a Backend are Planners. Like the other methods, Plan is not for concurrent
+// use.
 type Planner interface {
 	// Plan returns, in words for an operator, what UPDATE would do to marked
 	// messages, with the trash mailbox that it would use. It changes nothing
-	// upstream. An error is what QUIT would answer, with its cause.
+	// upstream. The error is the one that QUIT would report.
 	Plan(ctx context.Context) (string, error)
 }
 

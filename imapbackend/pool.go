@@ -20,12 +20,12 @@ const (
 	// maxKept bounds the connections that are kept.
 	maxKept = 256
 
-	// keptPatience is how long a kept connection may take to show that it
-	// lives, until another takes its place.
-	keptPatience = 5 * time.Second
+	// keptTimeout is how long a kept connection may take to answer before it
+	// is replaced by a new one.
+	keptTimeout = 5 * time.Second
 
-	// settleLimit bounds the octets on their way at QUIT that are worth
-	// waiting for.
+	// settleLimit bounds the octets on their way that are read at QUIT so that
+	// the connection can be kept.
 	settleLimit = 64 << 10
 )
 
@@ -33,24 +33,24 @@ const (
 // login of the same user, which then costs the upstream neither a connection
 // nor an authentication. It is safe for concurrent use.
 //
-// A connection is in the pool only while no session uses it, so that two never
-// share it, and there is at most one for an account. Who may have it is decided
-// by a digest of the credential that the upstream has accepted: its key is
-// random and of this process alone, and the credential itself is not held.
+// A connection is in the pool only while no session uses it, and there is at most
+// one for an account. A login gets it if its credential has the digest of the
+// credential that the upstream has accepted. The key of the digest is random, and
+// the pool does not hold the credential itself.
 type pool struct {
 	keepOpen time.Duration // 0: nothing is kept
 	limit    int           // connections
 	key      [sha256.Size]byte
-	found    atomic.Bool // the last login found its connection
+	found    atomic.Bool // the last login found a connection
 
 	mu      sync.Mutex
 	kept    map[account]*keptConn
 	closed  bool
-	leaving sync.WaitGroup // connections taken out to be ended
+	leaving sync.WaitGroup // removed connections that have not been ended
 }
 
-// account is a login name as the client spelled it; upstream and mailbox are
-// those of the Backend.
+// account is a login name as the client spelled it. A pool is for one upstream
+// and mailbox.
 type account struct{ authzid, username string }
 
 func accountOf(cred proxy.Credential) account { return account{cred.Authzid, cred.Username} }
@@ -60,7 +60,7 @@ type ticket struct {
 	account account
 	digest  [sha256.Size]byte
 	id      proxy.Identity
-	until   time.Time // KeepOpen after the upstream's verdict
+	until   time.Time // KeepOpen after the upstream verified the user
 }
 
 // keptConn is a connection that waits for its next session.
@@ -76,7 +76,7 @@ func newPool(keepOpen time.Duration) *pool {
 	return p
 }
 
-// digest is a keyed digest of all of a credential, each field after its length.
+// digest returns a keyed digest of a credential: each field, after its length.
 func (p *pool) digest(cred proxy.Credential) (sum [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, p.key[:])
 	for _, field := range []string{cred.Authzid, cred.Username, cred.Password, strconv.FormatBool(cred.UTF8)} {
@@ -89,9 +89,9 @@ func (p *pool) digest(cred proxy.Credential) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// admit records that the upstream has accepted cred. A connection that is kept
-// for that account is ended: had it been of this credential it would have been
-// used, and what it was opened with may no longer be valid.
+// admit records that the upstream has accepted cred. A connection kept for the
+// account is ended: it was opened with another credential, which may no longer be
+// valid.
 func (p *pool) admit(cred proxy.Credential, id proxy.Identity) *ticket {
 	if p.keepOpen <= 0 {
 		return nil
@@ -108,8 +108,8 @@ func (p *pool) admit(cred proxy.Credential, id proxy.Identity) *ticket {
 	return t
 }
 
-// take returns the connection that is kept for cred, or nil. It becomes the
-// caller's. A wrong password leaves it where it is.
+// take removes the connection that is kept for cred from the pool and returns it,
+// or nil. A wrong password leaves it in the pool.
 func (p *pool) take(cred proxy.Credential) *keptConn {
 	if p.keepOpen <= 0 {
 		return nil
@@ -128,9 +128,9 @@ func (p *pool) take(cred proxy.Credential) *keptConn {
 	return c
 }
 
-// put keeps u for the next login that t admits and leaves its mailbox, or
-// returns false if u remains the caller's. Without UNSELECT the next SELECT
-// leaves the mailbox, and never CLOSE, which expunges.
+// put unselects the mailbox and keeps u for the next login that t admits. It
+// returns false if u remains the caller's. Without UNSELECT the mailbox stays
+// selected until the next SELECT; CLOSE would expunge.
 func (p *pool) put(u *upstream.Conn, t *ticket) bool {
 	if t == nil || !u.Wire.Settled() {
 		return false
@@ -164,10 +164,10 @@ func (p *pool) put(u *upstream.Conn, t *ticket) bool {
 	return true
 }
 
-// random returns the connection that makes room for another, chosen at random:
-// the oldest would always be the one wanted next where more users come in turn
-// than there is room for, and the newest would never be kept where others have
-// left for good.
+// random returns a connection to be replaced by another. It is chosen at random:
+// where more users log in one after the other than there is room for, the oldest
+// would always be the one needed next, and if the newest were dropped, connections
+// of users who never return would take up the pool.
 func (p *pool) random() *keptConn {
 	n := mathrand.IntN(len(p.kept))
 	for _, c := range p.kept {
@@ -183,14 +183,15 @@ func (p *pool) expire(c *keptConn) {
 	p.mu.Lock()
 	if p.kept[c.ticket.account] != c {
 		p.mu.Unlock()
-		return // taken or removed meanwhile
+		return // taken or removed by now
 	}
 	p.remove(c)
 	p.mu.Unlock()
 	p.end(c)
 }
 
-// remove takes c out for end, with mu held; nil is nothing to remove.
+// remove takes c out of the pool, with mu held; the caller then calls end. c may
+// be nil.
 func (p *pool) remove(c *keptConn) {
 	if c != nil {
 		c.expiry.Stop()
@@ -199,7 +200,7 @@ func (p *pool) remove(c *keptConn) {
 	}
 }
 
-// end ends a connection that remove has taken out, without mu held.
+// end ends a connection that remove has taken out, without mu held. c may be nil.
 func (p *pool) end(c *keptConn) {
 	if c != nil {
 		c.u.Dismiss()
@@ -207,7 +208,7 @@ func (p *pool) end(c *keptConn) {
 	}
 }
 
-// close ends all connections that are kept; from then on none is.
+// close ends all kept connections; from then on none is kept.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -224,7 +225,7 @@ func (p *pool) close() {
 }
 
 // resume returns the login of cred on the connection that is kept for it, or
-// nil. The upstream is not asked: Open is what shows whether it is still there.
+// nil. It does not ask the upstream: Open shows whether the connection is alive.
 func (b *Backend) resume(ctx context.Context, cred proxy.Credential) *login {
 	kept := b.pool.take(cred)
 	if kept == nil {

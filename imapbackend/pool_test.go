@@ -171,7 +171,7 @@ func TestKeptDead(t *testing.T) {
 			func(s *session) { opens(s, 0) }},
 		{"answered out of order", first + again + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <n> OK x\nS: <s> OK x\n" +
 			"S: * SEARCH\nS: <d> OK x\nS: <f> OK x\nW: stall\n" + newDial + cold + bye, func(s *session) { opens(s, 0) }},
-		{"silent", first + again + "W: stall\n" + newDial + cold + bye, func(s *session) { opens(s, keptPatience) }},
+		{"silent", first + again + "W: stall\n" + newDial + cold + bye, func(s *session) { opens(s, keptTimeout) }},
 		{"SELECT that takes long on a connection that lives", first + again + "S: <n> OK x\nT: 4m\n" + openedWarm + bye,
 			func(s *session) { opens(s, 4*time.Minute) }},
 		{"P-PASS-4 password changed meanwhile", first + "X:\n" + newDial + refused + bye, func(s *session) {

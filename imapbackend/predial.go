@@ -14,8 +14,8 @@ const (
 	// clients which only say USER cannot exhaust the upstream.
 	maxPrepared = 64
 
-	// preparedPatience is how long one waits.
-	preparedPatience = 30 * time.Second
+	// preparedTimeout is how long one waits.
+	preparedTimeout = 30 * time.Second
 )
 
 var (
@@ -23,7 +23,7 @@ var (
 	_ proxy.PreparedExchanger = (*prepared)(nil)
 )
 
-// prepared is a connection that greets while the client still sends its
+// prepared is a connection that is opened while the client still sends its
 // password.
 type prepared struct {
 	b      *Backend
@@ -37,8 +37,8 @@ type prepared struct {
 	taken bool // by Login or Close
 }
 
-// Prepare implements proxy.Preparer. Where users find their connections kept
-// there is nothing to prepare.
+// Prepare implements proxy.Preparer. It prepares nothing while logins find kept
+// connections.
 func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	if b.pool.found.Load() {
 		return nil
@@ -56,12 +56,12 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	}()
 	p.mu.Lock() // the timer's goroutine reads expiry too
 	defer p.mu.Unlock()
-	p.expiry = time.AfterFunc(preparedPatience, p.Close)
+	p.expiry = time.AfterFunc(preparedTimeout, p.Close)
 	return p
 }
 
-// claim makes the connection the caller's; ok is false if it is not there any
-// more.
+// claim makes the connection the caller's; ok is false if Login or Close has
+// claimed it before.
 func (p *prepared) claim() (ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,9 +92,9 @@ func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Logi
 		func() (proxy.Login, error) { return p.b.Exchange(ctx, ex) })
 }
 
-// logIn logs in on the connection by first. One that the upstream has given up
-// meanwhile is replaced, by again, unless the client has been sent a challenge:
-// its answer is right on that connection only.
+// logIn logs in on the connection by first. If the upstream has closed it by then,
+// logIn calls again, which opens another, unless the client has been sent a
+// challenge: its answer is valid on that connection only.
 func (p *prepared) logIn(ctx context.Context, first func(*upstream.Conn) (*login, error), again func() (proxy.Login, error)) (proxy.Login, error) {
 	if !p.claim() {
 		return again()

@@ -97,7 +97,7 @@ func (f *fetch) message() (*message, error) {
 		switch {
 		case !ok && f.own:
 			return nil, f.outcome()
-		case !ok: // what was asked for ahead did not come: ask why
+		case !ok: // the read-ahead did not bring it: ask for it alone
 			if err := f.send(items); err != nil {
 				return nil, f.m.u.Lost(upstream.AtRead, err)
 			}

@@ -10,16 +10,16 @@ import (
 	"popgate/imapbackend/wire"
 )
 
-// Bounds of the reading ahead.
+// Bounds of the read-ahead.
 const (
 	maxFlight      = 16 << 20 // octets of a session on their way
 	maxFlightCount = 512      // messages of a session on their way
-	minFlight      = 64 << 10 // octets asked for in a walk, however short it is
-	sureFlight     = 1 << 20  // the same in a walk of more than sureSteps
-	sureSteps      = 2        // that is, of three messages in a row
-	walkGap        = 16       // messages that a walk may leave out at a time
+	minFlight      = 64 << 10 // octets to ask for in any walk
+	longFlight     = 1 << 20  // octets to ask for in a walk of longSteps
+	longSteps      = 2        // that is, of three messages in a row
+	walkGap        = 16       // messages that a walk may skip in one step
 	headerGuess    = 2 << 10  // octets of a header
-	maxRefusals    = 3        // commands that brought nothing, until it is given up
+	maxRefusals    = 3        // commands that brought nothing, before read-ahead ends
 )
 
 // part is what is read of a message: all of it, or its header.
@@ -28,36 +28,36 @@ type part struct {
 	header bool
 }
 
-// readAhead asks for messages before the client does. What it has asked for is on
-// its way, after what is being read, and stays in the stream, that is in the
-// kernel's buffers and the network, until the client wants it or something
-// after it: only then it is kept in memory, within limit, or given up.
+// readAhead asks for messages before the client does. What it has asked for
+// follows in the stream what is being read, and stays there, that is in the
+// kernel's buffers and the network, until the client wants it or something after
+// it. Only then is it kept in memory, within limit, or discarded.
 //
-// How much it asks for follows what the client has taken in its walk upward. A
-// client that turns away has cost the upstream at most three times the octets
-// it wanted and, after three messages in a row, sureFlight: with less to begin
-// with, a walk over a link with a long delay would be over before it is fast.
+// How much it asks for grows with what the client has read in its walk. A walk
+// that ends has cost the upstream at most three times the octets that the client
+// wanted and, after three messages in a row, longFlight: with less, a walk over a
+// link with a long delay would be over before it is fast.
 type readAhead struct {
 	m          *maildrop
-	limit      int64 // octets kept in memory at most, 0: nothing is asked for
+	limit      int64 // octets kept in memory, at most; 0: no read-ahead
 	budget     *readAheadBudget
 	flight     map[part]int    // on their way: the number of their command
 	asked      map[int]string  // the commands in flight
-	kept       map[part][]byte // here, and not taken
+	kept       map[part][]byte // in memory, and not read by the client yet
 	coming     int64           // octets of flight, as announced
 	keptOctets int64           // octets of kept
 	reserved   int64           // of the budget
 	walks      [2]walk         // of whole messages, of headers
 
-	expected    []uint32 // what the client has asked for already, after what it gets now
+	expected    []uint32 // what the client has asked for after the current message
 	refusals    int
 	pending     []byte // a body whose UID has not come yet
 	pendingPart part
 }
 
-// walk is a client's way upward through the maildrop.
+// walk is a run of messages that a client reads in ascending order.
 type walk struct {
-	steps  int // taken without turning away
+	steps  int // from one message to the next, so far
 	last   int // index of the last message
 	next   int // index of the first message not asked for
 	octets int64
@@ -78,8 +78,8 @@ func newReadAhead(m *maildrop, total *readAheadBudget) *readAhead {
 	return a
 }
 
-// advance records that the client reads p and asks for what it will read next.
-// The commands go out with the next one that is waited for.
+// advance records that the client reads p and asks for what it may read next. The
+// commands are sent with the next one that is waited for.
 func (a *readAhead) advance(p part) {
 	if a.limit <= 0 || a.refusals >= maxRefusals {
 		return
@@ -98,7 +98,7 @@ func (a *readAhead) advance(p part) {
 		return
 	}
 	if w.steps > 0 {
-		a.stride(w, p.header)
+		a.askNext(w, p.header)
 	}
 }
 
@@ -109,7 +109,7 @@ func kindOf(p part) int {
 	return 0
 }
 
-// size is the announced size of a part, or a guess.
+// size is the announced size of a part in octets, or a guess.
 func (a *readAhead) size(p part) int64 {
 	octets := a.m.octets(p.uid)
 	if p.header {
@@ -118,9 +118,9 @@ func (a *readAhead) size(p part) int64 {
 	return octets
 }
 
-// wanted returns what the client is known to want next, as far as it is not on
-// its way and fits: in memory, unless it comes in the order in which it is
-// wanted.
+// wanted returns the expected messages that are neither kept nor on their way, as
+// many as fit: into memory, unless they come in the order in which the client
+// wants them.
 func (a *readAhead) wanted(header bool) []uint32 {
 	var uids []uint32
 	var octets int64
@@ -144,9 +144,9 @@ func (a *readAhead) wanted(header bool) []uint32 {
 	return slices.Compact(uids)
 }
 
-// stride asks for the next messages of a walk, when half of those asked for
-// before have been taken.
-func (a *readAhead) stride(w *walk, header bool) {
+// askNext asks for the next messages of a walk, when half of those on their way
+// have been read.
+func (a *readAhead) askNext(w *walk, header bool) {
 	count, octets := w.window()
 	if a.m.opts.Seen == SeenOnRetr {
 		octets = min(octets, a.limit) // each message is followed by a STORE
@@ -170,12 +170,12 @@ func (a *readAhead) stride(w *walk, header bool) {
 	a.ask(uids, header)
 }
 
-// window is how many messages and octets of the walk may be on their way.
+// window returns how many messages and octets of the walk may be on their way.
 func (w *walk) window() (count int, octets int64) {
-	if w.steps < sureSteps {
+	if w.steps < longSteps {
 		return 1 << w.steps, max(w.octets, minFlight)
 	}
-	return maxFlightCount, min(sureFlight+2*w.octets, maxFlight)
+	return maxFlightCount, min(longFlight+2*w.octets, maxFlight)
 }
 
 func (a *readAhead) has(p part) bool {
@@ -184,7 +184,7 @@ func (a *readAhead) has(p part) bool {
 	return coming || here
 }
 
-// ask starts a command for uids, ascending, as far as the budget reaches.
+// ask sends commands for uids, ascending, as far as the budget allows.
 func (a *readAhead) ask(uids []uint32, header bool) {
 	for n, uid := range uids {
 		if !a.reserve(a.size(part{uid, header})) {
@@ -199,7 +199,7 @@ func (a *readAhead) ask(uids []uint32, header bool) {
 	for _, set := range a.m.runs(uids) {
 		cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, items)
 		if a.m.u.Wire.Start(cmd) != nil {
-			return // the loss shows where something is waited for
+			return // the loss shows at the next read
 		}
 		number := a.m.u.Wire.Started()
 		a.asked[number] = cmd
@@ -220,14 +220,14 @@ func (a *readAhead) reserve(octets int64) bool {
 	return true
 }
 
-// adjustBudget makes what is taken what is on its way or kept: a body may be
-// larger than announced.
+// adjustBudget makes the reserved octets those that are on their way or kept: a
+// body may be larger than announced.
 func (a *readAhead) adjustBudget() {
 	a.budget.give(a.reserved - a.coming - a.keptOctets)
 	a.reserved = a.coming + a.keptOctets
 }
 
-// arrived takes p out of what is on its way.
+// arrived records that p is no longer on its way.
 func (a *readAhead) arrived(p part) {
 	if _, ok := a.flight[p]; ok {
 		delete(a.flight, p)
@@ -236,8 +236,8 @@ func (a *readAhead) arrived(p part) {
 	}
 }
 
-// absorb takes an event that is not what is waited for: it keeps the bodies
-// asked for ahead. partOf says which part a body is.
+// absorb handles an event that nobody waits for: it keeps bodies of the
+// read-ahead.
 func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 	switch ev.Kind {
 	case wire.Body:
@@ -264,14 +264,15 @@ func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 	return nil
 }
 
-// partOf returns the part that a body event brings; its UID may be missing.
-func partOf(ev wire.Event) (part, bool) {
+// partOf returns the part that a body event brings; its UID may be 0. ok is false
+// for other parts of a message.
+func partOf(ev wire.Event) (p part, ok bool) {
 	whole, header := ev.Section == "", ev.Section == "HEADER"
 	return part{ev.UID, header}, (whole || header) && ev.Origin < 0
 }
 
-// receive reads a body into memory, or leaves it to be skipped where it does not
-// fit, or says nothing: then the client's own command will show why.
+// receive reads a body into memory. It skips one that does not fit, or is empty:
+// then the client's own command will show why.
 func (a *readAhead) receive(p part, ev wire.Event) error {
 	a.arrived(p)
 	if a.keptOctets+ev.Octets > a.limit {
@@ -298,7 +299,7 @@ func (a *readAhead) put(p part, data []byte) {
 	a.adjustBudget()
 }
 
-// get returns a kept part; with remove it is the caller's from then on.
+// get returns a kept part. With remove, the part is no longer kept.
 func (a *readAhead) get(p part, remove bool) ([]byte, bool) {
 	data, ok := a.kept[p]
 	if ok && remove {
@@ -309,11 +310,11 @@ func (a *readAhead) get(p part, remove bool) ([]byte, bool) {
 	return data, ok
 }
 
-// finished forgets what the command was to bring and has not. A command that
-// has brought none of it counts: some servers refuse all for the sake of one.
+// finished forgets what a command should have brought and has not. It counts
+// refused commands: some servers refuse all messages because of one.
 func (a *readAhead) finished(ctx context.Context, number int) {
-	cmd, ours := a.asked[number]
-	if !ours {
+	cmd, ok := a.asked[number]
+	if !ok {
 		return
 	}
 	delete(a.asked, number)
@@ -331,8 +332,8 @@ func (a *readAhead) finished(ctx context.Context, number int) {
 	}
 }
 
-// drain reads what is on its way, so that another command can be sent. What
-// the client has passed makes room first.
+// drain reads what is on its way, so that another command can be sent. To make
+// room, it first evicts what the client has passed.
 func (a *readAhead) drain(ctx context.Context) error {
 	a.evict()
 	for a.m.u.Wire.Pending() {
@@ -347,7 +348,7 @@ func (a *readAhead) drain(ctx context.Context) error {
 	return nil
 }
 
-// evict drops what is kept of messages that the client has passed.
+// evict drops kept parts that the client has passed.
 func (a *readAhead) evict() {
 	for p := range a.kept {
 		if i, _ := a.m.index(p.uid); i <= a.walks[kindOf(p)].last {
@@ -356,8 +357,8 @@ func (a *readAhead) evict() {
 	}
 }
 
-// restart forgets what was on its way on a connection that is lost. What is
-// here stays, and the client's last step is taken as if it were still to come.
+// restart forgets what was on its way on a lost connection. Kept parts stay, and
+// the client's last step is undone, as the client will repeat it.
 func (a *readAhead) restart() {
 	clear(a.flight)
 	clear(a.asked)
@@ -370,7 +371,7 @@ func (a *readAhead) restart() {
 	}
 }
 
-// close gives everything back.
+// close drops everything and returns it to the budget.
 func (a *readAhead) close() {
 	clear(a.kept)
 	clear(a.flight)
@@ -378,13 +379,14 @@ func (a *readAhead) close() {
 	a.adjustBudget()
 }
 
-// readAheadBudget is a number of octets that sessions share. It is safe for concurrent
-// use.
+// readAheadBudget is a number of octets that sessions share. It is safe for
+// concurrent use.
 type readAheadBudget struct {
 	mu   sync.Mutex
 	left int64
 }
 
+// take takes n octets, or returns false if fewer are left.
 func (b *readAheadBudget) take(n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -395,7 +397,7 @@ func (b *readAheadBudget) take(n int64) bool {
 	return true
 }
 
-// give gives n octets back, or takes -n that are in use already.
+// give returns n octets; a negative n takes octets even if none are left.
 func (b *readAheadBudget) give(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -15,8 +15,8 @@ func TestReadAheadCost(t *testing.T) {
 	for _, tt := range []struct{ taken, most int64 }{
 		{1, 1 * size},
 		{2, 2*size + minFlight},
-		{3, 3*3*size + sureFlight},
-		{60, 3*60*size + sureFlight},
+		{3, 3*3*size + longFlight},
+		{60, 3*60*size + longFlight},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel()

@@ -15,23 +15,24 @@ import (
 
 const (
 	// keepAlive is the idle time after which the upstream gets a NOOP: well
-	// below the 30 minutes of RFC 9051 §5.4 and the patience of address
+	// below the 30 minutes of RFC 9051 §5.4 and the timeouts of address
 	// translators.
 	keepAlive = 4 * time.Minute
 
-	// reconnectJitter bounds the wait before a lost connection is replaced, so
-	// that the sessions of an upstream that restarts do not come all at once.
+	// reconnectJitter bounds the random wait before a lost connection is
+	// replaced, so that the sessions of a restarted upstream do not all return
+	// at once.
 	reconnectJitter = 250 * time.Millisecond
 
-	// doubtAfter is the idle time after which UPDATE asks first whether the
-	// upstream is still there, and doubtPatience how long that may take. Its
-	// own commands may be silent for longer than its client would wait for a
-	// repeat.
-	doubtAfter    = 30 * time.Second
-	doubtPatience = 20 * time.Second
+	// probeAfter is the idle time after which UPDATE first checks whether the
+	// upstream is alive, and probeTimeout how long that may take. To find out
+	// by the commands of UPDATE, which may take long, would leave no time to
+	// repeat them.
+	probeAfter   = 30 * time.Second
+	probeTimeout = 20 * time.Second
 )
 
-// textRebuilt is the public text where the snapshot is of no use any more.
+// textRebuilt is the public text where the snapshot is no longer valid.
 const textRebuilt = "mailbox was rebuilt, reconnect"
 
 var (
@@ -39,13 +40,13 @@ var (
 	errRebuilt = errors.New("imap: UIDVALIDITY or mailbox-id has changed during the session")
 )
 
-// link is a maildrop's connection to its mailbox. A connection that is lost is
-// replaced when something is asked of it, as long as the mailbox is the one of
-// the snapshot (requirement I-CONC-4).
+// link is a maildrop's connection to its mailbox. A lost connection is replaced
+// when it is next needed, as long as the mailbox is the one of the snapshot
+// (requirement I-CONC-4).
 type link struct {
-	// held is full while the upstream connection is in use: by the session's
-	// goroutine, for as long as a call or an open Body lasts, or by the
-	// keep-alive timer. It guards the fields below.
+	// busy is full while the upstream connection is in use: by the session's
+	// goroutine, during a call or while a Body is open, or by the keep-alive
+	// timer. It guards the fields below.
 	busy       chan struct{}
 	u          *upstream.Conn
 	id         proxy.Identity
@@ -55,18 +56,18 @@ type link struct {
 	used       time.Time // when the connection was last given back
 	timer      *time.Timer
 	closed     bool
-	rebuilt    bool // the mailbox is another one than that of the snapshot
+	rebuilt    bool // the mailbox is no longer that of the snapshot
 
-	// life is opened, the ctx of Open and most often that of all calls, until
-	// end. The connection ends with it; stop ends that.
+	// The connection ends with ctx, which is openCtx until cancel; unwatchCtx
+	// stops that.
 	ctx        context.Context
 	cancel     context.CancelCauseFunc
-	openCtx    context.Context
+	openCtx    context.Context // of Open, and usually of all calls
 	unwatchCtx func() bool
 
 	callCtx     context.Context // of the current call
-	unwatchCall func() bool     // of calling, where that is not opened
-	tried       bool            // to replace the connection, for the current call
+	unwatchCall func() bool     // nil where callCtx is openCtx
+	tried       bool            // the current call has tried to replace the connection
 }
 
 // startLink takes over the connection of l, on which the mailbox is selected.
@@ -94,8 +95,8 @@ func (m *maildrop) adopt(l *login) {
 }
 
 // acquire takes the upstream connection for one call and returns the function
-// that gives it back. A connection that has been lost is replaced; it fails
-// where that fails, or the snapshot is void.
+// that releases it. A lost connection is replaced. The error says why that failed,
+// or that the mailbox was rebuilt.
 func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func(), err error) {
 	if ctx.Err() != nil {
 		return nil, upstream.TempError(context.Cause(ctx))
@@ -106,7 +107,7 @@ func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func
 		return nil, upstream.TempError(context.Cause(ctx))
 	}
 	m.callCtx, m.tried = ctx, false
-	if ctx != m.openCtx { // which is watched all the time
+	if ctx != m.openCtx { // openCtx is always watched
 		m.unwatchCall = m.u.Watch(ctx)
 	}
 	release = func() {
@@ -132,18 +133,18 @@ func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func
 	return release, nil
 }
 
-// ensureAlive reads what is on its way, and makes sure that the upstream lives where
-// nothing has shown it for a while.
+// ensureAlive reads what is on its way, and checks that the upstream is alive if
+// the connection has been idle for probeAfter.
 func (m *maildrop) ensureAlive(ctx context.Context) error {
-	if err := m.readAhead.drain(ctx); err != nil || time.Since(m.used) < doubtAfter || m.tried {
+	if err := m.readAhead.drain(ctx); err != nil || time.Since(m.used) < probeAfter || m.tried {
 		return err
 	}
-	defer m.u.Wire.SetProgress(m.u.Wire.SetProgress(doubtPatience))
+	defer m.u.Wire.SetProgress(m.u.Wire.SetProgress(probeTimeout))
 	_, err := m.u.Noop(ctx)
 	return err
 }
 
-// usable reports why the upstream connection cannot serve the snapshot.
+// usable returns an error if the upstream connection cannot serve the snapshot.
 func (m *maildrop) usable(ph upstream.Phase) error {
 	m.rebuilt = m.rebuilt || m.u.Wire.Mailbox().Rebuilt
 	if m.rebuilt {
@@ -155,10 +156,9 @@ func (m *maildrop) usable(ph upstream.Phase) error {
 	return nil
 }
 
-// replace puts a new connection in the place of one that has been lost in this
-// call, whose error err is. It returns nil, or what to answer: err itself where
-// nothing has been lost, or the upstream broke the protocol and would do so
-// again.
+// replace replaces a connection that this call has lost with the error err. It
+// returns nil, or what to answer: err itself where the connection is not lost, or
+// the upstream broke the protocol and would do so again.
 func (m *maildrop) replace(ph upstream.Phase, err error) error {
 	if _, broken := errors.AsType[*wire.ProtocolError](m.u.Wire.Err()); broken {
 		return err
@@ -166,16 +166,16 @@ func (m *maildrop) replace(ph upstream.Phase, err error) error {
 	return m.renew(ph, err)
 }
 
-// renew is replace for a connection that may have been lost before this call.
-// A call tries it once (requirement I-FETCH-5).
+// renew is replace for a connection that may have been lost before this call. A
+// call tries this once (requirement I-FETCH-5).
 func (m *maildrop) renew(ph upstream.Phase, err error) error {
 	loss := m.u.Wire.Err()
 	switch {
 	case loss == nil, m.tried, m.rebuilt, m.callCtx.Err() != nil, m.ctx.Err() != nil:
 		return err
 	case m.relogin == nil, !m.lasting:
-		// Nobody can be logged in again, or UIDs would not be those of the
-		// snapshot (I-UIDV-2).
+		// The user cannot be logged in again, or the UIDs would not be those
+		// of the snapshot (I-UIDV-2).
 		return err
 	}
 	m.tried = true
@@ -194,8 +194,8 @@ func (m *maildrop) renew(ph upstream.Phase, err error) error {
 	return nil
 }
 
-// reconnect logs in and selects the mailbox once more. What fails leaves the
-// lost connection in its place, and the next call may try again.
+// reconnect logs in and selects the mailbox again. On failure the lost connection
+// stays, and the next call may try again.
 func (m *maildrop) reconnect(ph upstream.Phase) error {
 	ctx, cancel := context.WithCancel(m.callCtx)
 	defer cancel()
@@ -221,9 +221,9 @@ func (m *maildrop) reconnect(ph upstream.Phase) error {
 	return m.usable(ph)
 }
 
-// selectAgain selects the mailbox on the connection of l. One of another
-// UIDVALIDITY or mailbox-id voids the snapshot for good (requirements I-UIDV-1,
-// I-CONC-5).
+// selectAgain selects the mailbox on the connection of l. If it has another
+// UIDVALIDITY or mailbox-id, the snapshot is never valid again (requirements
+// I-UIDV-1, I-CONC-5).
 func (m *maildrop) selectAgain(ctx context.Context, l *login) error {
 	defer l.u.Watch(ctx)()
 	status, err := l.u.SelectAfterLogin(ctx)
@@ -239,11 +239,11 @@ func (m *maildrop) selectAgain(ctx context.Context, l *login) error {
 	return nil
 }
 
-// reselect selects the mailbox again, before messages are removed from it: it may
-// have been deleted and made again meanwhile, and a server that has not noticed
-// would remove others under the same UIDs (requirements I-DEL-1, I-CONC-5). INBOX
+// reselect selects the mailbox again before messages are removed from it: it may
+// have been deleted and created again, and a server that has not noticed would
+// remove other messages with the same UIDs (requirements I-DEL-1, I-CONC-5). INBOX
 // can be neither deleted nor renamed away (RFC 3501 §6.3.4, §6.3.5). Where UIDs do
-// not last, those after another SELECT may be those of other messages.
+// not last, another SELECT may assign them to other messages.
 func (m *maildrop) reselect(ctx context.Context) error {
 	if m.tried || !m.lasting || strings.EqualFold(m.opts.Mailbox, "INBOX") {
 		return nil
@@ -254,9 +254,9 @@ func (m *maildrop) reselect(ctx context.Context) error {
 	return nil
 }
 
-// reconnectError is the error of a command whose connection cannot be replaced:
-// the user has been let in before, so that neither the credentials nor a lock
-// are to blame (requirement M-1).
+// reconnectError returns the error of a command whose connection cannot be
+// replaced. The user has logged in before, so it blames neither the credentials
+// nor a lock (requirement M-1).
 func reconnectError(err error) error {
 	e := proxy.AsError(err)
 	if e.Code == proxy.CodeAuth || e.Code == proxy.CodeInUse {
@@ -293,11 +293,11 @@ func (m *maildrop) keepAlive() {
 	}
 }
 
-// takeOver takes the connection for good; a NOOP of keepAlive may be waiting for
-// an upstream that hangs.
+// takeOver takes the connection for Close. It ends a NOOP of keepAlive that an
+// upstream does not answer.
 func (m *maildrop) takeOver() (giveBack func()) {
-	impatience := time.AfterFunc(upstream.LogoutTimeout, func() { m.cancel(errHung) })
+	timeout := time.AfterFunc(upstream.LogoutTimeout, func() { m.cancel(errHung) })
 	m.busy <- struct{}{}
-	impatience.Stop()
+	timeout.Stop()
 	return func() { <-m.busy }
 }

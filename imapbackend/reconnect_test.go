@@ -86,18 +86,18 @@ func TestUpdateHalfOpen(t *testing.T) {
 	script := "D: 1h\n" + opened + "C: <n> NOOP\nW: stall\n" + another + reselected + removing("7") + bye
 	play(t, "P-QUIT-6", script, Options{}, func(s *session) {
 		d := s.open()
-		s.after(doubtAfter)
+		s.after(probeAfter)
 		began := time.Now()
 		if err := d.Update(s.ctx, []uint32{7}); err != nil {
 			s.Error(err)
 		}
-		if took := time.Since(began); took > doubtPatience+time.Second {
+		if took := time.Since(began); took > probeTimeout+time.Second {
 			s.Errorf("%v", took)
 		}
 	})
 	play(t, "P-QUIT-6 alive", opened+"C: <n> NOOP\nS: <n> OK x\n"+removing("7")+bye, Options{}, func(s *session) {
 		d := s.open()
-		s.after(doubtAfter)
+		s.after(probeAfter)
 		if err := d.Update(s.ctx, []uint32{7}); err != nil {
 			s.Error(err)
 		}

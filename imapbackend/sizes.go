@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	// measuredAtOnce is how many messages one command reads to measure them,
-	// measuredMost how many sizes are found before they are stored, and
-	// measureReport how often the log says how far that has come.
-	measuredAtOnce = 100
-	measuredMost   = 1000
-	measureReport  = 10 * time.Second
+	// measureBatch is how many messages one command reads to measure them,
+	// measureStore how many sizes are found before they are stored, and
+	// measureLog how often the log reports the progress.
+	measureBatch = 100
+	measureStore = 1000
+	measureLog   = 10 * time.Second
 )
 
-// trueSizes puts sizes that are known to be true in the place of those that the
-// upstream reports (requirements I-SIZE-2 to 4).
+// trueSizes replaces sizes that the upstream reports by those known to be true
+// (requirements I-SIZE-2 to 4).
 func (o *opening) trueSizes(ctx context.Context, s *snapshot) error {
 	if !s.lasting {
 		return nil
@@ -32,14 +32,14 @@ func (o *opening) trueSizes(ctx context.Context, s *snapshot) error {
 	if o.b.opts.Sizes == SizesExact {
 		missing := s.without(known)
 		if len(missing) > 0 {
-			m := &measuring{o: o, s: s, found: make(map[uint32]int64)}
+			m := &measurement{o: o, s: s, found: make(map[uint32]int64)}
 			err := m.measure(ctx, missing)
 			m.store()
 			if err != nil {
 				return err
 			}
 			known = o.b.store.Sizes(o.key, s.uidValidity)
-			if len(known) == 0 { // there is no room in the store
+			if len(known) == 0 { // the store has no room
 				known = m.found
 			}
 		}
@@ -59,8 +59,8 @@ func (s *snapshot) without(known map[uint32]int64) []uint32 {
 	return missing
 }
 
-// announce makes the sizes of the snapshot those of known. The messages, which
-// are shared, are copied only where one differs.
+// announce makes the sizes of the snapshot those of known. The messages are
+// shared, so they are copied if one differs.
 func (s *snapshot) announce(known map[uint32]int64) {
 	for uid, octets := range known {
 		i, ok := s.index(uid)
@@ -85,8 +85,8 @@ func (s *snapshot) reportedOctets(uid uint32) int64 {
 	return s.octets(uid)
 }
 
-// learnSize records the octets that a message turned out to have. What an
-// upstream has sent in a message's place says nothing of it.
+// learnSize records the octets of a message that has been read. A placeholder
+// says nothing about the size.
 func (m *maildrop) learnSize(uid uint32, octets int64) {
 	if !m.lasting || octets == m.octets(uid) || slices.Contains(m.placeholders, uid) {
 		return
@@ -94,14 +94,15 @@ func (m *maildrop) learnSize(uid uint32, octets int64) {
 	if m.learnt == nil {
 		m.learnt = make(map[uint32]int64)
 	}
-	// At once, as the next session may begin before this one is closed; in
-	// larger pieces where there are many, each of which copies those before.
+	// The next session may begin before this one is closed: sizes are stored
+	// at once. Where there are many, they are stored in larger batches, as each
+	// batch copies all the earlier ones.
 	if m.learnt[uid] = octets; len(m.learnt) > (len(m.reported)+m.stored)/64 {
 		m.rememberSizes()
 	}
 }
 
-// rememberSizes stores what has been learnt, for the next session.
+// rememberSizes stores the learnt sizes for the next session.
 func (m *maildrop) rememberSizes() {
 	if len(m.learnt) > 0 {
 		m.opts.Store.PutSizes(m.key, m.uidValidity, m.learnt)
@@ -110,8 +111,8 @@ func (m *maildrop) rememberSizes() {
 	}
 }
 
-// measuring reads messages to know their octets.
-type measuring struct {
+// measurement reads messages to find out their octets.
+type measurement struct {
 	o     *opening
 	s     *snapshot
 	found map[uint32]int64 // octets as RETR would send them
@@ -121,13 +122,13 @@ type measuring struct {
 	unassigned map[uint32]int64 // by sequence number: the UID follows the body
 }
 
-// measure measures the messages uids. One that cannot be had keeps the size that is
-// reported. What is found is stored on the way, so that after a lost connection
-// the next login goes on from there.
-func (m *measuring) measure(ctx context.Context, uids []uint32) error {
+// measure measures the messages uids. One that cannot be read keeps the reported
+// size. Sizes are stored on the way, so that after a loss of the connection the
+// next login resumes from there.
+func (m *measurement) measure(ctx context.Context, uids []uint32) error {
 	log := proxy.Logger(ctx).With("upstream", m.o.key.Upstream)
 	reported := time.Now()
-	for batch := range slices.Chunk(uids, measuredAtOnce) {
+	for batch := range slices.Chunk(uids, measureBatch) {
 		for _, set := range uidset.Split(batch, nil, m.o.MaxLine()-uidset.Frame) {
 			m.uidOf, m.unassigned = make(map[uint32]uint32), make(map[uint32]int64)
 			cmd := "UID FETCH " + set.Text + " (UID BODY.PEEK[])"
@@ -139,10 +140,10 @@ func (m *measuring) measure(ctx context.Context, uids []uint32) error {
 				log.WarnContext(ctx, "sizes cannot be measured", "uids", set.Text, "status", m.o.Clean(status.String()))
 			}
 		}
-		if len(m.found)-m.kept >= measuredMost+m.kept/8 {
+		if len(m.found)-m.kept >= measureStore+m.kept/8 {
 			m.store()
 		}
-		if time.Since(reported) >= measureReport {
+		if time.Since(reported) >= measureLog {
 			reported = time.Now()
 			m.store()
 			log.InfoContext(ctx, "measuring messages", "done", len(m.found), "of", len(uids))
@@ -152,16 +153,16 @@ func (m *measuring) measure(ctx context.Context, uids []uint32) error {
 }
 
 // store stores what has been found so far.
-func (m *measuring) store() {
+func (m *measurement) store() {
 	if len(m.found) > m.kept {
 		m.o.b.store.PutSizes(m.o.key, m.s.uidValidity, maps.Clone(m.found))
 		m.kept = len(m.found)
 	}
 }
 
-// addEvent takes a response of the upstream. A body is read to its end; an error
-// shows at the next response.
-func (m *measuring) addEvent(ev wire.Event) {
+// addEvent handles a response of the upstream. It reads a body to its end; an
+// error shows at the next response.
+func (m *measurement) addEvent(ev wire.Event) {
 	switch {
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE": // sequence numbers have moved
 		clear(m.uidOf)
@@ -188,20 +189,21 @@ func (m *measuring) addEvent(ev wire.Event) {
 	}
 }
 
-// record takes the octets of a message of the snapshot. Of one that the upstream
-// has a size but no octets for, nothing is known.
-func (m *measuring) record(uid uint32, octets int64) {
+// record records the octets of a message of the snapshot. An empty body does not
+// count where the upstream reports a size.
+func (m *measurement) record(uid uint32, octets int64) {
 	if _, ok := m.s.index(uid); ok && (octets > 0 || m.s.octets(uid) == 0) {
 		m.found[uid] = octets
 	}
 }
 
-// octetCounter counts a message as POP3 sends it (requirement P-RETR-3): a bare
-// LF is two octets, and so is the end of a last line that has none.
+// octetCounter counts the octets of a message as POP3 sends it (requirement
+// P-RETR-3): a bare LF counts as CRLF, and so does the missing end of the last
+// line.
 type octetCounter struct {
 	octets int64
-	last   byte // the last octet; LF or none: not within a line
-	some   bool
+	last   byte // the last octet, if some
+	some   bool // there has been an octet
 }
 
 func (c *octetCounter) Write(p []byte) (int, error) {

@@ -10,18 +10,19 @@ import (
 	"popgate/proxy"
 )
 
-// snapshot is the mailbox as it was when it was selected. It never changes.
+// snapshot is the mailbox as it was when it was selected. It does not change after
+// Open.
 type snapshot struct {
 	messages    []proxy.Message // ascending by UID
 	hidden      []uint32        // present but not shown, ascending
 	deleted     []uint32        // flagged \Deleted by others before, ascending
 	uidValidity uint32
 	lasting     bool              // UIDs mean the same in the next session
-	reported    map[uint32]int64  // by RFC822.SIZE, of messages that are announced otherwise
+	reported    map[uint32]int64  // RFC822.SIZE of messages that LIST announces with another
 	hashes      map[uint32]string // unique-ids where UIDs do not last, else nil
 	noUniqueIDs error
 	form        *uniqueid.Template                  // of unique-ids
-	named       func(dst []byte, uid uint32) []byte // in place of form; nil if it makes them
+	named       func(dst []byte, uid uint32) []byte // makes them instead of form, unless nil
 	maxLine     int                                 // octets of a command line
 }
 
@@ -60,8 +61,8 @@ func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	return s, nil
 }
 
-// show makes the messages of the snapshot from all that there are. The slice
-// is shared where all are shown.
+// show makes the messages of the snapshot from all of the mailbox. The slice is
+// shared where all are shown.
 func (s *snapshot) show(all []proxy.Message, deletedToo bool) {
 	if len(s.deleted) == 0 || deletedToo {
 		s.messages = all
@@ -78,9 +79,9 @@ func (s *snapshot) show(all []proxy.Message, deletedToo bool) {
 	slices.Sort(s.hidden)
 }
 
-// UniqueIDs implements proxy.Maildrop. The unique-id follows the configured form
-// (requirements I-UIDL-1 to 3), or is the one that is remembered (I-UIDL-5).
-// Where the upstream's UIDs do not last it is a hash of the header (I-UIDL-4).
+// UniqueIDs implements proxy.Maildrop. A unique-id has the configured form
+// (requirements I-UIDL-1 to 3), or is the remembered one (I-UIDL-5). Where the
+// upstream's UIDs do not last it is a hash of the header (I-UIDL-4).
 func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 	if s.noUniqueIDs != nil {
 		return nil, s.noUniqueIDs
@@ -94,13 +95,12 @@ func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 	return s.form.Bind(s.uidValidity), nil
 }
 
-// sets writes uids of the snapshot, ascending, as sequence-sets that hold no
+// sets returns uids of the snapshot, ascending, as sequence-sets that contain no
 // other message of the mailbox, shown or hidden.
-func (s *snapshot) sets(uids []uint32) []uidset.Set { return s.setsBeside(uids, 0) }
+func (s *snapshot) sets(uids []uint32) []uidset.Set { return s.setsFor(uids, 0) }
 
-// setsBeside is sets for commands that are longer than uidset.Frame by more
-// octets.
-func (s *snapshot) setsBeside(uids []uint32, more int) []uidset.Set {
+// setsFor is sets for commands that are longer than uidset.Frame by more octets.
+func (s *snapshot) setsFor(uids []uint32, more int) []uidset.Set {
 	others := make([]uint32, 0, len(s.messages)+len(s.hidden)-len(uids))
 	others = append(others, s.hidden...)
 	for _, msg := range s.messages {
@@ -112,8 +112,8 @@ func (s *snapshot) setsBeside(uids []uint32, more int) []uidset.Set {
 	return uidset.Split(uids, others, s.maxLine-uidset.Frame-more)
 }
 
-// runs is sets for uids that are close together in the snapshot: it looks only
-// at the messages between them.
+// runs is sets for uids that are close together in the snapshot: it is faster, as
+// it considers only the messages between them.
 func (s *snapshot) runs(uids []uint32) []uidset.Set {
 	if len(uids) == 0 {
 		return nil

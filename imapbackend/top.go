@@ -12,9 +12,9 @@ import (
 	"popgate/proxy"
 )
 
-// Sizes of the pieces in which TOP reads the text, in octets: lineGuess for
-// each line asked for, never more than firstPiece at first, then twice as much
-// each time up to lastPiece (requirement I-TOP-1).
+// TOP reads the text in pieces. The first has lineGuess octets for each line, in
+// multiples of pieceUnit, and at most firstPiece; each further one has twice as
+// many as the one before it, up to lastPiece (requirement I-TOP-1).
 const (
 	lineGuess  = 128
 	pieceUnit  = 1 << 10
@@ -29,12 +29,12 @@ var errTopDone = errors.New("imap: top is complete")
 type top struct {
 	*fetch
 	lines uint64
-	size  int64      // of the message, as announced
-	piece int64      // octets of text asked for at a time, 0: whole message
+	size  int64      // of the message in octets, as announced
+	piece int64      // octets of text to ask for at a time, 0: whole message
 	whole *message   // the message, where all of it is read
-	body  wire.Event // the first body to come
+	body  wire.Event // the body of the header
 	text  []byte     // a piece of text that came before the header
-	kept  []byte     // the message or its header, where they were kept
+	kept  []byte     // the message or its header, from the read-ahead
 	out   topWriter
 }
 
@@ -62,12 +62,12 @@ func (m *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Bod
 
 const headerItem = "BODY.PEEK[HEADER]"
 
-// begin reads up to the first octets.
+// begin reads up to the first octets of the top.
 func (t *top) begin() (err error) {
 	*t = top{fetch: t.fetch, lines: t.lines, size: t.size, out: topWriter{left: t.lines}}
 	switch {
 	case t.lines > uint64(t.size)/2:
-		// All there is, most likely: then one body is TOP and RETR alike.
+		// Probably the whole message, as RETR would read it.
 		t.whole, err = t.fetch.message()
 		return err
 	case t.lines == 0:
@@ -83,13 +83,13 @@ func (t *top) begin() (err error) {
 	return t.awaitHeader()
 }
 
-// openHeader begins to read a header alone: from the message or the header
-// itself where that is here or on its way, else by a command of its own.
+// openHeader begins to read the header alone: from the message or the header where
+// these are kept or on their way, else by its own command.
 func (t *top) openHeader() error {
 	f, a := t.fetch, t.m.readAhead
 	whole, header := part{uid: f.uid}, part{f.uid, true}
 	if number, coming := a.flight[whole]; coming && t.size <= a.limit/2 {
-		// RETR will want it soon: it is kept for that.
+		// It is kept, as RETR will probably want it soon.
 		f.join(number, "BODY.PEEK[]")
 		if err := t.awaitKept(whole); err != nil {
 			return err
@@ -115,7 +115,7 @@ func (t *top) openHeader() error {
 	return t.awaitHeader()
 }
 
-// awaitKept reads until the part on its way is kept, or will not be.
+// awaitKept reads until p is no longer on its way.
 func (t *top) awaitKept(p part) error {
 	f, a := t.fetch, t.m.readAhead
 	for {
@@ -142,7 +142,7 @@ func (t *top) awaitHeader() error {
 			return t.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", t.cmd, err))
 		case !ok && t.own:
 			return t.outcome()
-		case !ok: // what was asked for ahead did not come: ask why
+		case !ok: // the read-ahead did not bring it: ask for it alone
 			if err := t.send(headerItem); err != nil {
 				return t.m.u.Lost(upstream.AtRead, err)
 			}
@@ -171,8 +171,8 @@ func (t *top) Close() error {
 	return nil
 }
 
-// WriteTo implements proxy.Body. Where the connection is lost on the way all is
-// read once more from another, and what has been written is left out.
+// WriteTo implements proxy.Body. If the connection is lost on the way, everything
+// is read again on another, except that what has been written is skipped.
 func (t *top) WriteTo(w io.Writer) (int64, error) {
 	if t.whole == nil {
 		w = t.m.detectPlaceholder(t.uid, w)
@@ -225,8 +225,8 @@ func (t *top) write() error {
 	return t.writeText(t.out.written)
 }
 
-// writeText writes lines of the text until there are enough or the message
-// ends. header is the number of octets before it.
+// writeText writes lines of the text until there are enough or the message ends.
+// header is the number of octets in front of the text.
 func (t *top) writeText(header int64) error {
 	var offset int64
 	for {
@@ -235,8 +235,8 @@ func (t *top) writeText(header int64) error {
 			return err
 		}
 		offset += n
-		// A piece may be shorter than asked for before the end; one that
-		// ends the message as announced is the last (requirement I-TOP-3).
+		// A short piece need not be the last, unless the message ends with it
+		// as announced (requirement I-TOP-3).
 		if n == 0 || n < t.piece && header+offset >= t.size {
 			return nil
 		}
@@ -251,8 +251,8 @@ func (t *top) writeText(header int64) error {
 }
 
 // writePiece writes the piece of text at offset, which has been asked for, and
-// returns its octets. Header and first piece come in one response, whose UID
-// may come after both.
+// returns its octets. The header and the first piece are in one response, whose
+// UID may follow both.
 func (t *top) writePiece(offset int64) (int64, error) {
 	if t.text != nil {
 		text := t.text
@@ -273,7 +273,7 @@ func (t *top) writePiece(offset int64) (int64, error) {
 		case ev.Section != "TEXT" || max(ev.Origin, 0) != offset:
 			continue
 		case ev.Nil:
-			return 0, fmt.Errorf("imap: %s: text NIL", t.cmd)
+			return 0, fmt.Errorf("imap: %s: the text is NIL", t.cmd)
 		}
 		var n int64
 		if err = t.out.startText(ev.Octets); err == nil {
@@ -286,7 +286,7 @@ func (t *top) writePiece(offset int64) (int64, error) {
 	}
 }
 
-// verified is verify for a body that was written with err.
+// verified is verify for a body that was written, with the error err.
 func (t *top) verified(body wire.Event, err error) error {
 	if err == nil || err == errTopDone {
 		if e := t.verify(body); e != nil {

@@ -6,14 +6,14 @@ import (
 	"io"
 )
 
-// replay passes on octets; again makes it expect the same octets once more
-// before it goes on.
+// replay is a writer that passes octets on. After again, it expects the same
+// octets once more and skips them.
 type replay struct {
 	w       io.Writer
 	written int64
 	sum     maphash.Hash // of what has been written
-	skip    int64        // octets to be seen once more
-	seen    maphash.Hash // of these
+	skip    int64        // octets still to be skipped
+	seen    maphash.Hash // of those skipped so far
 }
 
 func newReplay(w io.Writer) *replay {
@@ -27,8 +27,8 @@ func (r *replay) again() {
 	r.seen.Reset()
 }
 
-// Write implements io.Writer. It fails with errChanged where the octets are
-// not the same.
+// Write implements io.Writer. It fails with errChanged if the octets are not the
+// same.
 func (r *replay) Write(p []byte) (int, error) {
 	k := int(min(int64(len(p)), r.skip))
 	if k > 0 {
@@ -46,22 +46,22 @@ func (r *replay) Write(p []byte) (int, error) {
 	return k + n, err
 }
 
-// topWriter passes on a message up to the end of a number of lines of its
-// text, then returns errTopDone. It finds the end of the header itself, unless
-// startText announces it.
+// topWriter is a writer that passes on a message up to the end of a number of
+// lines of its text, then returns errTopDone. It finds the end of the header,
+// unless startText announces it.
 type topWriter struct {
 	w          io.Writer
 	written    int64
 	left       uint64 // lines of text to come
-	headerOnly bool   // header and text come apart
+	headerOnly bool   // header and text are written separately
 	inText     bool
-	col        int  // octets of the current line, 2 for more
+	col        int  // octets of the current line, 2 for 2 or more
 	cr         bool // the current line is one CR
 	blank      bool // the last line was empty
 }
 
-// startText announces that a piece of n octets of text follows. A header that does
-// not end in an empty line gets one (requirement I-TOP-2).
+// startText announces that a piece of n octets of text follows. It ends the header
+// with an empty line if it has none (requirement I-TOP-2).
 func (t *topWriter) startText(n int64) error {
 	if t.inText || n == 0 {
 		return nil
@@ -94,8 +94,8 @@ func (t *topWriter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// scan returns how much of p belongs to the top, and whether the top ends
-// there.
+// scan returns how many octets of p belong to the top; done reports whether the
+// top ends there.
 func (t *topWriter) scan(p []byte) (end int, done bool) {
 	for end < len(p) {
 		i := bytes.IndexByte(p[end:], '\n')

@@ -74,7 +74,7 @@ func TestPlan(t *testing.T) {
 		{"flag", "UIDPLUS", "", Options{Delete: DeleteFlag}, `flag \Deleted, and hide`},
 		{"keep", "UIDPLUS", "", Options{Delete: DeleteKeep}, "nothing, messages are kept"},
 		{"refuse", "", "", Options{WithoutUIDPLUS: Refuse}, "nothing, QUIT is refused: no UIDPLUS"},
-		{"alone", "", "", alone, `flag \Deleted, EXPUNGE if nothing else is flagged so`},
+		{"alone", "", "", alone, `flag \Deleted, EXPUNGE if no other message is flagged`},
 		{"move", "MOVE", `C: <t> LIST "" "*"` + "\n" + `S: * LIST (\Trash) "/" Bin` + "\nS: <t> OK x\n", Options{Delete: DeleteTrash}, `UID MOVE to trash, "Bin"`},
 		{"copy", "UIDPLUS", "", bin, `UID COPY to trash, flag \Deleted, UID EXPUNGE, "Bin"`},
 		{"none", "MOVE", `C: <t> LIST "" "*"` + "\nS: <t> OK x\n", Options{Delete: DeleteTrash}, ""},

@@ -26,7 +26,7 @@ func (o *opening) offers(k uniqueid.Kind) bool {
 	return k == uniqueid.Header
 }
 
-// maxIdentityHeader bounds what is looked at of a header, in octets.
+// maxIdentityHeader bounds how much of a header is read into memory, in octets.
 const maxIdentityHeader = 256 << 10
 
 // capped keeps the first maxIdentityHeader octets of what is written to it.
@@ -39,29 +39,29 @@ func (c *capped) Write(p []byte) (int, error) {
 
 var _ io.Writer = (*capped)(nil)
 
-// identifying is a fetch of identities on its way.
-type identifying struct {
+// identityFetch collects the answers to a fetch of identities.
+type identityFetch struct {
 	o         *opening
 	uids      []uint32 // ascending
-	found     map[uint32]*identified
+	found     map[uint32]*identityParts
 	header    capped // of the current response
 	hasHeader bool   // it has one
 	bodyErr   error
 }
 
-// identified is what is known of one message.
-type identified struct {
+// identityParts is what the upstream has said of one message.
+type identityParts struct {
 	email  string
 	gmail  uint64
 	header []byte
 	octets int64
 }
 
-// fetchIdentities asks for the identities of the given kinds of uids, which are
-// among all the messages of the mailbox, both ascending, in one flight. Of
-// messages that are gone by now there is nothing. The status is that of the
-// first command that was refused. An error is a lost connection; what came
-// before it is returned too.
+// fetchIdentities asks, in one flight, for the identities of uids, which are among
+// all, the messages of the mailbox; both are ascending. Messages that have been
+// expunged are missing from the result. The status is that of the first command
+// that was refused, or OK. An error is a lost connection; identities received
+// before it are returned too.
 func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
 	items := "UID"
 	for _, k := range kinds {
@@ -74,7 +74,7 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 			items += " RFC822.SIZE BODY.PEEK[HEADER.FIELDS (" + strings.ToUpper(strings.Join(uniqueid.HeaderFields, " ")) + ")]"
 		}
 	}
-	others := []uint32{} // no range is to cover these
+	others := []uint32{} // not to be in a range
 	for _, msg := range all {
 		if _, ours := slices.BinarySearch(uids, msg.UID); !ours {
 			others = append(others, msg.UID)
@@ -87,7 +87,7 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 			return nil, wire.Status{}, o.Lost(upstream.AtList, err)
 		}
 	}
-	f := &identifying{o: o, uids: uids, found: make(map[uint32]*identified, len(uids))}
+	f := &identityFetch{o: o, uids: uids, found: make(map[uint32]*identityParts, len(uids))}
 	results, err := o.Answers(ctx, ops, f.add)
 	if err == nil {
 		err = f.bodyErr
@@ -105,8 +105,8 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 	return f.ids(), status, nil
 }
 
-// add takes what an event brings.
-func (f *identifying) add(ev wire.Event) {
+// add handles one event of the answers.
+func (f *identityFetch) add(ev wire.Event) {
 	switch {
 	case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil && f.bodyErr == nil:
 		f.header.Reset()
@@ -120,7 +120,7 @@ func (f *identifying) add(ev wire.Event) {
 		}
 		one := f.found[ev.UID]
 		if one == nil {
-			one = &identified{octets: -1}
+			one = &identityParts{octets: -1}
 			f.found[ev.UID] = one
 		}
 		if ev.EmailID != "" {
@@ -139,7 +139,7 @@ func (f *identifying) add(ev wire.Event) {
 }
 
 // ids returns the identities found, by UID.
-func (f *identifying) ids() map[uint32]uniqueid.Identities {
+func (f *identityFetch) ids() map[uint32]uniqueid.Identities {
 	out := make(map[uint32]uniqueid.Identities, len(f.found))
 	for uid, one := range f.found {
 		var id uniqueid.Identities

@@ -15,9 +15,9 @@ import (
 	"popgate/proxy"
 )
 
-// recall gives messages the unique-ids that were shown for them before, under
-// whatever UIDVALIDITY, and remembers those of new ones (requirement I-UIDL-5).
-// It asks the upstream only about messages that are new.
+// recall gives messages the unique-ids that clients have seen before, whatever the
+// UIDVALIDITY was, and remembers those of new ones (requirement I-UIDL-5). It asks
+// the upstream about new messages only.
 func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) error {
 	old, _ := o.b.store.UniqueIDs(o.key)
 	memory := uniqueid.NewMemory(old, s.uidValidity, all, today())
@@ -59,9 +59,9 @@ func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) 
 	return nil
 }
 
-// resumeIdentities is fetchIdentities in as many sessions as it takes: where the
-// connection is lost, or the client gives up because its first login lasts too
-// long, the next session goes on with what is missing.
+// resumeIdentities is fetchIdentities over as many sessions as needed: after a
+// lost connection, or if the client gives up because its first login takes too
+// long, the next session asks for what is still missing.
 func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint32, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
 	key := o.key
 	key.UTF8 = false
@@ -105,9 +105,9 @@ func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint32, all 
 // partial is the source under which identities are stored while some are missing.
 func partial(k uniqueid.Kind) string { return "partial " + k.String() }
 
-// forgetUniqueIDs drops the unique-ids of messages, ascending, that the client
-// has removed: what comes back of them, from a trash or a backup, is new to it.
-// Where a form without UIDVALIDITY could make them again they are kept from use.
+// forgetUniqueIDs drops the unique-ids of messages, ascending, that the client has
+// removed: one that comes back, from the trash or a backup, is new to the client.
+// Where a form without UIDVALIDITY could produce them again they are blocked.
 func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint32) {
 	if u, ok := b.store.UniqueIDs(key); ok {
 		keep := b.source == uniqueid.NoKind && !b.form.HasUIDValidity()
@@ -117,7 +117,8 @@ func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint32) {
 
 func today() int32 { return int32(time.Now().Unix() / 86400) }
 
-// ReadImport is uniqueid.ReadImport with users compared as this package does.
+// ReadImport is uniqueid.ReadImport with users compared as this package compares
+// them. It reads all of r; name identifies r in errors.
 func ReadImport(name string, r io.Reader) (*uniqueid.Import, error) {
 	return uniqueid.ReadImport(name, r, func(user string) string { return upstream.CanonicalUser("", user) })
 }

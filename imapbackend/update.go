@@ -103,7 +103,7 @@ func (r *removal) run(ctx context.Context, p plan) error {
 		return err
 	}
 	r.fault = nil
-	for _, set := range r.m.setsBeside(r.targets, len(r.trash)) {
+	for _, set := range r.m.setsFor(r.targets, len(r.trash)) {
 		for _, step := range p.steps {
 			if err := stillAllowed(ctx); err != nil {
 				return err
