@@ -70,6 +70,6 @@ func (b *Backend) Learn(ctx context.Context, mechanisms ...string) {
 	}
 }
 
-// Offers implements proxy.Exchanger. Tokens are passed to any upstream; of the
+// Offers implements proxy.Exchanger. Tokens are sent to any upstream; of the
 // other mechanisms, those that it last announced are relayed.
 func (b *Backend) Offers(mechanism string, _ proxy.Caller) bool { return b.server.Offers(mechanism) }

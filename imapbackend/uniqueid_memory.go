@@ -117,8 +117,8 @@ func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint32) {
 
 func today() int32 { return int32(time.Now().Unix() / 86400) }
 
-// ReadImport is uniqueid.ReadImport with users compared as this package compares
-// them. It reads all of r; name identifies r in errors.
+// ReadImport is uniqueid.ReadImport with login names compared as in a login. Errors
+// begin with name and the line number.
 func ReadImport(name string, r io.Reader) (*uniqueid.Import, error) {
 	return uniqueid.ReadImport(name, r, func(user string) string { return upstream.CanonicalUser("", user) })
 }

@@ -14,7 +14,8 @@ import (
 	"popgate/imapbackend/wire"
 )
 
-// Collect runs one command and hands the events of its answer to each.
+// Collect runs one command and calls each with the events of its answer. User
+// input in cmd must be quoted. The error is the loss of the connection.
 func (c *Conn) Collect(ctx context.Context, cmd string, each func(wire.Event)) (wire.Status, error) {
 	if err := c.Wire.Start(cmd); err != nil {
 		return wire.Status{}, err
@@ -26,13 +27,13 @@ func (c *Conn) Collect(ctx context.Context, cmd string, each func(wire.Event)) (
 	return results[0], nil
 }
 
-// Noop asks whether the upstream is still there. The error is a loss.
+// Noop checks that the upstream is alive. The error is the loss of the connection.
 func (c *Conn) Noop(ctx context.Context) (wire.Status, error) {
 	return c.execute(ctx, "NOOP", (*client.Client).Noop)
 }
 
-// Command sends a command without UIDs. Its arguments are free of user input
-// that has not been quoted.
+// Command runs a command without UIDs. User input in args must be quoted. The
+// error is the loss of the connection.
 func (c *Conn) Command(ctx context.Context, verb, args string) (wire.Status, error) {
 	cmd := &imap.Command{Name: verb}
 	if args != "" {
@@ -44,8 +45,7 @@ func (c *Conn) Command(ctx context.Context, verb, args string) (wire.Status, err
 	})
 }
 
-// UIDCommand sends a UID command. Its arguments are free of user input that has
-// not been quoted.
+// UIDCommand is Command for the UID form of a command.
 func (c *Conn) UIDCommand(ctx context.Context, verb, args string) (wire.Status, error) {
 	cmd := &commands.Uid{Cmd: &imap.Command{Name: verb, Arguments: []any{imap.RawString(args)}}}
 	return c.execute(ctx, fmt.Sprintf("UID %s %s", verb, args), func(cl *client.Client) error {
@@ -54,7 +54,8 @@ func (c *Conn) UIDCommand(ctx context.Context, verb, args string) (wire.Status, 
 	})
 }
 
-// Search returns the UIDs that match criteria, in the order of the answer.
+// Search returns the UIDs that match criteria, in the order of the answer. Errors
+// are *proxy.Error, as in the other searches.
 func (c *Conn) Search(ctx context.Context, ph Phase, criteria string) ([]uidset.Range, error) {
 	cmd := "UID SEARCH " + criteria
 	if c.Wire.Has("ESEARCH") || c.Wire.Has("IMAP4REV2") {
@@ -72,14 +73,13 @@ func (c *Conn) Search(ctx context.Context, ph Phase, criteria string) ([]uidset.
 	return ranges, nil
 }
 
-// SearchAmong returns those of uids, which is ascending, that are in the
-// mailbox and match key, "" for all. Other UIDs in the answer are
-// ignored.
+// SearchAmong returns those of uids, which is ascending, that are in the mailbox
+// and match key, "" for all. Other UIDs in the answer are ignored.
 func (c *Conn) SearchAmong(ctx context.Context, ph Phase, uids []uint32, key string) ([]uint32, error) {
 	return c.SearchSets(ctx, ph, uids, uidset.Split(uids, nil, c.MaxLine()-uidset.Frame), key)
 }
 
-// SearchSets is SearchAmong with uids written as sets already.
+// SearchSets is SearchAmong with uids given as sets too.
 func (c *Conn) SearchSets(ctx context.Context, ph Phase, uids []uint32, sets []uidset.Set, key string) ([]uint32, error) {
 	found := make(map[uint32]bool)
 	for _, set := range sets {
@@ -101,8 +101,8 @@ func (c *Conn) SearchSets(ctx context.Context, ph Phase, uids []uint32, sets []u
 	return slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return !found[uid] }), nil
 }
 
-// MaxLine is the longest command line that the upstream is sent, in octets
-// (requirement I-CONN-4).
+// MaxLine returns the length of the longest command line to send to the upstream,
+// in octets (requirement I-CONN-4).
 func (c *Conn) MaxLine() int {
 	if c.Wire.Has("QRESYNC") {
 		return 8000
@@ -110,8 +110,8 @@ func (c *Conn) MaxLine() int {
 	return 950
 }
 
-// Can reports whether the upstream has a capability that IMAP4rev2 includes
-// (RFC 9051 appendix E).
+// Can reports whether the upstream has a capability, one of those that IMAP4rev2
+// includes (RFC 9051 appendix E).
 func (c *Conn) Can(capability string) bool {
 	return c.Wire.Has(capability) || c.Wire.Has("IMAP4REV2")
 }

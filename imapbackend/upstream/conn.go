@@ -19,28 +19,27 @@ import (
 
 var noLog = log.New(io.Discard, "", 0)
 
-// The longest waits for the upstream (requirement I-KEEP-2).
+// How long the upstream may take (requirement I-KEEP-2).
 const (
 	ConnectTimeout  = 10 * time.Second
 	TLSTimeout      = 10 * time.Second
 	GreetingTimeout = 20 * time.Second
-	ProgressTimeout = 60 * time.Second  // for the next octet of an answer
-	SelectTimeout   = 300 * time.Second // the same for SELECT
+	ProgressTimeout = 60 * time.Second  // until the next octet of an answer
+	SelectTimeout   = 300 * time.Second // the same, for SELECT
 	LogoutTimeout   = 2 * time.Second
 )
 
 // Conn is one connection to the upstream, from the greeting on. It is used by one
-// goroutine at a time. Callers read its exported fields and do not set them.
+// goroutine at a time. Its fields are read-only for callers.
 type Conn struct {
-	// Wire is the byte stream under the commands, for commands and answers
-	// that no method here is for.
+	// Wire sends the commands and reads the answers that have no method here.
 	Wire *wire.Conn
 
 	TLS      *tls.ConnectionState // nil without TLS
 	Greeting string               // as a status line
 
 	// Challenged reports that the client has been sent a challenge of this
-	// connection, which it can answer on no other.
+	// connection, whose answer is valid on no other.
 	Challenged bool
 
 	opts       *Options
@@ -49,16 +48,16 @@ type Conn struct {
 	client     *client.Client // go-imap's, nil while it has nothing to do
 	secrets    secrets
 	utf8       bool        // UTF8=ACCEPT is enabled
-	clientUTF8 bool        // the client takes headers beyond ASCII
-	abandoned  atomic.Bool // the gateway has ended it, by a context
+	clientUTF8 bool        // the client accepts headers beyond ASCII
+	abandoned  atomic.Bool // a context given to Watch has ended it
 }
 
 // UTF8 reports whether UTF8=ACCEPT is enabled, so that mailbox names are in
 // UTF-8 (RFC 6855 §3).
 func (c *Conn) UTF8() bool { return c.utf8 }
 
-// RawHeaders reports whether the upstream may deliver headers beyond ASCII that
-// the client does not take.
+// RawHeaders reports whether the upstream may deliver headers beyond ASCII to a
+// client that does not accept them.
 func (c *Conn) RawHeaders() bool { return c.utf8 && !c.clientUTF8 }
 
 // run sends one command and reads its answer.
@@ -68,9 +67,9 @@ func (c *Conn) run(ctx context.Context, cmd string) (wire.Status, error) {
 	return status, err
 }
 
-// Answers reads until no command that Wire.Start has sent is in flight. ops are
-// the last of them, in their order, whose results it logs and returns; each
-// gets the other events.
+// Answers reads until no command that Wire.Start has sent is in flight. It logs
+// and returns the results of the last of them, ops, in their order, and calls each
+// with the other events. The error is the loss of the connection.
 func (c *Conn) Answers(ctx context.Context, ops []string, each func(wire.Event)) ([]wire.Status, error) {
 	for c.Wire.Pending() {
 		ev, err := c.Wire.Next()
@@ -90,9 +89,8 @@ func (c *Conn) Answers(ctx context.Context, ops []string, each func(wire.Event))
 	return results, nil
 }
 
-// library returns go-imap's client, which is made when there is something for
-// it to do: it costs a goroutine and buffers, which a waiting session need not
-// have.
+// library returns go-imap's client, and creates it if needed: it costs a goroutine
+// and buffers, which a waiting session should not hold.
 func (c *Conn) library() (*client.Client, error) {
 	if c.client == nil {
 		c.Wire.Attach()
@@ -130,15 +128,15 @@ func (c *Conn) execute(ctx context.Context, cmd string, f func(*client.Client) e
 	err = f(cl)
 	var status wire.Status
 	if cause := c.Wire.Err(); cause != nil {
-		// go-imap's goroutine may still be reading: no result is looked at.
+		// go-imap's goroutine may still be reading: do not read its result.
 		c.Trace(ctx, cmd, status, cause)
 		return status, cause
 	}
 	status = c.Wire.Result()
 	switch status.Type {
 	case "":
-		// The library gave up before the upstream answered: what is read
-		// next would be taken for another answer.
+		// The library gave up before the upstream answered: that answer
+		// would be taken for the next command's.
 		if err == nil {
 			err = errors.New("imap: no status")
 		}
@@ -177,7 +175,7 @@ func (c *Conn) Logout(ctx context.Context) {
 	c.end(loss)
 }
 
-// Dismiss sends LOGOUT without waiting for the answer, and closes.
+// Dismiss sends LOGOUT, does not wait for the answer, and closes.
 func (c *Conn) Dismiss() {
 	loss := c.loss()
 	if c.Wire.Err() == nil && c.Wire.Start("LOGOUT") == nil {
@@ -186,19 +184,19 @@ func (c *Conn) Dismiss() {
 	c.end(loss)
 }
 
-// Rest prepares the connection to wait for its next login: go-imap's client
-// ends, and the credential is forgotten.
+// Rest prepares the connection to be kept for a next login: it ends go-imap's
+// client and forgets the credential.
 func (c *Conn) Rest() {
 	c.Retire()
 	c.secrets = nil
 }
 
-// Reuse ends that wait; cred is the credential that the connection was opened
-// with.
+// Reuse is for the next login after Rest; cred is the credential with which the
+// connection was opened.
 func (c *Conn) Reuse(cred proxy.Credential) { c.secrets = secretsOf(cred) }
 
-// Watch ends the connection when ctx ends before the returned function is
-// called: go-imap knows no contexts.
+// Watch ends the connection if ctx ends before stop is called, as go-imap has no
+// contexts. stop is that of context.AfterFunc.
 func (c *Conn) Watch(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() {
 		if c.Wire.Err() == nil {
@@ -208,8 +206,8 @@ func (c *Conn) Watch(ctx context.Context) (stop func() bool) {
 	})
 }
 
-// loss returns why the connection has been lost; nil if it has not, or if the
-// gateway itself has ended it.
+// loss returns why the connection has been lost; nil if it has not, or if a
+// context has ended it.
 func (c *Conn) loss() error {
 	if err := c.Wire.Err(); err != nil && !c.abandoned.Load() {
 		return c.CleanError(err)
@@ -220,7 +218,7 @@ func (c *Conn) loss() error {
 // Close ends the connection and go-imap's goroutine.
 func (c *Conn) Close() { c.end(c.loss()) }
 
-// end is Close for a connection whose loss was looked at before.
+// end is Close with the loss given.
 func (c *Conn) end(loss error) {
 	c.Wire.Close()
 	if c.client != nil {

@@ -13,7 +13,9 @@ import (
 	"popgate/proxy"
 )
 
-// Connect opens a connection, and reports the attempt. Errors are *proxy.Error.
+// Connect opens a connection up to the point where a user can log in, and reports
+// the attempt to the Observer. The caller closes the Conn. Errors are
+// *proxy.Error.
 func (s *Server) Connect(ctx context.Context) (*Conn, error) {
 	began := time.Now()
 	u, err := s.open(ctx)
@@ -58,7 +60,8 @@ func (c *Conn) handshake(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	return t, nil
 }
 
-// tlsFailed logs a failed handshake as what it may be: an attacker in between.
+// tlsFailed returns the error of a failed handshake. It logs those that an
+// attacker may have caused.
 func (c *Conn) tlsFailed(ctx context.Context, err error) *proxy.Error {
 	e := tlsError(err)
 	if e.Code == proxy.CodeSysPerm {
@@ -82,9 +85,9 @@ func (c *Conn) greet(ctx context.Context) error {
 	case "BYE":
 		return c.Failed(AtConnect, "greeting", greeting, nil)
 	case "PREAUTH":
-		// The upstream has not checked the user, and on a plain connection
-		// it may be an attacker's way around STARTTLS (I-CONN-1).
-		return SetupError(errors.New("imap: greeting PREAUTH: the upstream does not check the user"))
+		// The upstream has not verified the user; and without TLS an attacker
+		// may have sent it to prevent STARTTLS (I-CONN-1).
+		return SetupError(errors.New("imap: greeting PREAUTH: the upstream does not verify the user"))
 	}
 	if c.opts.TLS == proxy.TLSStartTLS {
 		if err := c.startTLS(ctx); err != nil {
@@ -116,8 +119,8 @@ func (c *Conn) introduce(ctx context.Context) error {
 	return nil
 }
 
-// startTLS is strict: whatever prevents it ends the attempt before a
-// credential is sent (O-TLS-7).
+// startTLS negotiates TLS. Any failure ends the attempt before a credential is
+// sent (O-TLS-7).
 func (c *Conn) startTLS(ctx context.Context) error {
 	if caps := c.Wire.Capabilities(); caps != nil && !c.Wire.Has("STARTTLS") {
 		return SetupError(errors.New("imap: the upstream does not offer STARTTLS"))

@@ -1,8 +1,8 @@
-// Package upstream is the connection to one IMAP server: everything between the
-// dialling and the command, and what its failures mean to a POP3 client. It
-// knows neither maildrops nor what is remembered of them.
+// Package upstream is the connection to one IMAP server: from dialling, TLS and
+// login to the single command, and what failures mean to a POP3 client. It knows
+// neither maildrops nor what is remembered of them.
 //
-//	server.go        Server: how a server is reached, and what is known of it
+//	server.go        Server: how a server is reached, and what it announces
 //	dial.go          Connect: TLS, greeting, STARTTLS, capabilities
 //	login.go         Login by a credential, and what follows every login:
 //	                 ENABLE, the mailbox-id, COMPRESS
@@ -10,10 +10,10 @@
 //	id.go            what ID reports
 //	select.go        SELECT, and mailbox names as they go into commands
 //	command.go       commands with one answer, searches
-//	conn.go          Conn: go-imap's client and the wire under it, log, end
+//	conn.go          Conn: go-imap's client on a wire.Conn, the log, closing
 //	responsecode.go  IMAP failures as POP3 response codes (requirement M-1)
-//	secrets.go       what never goes to the log
+//	secrets.go       what is never logged
 //
-// A Conn is used by one goroutine at a time and ends with the context that Watch
-// is given. It never sends CLOSE, which would expunge.
+// A Conn is used by one goroutine at a time, and ends with the context given to
+// Watch. It never sends CLOSE, which would expunge.
 package upstream

@@ -13,17 +13,17 @@ import (
 	"popgate/proxy"
 )
 
-// The mechanisms that pass a token.
+// The mechanisms with a token.
 const (
 	mechXOAuth2     = "XOAUTH2"
 	mechOAuthBearer = "OAUTHBEARER"
 )
 
-// Relays reports whether an upstream with these capabilities, in upper case,
-// lets a client use the mechanism through the gateway (requirement P-SASL-5).
-// An upstream that can bind SCRAM to the TLS channel must refuse clients that
-// can too and have been shown that it cannot (RFC 5802 §6); and the gateway
-// cannot show that it can, as there are two channels.
+// Relays reports whether the gateway can relay a mechanism to an upstream with
+// these capabilities; both are in upper case (requirement P-SASL-5). It cannot
+// relay SCRAM where the upstream supports channel binding: the gateway cannot
+// offer that, having two channels, and the upstream must refuse a client that
+// supports it and was not offered it (RFC 5802 §6).
 func Relays(capabilities []string, mechanism string) bool {
 	if IsToken(mechanism) || !slices.Contains(capabilities, "AUTH="+mechanism) {
 		return false
@@ -33,17 +33,18 @@ func Relays(capabilities []string, mechanism string) bool {
 	})
 }
 
-// IsToken reports whether a mechanism, in upper case, passes a token.
+// IsToken reports whether a mechanism, in upper case, sends a token.
 func IsToken(mechanism string) bool { return mechanism == mechXOAuth2 || mechanism == mechOAuthBearer }
 
-// Exchange is Login by a SASL exchange with the client.
+// Exchange is Login by a SASL exchange with the client. An error of ex.Challenge
+// is returned as it is.
 func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Identity, err error) {
 	defer c.Watch(ctx)()
-	carry := c.relay
+	authenticate := c.relay
 	if IsToken(ex.Mechanism) {
-		carry = c.passToken
+		authenticate = c.sendToken
 	}
-	if err := carry(ctx, ex); err != nil {
+	if err := authenticate(ctx, ex); err != nil {
 		return id, err
 	}
 	c.clientUTF8 = ex.UTF8
@@ -69,9 +70,9 @@ func (c *Conn) relay(ctx context.Context, ex *proxy.Exchange) error {
 	return err
 }
 
-// passToken sends a token in the form that the upstream has, the client's own
-// if it can be (requirements P-SASL-2, P-SASL-3).
-func (c *Conn) passToken(ctx context.Context, ex *proxy.Exchange) error {
+// sendToken sends a token by the client's mechanism or, if the upstream offers
+// only the other one, by that (requirements P-SASL-2, P-SASL-3).
+func (c *Conn) sendToken(ctx context.Context, ex *proxy.Exchange) error {
 	mechanism := ex.Mechanism
 	if !c.Wire.Has("AUTH=" + mechanism) {
 		if mechanism = mechXOAuth2; ex.Mechanism == mechanism {
@@ -102,7 +103,7 @@ func (c *Conn) passToken(ctx context.Context, ex *proxy.Exchange) error {
 		return refusal.failure(fmt.Errorf("imap: %s: token refused, status %q", op, c.Clean(refusal.status)))
 	case err != nil || status.OK():
 		return err
-	case refusal != nil && (refusal.passes() || status.Type == "BAD"): // to the dummy, as some answer
+	case refusal != nil && (refusal.isTemporary() || status.Type == "BAD"): // some answer BAD to the dummy
 		return refusal.failure(fmt.Errorf("imap: %s: token refused, status %q", op, c.Clean(refusal.status)))
 	default:
 		return c.Failed(AtLogin, op, status, nil)
@@ -110,9 +111,8 @@ func (c *Conn) passToken(ctx context.Context, ex *proxy.Exchange) error {
 }
 
 // tokenMessage returns the client's message of XOAUTH2 or OAUTHBEARER, and the
-// response that ends an exchange in which the token has been refused. Host and
-// port, which an upstream would compare with its own, are left out
-// (RFC 7628 §3.1).
+// dummy response to the error challenge that refuses the token. It omits host and
+// port, which an upstream would compare with its own (RFC 7628 §3.1).
 func tokenMessage(mechanism, user, authorization string) (message, dummy string) {
 	if mechanism == mechXOAuth2 {
 		return "user=" + user + "\x01auth=" + authorization + "\x01\x01", ""
@@ -121,17 +121,17 @@ func tokenMessage(mechanism, user, authorization string) (message, dummy string)
 	return "n,a=" + escaped + ",\x01auth=" + authorization + "\x01\x01", "\x01"
 }
 
-// tokenRefusal is the error challenge of RFC 7628 §3.2.2; XOAUTH2 has the same.
+// tokenRefusal is the error challenge of RFC 7628 §3.2.2, which XOAUTH2 has too.
 type tokenRefusal struct{ status string }
 
 func parseRefusal(challenge string) *tokenRefusal {
 	var result struct{ Status json.RawMessage }
-	_ = json.Unmarshal([]byte(challenge), &result) // what says nothing is a refusal like any other
+	_ = json.Unmarshal([]byte(challenge), &result) // without a status it is a refusal too
 	return &tokenRefusal{strings.Trim(string(result.Status), `"`)}
 }
 
-// passes reports whether the fault is not the token's and is temporary.
-func (r *tokenRefusal) passes() bool {
+// isTemporary reports whether the fault is temporary, and not the token's.
+func (r *tokenRefusal) isTemporary() bool {
 	switch r.status {
 	case "temporarily_unavailable", "server_error":
 		return true
@@ -139,10 +139,9 @@ func (r *tokenRefusal) passes() bool {
 	return len(r.status) == 3 && r.status[0] == '5' && strings.Trim(r.status, "0123456789") == ""
 }
 
-// failure returns the error that a refusal is to the client; cause goes to the
-// log.
+// failure returns a refusal as an error for the client; cause goes to the log.
 func (r *tokenRefusal) failure(cause error) error {
-	if r.passes() {
+	if r.isTemporary() {
 		return TempError(cause)
 	}
 	return WithCause(proxy.ErrAuth, cause)
@@ -166,7 +165,7 @@ func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, an
 		encoded := base64.StdEncoding.EncodeToString([]byte(first))
 		err = errors.Join(err, c.Wire.StartAuthenticate(mechanism, encoded, c.Wire.Has("SASL-IR")))
 	}
-	c.Wire.ForgetCapabilities() // as for logIn: success has not been read yet
+	c.Wire.ForgetCapabilities() // as in logIn
 	var gaveUp error
 	for err == nil && gaveUp == nil {
 		challenge, more, lost := c.Wire.Challenge()
@@ -179,7 +178,7 @@ func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, an
 		}
 	}
 	if gaveUp != nil {
-		c.giveUp(ctx, ops)
+		c.cancelExchange(ctx, ops)
 		return wire.Status{}, gaveUp
 	}
 	var status []wire.Status
@@ -192,11 +191,11 @@ func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, an
 	return status[len(status)-1], nil
 }
 
-// giveUp cancels an exchange, for which it waits a short time only, as the
-// client may be gone.
-func (c *Conn) giveUp(ctx context.Context, ops []string) {
+// cancelExchange cancels a SASL exchange. It does not wait long for the answer, as
+// the client may be gone.
+func (c *Conn) cancelExchange(ctx context.Context, ops []string) {
 	defer c.Wire.SetProgress(c.Wire.SetProgress(LogoutTimeout))
 	if c.Wire.Cancel() == nil {
-		_, _ = c.Answers(ctx, ops, nil) // the verdict is in; a loss shows at LOGOUT
+		_, _ = c.Answers(ctx, ops, nil) // the result does not matter; a loss shows at LOGOUT
 	}
 }

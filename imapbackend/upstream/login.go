@@ -13,8 +13,9 @@ import (
 	"popgate/proxy"
 )
 
-// Login verifies the user and learns which mailbox that is, which it does not
-// select. On error the caller closes the connection. Errors are *proxy.Error.
+// Login verifies the user and returns the identity of the maildrop, which it does
+// not select. From then on Clean removes the credential from texts. On error the
+// caller closes the connection. Errors are *proxy.Error.
 func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Identity, err error) {
 	defer c.Watch(ctx)()
 	if strings.ContainsRune(cred.Authzid+cred.Username+cred.Password, 0) {
@@ -29,8 +30,8 @@ func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Ident
 	return c.identify(ctx, CanonicalUser(cred.Authzid, cred.Username), mailboxID)
 }
 
-// identify learns, after the login, which mailbox is the user's, and agrees with
-// the upstream on UTF-8 and compression.
+// identify enables UTF-8 and compression after the login, and returns the identity
+// of the maildrop.
 func (c *Conn) identify(ctx context.Context, user, mailboxID string) (id proxy.Identity, err error) {
 	if c.Wire.Capabilities() == nil {
 		if err := c.askCapabilities(ctx); err != nil {
@@ -58,8 +59,9 @@ func (c *Conn) identify(ctx context.Context, user, mailboxID string) (id proxy.I
 	}, nil
 }
 
-// CanonicalUser returns the name in which two spellings of one user are equal.
-// What the upstream gets is the client's octets (requirement P-AUTH-6).
+// CanonicalUser returns one name for all spellings of a user: authzid if it is not
+// "", else username, with case and Unicode normalised (RFC 8265). The upstream
+// gets the name as the client spelled it (requirement P-AUTH-6).
 func CanonicalUser(authzid, username string) string {
 	name := username
 	if authzid != "" {
@@ -107,8 +109,8 @@ func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 		ops = append(ops, c.mailboxIDCommand())
 		err = c.Wire.Start(c.mailboxIDCommand())
 	}
-	// Capabilities announced before the login hold no longer, except those in
-	// its answer; no answer that reports success has been read yet.
+	// Capabilities announced before the login are no longer valid. Those in its
+	// answer are, and have not been read yet.
 	c.Wire.ForgetCapabilities()
 	status := make([]wire.Status, len(ops))
 	if err == nil {
@@ -123,8 +125,8 @@ func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 	return mailboxID, nil
 }
 
-// literals returns which literals the upstream takes without its consent to each
-// (RFC 7888).
+// literals returns which literals the upstream accepts without a continuation
+// request (RFC 7888).
 func literals(conn *wire.Conn) wire.Literals {
 	switch {
 	case conn.Has("LITERAL+"):
@@ -139,10 +141,10 @@ func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
 }
 
-// enableUTF8 enables UTF8=ACCEPT for a client in UTF8 mode, and for everyone on
-// an upstream that serves nobody without it (RFC 6855 §3, §6). From then on the
-// upstream delivers headers as they are, and the gateway must keep those beyond
-// ASCII from a client without UTF8 mode.
+// enableUTF8 enables UTF8=ACCEPT for a client in UTF8 mode, and for every client
+// of an upstream that requires it (RFC 6855 §3, §6). The upstream may then deliver
+// headers beyond ASCII, and the gateway must not send those to a client without
+// UTF8 mode.
 func (c *Conn) enableUTF8(ctx context.Context) error {
 	only := c.Wire.Has("UTF8=ONLY")
 	if !only && !(c.clientUTF8 && c.Wire.Has("UTF8=ACCEPT")) {
@@ -154,15 +156,15 @@ func (c *Conn) enableUTF8(ctx context.Context) error {
 	case err != nil || !status.OK() && only:
 		return c.Failed(AtConnect, cmd, status, err)
 	case !status.OK():
-		return nil // it goes on delivering ASCII
+		return nil // the upstream still delivers ASCII
 	}
 	c.utf8 = true
 	return nil
 }
 
-// compress puts DEFLATE on the connection (RFC 4978) where that is configured
-// and the upstream offers it. It comes after the login, so that no password is
-// compressed together with anything else. A refusal changes nothing.
+// compress starts DEFLATE (RFC 4978) if that is configured and the upstream offers
+// it: after the login, so that no password is compressed together with other data.
+// A refusal changes nothing.
 func (c *Conn) compress(ctx context.Context) error {
 	if !c.opts.Compress || !c.Wire.Has("COMPRESS=DEFLATE") {
 		return nil
@@ -177,14 +179,13 @@ func (c *Conn) compress(ctx context.Context) error {
 	return nil
 }
 
-// mailboxIDCommand asks for the mailbox-id before SELECT, so that two names of
-// one mailbox have one lock (RFC 8474 §4.3).
+// mailboxIDCommand returns the command that asks for the mailbox-id, by which two
+// names of one mailbox share a lock (RFC 8474 §4.3).
 func (c *Conn) mailboxIDCommand() string {
 	return "STATUS " + c.MailboxName() + " (MAILBOXID)"
 }
 
-// askMailboxID sends that question by itself. Without an answer the mailbox's
-// name serves.
+// askMailboxID sends that command. id is "" if the upstream does not give it.
 func (c *Conn) askMailboxID(ctx context.Context) (id string, err error) {
 	cmd := c.mailboxIDCommand()
 	if _, err = c.Collect(ctx, cmd, func(ev wire.Event) { takeMailboxID(&id, ev) }); err != nil {
@@ -193,15 +194,15 @@ func (c *Conn) askMailboxID(ctx context.Context) (id string, err error) {
 	return id, nil
 }
 
-// takeMailboxID takes the mailbox-id out of an answer to STATUS.
+// takeMailboxID sets id from an answer to STATUS.
 func takeMailboxID(id *string, ev wire.Event) {
 	if ev.Kind == wire.Data && ev.Name == "STATUS" {
 		*id = statusMailboxID(ev.Text)
 	}
 }
 
-// statusMailboxID finds the mailbox-id in what follows STATUS: the mailbox's
-// name, which may hold anything, and a list at the end of the line.
+// statusMailboxID finds the mailbox-id in what follows STATUS: the mailbox's name,
+// which may contain anything, and a list at the end of the line.
 func statusMailboxID(text string) string {
 	const item = "MAILBOXID ("
 	i := strings.LastIndex(strings.ToUpper(text), item)

@@ -13,14 +13,14 @@ import (
 	"popgate/proxy"
 )
 
-// Phase is the part of a session in which the upstream failed; it decides what
-// the failure means to the client (requirement M-1).
+// Phase is the part of a session in which the upstream fails. It decides what the
+// failure means to the client (requirement M-1).
 type Phase int
 
-// The phases.
+// The phases of a session, in their order.
 const (
 	AtConnect Phase = iota // greeting, STARTTLS, CAPABILITY, ENABLE, COMPRESS
-	AtLogin                // LOGIN and AUTHENTICATE, with the ID before it
+	AtLogin                // LOGIN and AUTHENTICATE, with an ID in the same flight
 	AtSelect               // STATUS and SELECT
 	AtList                 // taking the snapshot
 	AtRead                 // RETR and TOP
@@ -34,23 +34,24 @@ const (
 	TextQuota = "mail server reports a full quota"
 )
 
-// TempError is a fault that may pass: [SYS/TEMP].
+// TempError returns the error for a temporary fault: [SYS/TEMP]. err is logged.
 func TempError(err error) *proxy.Error {
 	return &proxy.Error{Code: proxy.CodeSysTemp, Text: TextTemp, Err: err}
 }
 
-// SetupError is a fault that stays until an operator fixes it: [SYS/PERM].
+// SetupError returns the error for a fault that an operator must fix: [SYS/PERM].
+// err is logged.
 func SetupError(err error) *proxy.Error {
 	return &proxy.Error{Code: proxy.CodeSysPerm, Text: TextPerm, Err: err}
 }
 
-// WithCause returns e with its private cause.
+// WithCause returns a copy of e with a cause, which is logged and not sent.
 func WithCause(e *proxy.Error, err error) *proxy.Error {
 	return &proxy.Error{Code: e.Code, Text: e.Text, Err: err}
 }
 
-// statusError turns a status that is not OK into the response code and text that
-// the client gets; cause goes to the log.
+// statusError returns the error for a status that is not OK, with the response
+// code and text for the client; cause is logged.
 func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
 	switch s.Code {
 	case "AUTHENTICATIONFAILED", "EXPIRED", "AUTHORIZATIONFAILED":
@@ -61,7 +62,7 @@ func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
 	case "UNAVAILABLE", "LIMIT":
 		return TempError(cause)
 	case "INUSE":
-		// To LOGIN it does not say that the credentials were right (M-2).
+		// Before SELECT it does not prove that the credentials are right (M-2).
 		if ph == AtSelect {
 			return WithCause(proxy.ErrInUse, cause)
 		}
@@ -89,8 +90,8 @@ func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
 	return TempError(cause)
 }
 
-// soundsTemporary reads the text of a NO without response code, where servers
-// older than RFC 5530 say what is wrong (requirement Q6).
+// soundsTemporary judges a NO by its text: servers older than RFC 5530 have no
+// response codes for this (requirement Q6).
 func soundsTemporary(text string) bool {
 	text = strings.ToLower(text)
 	for _, p := range []string{"try again", "temporar", "unavailable", "too many", "timeout"} {
@@ -101,7 +102,7 @@ func soundsTemporary(text string) bool {
 	return false
 }
 
-// lossError does the same for the cause of a lost connection.
+// lossError is statusError for the cause of a lost connection.
 func lossError(ph Phase, err error) *proxy.Error {
 	if bye, ok := errors.AsType[*wire.ByeError](err); ok {
 		return statusError(ph, bye.Status, err)
@@ -112,7 +113,7 @@ func lossError(ph Phase, err error) *proxy.Error {
 	return TempError(err)
 }
 
-// dialError does the same for a connection that could not be established.
+// dialError is statusError for a connection that could not be established.
 func dialError(err error) *proxy.Error {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
 		return SetupError(err)
@@ -120,8 +121,8 @@ func dialError(err error) *proxy.Error {
 	return TempError(err)
 }
 
-// tlsError does the same for a failed handshake: a fault of the network may pass,
-// one of the two sides will not.
+// tlsError is statusError for a failed handshake: a fault of the network is
+// temporary, one of client or server is not.
 func tlsError(err error) *proxy.Error {
 	err = fmt.Errorf("imap: TLS: %w", err)
 	var netErr net.Error
@@ -135,14 +136,14 @@ func tlsError(err error) *proxy.Error {
 	return SetupError(err)
 }
 
-// Lost is lossError with a cause that is fit for the log.
+// Lost returns the error for a lost connection; err is its cause, which is logged
+// without secrets.
 func (c *Conn) Lost(ph Phase, err error) *proxy.Error {
 	return lossError(ph, c.CleanError(err))
 }
 
-// Failed returns the error that a command which did not end in OK is to the
-// client: err is the cause of a loss, or nil and s is the status. op names the
-// command, without secrets.
+// Failed returns the error for a command that did not end in OK: err is the cause
+// of a loss, or nil where s is the status. op names the command, without secrets.
 func (c *Conn) Failed(ph Phase, op string, s wire.Status, err error) *proxy.Error {
 	if err != nil {
 		return c.Lost(ph, fmt.Errorf("imap: %s: %w", op, err))

@@ -8,10 +8,10 @@ import (
 	"popgate/proxy"
 )
 
-// secrets are texts that never go to the log.
+// secrets are texts that are never logged.
 type secrets []string
 
-// secretsOf returns the forms in which an upstream might repeat a credential.
+// secretsOf returns the forms in which an upstream might echo a credential.
 func secretsOf(cred proxy.Credential) secrets {
 	if cred.Password == "" {
 		return nil
@@ -32,7 +32,7 @@ func (s *secrets) add(message string) {
 	}
 }
 
-// Clean makes upstream text fit for the log: without the credential, raw or in
+// Clean returns upstream text for the log: without the credential, raw or in
 // base64 (requirement P-RESP-8), and of at most 515 octets.
 func (c *Conn) Clean(s string) string {
 	for _, secret := range c.secrets {
@@ -44,7 +44,7 @@ func (c *Conn) Clean(s string) string {
 	return s
 }
 
-// cleanedError is an error whose text has been made fit for the log.
+// cleanedError is an error whose text has been cleaned.
 type cleanedError struct {
 	text string
 	err  error

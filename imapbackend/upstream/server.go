@@ -12,19 +12,20 @@ import (
 	"popgate/proxy/endpoint"
 )
 
-// Options describe an upstream server.
+// Options describe an upstream server. Name, Dial, TLS, ServerName and Mailbox are
+// required.
 type Options struct {
 	// Name identifies the upstream in logs and locks.
 	Name string
 
-	// Dial connects to it. Its error becomes the answer to the client.
+	// Dial opens a network connection to it. It is called concurrently.
 	Dial func(context.Context) (net.Conn, error)
 
 	// TLS says how connections are protected.
 	TLS proxy.TLSMode
 
-	// ServerName is the name that its certificate must carry, RootCAs verifies
-	// that; nil: the system's.
+	// ServerName is the name that its certificate must have. RootCAs verify
+	// the certificate; nil: those of the system.
 	ServerName string
 	RootCAs    *x509.CertPool
 
@@ -34,16 +35,16 @@ type Options struct {
 	// Compress asks for COMPRESS=DEFLATE (RFC 4978) where it is offered.
 	Compress bool
 
-	// SendClientID reports by ID where the client comes from, and Version is
-	// reported as the version of the gateway (RFC 2971).
+	// SendClientID reports the client's address by ID (RFC 2971), and Version
+	// is reported as the version of the gateway; "": none.
 	SendClientID bool
 	Version      string
 
-	// Observer is informed of the connections. nil: nobody is.
+	// Observer is informed of the connections. nil: none.
 	Observer proxy.Observer
 }
 
-// Server is one upstream server: how it is reached, and what is known of it. It
+// Server is one upstream server: how it is reached, and what it has announced. It
 // is safe for concurrent use.
 type Server struct {
 	opts         Options
@@ -52,7 +53,7 @@ type Server struct {
 	capabilities atomic.Pointer[[]string] // before the last login; nil: not known
 }
 
-// NewServer returns a server that has not been contacted.
+// NewServer returns a Server and does not contact it.
 func NewServer(opts Options) *Server {
 	return &Server{opts: opts, tls: opts.tlsConfig()}
 }
@@ -64,9 +65,9 @@ func (s *Server) report(kind proxy.UpstreamEventKind, err error, elapsed time.Du
 	}
 }
 
-// Offers reports whether clients can use a SASL mechanism, in upper case,
-// through the gateway. Tokens are passed to any server; the mechanisms that are
-// relayed are those that the server offered when last seen.
+// Offers reports whether clients can use a SASL mechanism, in upper case, through
+// the gateway. Tokens are sent to any server; of the other mechanisms, those that
+// it last announced are relayed.
 func (s *Server) Offers(mechanism string) bool {
 	if IsToken(mechanism) {
 		return true
@@ -75,12 +76,11 @@ func (s *Server) Offers(mechanism string) bool {
 	return capabilities != nil && Relays(*capabilities, mechanism)
 }
 
-// ForgetCapabilities forgets what the server offered when last seen.
+// ForgetCapabilities forgets the mechanisms that the server last announced.
 func (s *Server) ForgetCapabilities() { s.capabilities.Store(nil) }
 
-// tlsConfig returns the TLS client configuration (requirements O-TLS-2, 3, 7).
-// All connections share the sessions it remembers, which saves most of the work
-// of a handshake.
+// tlsConfig returns the TLS client configuration (requirements O-TLS-2, 3, 7). All
+// connections share its session cache, which makes most handshakes cheap.
 func (o *Options) tlsConfig() *tls.Config {
 	return &tls.Config{
 		ServerName:         o.ServerName,
