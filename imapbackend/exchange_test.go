@@ -73,7 +73,7 @@ func TestTokenForms(t *testing.T) {
 		{"P-SASL-3 XOAUTH2 rewritten", offering(" AUTH=OAUTHBEARER") + "C: <l> AUTHENTICATE OAUTHBEARER " + bearerVector + "\n" + in, mechXOAuth2, user},
 		{"P-SASL-3 name escaped", offering(" AUTH=OAUTHBEARER") + "C: <l> AUTHENTICATE OAUTHBEARER bixhPWE9M0RiPTJDYywBYXV0aD1CZWFyZXIgdG9rAQE=\n" + in, mechXOAuth2, "a=b,c"},
 		{"I-LOGIN-2 without SASL-IR", "S: * OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2] x\nC: <l> AUTHENTICATE XOAUTH2\nS: + \nC: " + xoauth2Vector + "\n" + in, mechXOAuth2, someuser},
-		{"O-ID-1 ID in the same flight", offering(" ID AUTH=XOAUTH2") + "C: <i> ID (\"name\" \"popgate\")\nC: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector +
+		{"O-ID-1 ID in the same flight", strings.Replace(offering(" ID AUTH=XOAUTH2"), "] x", "] Dovecot x", 1) + "C: <i> ID (\"name\" \"popgate\")\nC: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector +
 			"\nS: * ID NIL\nS: <i> OK x\n" + in, mechXOAuth2, someuser},
 		{"I-CONN-2 capabilities asked for", offering(" AUTH=XOAUTH2") + "C: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector +
 			"\nS: <l> OK x\nC: <c> CAPABILITY\nS: * CAPABILITY IMAP4rev1\nS: <c> OK x\n" + bye, mechXOAuth2, someuser},
@@ -328,7 +328,7 @@ func TestClientID(t *testing.T) {
 		`"x-connected-ip" "2001:db8::1" "x-connected-port" "995" "x-session-id" "0123" "x-proxy-ttl" "4")` + "\n"
 	const no = `C: <i> ID ("name" "popgate")` + "\n"
 	script := func(id, login string) string {
-		return "S: * OK [CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN AUTH=XOAUTH2] x\n" + id + login +
+		return "S: * OK [CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN AUTH=XOAUTH2] Dovecot x\n" + id + login +
 			"S: <i> OK x\nS: <l> OK [CAPABILITY IMAP4rev1 ID] x\n" + bye
 	}
 	const plain, token = "C: <l> AUTHENTICATE PLAIN " + ir + "\n", "C: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector + "\n"
