@@ -38,15 +38,13 @@ func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (p
 	if err != nil {
 		return nil, err
 	}
-	mb := l.u.Wire.Mailbox()
-	opts := &l.b.opts
 	m := &maildrop{
 		snapshot: snap,
 		b:        l.b,
 		key:      o.key,
-		opts:     opts,
+		opts:     &l.b.opts,
 		source:   l.source,
-		readOnly: status.Code == "READ-ONLY" || mb.PermanentFlags && !mb.Deletable && !opts.plan(l.u.Can).moves,
+		readOnly: status.Code == "READ-ONLY", // PERMANENTFLAGS decides nothing: I-RO-1
 	}
 	m.readAhead = newReadAhead(m, l.b.budget)
 	m.startLink(ctx, l)

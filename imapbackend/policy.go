@@ -15,7 +15,6 @@ type plan struct {
 	steps   []step // run one after the other on each set of them
 	last    func(r *removal, ctx context.Context) error
 	trash   bool // the steps need the trash mailbox
-	moves   bool // no flag is set
 	flags   bool // messages may be left, flagged \Deleted
 	refuses bool // nothing is removed
 }
@@ -33,7 +32,7 @@ var (
 	planExpunge = plan{text: `flag \Deleted, UID EXPUNGE`, steps: []step{(*removal).flag, (*removal).expunge}}
 	planIfAlone = plan{text: `flag \Deleted, EXPUNGE if no other message is flagged`, steps: []step{(*removal).flag},
 		last: (*removal).expungeIfAlone, flags: true}
-	planMove = plan{text: "UID MOVE to trash", steps: []step{(*removal).move}, trash: true, moves: true}
+	planMove = plan{text: "UID MOVE to trash", steps: []step{(*removal).move}, trash: true}
 )
 
 // plan chooses a plan by policy and capabilities (requirements I-DEL-2, 7, 8,

@@ -183,29 +183,30 @@ func TestPoliciesRebuilt(t *testing.T) {
 	}
 }
 
-// I-RO-1: where nothing is flagged, READ-ONLY alone decides.
-func TestReadOnlyByPolicy(t *testing.T) {
-	for _, tt := range []struct {
-		name, caps, code, flags string
-		opts                    Options
-		want                    bool
-	}{
-		{"expunge, no \\Deleted", "UIDPLUS MOVE", "READ-WRITE", `(\Seen)`, Options{}, true},
-		{"trash by MOVE, no \\Deleted", "UIDPLUS MOVE", "READ-WRITE", `(\Seen)`, bin, false},
-		{"trash by MOVE, READ-ONLY", "UIDPLUS MOVE", "READ-ONLY", `(\Seen \Deleted)`, bin, true},
-		{"trash by COPY, no \\Deleted", "UIDPLUS", "READ-WRITE", `(\Seen)`, bin, true},
-		{"trash by COPY, \\Deleted", "UIDPLUS", "READ-WRITE", `(\Deleted)`, bin, false},
-		{"move, no \\Deleted", "MOVE", "READ-WRITE", `()`, binFlag, false},
-		{"keep, no \\Deleted", "UIDPLUS", "READ-WRITE", `()`, Options{Delete: DeleteKeep}, true},
-	} {
-		script := strings.Replace(mailbox(tt.caps, "", "7"), "[READ-WRITE]", "["+tt.code+"]", 1)
-		script = strings.Replace(script, "S: * OK [UIDNEXT", "S: * OK [PERMANENTFLAGS "+tt.flags+"] x\nS: * OK [UIDNEXT", 1)
-		play(t, "I-RO-1 "+tt.name, script+bye, tt.opts, func(s *session) {
-			if got := s.open().ReadOnly(); got != tt.want {
-				s.Errorf("read-only: %v, want %v", got, tt.want)
-			}
-		})
+// I-RO-1, I-DEL-10: DELE is accepted where PERMANENTFLAGS lacks \Deleted, by every
+// policy, and QUIT says what has come of it: some servers list few flags, and
+// take them all.
+func TestWithoutPermanentDeleted(t *testing.T) {
+	without := func(caps string) string {
+		return strings.Replace(mailbox(caps, "", "7"), "S: * OK [UIDNEXT", "S: * OK [PERMANENTFLAGS (\\*)] x\nS: * OK [UIDNEXT", 1)
 	}
+	play(t, "set all the same", without("UIDPLUS")+removing("7")+bye, Options{}, func(s *session) {
+		d := s.open()
+		if d.ReadOnly() {
+			s.Error("read-only")
+		}
+		s.wants(d.Update(s.ctx, []uint32{7}), nil)
+	})
+	refused := "C: <t> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: <t> NO zebra\n" +
+		"C: <c> UID SEARCH UID 7\nS: * SEARCH 7\nS: <c> OK x\n"
+	play(t, "refused", without("UIDPLUS")+refused+bye, Options{}, func(s *session) {
+		s.fails(s.open().Update(s.ctx, []uint32{7}), temp)
+	})
+	play(t, "READ-ONLY", strings.Replace(without("UIDPLUS"), "[READ-WRITE]", "[READ-ONLY]", 1)+bye, Options{}, func(s *session) {
+		if !s.open().ReadOnly() {
+			s.Error("not read-only")
+		}
+	})
 }
 
 // I-DEL-8, I-DEL-11: a CREATE whose answer is lost with the connection is sent

@@ -58,12 +58,6 @@ type Mailbox struct {
 	UIDNotSticky bool
 	MailboxID    string
 
-	// PermanentFlags reports whether the server has listed the flags that
-	// can be changed permanently, Deletable whether \Deleted is among them.
-	// If it has not, all can be (RFC 3501 §7.1).
-	PermanentFlags bool
-	Deletable      bool
-
 	// Rebuilt is set when UIDVALIDITY is announced again with another value.
 	Rebuilt bool
 }

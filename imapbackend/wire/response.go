@@ -286,11 +286,6 @@ func (c *Conn) recordCode(s Status) {
 		m.UIDNotSticky = true
 	case "MAILBOXID":
 		m.MailboxID = strings.Trim(s.Args, "()")
-	case "PERMANENTFLAGS":
-		m.PermanentFlags, m.Deletable = true, false
-		for _, f := range strings.Fields(strings.Trim(s.Args, "()")) {
-			m.Deletable = m.Deletable || strings.EqualFold(f, `\Deleted`)
-		}
 	}
 }
 
