@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"popgate/imapbackend/dialect"
 	"popgate/proxy"
 )
 
@@ -14,6 +15,7 @@ type Report struct {
 	Greeting     string   // as a status line
 	TLSVersion   string   // "" without TLS
 	Capabilities []string // in upper case
+	Dialect      dialect.Dialect
 	Warnings     []string // what the gateway will lack, in words for an operator
 }
 
@@ -25,7 +27,7 @@ func (b *Backend) Probe(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	defer u.Logout(ctx)
-	r := Report{Greeting: u.Greeting, Capabilities: u.Wire.Capabilities()}
+	r := Report{Greeting: u.Greeting, Capabilities: u.Wire.Capabilities(), Dialect: u.Dialect()}
 	if state := u.TLS; state != nil {
 		r.TLSVersion = tls.VersionName(state.Version)
 	}

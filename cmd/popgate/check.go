@@ -171,6 +171,7 @@ func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *co
 	k.say("connected, %s (%s)", r.TLSVersion, took)
 	k.say("greeting: %s", words.Printable(r.Greeting))
 	k.say("capabilities: %s", words.Printable(strings.Join(r.Capabilities, " ")))
+	k.say("dialect: %s", r.Dialect)
 	for _, w := range r.Warnings {
 		k.say("warning: %s", words.Printable(w))
 	}

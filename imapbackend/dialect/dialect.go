@@ -23,6 +23,14 @@ type Dialect struct {
 	PipelinesLogin bool
 }
 
+// String describes the Dialect in one line, for an operator.
+func (d Dialect) String() string {
+	if d.Profile == "" {
+		return "careful: during a login each command waits for the answer to the one before"
+	}
+	return d.Profile + ": commands of a login are sent together"
+}
+
 // profiles are the servers that differ from the zero Dialect.
 var profiles = []struct {
 	greeting *regexp.Regexp

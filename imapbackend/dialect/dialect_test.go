@@ -32,3 +32,17 @@ func TestRecognise(t *testing.T) {
 		}
 	}
 }
+
+// TestString: an operator can see which dialect is used.
+func TestString(t *testing.T) {
+	for _, tt := range []struct {
+		greeting, want string
+	}{
+		{"OK Dovecot ready.", "dovecot: "},
+		{"OK ready", "careful: "},
+	} {
+		if got := Recognise(tt.greeting, nil).String(); !strings.HasPrefix(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.greeting, got, tt.want)
+		}
+	}
+}

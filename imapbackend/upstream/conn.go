@@ -52,6 +52,9 @@ type Conn struct {
 	abandoned  atomic.Bool // a context given to Watch has ended it
 }
 
+// Dialect returns what the upstream is known to take.
+func (c *Conn) Dialect() dialect.Dialect { return c.dialect }
+
 // UTF8 reports whether UTF8=ACCEPT is enabled, so that mailbox names are in
 // UTF-8 (RFC 6855 §3).
 func (c *Conn) UTF8() bool { return c.utf8 }
