@@ -245,6 +245,10 @@ func TestResolve(t *testing.T) {
 	if wrong != nil || resolved.Name != "imap.example.net" || resolved.ServerName != resolved.Name {
 		t.Errorf("%+v, %v", resolved, wrong)
 	}
+	opts.Address, opts.TLS, opts.Insecure = "[fe80::1%eth0]:143", TLSNone, true
+	if _, wrong = opts.Resolve(); wrong != nil {
+		t.Error(wrong)
+	}
 }
 
 // I-LOGIN-5: what SELECT tells decides whether messages can be removed

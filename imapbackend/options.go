@@ -257,7 +257,7 @@ func (o Options) Resolve() (Options, OptionErrors) {
 }
 
 // optionRules are what Options must fulfil. A rule with others checks the values
-// of these options too, and returns nil while one of them breaks its own rule.
+// of these options too: its error may follow from an error of theirs.
 var optionRules = []struct {
 	option string
 	others []string
@@ -322,6 +322,9 @@ func checkPlain(o *Options) error {
 }
 
 func checkServerName(o *Options) error {
+	if host, _, err := endpoint.Split(o.Address, 1); err == nil && o.ServerName == host {
+		return nil // the default, such as an IPv6 address with a zone
+	}
 	if strings.ContainsAny(o.ServerName, ":/ ") && net.ParseIP(o.ServerName) == nil {
 		return fmt.Errorf("%q is not a host name", o.ServerName)
 	}
