@@ -63,6 +63,12 @@ func TestObserver(t *testing.T) {
 			s.after(time.Second)
 			s.open().Close()
 		}, "opened: ok, kept: ok, reused: ok, closed: ok"},
+		{"kept but dead, and refused", openedKeep + leaving + "X:\n" + newDial + greeted +
+			"C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> NO [AUTHENTICATIONFAILED] x\n" + bye, keeping, func(s *session) {
+			quit(s.T, s.open())
+			s.after(time.Second)
+			s.openFails()
+		}, "opened: ok, kept: ok, reused: ok, closed: SYS/TEMP, opened: ok, closed: ok"},
 		{"kept in vain", openedKeep + leaving + dismissed, keeping, func(s *session) {
 			quit(s.T, s.open())
 			s.after(2 * keepOpen)

@@ -120,6 +120,7 @@ func (l *login) replaceKept(ctx context.Context) error {
 		return upstream.TempError(context.Cause(ctx))
 	}
 	l.u.Dismiss()
+	l.u = nil
 	fresh, err := l.b.verify(ctx, cred)
 	if err != nil {
 		return err
