@@ -1,6 +1,6 @@
 // Package dialect says how an upstream IMAP server is to be addressed where
-// servers differ in what they take. The other packages ask a Dialect; they never
-// look at the name of a server.
+// servers differ in what they take. The other packages ask a Dialect; only the
+// placeholders of Exchange are recognised elsewhere, in package imapbackend.
 package dialect
 
 import (

@@ -19,7 +19,7 @@ type Phase int
 
 // The phases of a session, in their order.
 const (
-	AtConnect Phase = iota // greeting, STARTTLS, CAPABILITY, ENABLE, COMPRESS
+	AtConnect Phase = iota // greeting, STARTTLS, CAPABILITY, ID, ENABLE, COMPRESS
 	AtLogin                // LOGIN and AUTHENTICATE, with an ID in the same flight
 	AtSelect               // STATUS and SELECT
 	AtList                 // taking the snapshot
