@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"popgate/proxy"
@@ -123,5 +124,33 @@ func TestSource(t *testing.T) {
 		d := s.open()
 		source(s, d, proxy.SourceDialed)
 		d.Close()
+	})
+}
+
+// connectTimes records how long the attempts to connect took.
+type connectTimes struct {
+	proxytest.Observer
+	elapsed []time.Duration
+}
+
+func (o *connectTimes) UpstreamChanged(e proxy.UpstreamEvent) {
+	if e.Kind == proxy.UpstreamOpened {
+		o.elapsed = append(o.elapsed, e.Elapsed)
+	}
+}
+
+// TestObserverElapsed: the time that an event gives for a new connection is that
+// until its greeting.
+func TestObserverElapsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		m.RTT = rtt
+		o := new(connectTimes)
+		b := m.backend(t, Options{Observer: o})
+		openMaildrop(t, b).Close()
+		// TCP, and half a trip until the greeting.
+		if want := []time.Duration{rtt + rtt/2}; !slices.Equal(o.elapsed, want) {
+			t.Errorf("elapsed %v, want %v", o.elapsed, want)
+		}
 	})
 }

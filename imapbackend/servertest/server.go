@@ -41,9 +41,8 @@ type Server struct {
 	Addr, TLSAddr string
 
 	// RootCAs holds the CA that signed the server's certificate, which names
-	// localhost and 127.0.0.1; CAFile is the same CA in PEM.
+	// localhost and 127.0.0.1.
 	RootCAs *x509.CertPool
-	CAFile  string
 
 	// User is the login name of a user whose INBOX is empty. NewUser returns
 	// more of them. Password is that of each.
@@ -79,7 +78,7 @@ func (s *Server) startDovecot() {
 	d := dovecottest.Start(s.t, s.kind.dovecot...)
 	s.Version = d.Version()
 	s.Addr, s.TLSAddr, s.mailbox = d.Addr, d.TLSAddr, d.Addr
-	s.RootCAs, s.CAFile = d.RootCAs, d.CAFile
+	s.RootCAs = d.RootCAs
 }
 
 func (s *Server) start() {
@@ -101,7 +100,7 @@ func (s *Server) start() {
 	}
 	certificate := proxytest.NewCertificate(s.t, proxytest.CertificateOptions{})
 	certificate.WriteFiles(s.t, dir)
-	s.RootCAs, s.CAFile = certificate.CA, filepath.Join(dir, "ca.pem")
+	s.RootCAs = certificate.CA
 	upstream := ""
 	if s.kind.proxy {
 		upstream = dovecottest.Start(s.t).Addr

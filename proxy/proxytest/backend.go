@@ -32,7 +32,6 @@ type Counts struct {
 	Logins  int // Login and Exchange
 	Reads   int // Read and Top
 	Updates int // Update
-	Closes  int // Close of a Maildrop
 }
 
 // Faults are the faults of a Backend. The zero value means none.
@@ -343,7 +342,7 @@ func (d *maildrop) Update(ctx context.Context, marked []uint32) error {
 }
 
 func (d *maildrop) Close() error {
-	d.b.call("close", func(c *Counts) { c.Closes++ })
+	d.b.call("close", nil)
 	d.b.mu.Lock()
 	defer d.b.mu.Unlock()
 	if !d.closed {

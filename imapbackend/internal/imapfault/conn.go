@@ -50,13 +50,6 @@ func (in *Injector) Responses() [][]byte {
 	return in.responses
 }
 
-// Struck returns how many faults have been injected.
-func (in *Injector) Struck() int {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.struck
-}
-
 // Dial returns a function that dials with dial and wraps the connection.
 func (in *Injector) Dial(dial func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
