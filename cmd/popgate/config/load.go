@@ -93,7 +93,7 @@ type loader struct {
 func (l *loader) decode(c *Config, top map[string]any) {
 	all := tables()
 	for _, name := range slices.Sorted(maps.Keys(top)) {
-		i := slices.IndexFunc(all, func(t table) bool { return t.name == name })
+		i := slices.IndexFunc(all, func(t table) bool { return t.name == name && t.decode != nil })
 		if i < 0 {
 			l.unknownTable(name, top[name])
 			continue

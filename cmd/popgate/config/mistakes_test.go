@@ -34,6 +34,7 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"store too small", "L\nU\n[store]\npath = \"x\"\nmax_size = \"1KiB\"", `10: store.max_size: "1KiB" is too small; write "1MiB" or more`},
 	{"store without path", "L\nU\n[store]\nmax_size = \"1GiB\"", `9: store.max_size: has no effect without path; set path too, or remove it`},
 	{"unknown policy for sizes", "L\nU\nsizes = \"exakt\"", `8: upstream[0].sizes: unknown value "exakt"; did you mean "exact"?`},
+	{"table by its whole name", "L\nU\n[\"listener.certificate\"]", `8: "listener.certificate": unknown table; remove it; config.toml.example shows all keys`},
 	{"unknown table", "L\nU\n[sesion]\nautologout = \"10m\"", `8: sesion: unknown table; did you mean "session"?`},
 	{"key at the top", "autologout = \"10m\"\nL\nU", `1: autologout: unknown key; it belongs in [session]`},
 	{"odd key", "\"a b\\n\" = 1\nL\nU", `1: "a b\n": unknown key; remove it; config.toml.example shows all keys`},
