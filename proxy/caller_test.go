@@ -72,6 +72,10 @@ func TestCaller(t *testing.T) {
 			p.Do("CAPA", "+OK")
 			p.Body()
 		}, []string{`alice true`}, []string{`alice true`}},
+		{"AUTH after USER", func(p *proxytest.Client) {
+			p.Do("USER alice", "+OK")
+			p.Do("AUTH CRAM-MD5", "+ ")
+		}, []string{`alice false`}, []string{` false`}},
 		{"AUTH LOGIN", func(p *proxytest.Client) {
 			p.Do("AUTH LOGIN", "+ ")
 			p.Do(base64.StdEncoding.EncodeToString([]byte("alice")), "+ ")

@@ -76,6 +76,7 @@ var (
 
 // auth answers AUTH: RFC 5034 §4.
 func (s *session) auth(args []string) error {
+	s.user = pendingUser{} // the name from USER is not that of this login
 	if len(args) == 0 {
 		return s.authList()
 	}
