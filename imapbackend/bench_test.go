@@ -17,8 +17,8 @@ import (
 // benchBuffer is what each connection of benchUpstream holds, in octets.
 const benchBuffer = 64 << 10
 
-// benchUpstream serves one mailbox of equal messages from memory, as little of
-// IMAP as the gateway needs.
+// benchUpstream serves one mailbox of equal messages from memory, by the few
+// commands of IMAP that the gateway needs.
 func benchUpstream(b testing.TB, messages, octets int) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -98,8 +98,8 @@ func benchClient(b testing.TB, upstream string) *proxytest.Client {
 	return c
 }
 
-// BenchmarkWalk is RETR of each message of a large maildrop in turn, one at a
-// time and with 64 in flight.
+// BenchmarkWalk is RETR of all messages of a large maildrop in their order, one at
+// a time and with 64 in flight.
 func BenchmarkWalk(b *testing.B) {
 	const messages, octets = 10000, 4 << 10
 	for _, inFlight := range []int{1, 64} {
@@ -136,7 +136,7 @@ func BenchmarkLogin(b *testing.B) {
 	}
 }
 
-// session is one such session.
+// session is the session of BenchmarkLogin.
 func session(b testing.TB, addr string) {
 	c := benchDial(b, addr)
 	if err := errors.Join(c.Greeting(), c.OK("USER u", "PASS p", "STAT", "QUIT")); err != nil {
@@ -145,7 +145,7 @@ func session(b testing.TB, addr string) {
 	c.Conn.Close()
 }
 
-// benchDial connects to a gateway with little memory of the client's own.
+// benchDial connects to a gateway; the client uses little memory.
 func benchDial(b testing.TB, addr string) *proxytest.Conversation {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -154,8 +154,8 @@ func benchDial(b testing.TB, addr string) *proxytest.Conversation {
 	return &proxytest.Conversation{Conn: conn, Reader: bufio.NewReaderSize(conn, 512)}
 }
 
-// BenchmarkRetr is a message on its whole way: upstream in memory, gateway and
-// client over loopback.
+// BenchmarkRetr is one message, from an upstream that has it in memory through the
+// gateway to the client, over loopback.
 func BenchmarkRetr(b *testing.B) {
 	for _, octets := range []int{4 << 10, 64 << 10, 8 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", octets>>10), func(b *testing.B) {

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// compress, RFC 4978: after the login and before SELECT, where it is wanted
-// and offered, for one round trip; a refusal changes nothing, and a kept
-// connection stays compressed.
+// compress, RFC 4978: compression starts after the login and before SELECT, if it
+// is configured and offered, and costs one round trip. A refusal changes nothing,
+// and a kept connection stays compressed.
 func TestCompress(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -52,7 +52,7 @@ func TestCompress(t *testing.T) {
 					t.Errorf("commands %q", commands)
 				}
 				b.Close()
-				<-time.After(rtt) // for what is on its way
+				<-time.After(rtt) // until the last octets have arrived
 			})
 		})
 	}

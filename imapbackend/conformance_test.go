@@ -13,8 +13,8 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// The suite that every Backend must pass, over the embedded server. Without
-// UIDPLUS what UPDATE removes is flagged and hidden (I-DEL-7).
+// I-DEL-7: the suite that every Backend must pass, with the embedded server.
+// Without UIDPLUS, UPDATE flags and hides messages instead of removing them.
 func TestConformance(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -62,8 +62,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// otherClient sends commands to the upstream as another client does. All must
-// succeed.
+// otherClient sends commands to the upstream as another client. All must succeed.
 func otherClient(t *testing.T, address string, commands ...string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
@@ -93,8 +92,8 @@ func otherClient(t *testing.T, address string, commands ...string) {
 	}
 }
 
-// flights is what the steps of a session cost upstream, in round trips
-// (design, section 3).
+// P-QUIT-4: the steps of a session cost as many round trips as the table of the
+// package comment has flights, and QUIT without marks costs none.
 func TestFlights(t *testing.T) {
 	one := "S: * 1 FETCH (UID 7 BODY[] \"a\")\nS: <r> OK x\n"
 	script := opened + retr + one + retr + one +
@@ -147,7 +146,7 @@ func TestFlights(t *testing.T) {
 	})
 	bare := "S: * OK x\nC: <c> CAPABILITY\nS: * CAPABILITY IMAP4rev1 AUTH=PLAIN\nS: <c> OK x\n" +
 		"C: <l> AUTHENTICATE PLAIN\nS: + \nC: " + ir + "\nS: <l> OK x\nC: <d> CAPABILITY\nS: * CAPABILITY IMAP4rev1 AUTH=PLAIN\nS: <d> OK x\n"
-	play(t, "a server without SASL-IR that tells nothing unasked", bare+strings.TrimPrefix(opened, loggedIn)+bye, Options{}, func(s *session) {
+	play(t, "a server without SASL-IR that announces no capabilities unasked", bare+strings.TrimPrefix(opened, loggedIn)+bye, Options{}, func(s *session) {
 		step = 0
 		s.open()
 		costs(s, "login and open", 5)

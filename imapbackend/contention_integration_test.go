@@ -22,14 +22,14 @@ const (
 	raceMailbox = "Work" // INBOX can be neither deleted nor renamed away
 )
 
-// A second client races the session on a real Dovecot (I-CONC-1, I-CONC-2,
-// I-CONC-3, I-CONC-4, I-CONC-5, I-SNAP-9, I-UIDV-1, I-DEL-3, I-DEL-4, P-QUIT-3): whatever
-// it does at a step of the session, messages, sizes and unique-ids stay, a body
-// is whole or refused, and nothing is removed but what was marked, from the
-// mailbox in which it was marked.
+// I-CONC-1, I-CONC-2, I-CONC-3, I-CONC-4, I-CONC-5, I-SNAP-9, I-UIDV-1, I-DEL-3,
+// I-DEL-4, P-QUIT-3: a second client changes the mailbox on a real Dovecot during
+// the session. Whatever it does, messages, sizes and unique-ids stay the same, a
+// body is whole or refused, and only marked messages are removed, from the mailbox
+// in which they were marked.
 func TestRaceDovecot(t *testing.T) {
 	up := dovecottest.Start(t)
-	tally := make(map[string]int)
+	counts := make(map[string]int)
 	for i := range raceUsers {
 		opts := Options{Address: up.TLSAddr, RootCAs: up.RootCAs, TLS: TLSImplicit, Mailbox: raceMailbox}
 		if i%2 == 1 {
@@ -37,18 +37,19 @@ func TestRaceDovecot(t *testing.T) {
 		}
 		user := fmt.Sprintf("user%d", i)
 		w := &rival{T: t, up: up, b: backend(t, opts), user: user, c: up.Login(user), r: rand.New(rand.NewPCG(faultSeed, uint64(i))),
-			mails: make(map[string]*raceMail), boxes: make(map[string]*raceBox), all: make(map[uint32]*raceBox), tally: tally}
+			mails: make(map[string]*raceMail), boxes: make(map[string]*raceBox), all: make(map[uint32]*raceBox), counts: counts}
 		w.create()
 		for range raceRounds / raceUsers {
 			w.round(t.Context())
 		}
 	}
-	t.Logf("%d rounds, POPGATE_FAULT_SEED=%d: %v", raceRounds, faultSeed, tally)
+	t.Logf("%d rounds, POPGATE_FAULT_SEED=%d: %v", raceRounds, faultSeed, counts)
 }
 
-// step does a step of the session, behind or while the other client acts. begin is called when the step is about to begin.
+// step runs a step of the session, after the other client has acted or while it
+// does. begin is called just before the step.
 func (w *rival) step(begin, do func()) {
-	w.plain = false
+	w.unflagged = false
 	together := w.r.IntN(2) == 0
 	if !together {
 		w.act()
@@ -64,13 +65,13 @@ func (w *rival) step(begin, do func()) {
 
 // round is one session.
 func (w *rival) round(ctx context.Context) {
-	w.upset = w.boxes[raceMailbox] == nil
+	w.replaced = w.boxes[raceMailbox] == nil
 	var d *maildrop
 	var err error
 	w.step(func() {}, func() { d, err = w.open(ctx) })
 	if err != nil {
-		w.tally["login refused"]++
-		if !w.upset {
+		w.counts["login refused"]++
+		if !w.replaced {
 			w.Errorf("login: %v", err)
 		}
 		w.check(raceEnd{})
@@ -82,11 +83,11 @@ func (w *rival) round(ctx context.Context) {
 		return
 	}
 	if w.all[d.uidValidity] == nil {
-		w.survey()
+		w.listUIDs()
 	}
 	s := &raceSession{rival: w, d: d, box: w.all[d.uidValidity]}
 	if s.box == nil {
-		w.Fatalf("UIDVALIDITY %d is not of this world", d.uidValidity)
+		w.Fatalf("UIDVALIDITY %d is not known", d.uidValidity)
 	}
 	s.play(ctx)
 }
@@ -111,7 +112,7 @@ type raceSession struct {
 	box *raceBox
 }
 
-// play reads, marks and leaves.
+// play reads and marks messages, and ends the session.
 func (s *raceSession) play(ctx context.Context) {
 	messages, first := slices.Clone(s.d.Messages()), s.listing()
 	q := raceEnd{marked: make(map[string]bool)}
@@ -120,7 +121,7 @@ func (s *raceSession) play(ctx context.Context) {
 		name := s.box.named[msg.UID]
 		mail := s.mails[name]
 		if mail == nil || msg.Octets != int64(len(mail.octets)) {
-			s.Fatalf("UID %d of %d has %d octets, and is %q", msg.UID, s.box.validity, msg.Octets, name)
+			s.Fatalf("UIDVALIDITY %d: UID %d has %d octets and is %q", s.box.validity, msg.UID, msg.Octets, name)
 		}
 		want, lines := mail.octets, s.r.IntN(5)
 		if lines < 3 {
@@ -131,7 +132,7 @@ func (s *raceSession) play(ctx context.Context) {
 		var got string
 		var err error
 		s.step(func() {}, func() { got, err = s.read(ctx, msg.UID, lines) })
-		s.judge(name, got, want, err)
+		s.checkBody(name, got, want, err)
 		if s.r.IntN(2) == 0 {
 			q.marked[name], uids = true, append(uids, msg.UID)
 		}
@@ -144,18 +145,18 @@ func (s *raceSession) play(ctx context.Context) {
 		s.check(raceEnd{})
 		return
 	}
-	s.step(func() { q.void = s.box.stale }, func() { q.err = s.d.Update(ctx, uids) })
+	s.step(func() { q.rebuilt = s.box.stale }, func() { q.err = s.d.Update(ctx, uids) })
 	s.d.Close()
 	switch {
 	case q.err != nil:
-		s.tally["QUIT -ERR"]++
-		if !s.upset && !s.plain { // EXPUNGE spares what has lost its flag again
+		s.counts["QUIT -ERR"]++
+		if !s.replaced && !s.unflagged { // EXPUNGE leaves what has lost its flag again
 			s.Errorf("Update: %v", q.err)
 		}
-	case q.void && len(uids) > 0:
-		s.Error("Update of a mailbox that has got another UIDVALIDITY succeeds")
+	case q.rebuilt && len(uids) > 0:
+		s.Error("Update of a mailbox with another UIDVALIDITY succeeds")
 	default:
-		s.tally["QUIT +OK"]++
+		s.counts["QUIT +OK"]++
 	}
 	s.check(q)
 }
@@ -191,19 +192,19 @@ func (s *raceSession) read(ctx context.Context, uid uint32, lines int) (string, 
 	return b.String(), err
 }
 
-// judge wants a body to be whole, or refused for a reason.
-func (s *raceSession) judge(name, got, want string, err error) {
+// checkBody checks that a body is whole, or was refused for a reason.
+func (s *raceSession) checkBody(name, got, want string, err error) {
 	switch {
 	case err == nil:
-		s.tally["bodies whole"]++
+		s.counts["bodies whole"]++
 		if got != want {
-			s.Errorf("%q comes as %.60q, %d octets, want %d", name, got, len(got), len(want))
+			s.Errorf("%q is read as %.60q, %d octets, want %d", name, got, len(got), len(want))
 		}
-	case s.mails[name].removed: // at once, or while it was read
-		s.tally["bodies gone"]++
+	case s.mails[name].removed: // before it was read, or during that
+		s.counts["bodies gone"]++
 	default:
-		s.tally["bodies refused"]++
-		if !s.upset {
+		s.counts["bodies refused"]++
+		if !s.replaced {
 			s.Errorf("%q: %v", name, err)
 		}
 	}

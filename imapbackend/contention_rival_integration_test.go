@@ -13,22 +13,22 @@ import (
 	"popgate/imapbackend/dovecottest"
 )
 
-// rival is what is known of one user's mailboxes, which two change: a session of
-// the gateway, and an IMAP client that does something at each step of it.
+// rival is the state of one user's mailboxes and an IMAP client that changes them
+// at each step of a session of the gateway.
 type rival struct {
 	*testing.T
 	up    *dovecottest.Server
 	b     *Backend
 	user  string
-	c     *dovecottest.Client // the other one
+	c     *dovecottest.Client // the IMAP client
 	r     *rand.Rand
 	mails map[string]*raceMail // by their first line
 	boxes map[string]*raceBox  // by their names
-	all   map[uint32]*raceBox  // by UIDVALIDITY, those that are no more too
+	all   map[uint32]*raceBox  // by UIDVALIDITY, deleted ones too
 
-	upset bool // the mailbox has been more than changed in this round
-	plain bool // flags have been taken away at this step
-	tally map[string]int
+	replaced  bool // in this round the mailbox was deleted, renamed or rebuilt
+	unflagged bool // at this step flags were removed
+	counts    map[string]int
 }
 
 // raceMail is a message and what the other client has done to it.
@@ -40,8 +40,8 @@ type raceMail struct {
 // raceBox is a mailbox as long as it has one UIDVALIDITY.
 type raceBox struct {
 	validity uint32
-	named    map[uint32]string // all messages that it ever had
-	stale    bool              // the mailbox has another UIDVALIDITY by now
+	named    map[uint32]string // by UID, all messages that it ever had
+	stale    bool              // the mailbox now has another UIDVALIDITY
 }
 
 func raceName(octets string) string {
@@ -49,16 +49,16 @@ func raceName(octets string) string {
 	return line
 }
 
-// create makes the mailbox, with messages. It may be there: a process of Dovecot
-// that has one open which is deleted makes it again, empty.
+// create creates the mailbox, with messages. The mailbox may exist: a process of
+// Dovecot that has it open when it is deleted creates it again, empty.
 func (w *rival) create() {
 	w.c.Try("CREATE %q", raceMailbox)
-	w.note("mailbox created")
+	w.count("mailbox created")
 	w.boxes[raceMailbox] = nil
 	w.add(2 + w.r.IntN(6))
 }
 
-// add appends messages, some of them long, and learns their UIDs.
+// add appends messages, some of them long, and records their UIDs.
 func (w *rival) add(count int) {
 	var bodies [][]byte
 	for range count {
@@ -71,31 +71,30 @@ func (w *rival) add(count int) {
 		w.mails[name] = &raceMail{octets: octets}
 		bodies = append(bodies, []byte(octets))
 	}
-	w.insist("APPEND", func() bool {
+	w.retry("APPEND", func() bool {
 		if w.c.TryAppend(raceMailbox, bodies...) {
 			return true
 		}
 		w.c.Try("CREATE %q", raceMailbox)
 		return false
 	})
-	w.survey()
+	w.listUIDs()
 }
 
-// survey learns the UIDs of the mailbox.
-func (w *rival) survey() {
-	w.enter("EXAMINE", raceMailbox)
+// listUIDs records the UIDs of the mailbox.
+func (w *rival) listUIDs() {
+	w.openMailbox("EXAMINE", raceMailbox)
 	for _, line := range w.c.Command("UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])") {
 		var number, uid uint32
 		if _, err := fmt.Sscanf(line.Text, "* %d FETCH (UID %d ", &number, &uid); err == nil {
-			w.learn(raceMailbox, uid, string(line.Literals[0]))
+			w.recordUID(raceMailbox, uid, string(line.Literals[0]))
 		}
 	}
 	w.c.Command("UNSELECT")
 }
 
-// learn takes note of the UID of a message, which must not have been that of
-// another one.
-func (w *rival) learn(mailbox string, uid uint32, octets string) (name string) {
+// recordUID records the UID of a message. It fails if another message had it.
+func (w *rival) recordUID(mailbox string, uid uint32, octets string) (name string) {
 	w.Helper()
 	name, named := raceName(octets), w.boxes[mailbox].named
 	if named[uid] != "" && named[uid] != name {
@@ -105,7 +104,7 @@ func (w *rival) learn(mailbox string, uid uint32, octets string) (name string) {
 	return name
 }
 
-// some draws messages of the mailbox.
+// some chooses messages of the mailbox at random.
 func (w *rival) some() (uids []uint32, set string) {
 	var texts []string
 	for _, uid := range slices.Sorted(maps.Keys(w.boxes[raceMailbox].named)) {
@@ -116,9 +115,9 @@ func (w *rival) some() (uids []uint32, set string) {
 	return uids, strings.Join(texts, ",")
 }
 
-// change flags messages, and expunges them or does not.
+// change flags some messages, and expunges them if expunge.
 func (w *rival) change(flags string, expunge bool) {
-	w.enter("SELECT", raceMailbox)
+	w.openMailbox("SELECT", raceMailbox)
 	defer func() { w.c.Command("UNSELECT") }()
 	uids, set := w.some()
 	if len(uids) == 0 {
@@ -135,10 +134,10 @@ func (w *rival) change(flags string, expunge bool) {
 	}
 }
 
-// insist repeats what fails. A process of Dovecot that has had a mailbox of that
-// name open which is no more may fail at the next one, until the client comes
-// back; and it may damage that.
-func (w *rival) insist(what string, do func() bool) {
+// retry repeats do until it succeeds. A process of Dovecot that has a deleted
+// mailbox open may fail with the next one of that name until the client connects
+// again, and may damage it.
+func (w *rival) retry(what string, do func() bool) {
 	w.Helper()
 	for range 5 {
 		if do() {
@@ -150,22 +149,22 @@ func (w *rival) insist(what string, do func() bool) {
 	w.Fatalf("%s fails", what)
 }
 
-// enter opens a mailbox for the other client.
-func (w *rival) enter(verb, mailbox string) {
+// openMailbox opens a mailbox for the IMAP client, by SELECT or EXAMINE.
+func (w *rival) openMailbox(verb, mailbox string) {
 	w.Helper()
-	w.insist(verb, func() bool {
+	w.retry(verb, func() bool {
 		lines, ok := w.c.Try("%s %q", verb, mailbox)
 		if ok {
-			w.identify(mailbox, lines)
+			w.recordUIDValidity(mailbox, lines)
 		}
 		return ok
 	})
 }
 
-// identify takes note of the UIDVALIDITY of a mailbox, from the responses to
-// SELECT. Dovecot may have changed it by itself, where a session of a mailbox of
-// that name that is no more has damaged its index.
-func (w *rival) identify(mailbox string, lines []dovecottest.Response) {
+// recordUIDValidity records the UIDVALIDITY of a mailbox from the responses to
+// SELECT. Dovecot may have changed it by itself, if a session of a deleted mailbox
+// of that name has damaged its index.
+func (w *rival) recordUIDValidity(mailbox string, lines []dovecottest.Response) {
 	var validity uint32
 	for _, line := range lines {
 		if _, err := fmt.Sscanf(line.Text, "* OK [UIDVALIDITY %d]", &validity); err == nil {
@@ -177,26 +176,26 @@ func (w *rival) identify(mailbox string, lines []dovecottest.Response) {
 		return
 	}
 	if validity == 0 || w.all[validity] != nil {
-		w.Fatalf("%s: UIDVALIDITY %d comes back", mailbox, validity)
+		w.Fatalf("%s: UIDVALIDITY %d has been used before", mailbox, validity)
 	}
 	if box != nil {
-		box.stale, w.upset = true, true
+		box.stale, w.replaced = true, true
 	}
 	box = &raceBox{validity: validity, named: make(map[uint32]string)}
 	w.boxes[mailbox], w.all[validity] = box, box
 }
 
-// note counts what has happened, and tells it should the test fail.
-func (w *rival) note(what string) {
-	w.tally[what]++
+// count counts an event and logs it.
+func (w *rival) count(what string) {
+	w.counts[what]++
 	w.Logf("%s: %s", w.user, what)
 }
 
-// act is what the other client does at a step.
+// act lets the IMAP client do something at random.
 func (w *rival) act() {
 	box := w.boxes[raceMailbox]
 	if box == nil {
-		w.comeBack()
+		w.restore()
 		return
 	}
 	switch n := w.r.IntN(24); {
@@ -207,24 +206,24 @@ func (w *rival) act() {
 	case n < 9:
 		w.change(`+FLAGS (\Deleted \Flagged)`, false)
 	case n < 11:
-		w.plain = true
+		w.unflagged = true
 		w.change(`FLAGS (\Seen)`, false)
 	case n == 11:
-		w.upset = true
+		w.replaced = true
 		w.remove()
 		if w.r.IntN(2) == 0 {
-			w.comeBack()
+			w.restore()
 		}
 	case n == 12:
-		w.upset = true
+		w.replaced = true
 		w.rename()
 		if w.r.IntN(2) == 0 {
-			w.comeBack()
+			w.restore()
 		}
 	case n == 13:
 		w.up.SetUIDValidity(w.user, raceMailbox, box.validity+1_000_000)
-		w.survey()
-		w.note("UIDVALIDITY changed")
+		w.listUIDs()
+		w.count("UIDVALIDITY changed")
 	}
 }
 
@@ -234,21 +233,21 @@ func (w *rival) remove() {
 	}
 	delete(w.boxes, raceMailbox)
 	w.c.Command("DELETE %q", raceMailbox)
-	w.note("mailbox deleted")
+	w.count("mailbox deleted")
 }
 
 func (w *rival) rename() {
-	name := fmt.Sprintf("Old%d", w.tally["mailbox renamed"])
+	name := fmt.Sprintf("Old%d", w.counts["mailbox renamed"])
 	w.boxes[name] = w.boxes[raceMailbox]
 	delete(w.boxes, raceMailbox)
 	w.c.Command("RENAME %q %q", raceMailbox, name)
-	w.note("mailbox renamed")
+	w.count("mailbox renamed")
 }
 
-// comeBack has the mailbox be there again: a new one, or one that was renamed.
-// All connections are lost before: a process of Dovecot that has not noticed yet
-// would serve the messages of the new one under the UIDs of the former.
-func (w *rival) comeBack() {
+// restore creates the mailbox again, or renames an old one back. First it ends all
+// connections: a process of Dovecot that has not noticed the change would serve
+// the new messages under the UIDs of the old ones.
+func (w *rival) restore() {
 	w.up.KillSessions()
 	w.c = w.up.Login(w.user)
 	old := slices.Sorted(maps.Keys(w.boxes))
@@ -261,29 +260,28 @@ func (w *rival) comeBack() {
 	delete(w.boxes, name)
 	w.c.Try("DELETE %q", raceMailbox) // see create
 	w.c.Command("RENAME %q %q", name, raceMailbox)
-	w.note("mailbox renamed back")
+	w.count("mailbox renamed back")
 }
 
 // raceEnd is the end of a session by QUIT.
 type raceEnd struct {
-	marked map[string]bool // messages by their names
-	void   bool            // the UIDVALIDITY had changed before
-	err    error
+	marked  map[string]bool // messages by their names
+	rebuilt bool            // the UIDVALIDITY had changed before QUIT
+	err     error
 }
 
-// check compares all mailboxes with what should be there after a session. What
-// is found is the beginning of the next.
+// check compares all mailboxes with what should be there after a session, and
+// records them for the next one.
 //
-// Dovecot carries out a STORE before it notices that the UIDVALIDITY has changed,
-// and then ends the connection: what was marked may have got the flag, but must
-// be there.
+// Dovecot executes a STORE before it notices that the UIDVALIDITY has changed, and
+// then ends the connection: marked messages may be flagged then, but must exist.
 func (w *rival) check(q raceEnd) {
 	w.Helper()
 	there := make(map[string]bool)
 	for _, mailbox := range slices.Sorted(maps.Keys(w.boxes)) {
-		w.enter("EXAMINE", mailbox)
+		w.openMailbox("EXAMINE", mailbox)
 		for _, msg := range w.c.Fetch(true) {
-			name := w.learn(mailbox, msg.UID, string(msg.Octets))
+			name := w.recordUID(mailbox, msg.UID, string(msg.Octets))
 			there[name] = true
 			mail, deleted := w.mails[name], strings.Contains(msg.Flags, `\Deleted`)
 			switch {
@@ -292,14 +290,14 @@ func (w *rival) check(q raceEnd) {
 			case q.marked[name] && q.err == nil:
 				w.Errorf("%s: %q is there, and QUIT was answered +OK", mailbox, name)
 			case deleted && !mail.deleted && !q.marked[name]:
-				w.Errorf("%s: %q is flagged and was not to be", mailbox, name)
+				w.Errorf("%s: %q is flagged and should not be", mailbox, name)
 			}
 			mail.deleted = deleted
 		}
 		w.c.Command("UNSELECT")
 	}
 	for name, mail := range w.mails {
-		if !there[name] && !mail.removed && (!q.marked[name] || q.void) {
+		if !there[name] && !mail.removed && (!q.marked[name] || q.rebuilt) {
 			w.Errorf("%q is lost", name)
 		}
 		mail.removed = !there[name]

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// What sessions allocate, by a gateway before an upstream in this process. The
-// bounds have room for what client and upstream of the test allocate, and the
-// pools under the race detector, which loses some of what it is given.
+// What a session allocates. Client and upstream run in this process too, so the
+// bounds have room for what they allocate, and for sync.Pool, which drops some
+// items under the race detector.
 func TestAllocations(t *testing.T) {
 	const octets = 4 << 10
 	walk := func(command string, most float64) func(*testing.T) {
@@ -22,7 +22,7 @@ func TestAllocations(t *testing.T) {
 				c.OK(fmt.Sprintf(command, n))
 				c.Discard()
 			}
-			for range 40 { // the walk is under way
+			for range 40 { // until the read-ahead is in full use
 				step()
 			}
 			atMost(t, "allocations a message", testing.AllocsPerRun(runs, step), most)
@@ -32,7 +32,7 @@ func TestAllocations(t *testing.T) {
 	t.Run("TOP", walk("TOP %d 0", 16))
 	t.Run("large RETR", func(t *testing.T) {
 		c := benchClient(t, benchUpstream(t, 1, 8<<20))
-		// Whatever its size.
+		// The size of the message does not matter.
 		atMost(t, "allocations for 8 MiB", testing.AllocsPerRun(3, func() {
 			c.OK("RETR 1")
 			c.Discard()
@@ -45,8 +45,8 @@ func TestAllocations(t *testing.T) {
 	})
 }
 
-// A session that waits has three goroutines at the most, the upstream's of this
-// test not counted, and holds no large buffer on either side.
+// An idle session has at most three goroutines, besides the one of the upstream in
+// this process, and holds no large buffer on either side.
 func TestIdleSession(t *testing.T) {
 	const sessions = 64
 	addr := benchGateway(t, benchUpstream(t, 10, 4<<10)).Addr()
@@ -61,7 +61,7 @@ func TestIdleSession(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	idle(0) // makes what is made once
+	idle(0) // allocates what all sessions share
 	goroutines, octets := runtime.NumGoroutine(), inUse()
 	for i := range sessions {
 		idle(i + 1)
@@ -71,7 +71,7 @@ func TestIdleSession(t *testing.T) {
 	atMost(t, "octets a session", float64((inUse()-octets)/sessions-benchBuffer), 40<<10)
 }
 
-// atMost logs what has been counted, and fails if it is more than the bound.
+// atMost logs a count, and fails if it is above the bound.
 func atMost(t *testing.T, what string, got, bound float64) {
 	t.Helper()
 	t.Logf("%.1f %s", got, what)

@@ -78,6 +78,6 @@ func TestIDFlight(t *testing.T) {
 		return s + strings.TrimPrefix(selected, greeted+"C: <l> "+login) +
 			"S: * SEARCH\nS: <d> OK x\nS: * 1 FETCH (UID 7 RFC822.SIZE 100)\nS: <f> OK x\n" + bye
 	}
-	play(t, "not known", script("ready", true), Options{}, func(s *session) { s.open() })
+	play(t, "unknown", script("ready", true), Options{}, func(s *session) { s.open() })
 	play(t, "Dovecot", script("Dovecot ready.", false), Options{}, func(s *session) { s.open() })
 }

@@ -14,8 +14,8 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// The suite that every Backend must pass, over Dovecot: by TLS, by STARTTLS,
-// and without the capabilities that make things easy (I-DEL-7, P-SASL-1).
+// I-DEL-7, P-SASL-1: the suite that every Backend must pass, with Dovecot: with
+// TLS, with STARTTLS, and with the capabilities of plain IMAP4rev1 only.
 func TestConformanceDovecot(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -40,8 +40,8 @@ func TestConformanceDovecot(t *testing.T) {
 	}
 }
 
-// dovecotMailbox is the empty mailbox of one user. What UPDATE has flagged is
-// not left, for a maildrop.
+// dovecotMailbox is the empty mailbox of one user. Messages that UPDATE has only
+// flagged count as removed.
 func dovecotMailbox(t *testing.T, up *dovecottest.Server, opts Options, user string) proxytest.Mailbox {
 	opts.Address, opts.RootCAs = up.Addr, up.RootCAs
 	if opts.TLS == TLSImplicit {
@@ -76,8 +76,8 @@ func dovecotMailbox(t *testing.T, up *dovecottest.Server, opts Options, user str
 	}
 }
 
-// knownUsers is a Backend before a server on which every login name exists: it
-// has that server refuse those that the suite makes up.
+// knownUsers is a Backend for a server on which every login name exists: it makes
+// the server refuse those that the suite invents.
 type knownUsers struct{ proxy.Backend }
 
 func (b knownUsers) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
@@ -116,8 +116,8 @@ func TestForeignDeletedDovecot(t *testing.T) {
 	}
 }
 
-// compress, keep_open: RFC 4978 is spoken with Dovecot, and goes on on the kept
-// connection, which is the same one.
+// compress, keep_open: Dovecot understands our DEFLATE (RFC 4978), and a kept
+// connection stays compressed.
 func TestCompressDovecot(t *testing.T) {
 	up := dovecottest.Start(t, dovecottest.WithCompression())
 	samples := proxytest.Samples()
@@ -147,9 +147,9 @@ func TestCompressDovecot(t *testing.T) {
 	}
 }
 
-// P-QUIT-3, I-DEL-1, I-CONC-5: a mailbox that was deleted and made again while
-// a session had it open keeps its new messages, though they have the UIDs of
-// those marked, and Dovecot has not told the session.
+// P-QUIT-3, I-DEL-1, I-CONC-5: a mailbox that was deleted and created again while
+// a session had it open keeps its new messages, though they have the UIDs of the
+// marked ones and Dovecot has sent nothing to the session.
 func TestRecreatedDovecot(t *testing.T) {
 	up := dovecottest.Start(t)
 	other := up.Login("joe")
@@ -162,7 +162,7 @@ func TestRecreatedDovecot(t *testing.T) {
 	other.Command("CREATE Work")
 	other.Append("Work", proxytest.Samples()[3:6]...)
 	if err := d.Update(t.Context(), []uint32{1, 2}); err == nil {
-		t.Error("UPDATE in a mailbox that is no more succeeds")
+		t.Error("UPDATE of a deleted mailbox succeeds")
 	}
 	other.Command("EXAMINE Work")
 	left := other.Fetch(false)

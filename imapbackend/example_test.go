@@ -12,7 +12,7 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// A gateway in front of an IMAP server. The server is that of popgate demo here.
+// A gateway in front of an IMAP server, which is that of popgate demo here.
 func Example() {
 	upstream := demo.New()
 	upstream.AddUser("joe", "secret")

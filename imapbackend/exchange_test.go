@@ -13,14 +13,14 @@ import (
 	"popgate/proxy"
 )
 
-// The mechanisms that pass a token.
+// The mechanisms with a token.
 const (
 	mechXOAuth2     = "XOAUTH2"
 	mechOAuthBearer = "OAUTHBEARER"
 )
 
-// saslClient is a POP3 client in an exchange: what it answers to each
-// challenge, "*" to give up.
+// saslClient is a POP3 client in an exchange: what it answers to each challenge,
+// "*" to cancel.
 type saslClient struct {
 	answers []string
 	got     []string // challenges
@@ -40,13 +40,14 @@ func (c *saslClient) challenge(_ context.Context, data string) (string, error) {
 
 var errHungUp = errors.New("the client has hung up")
 
-// bearer is an exchange of a token.
+// bearer returns an exchange with a token.
 func bearer(mechanism, user string, c *saslClient) *proxy.Exchange {
 	return &proxy.Exchange{Mechanism: mechanism, Username: user, Authorization: "Bearer tok", Challenge: c.challenge}
 }
 
 const (
-	// The vectors of section 13, of someuser@example.com and user@example.com.
+	// The vectors of the requirements, section 13, for someuser@example.com
+	// and user@example.com.
 	xoauth2Vector = "dXNlcj1zb21ldXNlckBleGFtcGxlLmNvbQFhdXRoPUJlYXJlciB0b2sBAQ=="
 	bearerVector  = "bixhPXVzZXJAZXhhbXBsZS5jb20sAWF1dGg9QmVhcmVyIHRvawEB"
 
@@ -56,14 +57,14 @@ const (
 	refused64   = "eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIn0="
 )
 
-// offering is the beginning of a script whose server offers mechanisms.
+// offering is the beginning of a script of a server with these capabilities.
 func offering(mechanisms string) string {
 	return "S: * OK [CAPABILITY IMAP4rev1 SASL-IR" + mechanisms + "] x\n"
 }
 
-// P-SASL-2, P-SASL-3: the form in which a token goes upstream, the client's own
-// where it can, with neither host nor port, after ID and with or without an
-// initial response.
+// P-SASL-2, P-SASL-3: a token is sent by the client's mechanism where the upstream
+// has it, without host and port, after ID, and with or without an initial
+// response.
 func TestTokenForms(t *testing.T) {
 	const in = "S: <l> OK [CAPABILITY IMAP4rev1] x\n" + bye
 	for _, tt := range []struct{ name, script, mechanism, user string }{
@@ -94,7 +95,7 @@ func TestTokenForms(t *testing.T) {
 	}
 }
 
-// P-SASL-4, P-RESP-7, M-1: a token refused.
+// P-SASL-4, P-RESP-7, M-1: what the client gets when its token is refused.
 func TestTokenRefused(t *testing.T) {
 	const xoauth2 = "C: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector + "\n"
 	json := func(b64 string) string { return offering(" AUTH=XOAUTH2") + xoauth2 + "S: + " + b64 + "\nC: \n" }
@@ -106,7 +107,7 @@ func TestTokenRefused(t *testing.T) {
 		want         proxy.Code
 	}{
 		{"P-SASL-4 dummy of XOAUTH2", json(refused64) + no, []string{""}, []string{refusedJSON}, auth},
-		{"P-SASL-4 the upstream's own dummy, rewritten", offering(" AUTH=OAUTHBEARER") + "C: <l> AUTHENTICATE OAUTHBEARER ...\nS: + " + refused64 + "\nC: AQ==\n" + no,
+		{"P-SASL-4 dummy of OAUTHBEARER, rewritten", offering(" AUTH=OAUTHBEARER") + "C: <l> AUTHENTICATE OAUTHBEARER ...\nS: + " + refused64 + "\nC: AQ==\n" + no,
 			[]string{""}, []string{refusedJSON}, auth},
 		{"P-SASL-4 cancelled", offering(" AUTH=XOAUTH2") + xoauth2 + "S: + " + refused64 + "\nC: *\nS: <l> BAD zebra\n" + bye,
 			[]string{"*"}, []string{refusedJSON}, auth},
@@ -119,8 +120,8 @@ func TestTokenRefused(t *testing.T) {
 		{"P-SASL-4 [UNAVAILABLE] to the dummy", json(refused64) + "S: <l> NO [UNAVAILABLE] zebra\n" + bye, []string{""}, []string{refusedJSON}, temp},
 		{"P-SASL-4 no challenge", offering(" AUTH=XOAUTH2") + xoauth2 + no, nil, nil, auth},
 		{"P-SASL-4 two challenges", json(refused64) + "S: + " + refused64 + "\nC: *\nS: <l> BAD zebra\n" + bye, []string{""}, []string{refusedJSON}, perm},
-		{"M-1 lost behind the challenge", json(refused64) + "X:\n", []string{""}, []string{refusedJSON}, temp},
-		{"M-1 a challenge that is no base64", offering(" AUTH=XOAUTH2") + xoauth2 + "S: + zebra!\nW:\n", nil, nil, perm},
+		{"M-1 lost after the challenge", json(refused64) + "X:\n", []string{""}, []string{refusedJSON}, temp},
+		{"M-1 a challenge not in base64", offering(" AUTH=XOAUTH2") + xoauth2 + "S: + zebra!\nW:\n", nil, nil, perm},
 		{"P-SASL-3 neither mechanism", offering(" AUTH=PLAIN") + bye, nil, nil, perm},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {
@@ -204,8 +205,8 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// P-SASL-5, P-CAPA-4: what is offered follows what the upstream last told, and
-// without word from it nothing that is relayed is.
+// P-SASL-5, P-CAPA-4: clients are offered the mechanisms that the upstream last
+// announced, and before it has announced any, only those with a token.
 func TestOffers(t *testing.T) {
 	for caps, want := range map[string]string{
 		"AUTH=PLAIN": "",
@@ -215,14 +216,14 @@ func TestOffers(t *testing.T) {
 	} {
 		play(t, "P-SASL-5 "+caps, "S: * OK [CAPABILITY IMAP4rev1 "+caps+"] x\n"+bye, Options{}, func(s *session) {
 			if got := offered(s.b); got != "" {
-				s.Errorf("offered before the upstream was asked: %s", got)
+				s.Errorf("before the upstream was asked offered: %s", got)
 			}
 			defer s.learn("CRAM-MD5")()
 			if got := offered(s.b); got != want {
 				s.Errorf("offered: %q, want %q", got, want)
 			}
 			if !s.b.Offers(mechXOAuth2, proxy.Caller{}) || !s.b.Offers(mechOAuthBearer, proxy.Caller{}) {
-				s.Error("tokens are passed to any upstream")
+				s.Error("mechanisms with a token are not offered")
 			}
 		})
 	}
@@ -238,7 +239,7 @@ func offered(b *Backend) string {
 	return strings.Join(names, " ")
 }
 
-// learn has the backend learn until the function returned is called.
+// learn runs Learn until stop is called.
 func (s *session) learn(mechanisms ...string) (stop func()) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	done := make(chan struct{})
@@ -253,8 +254,8 @@ func (s *session) learn(mechanisms ...string) (stop func()) {
 	}
 }
 
-// P-CAPA-4: an upstream that does not answer, or takes less than is configured,
-// is asked again after a while; what each login is told replaces what was known.
+// P-CAPA-4: an upstream that does not answer, or offers less than is configured,
+// is asked again after a while; each login updates what is known.
 func TestLearn(t *testing.T) {
 	script := "X:\n-- connection 2 --\n" + offering(" AUTH=CRAM-MD5") + bye +
 		"-- connection 3 --\n" + strings.Replace(loggedIn, "AUTH=PLAIN", "AUTH=PLAIN AUTH=SCRAM-SHA-1", 1) + bye +
@@ -277,7 +278,7 @@ func TestLearn(t *testing.T) {
 			}
 		}
 	})
-	play(t, "P-CAPA-4 a failed probe lists none", offering(" AUTH=CRAM-MD5")+bye+"-- connection 2 --\nX:\n", Options{}, func(s *session) {
+	play(t, "P-CAPA-4 nothing is offered after a failed probe", offering(" AUTH=CRAM-MD5")+bye+"-- connection 2 --\nX:\n", Options{}, func(s *session) {
 		defer s.learn("CRAM-MD5", "SCRAM-SHA-1")()
 		if got := offered(s.b); got != "CRAM-MD5" {
 			s.Errorf("offered %q", got)
@@ -289,8 +290,8 @@ func TestLearn(t *testing.T) {
 	})
 }
 
-// A connection that waits serves an exchange; one that has died meanwhile is
-// replaced, unless the client has been sent its challenge.
+// P-SASL-5: an exchange uses a prepared connection. If the upstream has closed it,
+// another one is opened, unless the client has been sent its challenge.
 func TestPreparedExchange(t *testing.T) {
 	const caps = "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=CRAM-MD5 AUTH=XOAUTH2] x\n"
 	const token = "C: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector + "\n"
@@ -302,7 +303,7 @@ func TestPreparedExchange(t *testing.T) {
 		{"good", caps + token + in, mechXOAuth2, ""},
 		{"dead", caps + "S: * BYE idle\nX:\n-- connection 2 --\n" + caps + token + in, mechXOAuth2, ""},
 		{"lost before the challenge", caps + "C: <l> AUTHENTICATE CRAM-MD5\nX:\n-- connection 2 --\n" + caps + "C: <l> AUTHENTICATE CRAM-MD5\nS: + Yw==\nC: cg==\n" + in, "CRAM-MD5", ""},
-		{"lost behind the challenge", caps + "C: <l> AUTHENTICATE CRAM-MD5\nS: + Yw==\nC: cg==\nX:\n", "CRAM-MD5", temp},
+		{"lost after the challenge", caps + "C: <l> AUTHENTICATE CRAM-MD5\nS: + Yw==\nC: cg==\nX:\n", "CRAM-MD5", temp},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {
 			p := s.b.Prepare(s.ctx, proxy.Caller{})
@@ -321,8 +322,8 @@ func TestPreparedExchange(t *testing.T) {
 	}
 }
 
-// O-ID-2: the client's address goes to an upstream for which that is set, by
-// every way to log in, and to no other.
+// O-ID-2: the client's address is reported to an upstream for which that is
+// configured, with every way to log in, and to no other.
 func TestClientID(t *testing.T) {
 	const id = `C: <i> ID ("name" "popgate" "x-originating-ip" "192.0.2.9" "x-originating-port" "4711" ` +
 		`"x-connected-ip" "2001:db8::1" "x-connected-port" "995" "x-session-id" "0123" "x-proxy-ttl" "4")` + "\n"
@@ -338,8 +339,8 @@ func TestClientID(t *testing.T) {
 		send, known  bool
 		exchange     bool
 	}{
-		{"told", script(id, plain), true, true, false},
-		{"told in an exchange", script(id, token), true, true, true},
+		{"reported", script(id, plain), true, true, false},
+		{"reported in an exchange", script(id, token), true, true, true},
 		{"not configured", script(no, plain), false, true, false},
 		{"no client", script(no, plain), true, false, false},
 	} {

@@ -16,9 +16,9 @@ const (
 	perm  = proxy.CodeSysPerm
 )
 
-// failures are the rows of requirement M-1 (section 11) that an upstream
-// tells by a status: what the client is told when it comes to a login command,
-// to SELECT, to the listing, to RETR or TOP, and in UPDATE.
+// failures are the rows of requirement M-1 (section 11) for a status of the
+// upstream: the code that the client gets when the status answers the login,
+// SELECT, the listing, a FETCH of RETR or TOP, or a command of UPDATE.
 var failures = []struct {
 	status                            string // NO by default
 	login, selects, list, read, quits proxy.Code
@@ -50,7 +50,7 @@ var failures = []struct {
 	{"BAD zebra", perm, perm, perm, perm, perm},
 }
 
-// answers are the ways in which the status can come to the command <name>.
+// answers are the forms in which a status can answer the command <name>.
 var answers = []struct {
 	name string
 	form func(name, status string) string
@@ -77,15 +77,14 @@ func typed(status string) string {
 	return "NO " + status
 }
 
-// Requirement M-1, section 11: every row, in each phase, in each form in which
-// it can come. Requirements M-2, Q6.
+// M-1, M-2, Q6: every row of section 11, in each phase and each form.
 func TestFailures(t *testing.T) {
 	for _, f := range failures {
 		for _, a := range answers {
 			hasCode := strings.HasPrefix(f.status, "[") && !strings.Contains(f.status, "X-UNHEARD") &&
 				!strings.Contains(f.status, "ALERT") && !strings.Contains(f.status, "EXPUNGEISSUED")
 			if a.name == "untagged" && !hasCode || a.name == "BYE" && strings.HasPrefix(f.status, "BAD") {
-				continue // says nothing
+				continue // has no meaning
 			}
 			want := f
 			if a.lost && (!hasCode || strings.Contains(f.status, "NOPERM")) {
@@ -103,7 +102,7 @@ func TestFailures(t *testing.T) {
 				return func(s *session) {
 					e := s.fails(s.openFails(), code)
 					if !strings.Contains(e.Error(), "zebra") {
-						s.Errorf("the cause does not have the upstream's text: %v", e)
+						s.Errorf("the cause lacks the upstream's text: %v", e)
 					}
 				}
 			}
@@ -134,7 +133,7 @@ func ifNot(cond bool, s string) string {
 	return s
 }
 
-// A refusal of a message that is there leaves the session as it was.
+// testReadFailure checks a refused RETR or TOP, which leaves the session as it was.
 func testReadFailure(t *testing.T, name, items, answer string, lost bool, status string, want proxy.Code) {
 	t.Helper()
 	script := opened + "C: <r> UID FETCH 7 (UID " + items + ")\n" + answer
@@ -159,15 +158,14 @@ func testReadFailure(t *testing.T, name, items, answer string, lost bool, status
 		if !lost {
 			return
 		}
-		// Until reconnect exists a lost upstream stays lost, and says why.
-		if _, err := d.Read(s.ctx, 7); s.fails(err, want) == nil {
-			s.Error("a lost upstream serves")
-		}
+		// The script has no second connection: the loss is reported again.
+		_, err = d.Read(s.ctx, 7)
+		s.fails(err, want)
 	})
 }
 
-// In UPDATE the check decides whether something is left, the first refusal
-// with which code that is told.
+// testQuitFailure checks a refusal in UPDATE: the final search decides whether a
+// message is left, and the first refusal the code of the answer.
 func testQuitFailure(t *testing.T, name func(string) string, form func(_, _ string) string, lost bool, status string, want proxy.Code) {
 	t.Helper()
 	const store = "C: <st> UID STORE 7 +FLAGS.SILENT (\\Deleted)\n"
@@ -194,8 +192,7 @@ func testQuitFailure(t *testing.T, name func(string) string, form func(_, _ stri
 	}
 }
 
-// The greeting and what comes before the login never blames the credentials
-// (P-RESP-7).
+// P-RESP-7, M-1: a failure up to the login never blames the credentials.
 func TestGreetingFailures(t *testing.T) {
 	for _, tt := range []struct {
 		name, script string
@@ -210,12 +207,12 @@ func TestGreetingFailures(t *testing.T) {
 		{"M-1 greeting NO", "S: * NO zebra\nW:\n", perm},
 		{"M-1 reset", "R:\n", temp},
 		{"M-1 closed", "X:\n", temp},
-		{"I-LOGIN-4 no revision known", "S: * OK [CAPABILITY IMAP4 AUTH=PLAIN] zebra\nW:\n", perm},
+		{"I-LOGIN-4 no known revision", "S: * OK [CAPABILITY IMAP4 AUTH=PLAIN] zebra\nW:\n", perm},
 		{"CAPABILITY NO", "S: * OK zebra\nC: <c> CAPABILITY\nS: <c> NO zebra\nW:\n", perm},
 		{"CAPABILITY BAD", "S: * OK zebra\nC: <c> CAPABILITY\nS: <c> BAD zebra\nW:\n", perm},
 		{"CAPABILITY lost", "S: * OK zebra\nC: <c> CAPABILITY\nX:\n", temp},
 		{"lost in ID", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN ID] x\nC: <i> ID ...\nS: * BYE [INUSE] zebra\nX:\n", temp},
-		{"untagged BAD for ever", greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: * BAD IMAP is disabled, zebra\nW: stall\n", temp},
+		{"untagged BAD, then nothing", greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: * BAD IMAP is disabled, zebra\nW: stall\n", temp},
 		{"P-SASL-1 no way to log in", "S: * OK [CAPABILITY IMAP4rev1 LOGINDISABLED] zebra\n" + bye, perm},
 		{"endless greeting", "S*: 70000 \"* OK x\"\nW:\n", perm},
 	} {
@@ -223,17 +220,17 @@ func TestGreetingFailures(t *testing.T) {
 	}
 }
 
-// A BYE without a code does not hide the code of the tagged status behind it.
-func TestTaggedBehindBye(t *testing.T) {
+// M-1: a BYE without a code does not hide the code of the tagged status after it.
+func TestTaggedAfterBye(t *testing.T) {
 	script := greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: * BYE zebra\nS: <l> NO [AUTHENTICATIONFAILED] zebra\n" +
 		"C: <z> LOGOUT\nX:\n"
 	play(t, "M-1", script, Options{}, func(s *session) { s.fails(s.openFails(), auth) })
 }
 
-// What the upstream repeats of a credential is in no error, raw or in base64
-// (P-RESP-8, O-LOG-1).
+// P-RESP-8, O-LOG-1: errors do not contain a credential that the upstream echoes,
+// raw or in base64.
 func TestSecretsInCauses(t *testing.T) {
-	blank := func(s *session, err error) {
+	noSecret := func(s *session, err error) {
 		s.Helper()
 		text := s.fails(err, proxy.AsError(err).Code).Error()
 		for _, secret := range []string{"secret", "AGpvZQBzZWNyZXQ", "c2VjcmV0"} {
@@ -258,14 +255,14 @@ func TestSecretsInCauses(t *testing.T) {
 		listed + "S: * BYE " + echo + "\nX:\n",
 		listed + "S: <d> NO " + echo + "\nS: <f> OK x\n" + bye,
 	} {
-		play(t, fmt.Sprint(i), script, Options{}, func(s *session) { blank(s, s.openFails()) })
+		play(t, fmt.Sprint(i), script, Options{}, func(s *session) { noSecret(s, s.openFails()) })
 	}
 	for i, answer := range []string{"S: * BYE " + echo + "\nX:\n", "S: <r> BAD " + echo + "\n" + bye,
 		"S: * 1 FETCH (UID 7 BODY[] {10}\nS+: abc\nX:\n"} {
 		play(t, fmt.Sprint("RETR", i), opened+"C: <r> UID FETCH 7 (UID BODY.PEEK[])\n"+answer, Options{}, func(s *session) {
 			body, err := s.open().Read(s.ctx, 7)
 			if err != nil {
-				blank(s, err)
+				noSecret(s, err)
 				return
 			}
 			if _, err := body.WriteTo(&strings.Builder{}); err == nil {
@@ -277,6 +274,6 @@ func TestSecretsInCauses(t *testing.T) {
 		})
 	}
 	play(t, "UPDATE", opened+"C: <r> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: * BYE "+echo+"\nX:\n", Options{}, func(s *session) {
-		blank(s, s.open().Update(s.ctx, []uint32{7}))
+		noSecret(s, s.open().Update(s.ctx, []uint32{7}))
 	})
 }

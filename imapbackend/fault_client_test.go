@@ -12,24 +12,24 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// popSession is a POP3 client that takes down what it has been told. It is
-// never impatient. Once the connection is lost its commands do nothing.
+// popSession is a POP3 client that records the replies. It has no timeouts of its
+// own. Once the connection is lost its commands do nothing.
 type popSession struct {
 	*proxytest.Conversation
 
-	uidOf    map[int]uint32    // by message-number, as UIDL told
-	got      map[uint32]string // messages that RETR has brought, ended by the dot
-	marked   map[uint32]bool
-	refused  []string // commands that were answered -ERR, with the answer
-	unsteady []string // listings that have changed
-	lost     bool     // the server ended the session before its time
-	quit     bool     // QUIT has been sent
-	quitOK   bool
-	silent   bool // the server said nothing for longer than it may
+	uidOf   map[int]uint32    // by message-number, from UIDL
+	got     map[uint32]string // messages that RETR has brought, up to the dot
+	marked  map[uint32]bool
+	refused []string // commands that were answered -ERR, with the answer
+	changed []string // listings that differ from the first one
+	lost    bool     // the server ended the session too early
+	quit    bool     // QUIT has been sent
+	quitOK  bool
+	silent  bool // the server was silent for longer than it may be
 }
 
 // begin reads the greeting, logs in and asks for the unique-ids. visible are the
-// UIDs of the maildrop, for a gateway that cannot tell them.
+// UIDs of the maildrop, for unique-ids that do not contain them.
 func begin(conn net.Conn, visible []uint32) *popSession {
 	c := &popSession{Conversation: proxytest.NewConversation(conn),
 		uidOf: make(map[int]uint32), got: make(map[uint32]string), marked: make(map[uint32]bool)}
@@ -44,7 +44,7 @@ func begin(conn net.Conn, visible []uint32) *popSession {
 			number, id, _ := strings.Cut(strings.TrimSpace(line), " ")
 			n, _ := strconv.Atoi(number)
 			c.uidOf[n] = visible[min(n, len(visible))-1]
-			if _, uid, told := strings.Cut(id, "."); told { // else it is a hash
+			if _, uid, ok := strings.Cut(id, "."); ok { // else it is a hash
 				u, _ := strconv.ParseUint(uid, 10, 32)
 				c.uidOf[n] = uint32(u)
 			}
@@ -55,7 +55,7 @@ func begin(conn net.Conn, visible []uint32) *popSession {
 
 func (c *popSession) send(commands ...string) { c.end(c.Send(commands...)) }
 
-// end takes note of an error, after which the session is lost.
+// end records an error, after which the session is lost.
 func (c *popSession) end(err error) {
 	c.lost = c.lost || err != nil
 	c.silent = c.silent || errors.Is(err, os.ErrDeadlineExceeded)
@@ -97,7 +97,7 @@ func (c *popSession) do(command string) bool {
 	return c.reply(command)
 }
 
-// body reads the answer to RETR n and reports whether the message came whole.
+// body reads the answer to RETR n and reports whether the message is complete.
 func (c *popSession) body(n int) bool {
 	if !c.reply("RETR " + strconv.Itoa(n)) {
 		return false

@@ -16,10 +16,10 @@ type event struct {
 	name string
 	do   func(w *faultWorld)
 
-	// void tells that INBOX is not what it was: nothing in it may change from
-	// then on.
-	void bool
-	// ends tells that the connection ends, or can end, with it.
+	// rebuilt reports that INBOX is another mailbox afterwards, in which the
+	// session must change nothing.
+	rebuilt bool
+	// ends reports that the connection ends, or may end.
 	ends bool
 }
 
@@ -43,17 +43,17 @@ var events = []event{
 	}},
 	{name: "read-only", do: func(w *faultWorld) { w.inbox.SetReadOnly(true) }},
 	{name: "BYE", ends: true, do: func(w *faultWorld) { w.m.Push("* BYE zebra", true) }},
-	{name: "rebuilt", void: true, ends: true, do: func(w *faultWorld) { w.inbox.Rebuild() }},
-	{name: "rebuilt, and told", void: true, do: func(w *faultWorld) {
+	{name: "rebuilt", rebuilt: true, ends: true, do: func(w *faultWorld) { w.inbox.Rebuild() }},
+	{name: "rebuilt, and announced", rebuilt: true, do: func(w *faultWorld) {
 		w.m.AnnounceRebuilt = true
 		w.inbox.Rebuild()
 	}},
-	{name: "rebuilt, and BYE", void: true, ends: true, do: func(w *faultWorld) {
+	{name: "rebuilt, and BYE", rebuilt: true, ends: true, do: func(w *faultWorld) {
 		w.inbox.Rebuild()
 		w.m.Push("* BYE zebra", true)
 	}},
 	{name: "renamed", do: func(w *faultWorld) { w.inbox.Rename("Old") }},
-	{name: "replaced by another of that name", void: true, ends: true, do: func(w *faultWorld) {
+	{name: "replaced by another of that name", rebuilt: true, ends: true, do: func(w *faultWorld) {
 		w.inbox.Rename("Old")
 		for i := range 9 {
 			w.m.Inbox().Add(mail(200+i, 80))
@@ -69,7 +69,8 @@ func (w *faultWorld) expunge(uid uint32) {
 	}
 }
 
-// contents is what is in the mailbox that is called INBOX now, flags included.
+// contents describes the messages of the mailbox now named INBOX, with their
+// flags.
 func (w *faultWorld) contents() string {
 	var all strings.Builder
 	for _, msg := range w.m.Inbox().Messages() {
@@ -78,18 +79,18 @@ func (w *faultWorld) contents() string {
 	return all.String()
 }
 
-// happen lets the event of the case happen.
-func (w *faultWorld) happen() {
+// runEvent runs the event of the case.
+func (w *faultWorld) runEvent() {
 	e := w.fc.event
 	e.do(w)
-	if e.void {
-		w.void = w.contents()
+	if e.rebuilt {
+		w.frozen = w.contents()
 	}
 }
 
-// steady is a session that looks whether numbers, unique-ids and sizes stay as
-// they are.
-var steady = faultSession{name: "steady", play: func(c *popSession) {
+// comparing is a session that checks that numbers, unique-ids and sizes stay the
+// same.
+var comparing = faultSession{name: "comparing", play: func(c *popSession) {
 	list := func() (all string) {
 		for _, command := range []string{"LIST", "UIDL"} {
 			if c.do(command) {
@@ -105,7 +106,7 @@ var steady = faultSession{name: "steady", play: func(c *popSession) {
 		}
 		c.retr(n)
 		if now := list(); !c.lost && now != first {
-			c.unsteady = append(c.unsteady, fmt.Sprintf("after RETR %d:\n%s\nbefore:\n%s", n, now, first))
+			c.changed = append(c.changed, fmt.Sprintf("after RETR %d:\n%s\nbefore:\n%s", n, now, first))
 		}
 	}
 	for n := 1; n <= len(c.uidOf); n += 2 {
@@ -114,15 +115,14 @@ var steady = faultSession{name: "steady", play: func(c *popSession) {
 	c.leave()
 }}
 
-// Snapshots under fire (I-CONC-1, I-CONC-2, I-CONC-3, I-CONC-5, I-SNAP-9,
-// I-UIDV-1, I-DEL-4, P-QUIT-3): whatever other clients do before whichever
-// command of a session, numbers, unique-ids and sizes stay, no message is cut,
-// and nothing else is removed than what was marked, from the mailbox in which
-// it was marked.
-func TestSnapshotUnderFire(t *testing.T) {
+// I-CONC-1, I-CONC-2, I-CONC-3, I-CONC-5, I-SNAP-9, I-UIDV-1, I-DEL-4, P-QUIT-3:
+// whatever another client does before any command of a session, numbers,
+// unique-ids and sizes stay the same, no message is cut, and only marked messages
+// are removed, from the mailbox in which they were marked.
+func TestSnapshotOtherClient(t *testing.T) {
 	var total atomic.Int64
 	t.Run("each", func(t *testing.T) {
-		sessions := []faultSession{steady}
+		sessions := []faultSession{comparing}
 		for _, s := range faultSessions {
 			if slices.Contains([]string{"walk", "DELE only", "idle"}, s.name) {
 				sessions = append(sessions, s)
@@ -137,7 +137,7 @@ func TestSnapshotUnderFire(t *testing.T) {
 					if p == 0 {
 						rate = 1
 					}
-					for _, fc := range sample(r, underFire(t, faultCase{policy: policy, session: session}), rate) {
+					for _, fc := range sample(r, eventCases(t, faultCase{policy: policy, session: session}), rate) {
 						fc.run(t)
 						total.Add(1)
 					}
@@ -148,10 +148,10 @@ func TestSnapshotUnderFire(t *testing.T) {
 	t.Logf("%d cases, POPGATE_FAULT_SEED=%d", total.Load(), faultSeed)
 }
 
-// underFire returns the cases of one session: each event before each command,
-// what is expunged in each style. Until the maildrop is open its UIDs are not
-// fixed, and nothing is rebuilt.
-func underFire(t *testing.T, base faultCase) []faultCase {
+// eventCases returns the cases of one session: each event before each command, and
+// expunges in each style. Until the maildrop is open its UIDs are not fixed, and
+// there are no events that rebuild it.
+func eventCases(t *testing.T, base faultCase) []faultCase {
 	h := base.run(t)
 	var all []faultCase
 	for i := range events {
@@ -160,7 +160,7 @@ func underFire(t *testing.T, base faultCase) []faultCase {
 			styles = append(styles, imapmodel.Served, imapmodel.Refused, imapmodel.Nil, imapmodel.Kept)
 		}
 		for at := 1; at <= len(h.commands); at++ {
-			if (events[i].void || events[i].ends || events[i].name == "renamed") && at <= h.loginCommands {
+			if (events[i].rebuilt || events[i].ends || events[i].name == "renamed") && at <= h.loginCommands {
 				continue
 			}
 			for _, style := range styles {

@@ -14,9 +14,8 @@ import (
 	"popgate/imapbackend/internal/imapfault"
 )
 
-// What the fault suite runs is chosen by environment variables:
-// POPGATE_FAULTS=all for every case there is, POPGATE_FAULT_SEED for the sample
-// of another run.
+// Environment variables choose the cases of the fault suite: POPGATE_FAULTS=all for
+// all of them, POPGATE_FAULT_SEED for the sample of another run.
 var (
 	allFaults = os.Getenv("POPGATE_FAULTS") == "all"
 	faultSeed = func() uint64 {
@@ -28,21 +27,20 @@ var (
 	}()
 )
 
-// One in so many cases is run: of the policies but the first, in sessions that do
-// more than UPDATE; of losses within bodies; and of second faults.
+// One in n cases is run:
 const (
-	policyRate = 400
-	withinRate = 60
-	secondRate = 8000
+	policyRate = 400  // with all policies but the first, in sessions with more than UPDATE
+	withinRate = 60   // with losses within bodies
+	secondRate = 8000 // with a second fault
 )
 
 // faultSession is what a client does between login and the end of the session.
 type faultSession struct {
 	name string
 	play func(c *popSession)
-	big  bool // with a message that no buffer of the gateway holds
+	big  bool // with a message larger than the buffers of the gateway
 
-	update bool // little but UPDATE, in which the policies differ
+	update bool // little besides UPDATE, in which the policies differ
 }
 
 var faultSessions = []faultSession{
@@ -137,50 +135,50 @@ var faultSessions = []faultSession{
 	}},
 }
 
-// faultPolicy is an upstream and what the gateway is to do on it.
+// faultPolicy is an upstream and the policy of the gateway for it.
 type faultPolicy struct {
-	name  string
-	caps  string // beyond IMAP4rev1 AUTH=PLAIN SASL-IR
-	opts  Options
-	fate  fate // of a marked message at QUIT
-	alone bool // no other client has flagged a message \Deleted
+	name   string
+	caps   string // besides IMAP4rev1 AUTH=PLAIN SASL-IR
+	opts   Options
+	effect effect // of QUIT on a marked message
+	alone  bool   // no other client has flagged a message \Deleted
 }
 
-// bears reports whether the policy keeps its promise with a fault: a plain
-// EXPUNGE rests on a search for what others have flagged.
-func (p faultPolicy) bears(kind imapfault.Kind, response []byte) bool {
+// tolerates reports whether the policy is safe with a fault: a plain EXPUNGE
+// depends on a search for what others have flagged.
+func (p faultPolicy) tolerates(kind imapfault.Kind, response []byte) bool {
 	if p.opts.WithoutUIDPLUS != ExpungeIfAlone || !bytes.Contains(response, []byte("SEARCH")) {
 		return true
 	}
 	return kind != imapfault.Fewer && kind != imapfault.Drop && kind != imapfault.Garble
 }
 
-// fate is what UPDATE does to a message.
-type fate int
+// effect is what UPDATE does to a message.
+type effect int
 
 const (
-	isExpunged fate = iota
-	isFlagged       // \Deleted, not expunged
-	isMoved         // to the trash mailbox
-	isCopied        // to the trash mailbox, and flagged \Deleted
-	isEither        // expunged or flagged
-	isKept          // as it was
-	isRefused       // nothing, and QUIT says so
+	isExpunged effect = iota
+	isFlagged         // \Deleted, not expunged
+	isMoved           // to the trash mailbox
+	isCopied          // to the trash mailbox, and flagged \Deleted
+	isEither          // expunged or flagged
+	isKept            // as it was
+	isRefused         // nothing, and QUIT says so
 )
 
 var faultPolicies = []faultPolicy{
-	{name: "expunge", caps: "UIDPLUS ESEARCH ID", fate: isExpunged},
-	{name: "expunge, OBJECTID", caps: "UIDPLUS OBJECTID UNSELECT QRESYNC", opts: Options{Seen: SeenOnRetr}, fate: isExpunged},
-	{name: "without UIDPLUS", fate: isFlagged},
-	{name: "refuse", caps: "ESEARCH", opts: Options{WithoutUIDPLUS: Refuse}, fate: isRefused},
-	{name: "flag", caps: "UIDPLUS ID", opts: Options{Delete: DeleteFlag}, fate: isFlagged},
-	{name: "keep", caps: "UIDPLUS", opts: Options{Delete: DeleteKeep}, fate: isKept},
-	{name: "trash by MOVE", caps: "UIDPLUS MOVE SPECIAL-USE", opts: Options{Delete: DeleteTrash}, fate: isMoved},
-	{name: "trash by COPY", caps: "UIDPLUS", opts: Options{Delete: DeleteTrash, Trash: "Waste"}, fate: isMoved},
-	{name: "trash and flag", opts: Options{Delete: DeleteTrash}, fate: isCopied},
-	{name: "move", caps: "MOVE ESEARCH", opts: Options{WithoutUIDPLUS: Move}, fate: isMoved},
-	{name: "expunge if alone", opts: Options{WithoutUIDPLUS: ExpungeIfAlone}, fate: isEither, alone: true},
-	{name: "expunge if alone, not alone", caps: "ESEARCH", opts: Options{WithoutUIDPLUS: ExpungeIfAlone}, fate: isEither},
+	{name: "expunge", caps: "UIDPLUS ESEARCH ID", effect: isExpunged},
+	{name: "expunge, OBJECTID", caps: "UIDPLUS OBJECTID UNSELECT QRESYNC", opts: Options{Seen: SeenOnRetr}, effect: isExpunged},
+	{name: "without UIDPLUS", effect: isFlagged},
+	{name: "refuse", caps: "ESEARCH", opts: Options{WithoutUIDPLUS: Refuse}, effect: isRefused},
+	{name: "flag", caps: "UIDPLUS ID", opts: Options{Delete: DeleteFlag}, effect: isFlagged},
+	{name: "keep", caps: "UIDPLUS", opts: Options{Delete: DeleteKeep}, effect: isKept},
+	{name: "trash by MOVE", caps: "UIDPLUS MOVE SPECIAL-USE", opts: Options{Delete: DeleteTrash}, effect: isMoved},
+	{name: "trash by COPY", caps: "UIDPLUS", opts: Options{Delete: DeleteTrash, Trash: "Waste"}, effect: isMoved},
+	{name: "trash and flag", opts: Options{Delete: DeleteTrash}, effect: isCopied},
+	{name: "move", caps: "MOVE ESEARCH", opts: Options{WithoutUIDPLUS: Move}, effect: isMoved},
+	{name: "expunge if alone", opts: Options{WithoutUIDPLUS: ExpungeIfAlone}, effect: isEither, alone: true},
+	{name: "expunge if alone, not alone", caps: "ESEARCH", opts: Options{WithoutUIDPLUS: ExpungeIfAlone}, effect: isEither},
 }
 
 // faultsOf returns the faults of one kind, at each response that it applies to;
@@ -188,7 +186,7 @@ var faultPolicies = []faultPolicy{
 func faultsOf(kind imapfault.Kind, responses [][]byte) (all, within []imapfault.Fault) {
 	for i, response := range responses {
 		if !kind.Applies(response) || i == 0 && (kind == imapfault.Chatter || kind == imapfault.Expunge) {
-			continue // nothing comes before the greeting
+			continue // the greeting is always first
 		}
 		f := imapfault.Fault{Kind: kind, Response: i + 1}
 		all = append(all, f)
@@ -210,12 +208,12 @@ func faultsOf(kind imapfault.Kind, responses [][]byte) (all, within []imapfault.
 	return all, within
 }
 
-// refusals are what an upstream answers to a command that it does not carry out.
+// refusals are what an upstream answers to a command that it does not execute.
 var refusals = []string{"NO zebra", "NO [UNAVAILABLE] zebra", "NO [EXPUNGEISSUED] zebra", "NO [READ-ONLY] zebra", "BAD zebra"}
 
-// casesOf returns the cases of one session: each fault at each response, each
-// refusal of each command; losses at several octets of each body; and those with
-// a second fault. With login there are those of the login too.
+// casesOf returns the cases of one session: each fault at each response and each
+// refusal of each command; losses at several octets of each body; and cases with a
+// second fault. With login, it includes the faults during the login.
 func casesOf(t *testing.T, base faultCase, login bool) (each, within []faultCase, seconds secondFaults) {
 	h := base.run(t)
 	from := h.login
@@ -224,7 +222,7 @@ func casesOf(t *testing.T, base faultCase, login bool) (each, within []faultCase
 	}
 	add := func(to *[]faultCase, faults []imapfault.Fault) {
 		for _, f := range faults {
-			if f.Response <= from || !base.policy.bears(f.Kind, h.responses[f.Response-1]) {
+			if f.Response <= from || !base.policy.tolerates(f.Kind, h.responses[f.Response-1]) {
 				continue
 			}
 			fc := base
@@ -251,8 +249,8 @@ func casesOf(t *testing.T, base faultCase, login bool) (each, within []faultCase
 	return each, within, secondFaults{base, h.login, len(h.responses)}
 }
 
-// secondFaults are the cases with a loss and a second fault behind it, in what
-// comes with the new connection, or with that refused.
+// secondFaults are the cases with a loss and then a second fault: in the responses
+// on the new connection, or with the new connection refused.
 type secondFaults struct {
 	base faultCase
 	from int // the losses are at the responses after this one
@@ -261,15 +259,15 @@ type secondFaults struct {
 
 var lossesFirst = []imapfault.Kind{imapfault.CutBefore, imapfault.CutAfter, imapfault.Reset, imapfault.Stall}
 
-// responsesBehind is how far behind the loss a second fault is, at the most.
-const responsesBehind = 16
+// responsesAfter is how many responses after the loss a second fault may be.
+const responsesAfter = 16
 
-// len returns how many there are.
+// len returns the number of cases.
 func (s secondFaults) len() int {
-	return (s.to - s.from) * len(lossesFirst) * (2 + len(imapfault.Kinds())*responsesBehind)
+	return (s.to - s.from) * len(lossesFirst) * (2 + len(imapfault.Kinds())*responsesAfter)
 }
 
-// at returns one of them, k from 0.
+// at returns case k, from 0.
 func (s secondFaults) at(k int) faultCase {
 	next := func(n int) (digit int) {
 		digit, k = k%n, k/n
@@ -293,7 +291,7 @@ func (s secondFaults) at(k int) faultCase {
 // isResume reports whether a command asks for the rest of a body.
 func isResume(cmd string) bool { return strings.Contains(cmd, "BODY.PEEK[]<") }
 
-// sample returns one in n of the cases, and of those with a second fault.
+// sample returns one in n of the cases, chosen at random.
 func sample(r *rand.Rand, cases []faultCase, n int) []faultCase {
 	if allFaults || n == 1 {
 		return cases
@@ -315,11 +313,12 @@ func (s secondFaults) sample(r *rand.Rand, n int) (cases []faultCase) {
 	return cases
 }
 
-// The fault suite (P-RETR-7, P-SESS-5, P-SESS-6, P-QUIT-2, P-QUIT-3, I-CONC-4,
-// I-DEL-9, I-DEL-10, I-DEL-11, I-FETCH-6, I-FETCH-7, I-SIZE-5): each session is
-// played before an upstream that does each thing wrong at each response. The
-// first policy meets all of it with every session, each other policy with one that
-// does little but UPDATE; of the rest, and of second faults, there is a sample.
+// P-RETR-7, P-SESS-5, P-SESS-6, P-QUIT-2, P-QUIT-3, I-CONC-4, I-DEL-9, I-DEL-10,
+// I-DEL-11, I-FETCH-6, I-FETCH-7, I-SIZE-5: checkInvariant holds in each session
+// with each fault of the upstream at each response. The first policy is tested
+// with all faults in every session, the other policies with all faults in the
+// session that does little besides UPDATE; of the rest, and of second faults, a
+// sample is tested.
 func TestFaults(t *testing.T) {
 	start := time.Now()
 	var total, all, resumed atomic.Int64

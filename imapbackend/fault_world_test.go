@@ -15,17 +15,17 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// faultCase is one session with what goes wrong in it.
+// faultCase is one session with its faults.
 type faultCase struct {
 	policy  faultPolicy
 	session faultSession
 	faults  []imapfault.Fault
-	dials   int             // refused behind the first fault
-	refusal string          // the upstream's answer to one command, which is not carried out
+	dials   int             // connections refused after the first fault
+	refusal string          // the upstream's answer to one command, which it does not execute
 	command int             // the number of that command, from 1
-	style   imapmodel.Style // of what others expunge
+	style   imapmodel.Style // how messages that others have expunged are served
 	event   *event          // what another client does, nil: nothing
-	at      int             // before the command of that number, from 1
+	at      int             // the number of the command before which it does so, from 1
 	verbose bool
 	unseen  bool // the client must not notice
 }
@@ -47,9 +47,9 @@ func (fc faultCase) String() string {
 	return s
 }
 
-// lies reports that the upstream says wrongly which message is which, against
-// which nothing helps.
-func (fc faultCase) lies() bool {
+// wrongUIDs reports that the upstream confuses messages, which the gateway cannot
+// notice.
+func (fc faultCase) wrongUIDs() bool {
 	return slices.ContainsFunc(fc.faults, func(f imapfault.Fault) bool { return f.Kind == imapfault.OtherUID })
 }
 
@@ -66,12 +66,12 @@ type faultWorld struct {
 	log    proxytest.Log
 
 	removed map[uint32]bool // by another client
-	void    string          // contents of INBOX that must not change any more; "": they may
+	frozen  string          // contents of INBOX that must not change any more; "": they may
 	number  int             // of the last command
 }
 
-// heard is what the upstream said in a run.
-type heard struct {
+// traffic is what upstream and gateway have sent in a run.
+type traffic struct {
 	responses [][]byte
 	login     int // responses until the client was logged in
 	commands  []string
@@ -79,9 +79,9 @@ type heard struct {
 	loginCommands int // commands until then
 }
 
-// run plays the case in a bubble of fake time and checks the invariant. What
-// fails is played again, with a log.
-func (fc faultCase) run(t *testing.T) (h heard) {
+// run runs the case in fake time and checks the invariant. A case that fails is
+// run again, with a log.
+func (fc faultCase) run(t *testing.T) (h traffic) {
 	t.Helper()
 	ok := true
 	defer func() {
@@ -110,7 +110,7 @@ func (fc faultCase) run(t *testing.T) (h heard) {
 		w.g.Stop()
 		synctest.Wait()
 		if n := w.m.Open(); n > 0 {
-			w.Errorf("%d upstream connections open in the end", n)
+			w.Errorf("%d upstream connections are open at the end", n)
 		}
 		if strings.Contains(w.log.String(), "panic") {
 			w.Error("the gateway panicked")
@@ -122,8 +122,8 @@ func (fc faultCase) run(t *testing.T) (h heard) {
 	return h
 }
 
-// fill makes the mailbox: messages of several sizes, one flagged \Deleted by
-// another client, and a gap between UIDs.
+// fill creates the mailbox: messages of several sizes, one flagged \Deleted by
+// another client, and a gap in the UIDs.
 func (w *faultWorld) fill() {
 	w.m.Caps = "IMAP4rev1 AUTH=PLAIN SASL-IR " + w.fc.policy.caps
 	w.m.Style = w.fc.style
@@ -142,7 +142,7 @@ func (w *faultWorld) fill() {
 	w.before = inbox.Messages()
 	w.m.Before = func(string) {
 		if w.number++; w.fc.event != nil && w.number == w.fc.at {
-			w.happen()
+			w.runEvent()
 		}
 	}
 	w.m.Refuse = func(cmd string) string {
@@ -176,8 +176,8 @@ func (w *faultWorld) serve() {
 	w.g = proxytest.Serve(w, proxytest.Listen(), proxy.Options{Backend: b, Logger: log}, proxytest.Insecure)
 }
 
-// settle waits until the session has ended upstream too, whatever it waits for:
-// it may be about to connect again.
+// settle waits until the session has ended upstream too: it may be about to
+// connect again.
 func (w *faultWorld) settle() {
 	w.c.Conn.Close()
 	for quiet, n := 0, 0; quiet < 2 && n < 20; n++ {
@@ -190,15 +190,15 @@ func (w *faultWorld) settle() {
 	}
 }
 
-// checkInvariant is the one thing that holds whatever goes wrong (P-RETR-7,
-// P-SESS-5, P-QUIT-2, P-QUIT-3): each message that came whole is that message,
-// only what was marked before a QUIT is touched, and a QUIT that is answered
-// +OK has done it all, as has one that the client did not wait for.
+// checkInvariant checks what holds whatever goes wrong (P-RETR-7, P-SESS-5,
+// P-QUIT-2, P-QUIT-3): a message that was complete has the right content, only
+// messages marked before a QUIT are changed, and a QUIT that is answered +OK, or
+// for which the client did not wait, has removed all of them.
 func (w *faultWorld) checkInvariant() {
 	if w.c.silent {
 		w.Error("the gateway does not answer")
 	}
-	for _, text := range w.c.unsteady {
+	for _, text := range w.c.changed {
 		w.Errorf("the listing has changed %s", text)
 	}
 	if e := w.fc.event; e != nil && !e.ends && w.c.lost {
@@ -215,37 +215,37 @@ func (w *faultWorld) checkInvariant() {
 		}
 	}
 	for _, msg := range w.before {
-		if got, whole := w.c.got[msg.UID]; whole && got != msg.Body && !w.fc.lies() {
+		if got, whole := w.c.got[msg.UID]; whole && got != msg.Body && !w.fc.wrongUIDs() {
 			w.Errorf("UID %d, ended by a dot, is %d octets %.60q, want %d %.60q", msg.UID, len(got), got, len(msg.Body), msg.Body)
 		}
-		if w.void != "" {
+		if w.frozen != "" {
 			continue
 		}
 		now, there := left[msg.UID]
-		asked := w.c.quit && w.c.marked[msg.UID]
+		toRemove := w.c.quit && w.c.marked[msg.UID]
 		switch {
 		case w.removed[msg.UID]:
 			if there {
 				w.Errorf("UID %d is there again", msg.UID)
 			}
-		case !asked && (!there || now.Body != msg.Body || now.Deleted() != msg.Deleted() || trash[msg.Body]):
-			w.Errorf("UID %d is not as it was: there %v, flags %v, in the trash %v", msg.UID, there, now.Flags, trash[msg.Body])
+		case !toRemove && (!there || now.Body != msg.Body || now.Deleted() != msg.Deleted() || trash[msg.Body]):
+			w.Errorf("UID %d has changed: there %v, flags %v, in the trash %v", msg.UID, there, now.Flags, trash[msg.Body])
 		case there && now.Body != msg.Body:
 			w.Errorf("UID %d is another message", msg.UID)
 		case !there && !w.mayGo(trash[msg.Body]):
 			w.Errorf("UID %d is lost", msg.UID)
-		case asked && w.mustRemove() && !w.done(now, there, trash[msg.Body]):
-			w.Errorf("UID %d: QUIT has not done it, answered +OK: %v; there %v, flags %v, in the trash %v", msg.UID, w.c.quitOK, there, now.Flags, trash[msg.Body])
+		case toRemove && w.mustRemove() && !w.done(now, there, trash[msg.Body]):
+			w.Errorf("UID %d was not removed, QUIT answered +OK: %v; there %v, flags %v, in the trash %v", msg.UID, w.c.quitOK, there, now.Flags, trash[msg.Body])
 		}
 	}
-	if now := w.contents(); w.void != "" && now != w.void {
-		w.Errorf("a mailbox that is another one was changed, from\n%sto\n%s", w.void, now)
+	if now := w.contents(); w.frozen != "" && now != w.frozen {
+		w.Errorf("another mailbox than that of the session was changed, from\n%sto\n%s", w.frozen, now)
 	}
 }
 
 // mayGo reports whether a marked message may be missing from the mailbox.
 func (w *faultWorld) mayGo(inTrash bool) bool {
-	switch w.fc.policy.fate {
+	switch w.fc.policy.effect {
 	case isExpunged, isEither:
 		return true
 	case isMoved, isCopied:
@@ -254,9 +254,9 @@ func (w *faultWorld) mayGo(inTrash bool) bool {
 	return false
 }
 
-// done reports whether that is what was to become of a marked message.
+// done reports whether the policy has been applied to a marked message.
 func (w *faultWorld) done(now imapmodel.Message, there, inTrash bool) bool {
-	switch w.fc.policy.fate {
+	switch w.fc.policy.effect {
 	case isExpunged:
 		return !there
 	case isFlagged:
@@ -273,35 +273,36 @@ func (w *faultWorld) done(now imapmodel.Message, there, inTrash bool) bool {
 	return false
 }
 
-// stalls reports that the upstream falls silent: a QUIT is answered before that
-// is known to be a loss (requirement P-QUIT-6).
+// stalls reports that the upstream becomes silent: QUIT is answered before that
+// counts as a loss (requirement P-QUIT-6).
 func (fc faultCase) stalls() bool {
 	return slices.ContainsFunc(fc.faults, func(f imapfault.Fault) bool {
 		return f.Kind == imapfault.Stall || f.Kind == imapfault.StallMiddle
 	})
 }
 
-// mustRemove reports whether what is marked must be dealt with: QUIT says so, or
-// it was sent and nothing stands against it, though the client may be gone.
+// mustRemove reports whether the marked messages must have been removed: QUIT was
+// answered +OK, or it was sent and nothing prevented the removal, though the
+// client may be gone.
 func (w *faultWorld) mustRemove() bool {
-	return w.c.quitOK || w.c.quit && w.fc.unseen && !w.fc.stalls() && w.fc.policy.fate != isRefused
+	return w.c.quitOK || w.c.quit && w.fc.unseen && !w.fc.stalls() && w.fc.policy.effect != isRefused
 }
 
-// checkUnseen wants a session in which all went well.
+// checkUnseen checks that the client has not noticed any fault.
 func (w *faultWorld) checkUnseen() {
 	refused := slices.DeleteFunc(slices.Clone(w.c.refused), func(reply string) bool {
-		return (w.fc.policy.fate == isRefused || w.fc.stalls()) && strings.HasPrefix(reply, "QUIT: ")
+		return (w.fc.policy.effect == isRefused || w.fc.stalls()) && strings.HasPrefix(reply, "QUIT: ")
 	})
 	if w.c.lost || len(refused) > 0 {
 		w.Errorf("the client has noticed: session lost %v, refused %q", w.c.lost, refused)
 	}
 }
 
-// checkNextSession logs in again, with nothing wrong any more, and compares
-// the maildrop with the mailbox. What a listing has told wrongly is remembered
-// until a client asks for a message that is not there.
+// checkNextSession logs in again without faults, and compares the maildrop with
+// the mailbox. A wrong listing is remembered until a client asks for a message
+// that does not exist.
 func (w *faultWorld) checkNextSession() {
-	if w.fc.lies() {
+	if w.fc.wrongUIDs() {
 		c := begin(w.g.Dial().Conn, w.visible())
 		for n := 1; n <= len(c.uidOf); n++ {
 			c.retr(n)
