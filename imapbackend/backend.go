@@ -12,8 +12,8 @@ import (
 	"popgate/proxy/endpoint"
 )
 
-// Backend logs users in on one upstream. New makes one. It is safe for concurrent
-// use.
+// Backend logs users in on one upstream. New makes one. It is safe for
+// concurrent use.
 type Backend struct {
 	opts    Options
 	form    *uniqueid.Template // of unique-ids
@@ -83,8 +83,9 @@ func (b *Backend) Close() error {
 	return nil
 }
 
-// Login implements proxy.Backend: it connects, verifies the user, and identifies
-// the maildrop. Where a connection is kept for the credential, it asks nothing.
+// Login implements proxy.Backend: it connects, verifies the user, and
+// identifies the maildrop. Where a connection is kept for the credential, it
+// asks nothing.
 func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
 	if l := b.resume(ctx, cred); l != nil {
 		return l, nil
@@ -170,8 +171,8 @@ type login struct {
 // may be two users to the upstream.
 func spelling(authzid, username string) string { return authzid + "\x00" + username }
 
-// relogin logs the same user in on a new connection. It holds the credential, in
-// memory only, until the session ends.
+// relogin logs the same user in on a new connection. It holds the credential,
+// in memory only, until the session ends.
 type relogin func(context.Context) (*login, error)
 
 func (b *Backend) repeat(cred proxy.Credential) relogin {

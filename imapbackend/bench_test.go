@@ -98,8 +98,8 @@ func benchClient(b testing.TB, upstream string) *proxytest.Client {
 	return c
 }
 
-// BenchmarkWalk is RETR of all messages of a large maildrop in their order, one at
-// a time and with 64 in flight.
+// BenchmarkWalk is RETR of all messages of a large maildrop in their order,
+// one at a time and with 64 in flight.
 func BenchmarkWalk(b *testing.B) {
 	const messages, octets = 10000, 4 << 10
 	for _, inFlight := range []int{1, 64} {
@@ -154,8 +154,8 @@ func benchDial(b testing.TB, addr string) *proxytest.Conversation {
 	return &proxytest.Conversation{Conn: conn, Reader: bufio.NewReaderSize(conn, 512)}
 }
 
-// BenchmarkRetr is one message, from an upstream that has it in memory through the
-// gateway to the client, over loopback.
+// BenchmarkRetr is one message, from an upstream that has it in memory through
+// the gateway to the client, over loopback.
 func BenchmarkRetr(b *testing.B) {
 	for _, octets := range []int{4 << 10, 64 << 10, 8 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", octets>>10), func(b *testing.B) {

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// compress, RFC 4978: compression starts after the login and before SELECT, if it
-// is configured and offered, and costs one round trip. A refusal changes nothing,
-// and a kept connection stays compressed.
+// compress, RFC 4978: compression starts after the login and before SELECT, if
+// it is configured and offered, and costs one round trip. A refusal changes
+// nothing, and a kept connection stays compressed.
 func TestCompress(t *testing.T) {
 	for _, tt := range []struct {
 		name      string

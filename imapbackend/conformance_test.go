@@ -62,7 +62,8 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// otherClient sends commands to the upstream as another client. All must succeed.
+// otherClient sends commands to the upstream as another client. All must
+// succeed.
 func otherClient(t *testing.T, address string, commands ...string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)

@@ -22,11 +22,11 @@ const (
 	raceMailbox = "Work" // INBOX can be neither deleted nor renamed away
 )
 
-// I-CONC-1, I-CONC-2, I-CONC-3, I-CONC-4, I-CONC-5, I-SNAP-9, I-UIDV-1, I-DEL-3,
-// I-DEL-4, P-QUIT-3: a second client changes the mailbox on a real Dovecot during
-// the session. Whatever it does, messages, sizes and unique-ids stay the same, a
-// body is whole or refused, and only marked messages are removed, from the mailbox
-// in which they were marked.
+// I-CONC-1, I-CONC-2, I-CONC-3, I-CONC-4, I-CONC-5, I-SNAP-9, I-UIDV-1,
+// I-DEL-3, I-DEL-4, P-QUIT-3: a second client changes the mailbox on a real
+// Dovecot during the session. Whatever it does, messages, sizes and unique-ids
+// stay the same, a body is whole or refused, and only marked messages are
+// removed, from the mailbox in which they were marked.
 func TestRaceDovecot(t *testing.T) {
 	up := dovecottest.Start(t)
 	counts := make(map[string]int)

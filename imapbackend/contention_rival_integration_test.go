@@ -13,8 +13,8 @@ import (
 	"popgate/imapbackend/dovecottest"
 )
 
-// rival is the state of one user's mailboxes and an IMAP client that changes them
-// at each step of a session of the gateway.
+// rival is the state of one user's mailboxes and an IMAP client that changes
+// them at each step of a session of the gateway.
 type rival struct {
 	*testing.T
 	up    *dovecottest.Server
@@ -49,8 +49,8 @@ func raceName(octets string) string {
 	return line
 }
 
-// create creates the mailbox, with messages. The mailbox may exist: a process of
-// Dovecot that has it open when it is deleted creates it again, empty.
+// create creates the mailbox, with messages. The mailbox may exist: a process
+// of Dovecot that has it open when it is deleted creates it again, empty.
 func (w *rival) create() {
 	w.c.Try("CREATE %q", raceMailbox)
 	w.count("mailbox created")
@@ -135,8 +135,8 @@ func (w *rival) change(flags string, expunge bool) {
 }
 
 // retry repeats do until it succeeds. A process of Dovecot that has a deleted
-// mailbox open may fail with the next one of that name until the client connects
-// again, and may damage it.
+// mailbox open may fail with the next one of that name until the client
+// connects again, and may damage it.
 func (w *rival) retry(what string, do func() bool) {
 	w.Helper()
 	for range 5 {
@@ -162,8 +162,8 @@ func (w *rival) openMailbox(verb, mailbox string) {
 }
 
 // recordUIDValidity records the UIDVALIDITY of a mailbox from the responses to
-// SELECT. Dovecot may have changed it by itself, if a session of a deleted mailbox
-// of that name has damaged its index.
+// SELECT. Dovecot may have changed it by itself, if a session of a deleted
+// mailbox of that name has damaged its index.
 func (w *rival) recordUIDValidity(mailbox string, lines []dovecottest.Response) {
 	var validity uint32
 	for _, line := range lines {
@@ -244,9 +244,9 @@ func (w *rival) rename() {
 	w.count("mailbox renamed")
 }
 
-// restore creates the mailbox again, or renames an old one back. First it ends all
-// connections: a process of Dovecot that has not noticed the change would serve
-// the new messages under the UIDs of the old ones.
+// restore creates the mailbox again, or renames an old one back. First it ends
+// all connections: a process of Dovecot that has not noticed the change would
+// serve the new messages under the UIDs of the old ones.
 func (w *rival) restore() {
 	w.up.KillSessions()
 	w.c = w.up.Login(w.user)
@@ -273,8 +273,9 @@ type raceEnd struct {
 // check compares all mailboxes with what should be there after a session, and
 // records them for the next one.
 //
-// Dovecot executes a STORE before it notices that the UIDVALIDITY has changed, and
-// then ends the connection: marked messages may be flagged then, but must exist.
+// Dovecot executes a STORE before it notices that the UIDVALIDITY has changed,
+// and then ends the connection: marked messages may be flagged then, but must
+// exist.
 func (w *rival) check(q raceEnd) {
 	w.Helper()
 	there := make(map[string]bool)

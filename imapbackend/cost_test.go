@@ -45,8 +45,8 @@ func TestAllocations(t *testing.T) {
 	})
 }
 
-// An idle session has at most three goroutines, besides the one of the upstream in
-// this process, and holds no large buffer on either side.
+// An idle session has at most three goroutines, besides the one of the
+// upstream in this process, and holds no large buffer on either side.
 func TestIdleSession(t *testing.T) {
 	const sessions = 64
 	addr := benchGateway(t, benchUpstream(t, 10, 4<<10)).Addr()

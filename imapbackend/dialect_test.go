@@ -24,7 +24,8 @@ func TestCareful(t *testing.T) {
 				for i := range 3 {
 					start := time.Now()
 					d := openMaildrop(t, b)
-					// Greeting, ID, AUTHENTICATE with its "+", STATUS, SELECT.
+					// Greeting, ID, AUTHENTICATE with its
+					// "+", STATUS, SELECT.
 					if n := trips(start); n > 6.51 {
 						t.Errorf("%s: login %d: %.2f round trips", m.Caps, i, n)
 					}
@@ -38,8 +39,8 @@ func TestCareful(t *testing.T) {
 	}
 }
 
-// I-LOGIN-6: with a connection that has greeted, the careful form of ID costs the
-// login nothing.
+// I-LOGIN-6: with a connection that has greeted, the careful form of ID costs
+// the login nothing.
 func TestCarefulPrepared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()

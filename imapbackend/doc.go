@@ -1,12 +1,12 @@
 // Package imapbackend serves mailboxes of an upstream IMAP server as
 // maildrops: it implements proxy.Backend.
 //
-// A session has one upstream connection, replaced when it is lost. Login verifies
-// the user, on a connection that may have been prepared, and identifies the
-// maildrop; Open selects the mailbox and takes the snapshot: the UIDs and sizes
-// of all messages, or of those newer than the remembered ones. From then on
-// messages are addressed by UID only. In the table, lines without an empty line
-// between them are sent in one flight.
+// A session has one upstream connection, replaced when it is lost. Login
+// verifies the user, on a connection that may have been prepared, and
+// identifies the maildrop; Open selects the mailbox and takes the snapshot:
+// the UIDs and sizes of all messages, or of those newer than the remembered
+// ones. From then on messages are addressed by UID only. In the table, lines
+// without an empty line between them are sent in one flight.
 //
 //	POP3    upstream
 //	USER    the connection, up to its greeting
@@ -24,18 +24,18 @@
 //
 //	        LOGOUT
 //
-// QUIT is shown for the default policy on an upstream with UIDPLUS; policy.go has
-// the others. After QUIT the connection may be kept (Options.KeepOpen): UNSELECT
-// replaces LOGOUT, and the next PASS needs the flight of SELECT only.
+// QUIT is shown for the default policy on an upstream with UIDPLUS; policy.go
+// has the others. After QUIT the connection may be kept (Options.KeepOpen):
+// UNSELECT replaces LOGOUT, and the next PASS needs the flight of SELECT only.
 //
-// Bodies stream from the upstream's socket to the client's. The read-ahead holds
-// up to Options.ReadAhead octets in memory for a session. CLOSE is never sent, and
-// a plain EXPUNGE only by the policy ExpungeIfAlone: no other command removes what
-// the session has not marked (RFC 4315 §2.1).
+// Bodies stream from the upstream's socket to the client's. The read-ahead
+// holds up to Options.ReadAhead octets in memory for a session. CLOSE is never
+// sent, and a plain EXPUNGE only by the policy ExpungeIfAlone: no other
+// command removes what the session has not marked (RFC 4315 §2.1).
 //
-// A lost connection is replaced when it is next needed, as long as the mailbox is
-// the one of the snapshot. If it cannot be replaced, RETR, TOP and QUIT fail with
-// [SYS/TEMP], and UPDATE sends nothing further.
+// A lost connection is replaced when it is next needed, as long as the mailbox
+// is the one of the snapshot. If it cannot be replaced, RETR, TOP and QUIT
+// fail with [SYS/TEMP], and UPDATE sends nothing further.
 //
 // # Files
 //

@@ -40,8 +40,8 @@ func TestConformanceDovecot(t *testing.T) {
 	}
 }
 
-// dovecotMailbox is the empty mailbox of one user. Messages that UPDATE has only
-// flagged count as removed.
+// dovecotMailbox is the empty mailbox of one user. Messages that UPDATE has
+// only flagged count as removed.
 func dovecotMailbox(t *testing.T, up *dovecottest.Server, opts Options, user string) proxytest.Mailbox {
 	opts.Address, opts.RootCAs = up.Addr, up.RootCAs
 	if opts.TLS == TLSImplicit {
@@ -76,8 +76,8 @@ func dovecotMailbox(t *testing.T, up *dovecottest.Server, opts Options, user str
 	}
 }
 
-// knownUsers is a Backend for a server on which every login name exists: it makes
-// the server refuse those that the suite invents.
+// knownUsers is a Backend for a server on which every login name exists: it
+// makes the server refuse those that the suite invents.
 type knownUsers struct{ proxy.Backend }
 
 func (b knownUsers) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
@@ -147,9 +147,9 @@ func TestCompressDovecot(t *testing.T) {
 	}
 }
 
-// P-QUIT-3, I-DEL-1, I-CONC-5: a mailbox that was deleted and created again while
-// a session had it open keeps its new messages, though they have the UIDs of the
-// marked ones and Dovecot has sent nothing to the session.
+// P-QUIT-3, I-DEL-1, I-CONC-5: a mailbox that was deleted and created again
+// while a session had it open keeps its new messages, though they have the
+// UIDs of the marked ones and Dovecot has sent nothing to the session.
 func TestRecreatedDovecot(t *testing.T) {
 	up := dovecottest.Start(t)
 	other := up.Login("joe")

@@ -19,8 +19,8 @@ const (
 	mechOAuthBearer = "OAUTHBEARER"
 )
 
-// saslClient is a POP3 client in an exchange: what it answers to each challenge,
-// "*" to cancel.
+// saslClient is a POP3 client in an exchange: what it answers to each
+// challenge, "*" to cancel.
 type saslClient struct {
 	answers []string
 	got     []string // challenges
@@ -62,9 +62,9 @@ func offering(mechanisms string) string {
 	return "S: * OK [CAPABILITY IMAP4rev1 SASL-IR" + mechanisms + "] x\n"
 }
 
-// P-SASL-2, P-SASL-3: a token is sent by the client's mechanism where the upstream
-// has it, without host and port, after ID, and with or without an initial
-// response.
+// P-SASL-2, P-SASL-3: a token is sent by the client's mechanism where the
+// upstream has it, without host and port, after ID, and with or without an
+// initial response.
 func TestTokenForms(t *testing.T) {
 	const in = "S: <l> OK [CAPABILITY IMAP4rev1] x\n" + bye
 	for _, tt := range []struct{ name, script, mechanism, user string }{
@@ -254,8 +254,8 @@ func (s *session) learn(mechanisms ...string) (stop func()) {
 	}
 }
 
-// P-CAPA-4: an upstream that does not answer, or offers less than is configured,
-// is asked again after a while; each login updates what is known.
+// P-CAPA-4: an upstream that does not answer, or offers less than is
+// configured, is asked again after a while; each login updates what is known.
 func TestLearn(t *testing.T) {
 	script := "X:\n-- connection 2 --\n" + offering(" AUTH=CRAM-MD5") + bye +
 		"-- connection 3 --\n" + strings.Replace(loggedIn, "AUTH=PLAIN", "AUTH=PLAIN AUTH=SCRAM-SHA-1", 1) + bye +
@@ -290,8 +290,8 @@ func TestLearn(t *testing.T) {
 	})
 }
 
-// P-SASL-5: an exchange uses a prepared connection. If the upstream has closed it,
-// another one is opened, unless the client has been sent its challenge.
+// P-SASL-5: an exchange uses a prepared connection. If the upstream has closed
+// it, another one is opened, unless the client has been sent its challenge.
 func TestPreparedExchange(t *testing.T) {
 	const caps = "S: * OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=CRAM-MD5 AUTH=XOAUTH2] x\n"
 	const token = "C: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector + "\n"

@@ -133,7 +133,8 @@ func ifNot(cond bool, s string) string {
 	return s
 }
 
-// testReadFailure checks a refused RETR or TOP, which leaves the session as it was.
+// testReadFailure checks a refused RETR or TOP, which leaves the session as it
+// was.
 func testReadFailure(t *testing.T, name, items, answer string, lost bool, status string, want proxy.Code) {
 	t.Helper()
 	script := opened + "C: <r> UID FETCH 7 (UID " + items + ")\n" + answer
@@ -158,14 +159,15 @@ func testReadFailure(t *testing.T, name, items, answer string, lost bool, status
 		if !lost {
 			return
 		}
-		// The script has no second connection: the loss is reported again.
+		// The script has no second connection: the loss is reported
+		// again.
 		_, err = d.Read(s.ctx, 7)
 		s.fails(err, want)
 	})
 }
 
-// testQuitFailure checks a refusal in UPDATE: the final search decides whether a
-// message is left, and the first refusal the code of the answer.
+// testQuitFailure checks a refusal in UPDATE: the final search decides whether
+// a message is left, and the first refusal the code of the answer.
 func testQuitFailure(t *testing.T, name func(string) string, form func(_, _ string) string, lost bool, status string, want proxy.Code) {
 	t.Helper()
 	const store = "C: <st> UID STORE 7 +FLAGS.SILENT (\\Deleted)\n"
@@ -220,15 +222,16 @@ func TestGreetingFailures(t *testing.T) {
 	}
 }
 
-// M-1: a BYE without a code does not hide the code of the tagged status after it.
+// M-1: a BYE without a code does not hide the code of the tagged status after
+// it.
 func TestTaggedAfterBye(t *testing.T) {
 	script := greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: * BYE zebra\nS: <l> NO [AUTHENTICATIONFAILED] zebra\n" +
 		"C: <z> LOGOUT\nX:\n"
 	play(t, "M-1", script, Options{}, func(s *session) { s.fails(s.openFails(), auth) })
 }
 
-// P-RESP-8, O-LOG-1: errors do not contain a credential that the upstream echoes,
-// raw or in base64.
+// P-RESP-8, O-LOG-1: errors do not contain a credential that the upstream
+// echoes, raw or in base64.
 func TestSecretsInCauses(t *testing.T) {
 	noSecret := func(s *session, err error) {
 		s.Helper()

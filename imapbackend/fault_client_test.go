@@ -12,8 +12,8 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// popSession is a POP3 client that records the replies. It has no timeouts of its
-// own. Once the connection is lost its commands do nothing.
+// popSession is a POP3 client that records the replies. It has no timeouts of
+// its own. Once the connection is lost its commands do nothing.
 type popSession struct {
 	*proxytest.Conversation
 
@@ -28,8 +28,8 @@ type popSession struct {
 	silent  bool // the server was silent for longer than it may be
 }
 
-// begin reads the greeting, logs in and asks for the unique-ids. visible are the
-// UIDs of the maildrop, for unique-ids that do not contain them.
+// begin reads the greeting, logs in and asks for the unique-ids. visible are
+// the UIDs of the maildrop, for unique-ids that do not contain them.
 func begin(conn net.Conn, visible []uint32) *popSession {
 	c := &popSession{Conversation: proxytest.NewConversation(conn),
 		uidOf: make(map[int]uint32), got: make(map[uint32]string), marked: make(map[uint32]bool)}

@@ -16,8 +16,8 @@ type event struct {
 	name string
 	do   func(w *faultWorld)
 
-	// rebuilt reports that INBOX is another mailbox afterwards, in which the
-	// session must change nothing.
+	// rebuilt reports that INBOX is another mailbox afterwards, in which
+	// the session must change nothing.
 	rebuilt bool
 	// ends reports that the connection ends, or may end.
 	ends bool
@@ -88,8 +88,8 @@ func (w *faultWorld) runEvent() {
 	}
 }
 
-// comparing is a session that checks that numbers, unique-ids and sizes stay the
-// same.
+// comparing is a session that checks that numbers, unique-ids and sizes stay
+// the same.
 var comparing = faultSession{name: "comparing", play: func(c *popSession) {
 	list := func() (all string) {
 		for _, command := range []string{"LIST", "UIDL"} {
@@ -115,10 +115,10 @@ var comparing = faultSession{name: "comparing", play: func(c *popSession) {
 	c.leave()
 }}
 
-// I-CONC-1, I-CONC-2, I-CONC-3, I-CONC-5, I-SNAP-9, I-UIDV-1, I-DEL-4, P-QUIT-3:
-// whatever another client does before any command of a session, numbers,
-// unique-ids and sizes stay the same, no message is cut, and only marked messages
-// are removed, from the mailbox in which they were marked.
+// I-CONC-1, I-CONC-2, I-CONC-3, I-CONC-5, I-SNAP-9, I-UIDV-1, I-DEL-4,
+// P-QUIT-3: whatever another client does before any command of a session,
+// numbers, unique-ids and sizes stay the same, no message is cut, and only
+// marked messages are removed, from the mailbox in which they were marked.
 func TestSnapshotOtherClient(t *testing.T) {
 	var total atomic.Int64
 	t.Run("each", func(t *testing.T) {
@@ -148,9 +148,9 @@ func TestSnapshotOtherClient(t *testing.T) {
 	t.Logf("%d cases, POPGATE_FAULT_SEED=%d", total.Load(), faultSeed)
 }
 
-// eventCases returns the cases of one session: each event before each command, and
-// expunges in each style. Until the maildrop is open its UIDs are not fixed, and
-// there are no events that rebuild it.
+// eventCases returns the cases of one session: each event before each command,
+// and expunges in each style. Until the maildrop is open its UIDs are not
+// fixed, and there are no events that rebuild it.
 func eventCases(t *testing.T, base faultCase) []faultCase {
 	h := base.run(t)
 	var all []faultCase

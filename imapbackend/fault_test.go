@@ -14,8 +14,9 @@ import (
 	"popgate/imapbackend/internal/imapfault"
 )
 
-// Environment variables choose the cases of the fault suite: POPGATE_FAULTS=all for
-// all of them, POPGATE_FAULT_SEED for the sample of another run.
+// Environment variables choose the cases of the fault suite:
+// POPGATE_FAULTS=all for all of them, POPGATE_FAULT_SEED for the sample of
+// another run.
 var (
 	allFaults = os.Getenv("POPGATE_FAULTS") == "all"
 	faultSeed = func() uint64 {
@@ -211,9 +212,10 @@ func faultsOf(kind imapfault.Kind, responses [][]byte) (all, within []imapfault.
 // refusals are what an upstream answers to a command that it does not execute.
 var refusals = []string{"NO zebra", "NO [UNAVAILABLE] zebra", "NO [EXPUNGEISSUED] zebra", "NO [READ-ONLY] zebra", "BAD zebra"}
 
-// casesOf returns the cases of one session: each fault at each response and each
-// refusal of each command; losses at several octets of each body; and cases with a
-// second fault. With login, it includes the faults during the login.
+// casesOf returns the cases of one session: each fault at each response and
+// each refusal of each command; losses at several octets of each body; and
+// cases with a second fault. With login, it includes the faults during the
+// login.
 func casesOf(t *testing.T, base faultCase, login bool) (each, within []faultCase, seconds secondFaults) {
 	h := base.run(t)
 	from := h.login
@@ -249,8 +251,8 @@ func casesOf(t *testing.T, base faultCase, login bool) (each, within []faultCase
 	return each, within, secondFaults{base, h.login, len(h.responses)}
 }
 
-// secondFaults are the cases with a loss and then a second fault: in the responses
-// on the new connection, or with the new connection refused.
+// secondFaults are the cases with a loss and then a second fault: in the
+// responses on the new connection, or with the new connection refused.
 type secondFaults struct {
 	base faultCase
 	from int // the losses are at the responses after this one
@@ -313,12 +315,12 @@ func (s secondFaults) sample(r *rand.Rand, n int) (cases []faultCase) {
 	return cases
 }
 
-// P-RETR-7, P-SESS-5, P-SESS-6, P-QUIT-2, P-QUIT-3, I-CONC-4, I-DEL-9, I-DEL-10,
-// I-DEL-11, I-FETCH-6, I-FETCH-7, I-SIZE-5: checkInvariant holds in each session
-// with each fault of the upstream at each response. The first policy is tested
-// with all faults in every session, the other policies with all faults in the
-// session that does little besides UPDATE; of the rest, and of second faults, a
-// sample is tested.
+// P-RETR-7, P-SESS-5, P-SESS-6, P-QUIT-2, P-QUIT-3, I-CONC-4, I-DEL-9,
+// I-DEL-10, I-DEL-11, I-FETCH-6, I-FETCH-7, I-SIZE-5: checkInvariant holds in
+// each session with each fault of the upstream at each response. The first
+// policy is tested with all faults in every session, the other policies with
+// all faults in the session that does little besides UPDATE; of the rest, and
+// of second faults, a sample is tested.
 func TestFaults(t *testing.T) {
 	start := time.Now()
 	var total, all, resumed atomic.Int64
@@ -328,7 +330,8 @@ func TestFaults(t *testing.T) {
 				t.Run(policy.name+", "+session.name, func(t *testing.T) {
 					t.Parallel()
 					r := rand.New(rand.NewPCG(faultSeed, uint64(p*100+i)))
-					// The login is the same with every session.
+					// The login is the same with every
+					// session.
 					each, within, seconds := casesOf(t, faultCase{policy: policy, session: session}, p == 0 && i == 0)
 					all.Add(int64(len(each) + len(within) + seconds.len()))
 					rate := 1

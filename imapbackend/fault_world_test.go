@@ -47,8 +47,8 @@ func (fc faultCase) String() string {
 	return s
 }
 
-// wrongUIDs reports that the upstream confuses messages, which the gateway cannot
-// notice.
+// wrongUIDs reports that the upstream confuses messages, which the gateway
+// cannot notice.
 func (fc faultCase) wrongUIDs() bool {
 	return slices.ContainsFunc(fc.faults, func(f imapfault.Fault) bool { return f.Kind == imapfault.OtherUID })
 }
@@ -192,8 +192,8 @@ func (w *faultWorld) settle() {
 
 // checkInvariant checks what holds whatever goes wrong (P-RETR-7, P-SESS-5,
 // P-QUIT-2, P-QUIT-3): a message that was complete has the right content, only
-// messages marked before a QUIT are changed, and a QUIT that is answered +OK, or
-// for which the client did not wait, has removed all of them.
+// messages marked before a QUIT are changed, and a QUIT that is answered +OK,
+// or for which the client did not wait, has removed all of them.
 func (w *faultWorld) checkInvariant() {
 	if w.c.silent {
 		w.Error("the gateway does not answer")
@@ -281,9 +281,9 @@ func (fc faultCase) stalls() bool {
 	})
 }
 
-// mustRemove reports whether the marked messages must have been removed: QUIT was
-// answered +OK, or it was sent and nothing prevented the removal, though the
-// client may be gone.
+// mustRemove reports whether the marked messages must have been removed: QUIT
+// was answered +OK, or it was sent and nothing prevented the removal, though
+// the client may be gone.
 func (w *faultWorld) mustRemove() bool {
 	return w.c.quitOK || w.c.quit && w.fc.unseen && !w.fc.stalls() && w.fc.policy.effect != isRefused
 }

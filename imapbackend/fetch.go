@@ -173,16 +173,17 @@ func (f *fetch) outcome() error {
 	return u.Failed(upstream.AtRead, f.cmd, status, nil)
 }
 
-// gone returns the error for a message that does not exist. Perhaps it never did
-// and the upstream listed it by mistake: the next login lists everything again.
+// gone returns the error for a message that does not exist. Perhaps it never
+// did and the upstream listed it by mistake: the next login lists everything
+// again.
 func (f *fetch) gone(cause error) error {
 	f.m.b.store.DropListing(f.m.key)
 	return upstream.WithCause(proxy.ErrGone, cause)
 }
 
 // close discards the rest of the message, ends the connection where that would
-// take too long, and releases the maildrop. With nothing else on its way it reads
-// the command to its end.
+// take too long, and releases the maildrop. With nothing else on its way it
+// reads the command to its end.
 func (f *fetch) close() {
 	conn := f.m.u.Wire
 	if conn.BodyLeft() > drainLimit {

@@ -23,13 +23,14 @@ const (
 	absent  = recheck + "S: * SEARCH\nS: <q> OK x\n"
 )
 
-// I-FETCH-1, 2, 4, P-RETR-3, P-RETR-4: forms in which a message can come.
+// I-FETCH-1, I-FETCH-2, I-FETCH-4, P-RETR-3, P-RETR-4: the forms in which a
+// message can arrive.
 func TestRead(t *testing.T) {
 	for _, tt := range []struct{ name, answer, want string }{
 		{"I-FETCH-5 literal", "S: * 1 FETCH (UID 7 BODY[] {5}\nS+: hello\nS: )\n", "hello"},
-		{"I-FETCH-2 UID behind the body", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS:  UID 7)\n", "hello"},
-		{"I-FETCH-2 UID in a response before", "S: * 1 FETCH (UID 7)\nS: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n", "hello"},
-		{"I-FETCH-2 UID in a response behind", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 FETCH (UID 7)\n", "hello"},
+		{"I-FETCH-2 UID after the body", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS:  UID 7)\n", "hello"},
+		{"I-FETCH-2 UID in an earlier response", "S: * 1 FETCH (UID 7)\nS: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n", "hello"},
+		{"I-FETCH-2 UID in a later response", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 FETCH (UID 7)\n", "hello"},
 		{"I-FETCH-2 UIDFETCH", "S: * 7 UIDFETCH (BODY[] {5}\nS+: hello\nS: )\n", "hello"},
 		{"I-CONN-3 quoted", "S: * 1 FETCH (UID 7 BODY[] \"he\\\"llo\\\\\")\n", `he"llo\`},
 		{"I-CONN-3 unknown items, other case", "S: * 1 fetch (flags (a]b \\Seen) X-GM-MSGID 12 X (\"(\" {2}\nS+: )(\nS:  NIL) uid 7 body[] {5}\nS+: hello\nS:  MODSEQ (5))\n", "hello"},
@@ -56,7 +57,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// A message of no octets is one (P-RETR-3).
+// P-RETR-3: a message may have no octets.
 func TestReadEmpty(t *testing.T) {
 	empty := strings.Replace(opened, "RFC822.SIZE 100", "RFC822.SIZE 0", 1) + retr
 	for _, form := range []string{"\"\"", "NIL", "{0}\nS: "} {
@@ -72,8 +73,9 @@ func TestReadEmpty(t *testing.T) {
 	}
 }
 
-// I-FETCH-5, I-CONC-2, I-FETCH-6: why no body comes, and that the session goes
-// on where the connection stands. Codes of NO are in TestFailures.
+// I-FETCH-5, I-CONC-2, I-FETCH-6: the error says why there is no body, and the
+// session continues if the connection is not lost. The codes of NO are in
+// TestFailures.
 func TestReadOutcomes(t *testing.T) {
 	gone := proxy.CodeNone
 	for _, tt := range []struct {
@@ -86,14 +88,14 @@ func TestReadOutcomes(t *testing.T) {
 		{"expunged in the answer", "S: * 1 EXPUNGE\nS: <r> OK x\n", gone, false},
 		{"NIL, absent", "S: * 1 FETCH (UID 7 BODY[] NIL)\nS: <r> OK [EXPUNGEISSUED] x\n" + absent, gone, false},
 		{"NIL, present", "S: * 1 FETCH (UID 7 BODY[] NIL)\nS: <r> OK x\n" + present, temp, false},
-		{"NIL, UID behind", "S: * 1 FETCH (BODY[] NIL UID 7)\nS: <r> OK x\n" + absent, gone, false},
+		{"NIL, UID after it", "S: * 1 FETCH (BODY[] NIL UID 7)\nS: <r> OK x\n" + absent, gone, false},
 		{"empty, absent", "S: * 1 FETCH (UID 7 BODY[] \"\")\nS: <r> OK x\n" + absent, gone, false},
 		{"empty, present", "S: * 1 FETCH (UID 7 BODY[] {0}\nS: )\nS: <r> OK x\n" + present, temp, false},
 		{"FETCH without body, absent", "S: * 1 FETCH (UID 7 FLAGS ())\nS: <r> OK x\n" + absent, gone, false},
 		{"FETCH without body, present", "S: * 1 FETCH (UID 7)\nS: <r> OK x\n" + present, temp, false},
 		{"NO, absent", "S: <r> NO [EXPUNGEISSUED] zebra\n" + absent, gone, false},
 		{"NO, present", "S: <r> NO [EXPUNGEISSUED] zebra\n" + present, temp, false},
-		{"NO, search tells of others only", "S: <r> NO zebra\n" + recheck + "S: * SEARCH 1:6 8:9\nS: <q> OK x\n", gone, false},
+		{"NO, search finds others only", "S: <r> NO zebra\n" + recheck + "S: * SEARCH 1:6 8:9\nS: <q> OK x\n", gone, false},
 		{"NO, search refused", "S: <r> NO zebra\n" + recheck + "S: <q> NO zebra\n", temp, false},
 		{"BAD", "S: <r> BAD zebra\n", perm, false},
 		{"BYE", "S: * BYE zebra\nX:\n", temp, true},
@@ -127,8 +129,8 @@ func TestReadOutcomes(t *testing.T) {
 	}
 }
 
-// broken reads a message of which not all comes: what has come is passed on,
-// and an error says that it is not whole (P-RETR-7).
+// broken reads an incomplete message: the part that arrives is passed on, and
+// an error says that it is not whole (P-RETR-7).
 func (s *session) broken(d proxy.Maildrop, want string, code proxy.Code) {
 	s.Helper()
 	body, err := d.Read(s.ctx, 7)
@@ -146,7 +148,8 @@ func (s *session) broken(d proxy.Maildrop, want string, code proxy.Code) {
 	}
 }
 
-// P-RETR-7, I-FETCH-2, I-KEEP-2: a body that breaks off, or was another's.
+// P-RETR-7, I-FETCH-2, I-KEEP-2: a body that breaks off, or is that of another
+// message, ends in an error.
 func TestReadBroken(t *testing.T) {
 	for _, tt := range []struct {
 		name, answer, want string
@@ -154,7 +157,7 @@ func TestReadBroken(t *testing.T) {
 	}{
 		{"P-RETR-7 lost in the body", "S: * 1 FETCH (UID 7 BODY[] {9}\nS+: hello\nX:\n", "hello", temp},
 		{"I-KEEP-2 silent in the body", "S: * 1 FETCH (UID 7 BODY[] {9}\nS+: hello\nW:\n", "hello", temp},
-		{"I-FETCH-2 lost before the UID behind the body", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nX:\n", "hello", temp},
+		{"I-FETCH-2 lost between the body and its UID", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nX:\n", "hello", temp},
 		{"I-FETCH-4 grammar broken before the UID", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )x\nW:\n", "hello", perm},
 	} {
 		play(t, tt.name, opened+retr+tt.answer, Options{}, func(s *session) {
@@ -171,9 +174,9 @@ func TestReadBroken(t *testing.T) {
 		})
 	}
 	for name, answer := range map[string]string{
-		"wrong UID behind the body": "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS:  UID 9)\n",
-		"no UID at all":             "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n",
-		"expunge before the UID":    "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 EXPUNGE\nS: * 2 FETCH (UID 7)\n",
+		"wrong UID after the body": "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS:  UID 9)\n",
+		"no UID at all":            "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n",
+		"expunge before the UID":   "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 EXPUNGE\nS: * 2 FETCH (UID 7)\n",
 	} {
 		play(t, "I-FETCH-2 "+name, opened+retr+answer+"S: <r> OK x\n"+bye, Options{}, func(s *session) {
 			body, err := s.open().Read(s.ctx, 7)
@@ -188,8 +191,7 @@ func TestReadBroken(t *testing.T) {
 	}
 }
 
-// An upstream that goes on sending is not given up for a client that is slow
-// to take it (P-RETR-5, I-KEEP-2).
+// P-RETR-5, I-KEEP-2: a slow client does not make the upstream seem silent.
 func TestReadSlowClient(t *testing.T) {
 	play(t, "P-RETR-5", opened+retr+"S: * 1 FETCH (UID 7 BODY[] {1000000}\nS*: 1000000 x\nS: )\nS: <r> OK x\n"+bye, Options{}, func(s *session) {
 		body, err := s.open().Read(s.ctx, 7)
@@ -212,15 +214,15 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A message given up in the middle is read to no end if that is short, else
-// the connection goes (design, section 4).
-func TestReadGivenUp(t *testing.T) {
+// I-FETCH-6: the rest of an abandoned message is read and discarded if it has
+// at most drainLimit octets. Otherwise the connection ends.
+func TestReadAbandoned(t *testing.T) {
 	big := fmt.Sprintf("S: * 1 FETCH (UID 7 BODY[] {%d}\nS*: %[1]d x\n", drainLimit)
 	next := "C: <r> UID FETCH 7 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 7 BODY[] \"next\")\nS: <r> OK x\n" + bye
 	for _, written := range []int{0, 1} {
 		play(t, "short", opened+retr+big+"S: )\nS: <r> OK x\n"+next, Options{}, func(s *session) {
 			d := s.open()
-			s.giveUp(d, written)
+			s.abandon(d, written)
 			if got := s.text(d.Read(s.ctx, 7)); got != "next" {
 				s.Errorf("then %q", got)
 			}
@@ -229,13 +231,13 @@ func TestReadGivenUp(t *testing.T) {
 	huge := fmt.Sprintf("S: * 1 FETCH (UID 7 BODY[] {%d}\nS*: 100000 x\nW:\n", drainLimit+200_000)
 	play(t, "long", opened+retr+huge, Options{}, func(s *session) {
 		d := s.open()
-		s.giveUp(d, 1)
+		s.abandon(d, 1)
 		_, err := d.Read(s.ctx, 7)
 		s.fails(err, temp)
 	})
 	play(t, "upstream silent", opened+retr+"S: * 1 FETCH (UID 7 BODY[] {100}\nS+: x\nW:\n", Options{}, func(s *session) {
 		d := s.open()
-		s.giveUp(d, 1)
+		s.abandon(d, 1)
 		_, err := d.Read(s.ctx, 7)
 		s.fails(err, temp)
 	})
@@ -243,7 +245,7 @@ func TestReadGivenUp(t *testing.T) {
 
 var errFull = errors.New("full")
 
-// fullWriter takes n writes, then fails.
+// fullWriter accepts n writes, then fails.
 type fullWriter struct{ n int }
 
 func (w *fullWriter) Write(p []byte) (int, error) {
@@ -253,8 +255,8 @@ func (w *fullWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// giveUp reads n pieces of message 7 and closes it; 0 writes nothing at all.
-func (s *session) giveUp(d proxy.Maildrop, n int) {
+// abandon reads n pieces of message 7 and closes it; with 0 it reads nothing.
+func (s *session) abandon(d proxy.Maildrop, n int) {
 	s.Helper()
 	body, err := d.Read(s.ctx, 7)
 	if err != nil {
@@ -262,14 +264,14 @@ func (s *session) giveUp(d proxy.Maildrop, n int) {
 	}
 	if n > 0 {
 		if _, err := body.WriteTo(&fullWriter{n - 1}); err != errFull {
-			s.Errorf("WriteTo: %v, want the writer's error as it is", err)
+			s.Errorf("WriteTo: %v, want the writer's error", err)
 		}
 	}
 	body.Close()
 }
 
-// A cancelled context ends the reading; one that was cancelled before sends
-// nothing and costs nothing.
+// P-SESS-9: a cancelled context ends the reading. With a context that is
+// cancelled before the call, nothing is sent and the connection stays.
 func TestReadCancelled(t *testing.T) {
 	play(t, "P-SESS-9 before", opened+bye, Options{}, func(s *session) {
 		d := s.open()
@@ -290,13 +292,13 @@ func TestReadCancelled(t *testing.T) {
 	})
 }
 
-// P-RETR-7: cut at any octet, a conversation yields a message that is counted
-// whole only if it is.
+// P-RETR-7: wherever the upstream's answer is cut, a message counts as whole
+// only if it is.
 func TestReadCutAnywhere(t *testing.T) {
 	const whole = "hello (UID 9)\r\n)\r\n"
 	for name, answer := range map[string]string{
 		"UID before": "S: * 1 FETCH (UID 7 BODY[] {18}\nS: hello (UID 9)\nS: )\nS: )\nS: <r> OK x\nW: stall\n",
-		"UID behind": "S: * 1 FETCH (BODY[] {18}\nS: hello (UID 9)\nS: )\nS:  UID 7)\nS: <r> OK x\nW: stall\n",
+		"UID after":  "S: * 1 FETCH (BODY[] {18}\nS: hello (UID 9)\nS: )\nS:  UID 7)\nS: <r> OK x\nW: stall\n",
 	} {
 		for cut := 0; ; cut++ {
 			done := false
@@ -310,8 +312,8 @@ func TestReadCutAnywhere(t *testing.T) {
 	}
 }
 
-// readCut reads message 7 from an upstream whose answer is cut, and reports
-// whether nothing was missing.
+// readCut reads message 7 from an upstream whose answer is cut after cut
+// octets, and reports whether the answer was shorter.
 func readCut(t *testing.T, script string, cut int, whole string) bool {
 	up := imapscript.New(t, script)
 	b := backend(t, Options{})
@@ -323,7 +325,7 @@ func readCut(t *testing.T, script string, cut int, whole string) bool {
 	body, err := d.Read(t.Context(), 7)
 	if err != nil {
 		if errors.Is(err, proxy.ErrGone) {
-			t.Errorf("a loss says that the message is gone: %v", err)
+			t.Errorf("after a loss the message counts as gone: %v", err)
 		}
 		return false
 	}

@@ -18,15 +18,15 @@ import (
 
 const rtt = 100 * time.Millisecond
 
-// trips is how many round trips have passed since start.
+// trips returns the time since start in round trips.
 func trips(start time.Time) float64 { return float64(time.Since(start)) / float64(rtt) }
 
-// mail is a message of about n octets that names itself.
+// mail returns a message of about n octets that contains i.
 func mail(i, n int) string {
 	return fmt.Sprintf("Subject: %d\r\nTo: x\r\n\r\n.%s\r\nend of %d\r\n", i, strings.Repeat("a line\r\n", n/8), i)
 }
 
-// read returns a message, and top the header of one.
+// read returns a message, and header the header of one.
 func read(t *testing.T, d proxy.Maildrop, uid uint32) string {
 	return text(t)(d.Read(t.Context(), uid))
 }
@@ -49,9 +49,9 @@ func text(t *testing.T) func(proxy.Body, error) string {
 	}
 }
 
-// Design, section 3: from PASS to +OK two flights on a connection that has
-// greeted, cold and warm; four from nothing without TLS, whose one more is not
-// simulated.
+// I-LOGIN-1: from PASS to +OK a login takes two round trips on a prepared
+// connection, with and without a remembered listing. A new connection takes one
+// and a half more, for TCP and the greeting; TLS is not simulated.
 func TestLoginFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -65,7 +65,7 @@ func TestLoginFlights(t *testing.T) {
 			d := openMaildrop(t, b)
 			// TCP, half a trip until the greeting, two flights.
 			if n := trips(start); n > 3.51 {
-				t.Errorf("%s: %.2f round trips from nothing", round, n)
+				t.Errorf("%s: %.2f round trips with a new connection", round, n)
 			}
 			if n := len(d.Messages()); n != 50 {
 				t.Errorf("%s: %d messages", round, n)
@@ -83,19 +83,19 @@ func TestLoginFlights(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n := trips(start); n > 2.01 {
-				t.Errorf("%s: %.2f round trips on a connection that has greeted", round, n)
+				t.Errorf("%s: %.2f round trips on a prepared connection", round, n)
 			}
 			d.Close()
-			<-time.After(rtt) // for what is on its way
+			<-time.After(rtt) // until the last octets have arrived
 		}
 	})
 }
 
-// A connection prepared and not used is closed; one that the upstream has
-// given up is replaced; there is a limit.
+// A prepared connection that is not used is closed, one that the upstream has
+// closed is replaced, and their number is limited.
 func TestPrepare(t *testing.T) {
 	const greetsAndCloses = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nX:\n-- connection 2 --\n"
-	play(t, "given up by the upstream", greetsAndCloses+opened+bye, Options{}, func(s *session) {
+	play(t, "closed by the upstream", greetsAndCloses+opened+bye, Options{}, func(s *session) {
 		p := s.b.Prepare(s.ctx, proxy.Caller{})
 		synctest.Wait()
 		l, err := p.Login(s.ctx, joe)
@@ -130,14 +130,14 @@ func TestPrepare(t *testing.T) {
 		}
 		p := b.Prepare(t.Context(), proxy.Caller{})
 		if p == nil {
-			t.Fatal("places are not given back")
+			t.Fatal("closed connections count")
 		}
 		p.Close()
 	})
 }
 
-// I-SNAP-7: a warm login of an unchanged mailbox transfers nothing that grows
-// with it, and new messages cost a line each.
+// I-SNAP-7: with a remembered listing, the octets of a login do not depend on
+// the size of the mailbox, and each new message costs one line.
 func TestWarmLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -165,20 +165,20 @@ func TestWarmLogin(t *testing.T) {
 		}
 		d.Close()
 		if after := cost(); after > unchanged+100 {
-			t.Errorf("%d octets after an UPDATE of our own", after)
+			t.Errorf("%d octets after an UPDATE by popgate", after)
 		}
 	})
 }
 
-// I-UIDV-3: a mailbox that was rebuilt between two sessions is listed anew, has
-// other unique-ids, and leaves a line in the log.
+// I-UIDV-3: a mailbox that was rebuilt between two sessions is listed again,
+// has other unique-ids, and is logged.
 func TestRebuiltBetween(t *testing.T) {
 	rebuilt := strings.Replace(strings.Replace(opened, "UIDVALIDITY 9", "UIDVALIDITY 10", 1), "1:*", "8:*", 1) +
 		"C: <g> UID FETCH 1:* (UID RFC822.SIZE)\nS: * 1 FETCH (UID 7 RFC822.SIZE 120)\nS: <g> OK x\n"
 	play(t, "UIDVALIDITY", opened+bye+"-- connection 2 --\n"+rebuilt+bye, Options{Name: "main"}, func(s *session) {
 		s.open().Close()
 		if strings.Contains(s.log.String(), "UIDVALIDITY has changed") {
-			s.Error("a change is logged before there is one")
+			s.Error("a change is logged before it happens")
 		}
 		d := s.open()
 		uniqueID, err := d.UniqueIDs()
@@ -195,8 +195,8 @@ func TestRebuiltBetween(t *testing.T) {
 	})
 }
 
-// I-SNAP-7: two users whose names differ in the case of letters only share a
-// lock, for they may be one, and no listing, for they may be two.
+// I-SNAP-7: two login names that differ only in case share a lock, as they may
+// be one user, and share no listing, as they may be two.
 func TestListingOfTwo(t *testing.T) {
 	other := strings.Replace(opened, ir, "AEpPRQBzZWNyZXQ=", 1) // which lists everything
 	play(t, "joe and JOE", opened+bye+"-- connection 2 --\n"+other+bye, Options{}, func(s *session) {
@@ -216,8 +216,9 @@ func TestListingOfTwo(t *testing.T) {
 	})
 }
 
-// I-SNAP-7: after any history a remembered listing gives what a listing of
-// everything would, also when others change the mailbox meanwhile.
+// I-SNAP-7: whatever has happened before, a remembered listing gives the same
+// result as a listing of everything, also if others change the mailbox during
+// the login.
 func TestSnapshotProperty(t *testing.T) {
 	for seed := range uint64(40) {
 		synctest.Test(t, func(t *testing.T) {
@@ -244,7 +245,8 @@ func TestSnapshotProperty(t *testing.T) {
 				for range r.IntN(6) {
 					change()
 				}
-				// What stands at SELECT, and what others do behind it.
+				// The mailbox at SELECT, and what others do
+				// after it.
 				var atSelect []imapmodel.Message
 				raced := r.IntN(3) == 0
 				m.Before = func(cmd string) {
@@ -271,8 +273,9 @@ func TestSnapshotProperty(t *testing.T) {
 	}
 }
 
-// checkSnapshot wants the messages of before that are there after, and none
-// that are not in before; those removed in between may be either way.
+// checkSnapshot checks that got has all messages of before that are also in
+// after, and none that are not in before; those removed in between may be
+// missing.
 func checkSnapshot(t *testing.T, got []proxy.Message, before, after []imapmodel.Message) {
 	t.Helper()
 	if !slices.IsSortedFunc(got, func(a, b proxy.Message) int { return int(a.UID) - int(b.UID) }) {
@@ -300,8 +303,8 @@ func checkSnapshot(t *testing.T, got []proxy.Message, before, after []imapmodel.
 	}
 }
 
-// Reading ahead: a walk upward costs round trips by the logarithm of its
-// length, and turning away, DELE, headers in between change no octet.
+// With read-ahead, the round trips of a walk grow with the logarithm of its
+// length, and whatever else the client does, each message is right.
 func TestReadAheadFlights(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -323,7 +326,7 @@ func TestReadAheadFlights(t *testing.T) {
 				check(msg.UID, text(t)(d.Top(t.Context(), msg.UID, 999999)))
 			}
 		}, 8},
-		{"TOP n 0, RETR n in turn", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+		{"TOP n 0 and RETR n", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
 			for _, msg := range d.Messages() {
 				check(msg.UID, header(t, d, msg.UID)+"*")
 				check(msg.UID, read(t, d, msg.UID))
@@ -336,7 +339,7 @@ func TestReadAheadFlights(t *testing.T) {
 				}
 			}
 		}, 12},
-		{"asked for in one go", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+		{"pipelined", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
 			all := d.Messages()
 			for i := 0; i < 64; i++ {
 				if i == 0 {
@@ -358,7 +361,7 @@ func TestReadAheadFlights(t *testing.T) {
 					m.add(mail(i, 1000))
 				}
 				d := openMaildrop(t, m.backend(t, Options{}))
-				defer func() { <-time.After(rtt) }() // for what is on its way
+				defer func() { <-time.After(rtt) }() // until the last octets have arrived
 				defer d.Close()
 				start := time.Now()
 				tt.walk(t, d, func(uid uint32, got string) {
@@ -382,7 +385,7 @@ func TestReadAheadFlights(t *testing.T) {
 	}
 }
 
-// A single message costs its own octets and no others.
+// Single messages cost their own octets only: there is no read-ahead yet.
 func TestReadAheadWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -401,8 +404,8 @@ func TestReadAheadWaits(t *testing.T) {
 	})
 }
 
-// Whatever a client does, each answer is the message it asked for, or says
-// that the message is gone; memory and budget stay within their bounds.
+// Whatever a client does, each answer is the message it asked for, or says that
+// the message is gone, and read-ahead keeps to its limits of memory and budget.
 func TestReadAheadProperty(t *testing.T) {
 	for seed := range uint64(12) {
 		synctest.Test(t, func(t *testing.T) {
@@ -453,7 +456,7 @@ func TestReadAheadProperty(t *testing.T) {
 				}
 				switch {
 				case err == nil && r.IntN(10) == 0:
-					body.Close() // given up unread
+					body.Close() // abandoned unread
 				case err == nil:
 					if got := text(t)(body, nil); got != want {
 						t.Fatalf("seed %d: UID %d: %s", seed, uid, cmp.Diff(want, got))
@@ -465,15 +468,15 @@ func TestReadAheadProperty(t *testing.T) {
 				default:
 					t.Fatalf("seed %d: UID %d: %v", seed, uid, err)
 				}
-				d.(*maildrop).busy <- struct{}{} // no keep-alive now
+				d.(*maildrop).busy <- struct{}{} // keeps the keep-alive out
 				if a.keptOctets > limit || a.coming < 0 || a.reserved != a.coming+a.keptOctets || b.budget.left != total-a.reserved {
-					t.Fatalf("seed %d: %d held, %d coming, %d taken, %d left", seed, a.keptOctets, a.coming, a.reserved, b.budget.left)
+					t.Fatalf("seed %d: %d kept, %d coming, %d reserved, %d left", seed, a.keptOctets, a.coming, a.reserved, b.budget.left)
 				}
 				<-d.(*maildrop).busy
 			}
 			d.Close()
 			if b.budget.left != total {
-				t.Errorf("seed %d: %d of the budget not given back", seed, total-b.budget.left)
+				t.Errorf("seed %d: %d octets not returned to the budget", seed, total-b.budget.left)
 			}
 		})
 	}

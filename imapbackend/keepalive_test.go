@@ -10,13 +10,13 @@ import (
 
 const noop = "C: <k> NOOP\nS: <k> OK x\n"
 
-// I-KEEP-1: NOOP after four idle minutes, again after four more.
+// I-KEEP-1, I-KEEP-2: the upstream gets NOOP after each four idle minutes.
 func TestKeepAlive(t *testing.T) {
 	play(t, "I-KEEP-1 twice", opened+noop+noop+bye, Options{}, func(s *session) {
 		s.open()
 		s.after(keepAlive - time.Second)
 		if n := strings.Count(strings.Join(s.up.Commands(), "\n"), "NOOP"); n != 0 {
-			s.Errorf("%d NOOP before the time", n)
+			s.Errorf("%d NOOP too early", n)
 		}
 		s.after(time.Second)
 		s.after(keepAlive)
@@ -24,13 +24,13 @@ func TestKeepAlive(t *testing.T) {
 			s.Errorf("%d NOOP, want 2", n)
 		}
 	})
-	play(t, "I-KEEP-1 a command begins the time anew", opened+retr+"S: * 1 FETCH (UID 7 BODY[] \"a\")\nS: <r> OK x\n"+noop+bye, Options{}, func(s *session) {
+	play(t, "I-KEEP-1 a command restarts the time", opened+retr+"S: * 1 FETCH (UID 7 BODY[] \"a\")\nS: <r> OK x\n"+noop+bye, Options{}, func(s *session) {
 		d := s.open()
 		s.after(keepAlive - time.Second)
 		s.text(d.Read(s.ctx, 7))
 		s.after(keepAlive - time.Second)
 		if n := strings.Count(strings.Join(s.up.Commands(), "\n"), "NOOP"); n != 0 {
-			s.Errorf("%d NOOP before the time", n)
+			s.Errorf("%d NOOP too early", n)
 		}
 		s.after(time.Second)
 	})
@@ -47,11 +47,11 @@ func TestKeepAlive(t *testing.T) {
 		body.Close()
 		s.after(keepAlive)
 	})
-	play(t, "I-KEEP-1 NO is no reason to stop, BAD is", opened+strings.Replace(noop, "OK", "NO", 1)+strings.Replace(noop, "OK", "BAD", 1)+bye, Options{}, func(s *session) {
+	play(t, "I-KEEP-1 continues after NO, not after BAD", opened+strings.Replace(noop, "OK", "NO", 1)+strings.Replace(noop, "OK", "BAD", 1)+bye, Options{}, func(s *session) {
 		s.open()
 		s.after(10 * keepAlive)
 	})
-	play(t, "I-KEEP-1 lost at the NOOP, the cause shows later", opened+"C: <k> NOOP\nS: * BYE [CONTACTADMIN] zebra\nX:\n", Options{}, func(s *session) {
+	play(t, "I-KEEP-1 lost at the NOOP, reported later", opened+"C: <k> NOOP\nS: * BYE [CONTACTADMIN] zebra\nX:\n", Options{}, func(s *session) {
 		d := s.open()
 		s.after(2 * keepAlive)
 		_, err := d.Read(s.ctx, 7)
@@ -82,7 +82,7 @@ func TestKeepAlive(t *testing.T) {
 	})
 }
 
-// The end of a session waits two seconds at most for its upstream.
+// The end of a session waits at most two seconds for the upstream.
 func TestNoLogoutHang(t *testing.T) {
 	for _, tt := range []struct {
 		name, script string
@@ -90,11 +90,11 @@ func TestNoLogoutHang(t *testing.T) {
 		took         time.Duration
 	}{
 		{"LOGOUT answered", opened + bye, 0, 0},
-		{"LOGOUT answered by BYE and the end", opened + "C: <z> LOGOUT\nS: * BYE x\nX:\n", 0, 0},
+		{"LOGOUT answered by BYE, then closed", opened + "C: <z> LOGOUT\nS: * BYE x\nX:\n", 0, 0},
 		{"LOGOUT closes", opened + "C: <z> LOGOUT\nX:\n", 0, 0},
 		{"LOGOUT without answer", opened + "C: <z> LOGOUT\nW:\n", 0, upstream.LogoutTimeout},
 		{"LOGOUT with BYE only", opened + "C: <z> LOGOUT\nS: * BYE x\nW:\n", 0, upstream.LogoutTimeout},
-		{"LOGOUT in the midst of chatter", opened + "C: <z> LOGOUT\nS: * 5 EXISTS\nT: 1s\nS: * 1 EXPUNGE\nT: 2s\nW:\n", 0, upstream.LogoutTimeout},
+		{"LOGOUT among other responses", opened + "C: <z> LOGOUT\nS: * 5 EXISTS\nT: 1s\nS: * 1 EXPUNGE\nT: 2s\nW:\n", 0, upstream.LogoutTimeout},
 		{"Close while NOOP runs", opened + "C: <k> NOOP\nT: 1s\nS: <k> OK x\n" + bye, keepAlive, time.Second},
 		{"Close while NOOP hangs", opened + "C: <k> NOOP\nW:\n", keepAlive, upstream.LogoutTimeout},
 	} {
@@ -110,7 +110,7 @@ func TestNoLogoutHang(t *testing.T) {
 			if took := time.Since(began); took != tt.took {
 				s.Errorf("took %v, want %v", took, tt.took)
 			}
-			if err := d.Close(); err != nil { // may be called again
+			if err := d.Close(); err != nil { // it may be called again
 				s.Errorf("Close again: %v", err)
 			}
 		})

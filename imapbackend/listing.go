@@ -25,8 +25,8 @@ const (
 // listing of everything.
 func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	if o.warm && mb.UIDValidity != o.cached.UIDValidity && !o.b.opts.UIDLMemory && o.b.source == uniqueid.NoKind {
-		// Requirement I-UIDV-3: the operator should know before the users
-		// notice.
+		// Requirement I-UIDV-3: the operator should know before the
+		// users notice.
 		proxy.Logger(ctx).WarnContext(ctx, "UIDVALIDITY has changed: clients will download all mail again",
 			"upstream", o.key.Upstream, "mailbox", o.key.Mailbox, "before", o.cached.UIDValidity, "now", mb.UIDValidity)
 	}
@@ -84,9 +84,9 @@ func (o *opening) readListing(ctx context.Context, l *listing, ops ...string) er
 	return nil
 }
 
-// fromListing turns a listing of everything into messages: all of them, each once,
-// in ascending order of UID, with their sizes. Messages above the UIDNEXT of
-// SELECT belong to the next session.
+// fromListing turns a listing of everything into messages: all of them, each
+// once, in ascending order of UID, with their sizes. Messages above the
+// UIDNEXT of SELECT belong to the next session.
 func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	entries := l.sorted()
 	exists, n := o.Wire.Mailbox().Exists, len(entries)
@@ -215,7 +215,8 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 	for _, set := range uidset.Split(missing, nil, o.MaxLine()) {
 		cmd := "UID FETCH " + set.Text + " (UID RFC822.SIZE)"
 		status, err := o.Collect(ctx, cmd, l.add)
-		// NO may mean that one of them has been expunged (RFC 2180 §4.1.2).
+		// NO may mean that one of them has been expunged (RFC 2180
+		// §4.1.2).
 		if err != nil || status.Type == "BAD" {
 			return nil, o.Failed(upstream.AtList, cmd, status, err)
 		}

@@ -11,18 +11,18 @@ import (
 	"popgate/proxy"
 )
 
-// extend returns the remembered messages that are still there and the newer ones,
-// or nil where they cannot be proved to be all. The proof is by counting: UIDs
-// only grow and are never reused, so below the remembered UIDNEXT messages can
-// only have disappeared, and SELECT has announced how many there are below its
-// own UIDNEXT.
+// extend returns the remembered messages that are still there and the newer
+// ones, or nil where they cannot be proved to be all. The proof is by
+// counting: UIDs only grow and are never reused, so below the remembered
+// UIDNEXT messages can only have disappeared, and SELECT has announced how
+// many there are below its own UIDNEXT.
 func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	if mb.UIDValidity == 0 || mb.UIDValidity != o.cached.UIDValidity || mb.UIDNotSticky ||
 		mb.UIDNext == 0 || mb.UIDNext < o.cached.UIDNext {
 		return nil, nil
 	}
-	// n:* also brings the last message where its UID is below n, and messages
-	// that have arrived since SELECT.
+	// n:* also brings the last message where its UID is below n, and
+	// messages that have arrived since SELECT.
 	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return e.uid < o.cached.UIDNext || e.uid >= mb.UIDNext })
 	if slices.ContainsFunc(fresh, unsized) {
 		return nil, nil
@@ -44,8 +44,8 @@ func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]pr
 	return all, nil
 }
 
-// stillThere asks which messages there are and returns the ones of old and fresh
-// among them, or nil if there are others.
+// stillThere asks which messages there are and returns the ones of old and
+// fresh among them, or nil if there are others.
 func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.Message, fresh []entry) ([]proxy.Message, []entry, error) {
 	ranges, err := o.Search(ctx, upstream.AtList, "ALL")
 	if err != nil {

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// O-LOG-1, O-LOG-2, M-1: each upstream command is in the log with its result,
+// O-LOG-1, O-LOG-2, M-1: the log has each upstream command with its result,
 // alerts at level warn, and nothing of the credential, though the upstream
-// repeats it wherever it can.
+// echoes it everywhere.
 func TestLog(t *testing.T) {
 	const echo = "zebra secret c2VjcmV0 AGpvZQBzZWNyZXQ="
 	script := "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR ID] x\nC: <i> ID ...\nS: * ID (\"x\" \"secret\")\nS: <i> OK x\n" +

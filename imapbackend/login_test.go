@@ -9,8 +9,8 @@ import (
 	"popgate/proxy"
 )
 
-// Requirements I-LOGIN-1, I-LOGIN-2, I-CONN-2, O-ID-1, O-LOCK-2, I-UTF8-2:
-// what is sent until the maildrop is open, in this order.
+// I-LOGIN-1, I-LOGIN-2, I-CONN-2, O-ID-1, O-LOCK-2, I-UTF8-2: the commands that
+// open a maildrop, in their order.
 func TestLoginOrder(t *testing.T) {
 	const empty = lists + "S: * 0 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <s> OK x\nS: <d> OK x\nS: <f> BAD x\n"
 	extended := strings.Replace(empty, "DELETED", "RETURN (ALL) DELETED", 1)
@@ -23,12 +23,12 @@ func TestLoginOrder(t *testing.T) {
 			"S: * OK x\nC: <c> CAPABILITY\nS: * CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR\nS: <c> OK x\n" +
 				"C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK x\n" +
 				"C: <d> CAPABILITY\nS: * CAPABILITY IMAP4rev1\nS: <d> OK x\nC: <s> SELECT INBOX\n" + empty, Options{}},
-		{"I-CONN-2 capabilities told untagged by the login",
+		{"I-CONN-2 capabilities announced untagged by the login",
 			greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: * CAPABILITY IMAP4rev1\nS: <l> OK x\nC: <s> SELECT INBOX\n" + empty, Options{}},
 		{"I-LOGIN-2 without SASL-IR",
 			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: + \nC: " + ir +
 				"\nS: <l> OK [CAPABILITY IMAP4rev1] x\nC: <s> SELECT INBOX\n" + empty, Options{}},
-		{"I-LOGIN-2 a word with text, after other words",
+		{"I-LOGIN-2 a continuation request with text, after other responses",
 			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN LOGINDISABLED] x\nC: <l> AUTHENTICATE PLAIN\nS: * OK wait\nS: + go ahead\nC: " + ir +
 				"\nS: <l> OK [CAPABILITY IMAP4rev1 LOGINDISABLED] x\nC: <s> SELECT INBOX\n" + empty, Options{}},
 		{"I-LOGIN-4 IMAP4rev2 alone",
@@ -38,7 +38,7 @@ func TestLoginOrder(t *testing.T) {
 			"C: <i> ID (\"name\" \"popgate\" \"version\" \"1.2\")\nS: * ID (\"name\" \"x\")\nS: <i> OK x\n" +
 			"C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 ID] x\nC: <s> SELECT INBOX\n" + empty,
 			Options{Version: "1.2"}},
-		{"O-ID-1 BAD is ignored, ID NIL, once more where SELECT is refused",
+		{"O-ID-1 BAD is ignored, ID NIL, sent again where SELECT is refused",
 			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR ID] x\nC: <i> ID (\"name\" \"popgate\")\nS: <i> BAD x\n" +
 				"C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 ID] x\n" +
 				"C: <t> SELECT INBOX\nC: <b> UID SEARCH DELETED\nC: <c> UID FETCH 1:* (UID RFC822.SIZE)\n" +
@@ -64,7 +64,8 @@ func TestLoginOrder(t *testing.T) {
 	}
 }
 
-// P-SASL-1, I-CONN-5, P-AUTH-5, P-AUTH-6: the form of each credential.
+// P-SASL-1, I-CONN-5, P-AUTH-5, P-AUTH-6: the form in which each credential is
+// sent.
 func TestCredentials(t *testing.T) {
 	const injection = "\"\r\nA2 DELETE x"
 	const in = "S: <l> OK [CAPABILITY IMAP4rev1] x\n" + bye
@@ -106,7 +107,7 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// What cannot be sent is not (P-SASL-1, I-LOGIN-2).
+// P-SASL-1, I-LOGIN-2: a credential that the upstream cannot take is not sent.
 func TestCredentialsRefused(t *testing.T) {
 	const plain = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] zebra\n" + bye
 	const login = "S: * OK [CAPABILITY IMAP4rev1 LITERAL+] zebra\n" + bye
@@ -125,10 +126,10 @@ func TestCredentialsRefused(t *testing.T) {
 			proxy.Credential{Username: "\r\n", Password: "p"}, temp},
 		{"I-CONN-5 second literal refused", "S: * OK [CAPABILITY IMAP4rev1] x\nC: <l> LOGIN \"joe\" {2}\nS: <l> BAD zebra\n" + bye,
 			proxy.Credential{Username: "joe", Password: "\r\n"}, perm},
-		{"I-KEEP-2 no word for the literal", "S: * OK [CAPABILITY IMAP4rev1] x\nC: <l> LOGIN {2}\nW:\n",
+		{"I-KEEP-2 no continuation request for the literal", "S: * OK [CAPABILITY IMAP4rev1] x\nC: <l> LOGIN {2}\nW:\n",
 			proxy.Credential{Username: "\r\n", Password: "p"}, temp},
-		{"I-LOGIN-2 refused before the word", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: <l> NO zebra\n" + bye, joe, auth},
-		{"two words for one response", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nC: <l> AUTHENTICATE PLAIN " + ir + "\nS: + \nS: + \nW: stall\n", joe, perm},
+		{"I-LOGIN-2 refused instead of a continuation request", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: <l> NO zebra\n" + bye, joe, auth},
+		{"two continuation requests for one response", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nC: <l> AUTHENTICATE PLAIN " + ir + "\nS: + \nS: + \nW: stall\n", joe, perm},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {
 			_, err := s.b.Login(s.ctx, tt.cred)
@@ -137,19 +138,19 @@ func TestCredentialsRefused(t *testing.T) {
 	}
 }
 
-// O-LOCK-2: the mailbox-id is asked for before SELECT and is the key; without
-// an answer the name serves.
+// O-LOCK-2: the mailbox-id is asked for before SELECT and is the key of the
+// lock. Without an answer the name is.
 func TestMailboxID(t *testing.T) {
 	const objects = greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 OBJECTID] x\n"
 	for _, tt := range []struct{ name, mailbox, asked, answer, want string }{
-		{"told", "INBOX", "INBOX", "S: * STATUS INBOX (MAILBOXID (F2212ea87-6097))\nS: <m> OK x\n", "F2212ea87-6097"},
+		{"given", "INBOX", "INBOX", "S: * STATUS INBOX (MAILBOXID (F2212ea87-6097))\nS: <m> OK x\n", "F2212ea87-6097"},
 		{"lower case, other items", "INBOX", "INBOX", "S: * STATUS inbox (messages 3 mailboxid (f22))\nS: <m> OK x\n", "f22"},
 		{"a name that looks like an answer", "(MAILBOXID (X))", `"(MAILBOXID (X))"`,
 			"S: * STATUS \"(MAILBOXID (X))\" (MAILBOXID (F9))\nS: <m> OK x\n", "F9"},
 		{"name as literal", "INBOX", "INBOX", "S: * STATUS {5}\nS: INBOX (MAILBOXID (F9))\nS: <m> OK x\n", "F9"},
-		{"other mailboxes talk", "INBOX", "INBOX", "S: * 4 EXISTS\nS: * STATUS INBOX (MAILBOXID (F9))\nS: * OK x\nS: <m> OK x\n", "F9"},
+		{"among other responses", "INBOX", "INBOX", "S: * 4 EXISTS\nS: * STATUS INBOX (MAILBOXID (F9))\nS: * OK x\nS: <m> OK x\n", "F9"},
 		{"refused", "INBOX", "INBOX", "S: <m> NO [NONEXISTENT] x\n", ""},
-		{"nothing told", "INBOX", "INBOX", "S: <m> OK x\n", ""},
+		{"not given", "INBOX", "INBOX", "S: <m> OK x\n", ""},
 		{"unfinished", "INBOX", "INBOX", "S: * STATUS INBOX (MAILBOXID (F9\nS: <m> OK x\n", ""},
 	} {
 		play(t, tt.name, objects+"C: <m> STATUS "+tt.asked+" (MAILBOXID)\n"+tt.answer+bye, Options{Mailbox: tt.mailbox}, func(s *session) {
@@ -165,8 +166,8 @@ func TestMailboxID(t *testing.T) {
 	})
 }
 
-// I-LOGIN-3: an upstream that is UTF8=ONLY and refuses to be enabled serves
-// nobody; an unknown command is its operator's concern.
+// I-LOGIN-3: the login fails on an upstream that is UTF8=ONLY and refuses
+// ENABLE.
 func TestEnableRefused(t *testing.T) {
 	script := greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 UTF8=ONLY] x\nC: <e> ENABLE UTF8=ACCEPT\n"
 	for answer, want := range map[string]proxy.Code{
@@ -177,7 +178,7 @@ func TestEnableRefused(t *testing.T) {
 	}
 }
 
-// Options that cannot be meant are refused before anybody connects (O-TLS-8).
+// O-TLS-8: New refuses Options that make no sense.
 func TestNew(t *testing.T) {
 	for _, tt := range []struct {
 		opts Options
@@ -220,7 +221,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// What is wrong with Options is reported in full, by the names of the options.
+// All errors of Options are reported at once, by the names of the options.
 func TestResolve(t *testing.T) {
 	opts := Defaults()
 	opts.Mailbox, opts.Trash, opts.Delete, opts.ShowDeleted, opts.UIDL = "Bin", "Bin", DeleteFlag, true, "{uid"
@@ -251,12 +252,12 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// I-LOGIN-5: what SELECT tells decides whether messages can be removed
-// (I-RO-1).
+// I-LOGIN-5, I-RO-1: the answer to SELECT decides whether messages can be
+// removed.
 func TestReadOnly(t *testing.T) {
 	for _, tt := range []struct {
-		name, told string
-		want       bool
+		name, answer string
+		want         bool
 	}{
 		{"I-RO-1 READ-WRITE", "S: <s> OK [READ-WRITE] x\n", false},
 		{"I-RO-1 READ-ONLY", "S: * FLAGS (\\Deleted)\nS: * OK [PERMANENTFLAGS (\\Deleted)] x\nS: <s> OK [READ-ONLY] x\n", true},
@@ -266,7 +267,7 @@ func TestReadOnly(t *testing.T) {
 		{"I-RO-1 PERMANENTFLAGS without", "S: * OK [PERMANENTFLAGS (\\Seen \\*)] x\nS: <s> OK [READ-WRITE] x\n", false},
 		{"I-RO-1 empty PERMANENTFLAGS", "S: * OK [PERMANENTFLAGS ()] x\nS: <s> OK [READ-WRITE] x\n", false},
 	} {
-		play(t, tt.name, selecting+"S: * 0 EXISTS\nS: * OK [UIDVALIDITY 9] x\n"+tt.told+"S: <d> OK x\nS: <f> BAD x\n"+bye, Options{}, func(s *session) {
+		play(t, tt.name, selecting+"S: * 0 EXISTS\nS: * OK [UIDVALIDITY 9] x\n"+tt.answer+"S: <d> OK x\nS: <f> BAD x\n"+bye, Options{}, func(s *session) {
 			if got := s.open().ReadOnly(); got != tt.want {
 				s.Errorf("read-only: %v", got)
 			}
@@ -274,8 +275,8 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// P-PASS-4, P-SESS-5: a Login that is not opened, and one whose Open fails, log
-// out; Close may be called again.
+// P-PASS-4, P-SESS-5: a Login that is not opened logs out when it is closed,
+// which may be done again.
 func TestLoginClosed(t *testing.T) {
 	play(t, "P-PASS-4", loggedIn+bye, Options{}, func(s *session) {
 		l := s.login()

@@ -21,10 +21,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// joe is who logs in, and ir what AUTHENTICATE PLAIN makes of him.
+// joe is the user of most tests, and ir the initial response of AUTHENTICATE
+// PLAIN.
 var joe = proxy.Credential{Username: "joe", Password: "secret"}
 
-// openMaildrop logs joe in and opens his maildrop.
+// openMaildrop logs joe in and opens the maildrop.
 func openMaildrop(t testing.TB, b *Backend) proxy.Maildrop {
 	t.Helper()
 	l, err := b.Login(t.Context(), joe)
@@ -40,7 +41,7 @@ func openMaildrop(t testing.TB, b *Backend) proxy.Maildrop {
 
 const ir = "AGpvZQBzZWNyZXQ="
 
-// Parts of scripts, each the beginning of the next.
+// Beginnings of scripts, each of which continues the one before it.
 const (
 	greeted  = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] zebra ready\n"
 	loggedIn = greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n" +
@@ -55,8 +56,8 @@ const (
 	bye   = "C: <z> LOGOUT\nS: * BYE x\nS: <z> OK x\n"
 )
 
-// mailbox is the beginning of a script up to a snapshot of the messages with
-// uids, each of 100 octets; deleted is what SEARCH DELETED answers.
+// mailbox is the beginning of a script up to a snapshot of messages with uids,
+// each of 100 octets; deleted is the answer to SEARCH DELETED.
 func mailbox(caps, deleted string, uids ...string) string {
 	var b strings.Builder
 	search := lists
@@ -75,7 +76,7 @@ func mailbox(caps, deleted string, uids ...string) string {
 	return b.String()
 }
 
-// session is a Backend before a scripted upstream, in fake time.
+// session is a Backend in front of a scripted upstream, in fake time.
 type session struct {
 	*testing.T
 	ctx context.Context
@@ -84,36 +85,37 @@ type session struct {
 	log proxytest.Log // of the calls with ctx
 }
 
-// forbidden are commands that remove what nobody marked, set flags unasked, or
-// depend on message numbers (requirements I-DEL-6, I-FETCH-1, I-SNAP-1, 6).
+// forbidden are commands that remove messages that are not marked, set flags
+// unasked, or depend on message numbers (requirements I-DEL-6, I-FETCH-1,
+// I-SNAP-1, 6).
 var forbidden = regexp.MustCompile(`(?i)^(CLOSE|EXPUNGE|EXAMINE|FETCH|STORE|IDLE|CREATE|DELETE|RENAME|APPEND)\b|` +
 	`BODY\[|RFC822\b[^.]|FETCH.*FLAGS|STATUS.*(MESSAGES|SIZE)|STORE.* FLAGS|STORE .*\*|EXPUNGE .*\*`)
 
-// permitted reports whether a policy allows what is forbidden otherwise
-// (requirements I-DEL-7, 8).
+// permitted reports whether a policy allows a command that is otherwise
+// forbidden (requirements I-DEL-7, 8).
 func permitted(cmd string, opts Options) bool {
 	toTrash := opts.Delete == DeleteTrash || opts.WithoutUIDPLUS == Move
 	return opts.WithoutUIDPLUS == ExpungeIfAlone && cmd == "EXPUNGE" || toTrash && strings.HasPrefix(cmd, "CREATE ")
 }
 
-// I-DEL-6, I-SNAP-6, I-FETCH-3: what play looks for in all that a script's
-// upstream gets is found.
+// I-DEL-6, I-SNAP-6, I-FETCH-3: the pattern with which play checks all commands
+// finds the forbidden ones.
 func TestForbidden(t *testing.T) {
 	for _, cmd := range []string{"CLOSE", "EXPUNGE", "EXAMINE INBOX", "FETCH 1 (UID)", "STORE 1 +FLAGS (\\Deleted)",
 		"UID FETCH 7 (UID BODY[])", "UID FETCH 7 (RFC822)", "UID FETCH 1:* (UID FLAGS)", "STATUS INBOX (SIZE)", "UID EXPUNGE 1:*"} {
 		if !forbidden.MatchString(cmd) {
-			t.Errorf("%q passes", cmd)
+			t.Errorf("%q is not found", cmd)
 		}
 	}
 	for _, cmd := range []string{"UID EXPUNGE 1:3", "UID FETCH 1:* (UID RFC822.SIZE)", "UID FETCH 7 (UID BODY.PEEK[])",
 		"UID STORE 7 +FLAGS.SILENT (\\Deleted)", "STATUS INBOX (MAILBOXID)", "LOGOUT"} {
 		if forbidden.MatchString(cmd) {
-			t.Errorf("%q does not pass", cmd)
+			t.Errorf("%q is found", cmd)
 		}
 	}
 }
 
-// O-DISC-1: what a client says has no part in where the gateway connects.
+// O-DISC-1: the login name does not change where the gateway connects.
 func TestUpstreamFixed(t *testing.T) {
 	b := backend(t, Options{Address: "127.0.0.1:1"})
 	_, err := b.Login(t.Context(), proxy.Credential{Username: "joe@other.example:993", Password: "x"})
@@ -122,8 +124,8 @@ func TestUpstreamFixed(t *testing.T) {
 	}
 }
 
-// play runs f against script in a bubble of fake time. The options default to
-// a plain connection.
+// play runs f against script in fake time, and checks all commands. The options
+// default to a plain connection.
 func play(t *testing.T, name, script string, opts Options, f func(*session), serverOptions ...imapscript.Option) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
@@ -131,14 +133,14 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 			var up *imapscript.Server
 			t.Cleanup(func() {
 				if up == nil {
-					return // a script with a mistake
+					return // the script has an error
 				}
 				for _, cmd := range up.Commands() {
 					if forbidden.MatchString(cmd) && !permitted(cmd, opts) {
 						t.Errorf("the upstream got %q", cmd)
 					}
 					if len(cmd) > 980 {
-						t.Errorf("a command of %d octets and its tag", len(cmd))
+						t.Errorf("a command has %d octets without its tag", len(cmd))
 					}
 				}
 			})
@@ -188,7 +190,7 @@ func (s *session) login() proxy.Login {
 	return l
 }
 
-// open opens joe's maildrop, which the test closes, or leaves to its end.
+// open opens joe's maildrop, which is closed at the end of the test.
 func (s *session) open() proxy.Maildrop {
 	s.Helper()
 	l := s.login()
@@ -201,7 +203,7 @@ func (s *session) open() proxy.Maildrop {
 	return d
 }
 
-// openFails returns the error of logging in or opening.
+// openFails returns the error of Login or Open.
 func (s *session) openFails() error {
 	s.Helper()
 	l, err := s.b.Login(s.ctx, joe)
@@ -217,7 +219,7 @@ func (s *session) openFails() error {
 	return err
 }
 
-// text reads a message whole.
+// text reads a whole message.
 func (s *session) text(body proxy.Body, err error) string {
 	s.Helper()
 	if err != nil {
@@ -231,13 +233,14 @@ func (s *session) text(body proxy.Body, err error) string {
 	return b.String()
 }
 
-// after lets d pass, and what then happens.
+// after waits for d, and for all that happens then.
 func (s *session) after(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-// fails wants an error with code whose public text is ours, and returns it.
+// fails checks that err has code, and a public text of popgate's own, and
+// returns it.
 func (s *session) fails(err error, code proxy.Code) *proxy.Error {
 	s.Helper()
 	if err == nil {
@@ -246,12 +249,12 @@ func (s *session) fails(err error, code proxy.Code) *proxy.Error {
 	}
 	e, ok := errors.AsType[*proxy.Error](err)
 	if !ok {
-		s.Fatalf("%T %v is no *proxy.Error", err, err)
+		s.Fatalf("%T %v is not a *proxy.Error", err, err)
 	}
 	if e.Code != code {
 		s.Errorf("[%s], want [%s]: %v", e.Code, code, err)
 	}
-	if strings.Contains(e.Text, "zebra") { // what all upstream text here has
+	if strings.Contains(e.Text, "zebra") { // which is in all upstream texts here
 		s.Errorf("P-RESP-8: the client sees %q", e.Text)
 	}
 	return e

@@ -10,7 +10,8 @@ import (
 	"popgate/imapbackend/imapmodel"
 )
 
-// model is a model upstream with one INBOX for all, and Backends before it.
+// model is a model of an upstream, with one INBOX for all users and Backends in
+// front of it.
 type model struct {
 	*imapmodel.Model
 }
@@ -20,27 +21,27 @@ func newModel() *model { return &model{imapmodel.New()} }
 // add appends a message and returns its UID.
 func (m *model) add(body string) uint32 { return m.Inbox().Add(body) }
 
-// messages are those of the INBOX.
+// messages returns the messages of the INBOX.
 func (m *model) messages() []imapmodel.Message { return m.Inbox().Messages() }
 
 // remove expunges the message at index i.
 func (m *model) remove(i int) { m.Inbox().Remove(m.messages()[i].UID) }
 
-// backend returns a Backend before the model.
+// backend returns a Backend in front of the model.
 func (m *model) backend(t testing.TB, opts Options) *Backend {
 	b := backend(t, opts)
 	b.dial = m.Dial
 	return b
 }
 
-// cuttableConns are the connections of a Backend, each of which breaks when it
-// has brought as many octets as a test wants.
+// cuttableConns are the connections of a Backend, each of which breaks after as
+// many octets as a test wants.
 type cuttableConns struct {
 	last *cutConn // the current one
-	next []int    // octets that the next ones bring; those after them: all
+	next []int    // the limits of the next ones; later ones have none
 }
 
-// cuttable has the connections that b will make break where the test wants it.
+// cuttable makes the future connections of b cuttable.
 func cuttable(b *Backend) *cuttableConns {
 	conns, dial := new(cuttableConns), b.dial
 	b.dial = func(ctx context.Context) (net.Conn, error) {
@@ -57,7 +58,7 @@ func cuttable(b *Backend) *cuttableConns {
 	return conns
 }
 
-// cutConn is a connection that ends when it has brought left octets.
+// cutConn is a connection that ends after left octets have been read.
 type cutConn struct {
 	net.Conn
 	left int

@@ -14,8 +14,8 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// Every connection that is opened is reported once when it ends, with the cause
-// if it was lost, and so is what happens to it between sessions.
+// The Observer is informed once of each connection that is opened, kept,
+// reused, replaced or closed, with the cause if it was lost.
 func TestObserver(t *testing.T) {
 	lost := opened + "C: <x> UID FETCH 7 (UID BODY.PEEK[])\nX:\n"
 	cut := opened + "C: <x> UID FETCH 7 (UID BODY.PEEK[])\nW:\n"
@@ -70,7 +70,7 @@ func TestObserver(t *testing.T) {
 			s.after(time.Second)
 			s.openFails()
 		}, "opened: ok, kept: ok, reused: ok, closed: SYS/TEMP, opened: ok, closed: ok"},
-		{"kept in vain", openedKeep + leaving + dismissed, keeping, func(s *session) {
+		{"kept and not reused", openedKeep + leaving + dismissed, keeping, func(s *session) {
 			quit(s.T, s.open())
 			s.after(2 * keepOpen)
 		}, "opened: ok, kept: ok, closed: ok"},
@@ -90,7 +90,7 @@ func TestObserver(t *testing.T) {
 	}
 }
 
-// The connection of a login comes from one of three sources.
+// A maildrop reports whether its connection was dialled, prepared or kept.
 func TestSource(t *testing.T) {
 	source := func(s *session, d proxy.Maildrop, want proxy.Source) {
 		if got := d.(proxy.Sourced).Source(); got != want {

@@ -101,8 +101,9 @@ func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status,
 		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection cannot be used", "upstream", l.id.Upstream)
 		return status, false
 	}
-	// Without UIDVALIDITY the server may have answered out of order, so that
-	// what it said of this mailbox was taken to be about the previous one.
+	// Without UIDVALIDITY the server may have answered out of order, so
+	// that what it said of this mailbox was taken to be about the previous
+	// one.
 	mb := l.u.Wire.Mailbox()
 	if mb.UIDValidity == 0 || mb.MailboxID != "" && l.id.MailboxID != "" && mb.MailboxID != l.id.MailboxID {
 		return status, false

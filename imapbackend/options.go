@@ -55,13 +55,13 @@ type WithoutUIDPLUS string
 const (
 	// Flag does what DeleteFlag does.
 	Flag WithoutUIDPLUS = "flag"
-	// Move moves the messages to the trash mailbox. Where the upstream lacks
-	// MOVE too, they are copied there and then treated as by Flag.
+	// Move moves the messages to the trash mailbox. Where the upstream
+	// lacks MOVE too, they are copied there and then treated as by Flag.
 	Move WithoutUIDPLUS = "move"
 	// ExpungeIfAlone does what Flag does, and sends a plain EXPUNGE if no
-	// other message is flagged \Deleted. What another client flags just before
-	// the EXPUNGE is lost, which RFC 1939 §6 forbids: only for a mailbox that
-	// no other client deletes from.
+	// other message is flagged \Deleted. What another client flags just
+	// before the EXPUNGE is lost, which RFC 1939 §6 forbids: only for a
+	// mailbox that no other client deletes from.
 	ExpungeIfAlone WithoutUIDPLUS = "expunge-if-alone"
 	// Refuse removes nothing, and QUIT fails.
 	Refuse WithoutUIDPLUS = "refuse"
@@ -100,13 +100,15 @@ const (
 // Values returns all policies.
 func (Sizes) Values() []Sizes { return []Sizes{SizesReported, SizesExact} }
 
-// MaxKeepOpen bounds Options.KeepOpen: an upstream may close a connection that has
-// been idle for 30 minutes (RFC 9051 §5.4), and nothing is sent on a kept one.
+// MaxKeepOpen bounds Options.KeepOpen: an upstream may close a connection that
+// has been idle for 30 minutes (RFC 9051 §5.4), and nothing is sent on a kept
+// one.
 const MaxKeepOpen = 10 * time.Minute
 
 // Options describe one upstream. Start from Defaults, and set Address.
 type Options struct {
-	// Name identifies the upstream in logs and locks. "": the host of Address.
+	// Name identifies the upstream in logs and locks. "": the host of
+	// Address.
 	Name string
 
 	// Address is the upstream's "host:port", the port as a number.
@@ -131,9 +133,9 @@ type Options struct {
 	Delete         Delete
 	WithoutUIDPLUS WithoutUIDPLUS
 
-	// Trash is the mailbox that messages are moved to, in UTF-8. "": the one
-	// that the upstream lists with the attribute \Trash (RFC 6154 §2). It is
-	// created if it does not exist, and must not be Mailbox.
+	// Trash is the mailbox that messages are moved to, in UTF-8. "": the
+	// one that the upstream lists with the attribute \Trash (RFC 6154 §2).
+	// It is created if it does not exist, and must not be Mailbox.
 	Trash string
 
 	// Seen defaults to SeenNever.
@@ -144,20 +146,21 @@ type Options struct {
 	// uniqueid.Default.
 	UIDL string
 
-	// UIDLMemory remembers unique-ids in Store, so that they outlive a change
-	// of UIDVALIDITY. UIDLImport, which needs it, holds those of a previous
-	// server.
+	// UIDLMemory remembers unique-ids in Store, so that they outlive a
+	// change of UIDVALIDITY. UIDLImport, which needs it, holds those of a
+	// previous server.
 	UIDLMemory bool
 	UIDLImport *uniqueid.Import
 
 	// ShowDeleted shows messages that were flagged \Deleted before the
-	// session. It is refused where UPDATE may leave messages with that flag:
-	// it needs DeleteKeep, or DeleteExpunge or DeleteTrash with Refuse.
+	// session. It is refused where UPDATE may leave messages with that
+	// flag: it needs DeleteKeep, or DeleteExpunge or DeleteTrash with
+	// Refuse.
 	ShowDeleted bool
 
-	// ReadAhead bounds the octets that the read-ahead of one session holds in
-	// memory, ReadAheadTotal those of all sessions, in memory or on their way.
-	// 0 or less: no read-ahead. Defaults: 1 MiB and 256 MiB.
+	// ReadAhead bounds the octets that the read-ahead of one session holds
+	// in memory, ReadAheadTotal those of all sessions, in memory or on
+	// their way. 0 or less: no read-ahead. Defaults: 1 MiB and 256 MiB.
 	ReadAhead      int64
 	ReadAheadTotal int64
 
@@ -174,20 +177,22 @@ type Options struct {
 	Sizes Sizes
 
 	// Store remembers mailboxes between sessions. Backends with different
-	// Names may share one; the caller closes it, after the Backends. nil: a
-	// store in memory, of store.DefaultMemory octets, for this Backend only.
+	// Names may share one; the caller closes it, after the Backends. nil:
+	// a store in memory, of store.DefaultMemory octets, for this Backend
+	// only.
 	Store *store.Store
 
 	// Compress asks the upstream for COMPRESS=DEFLATE (RFC 4978) where it
 	// offers that, which costs a round trip at login.
 	Compress bool
 
-	// SendClientID reports the client's address to the upstream by ID. That is
-	// personal data, for an upstream that trusts the gateway and logs it.
+	// SendClientID reports the client's address to the upstream by ID.
+	// That is personal data, for an upstream that trusts the gateway and
+	// logs it.
 	SendClientID bool
 
-	// Version is reported to the upstream by ID (RFC 2971) as the version of
-	// the gateway. "": no version.
+	// Version is reported to the upstream by ID (RFC 2971) as the version
+	// of the gateway. "": no version.
 	Version string
 }
 
@@ -212,7 +217,8 @@ type OptionError struct {
 	// for KeepOpen; "deleted_messages" for ShowDeleted.
 	Option string
 
-	// Others are the options with which it is in conflict, spelled likewise.
+	// Others are the options with which it is in conflict, spelled
+	// likewise.
 	Others []string
 
 	// Err says what is wrong with the value, to be read after the option's
@@ -235,8 +241,8 @@ func (es OptionErrors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Resolve returns o with the values that follow from others, and its errors, nil
-// for none.
+// Resolve returns o with the values that follow from others, and its errors,
+// nil for none.
 func (o Options) Resolve() (Options, OptionErrors) {
 	host, _, err := endpoint.Split(o.Address, 1)
 	if err == nil {
@@ -256,8 +262,8 @@ func (o Options) Resolve() (Options, OptionErrors) {
 	return o, wrong
 }
 
-// optionRules are what Options must fulfil. A rule with others checks the values
-// of these options too: its error may follow from an error of theirs.
+// optionRules are what Options must fulfil. A rule with others checks the
+// values of these options too: its error may follow from an error of theirs.
 var optionRules = []struct {
 	option string
 	others []string
@@ -352,8 +358,8 @@ func checkImport(o *Options) error {
 	return nil
 }
 
-// checkShowDeleted refuses to show what UPDATE may have only flagged \Deleted in
-// an earlier session.
+// checkShowDeleted refuses to show what UPDATE may have only flagged \Deleted
+// in an earlier session.
 func checkShowDeleted(o *Options) error {
 	switch {
 	case !o.ShowDeleted || o.Delete == DeleteKeep:

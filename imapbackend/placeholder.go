@@ -15,8 +15,8 @@ import (
 )
 
 // Microsoft Exchange delivers a message that it cannot convert to MIME as a
-// placeholder, which says so. A client that takes it for the message and removes
-// it would lose mail, so such a message is never removed.
+// placeholder, which says so. A client that takes it for the message and
+// removes it would lose mail, so such a message is never removed.
 const (
 	// placeholderHead is how much of a message is scanned, in octets.
 	placeholderHead = 4 << 10
@@ -33,8 +33,8 @@ const (
 // placeholderText begins the Subject of a placeholder, and a line of its text.
 var placeholderText = []byte("Retrieval using the IMAP4 protocol failed")
 
-// scanner looks for a placeholder in the first octets of a message, in pieces of
-// any size.
+// scanner looks for a placeholder in the first octets of a message, in pieces
+// of any size.
 type scanner struct {
 	left   int       // octets still to scan
 	start  [128]byte // how the current line begins
@@ -72,14 +72,16 @@ func (s *scanner) scan(p []byte) {
 			s.found, s.left = true, 0
 			return
 		}
-		// A Subject that is folded at its start continues on the next line.
+		// A Subject that is folded at its start continues on the next
+		// line.
 		if end > 0 && !isSubject(s.start[:s.n]) {
 			s.n = 0
 		}
 	}
 }
 
-// startLine decides by the first octet whether to scan a line: most are skipped.
+// startLine decides by the first octet whether to scan a line: most are
+// skipped.
 func (s *scanner) startLine(first byte) {
 	switch first {
 	case 'R', 'S', 's':
@@ -132,9 +134,9 @@ func (i *placeholderDetector) Write(p []byte) (int, error) {
 	return i.w.Write(p)
 }
 
-// sparePlaceholders excludes placeholders from removal: those that this session
-// has read, and on Exchange those that it has not. There a message whose Subject
-// the upstream does not give is excluded too.
+// sparePlaceholders excludes placeholders from removal: those that this
+// session has read, and on Exchange those that it has not. There a message
+// whose Subject the upstream does not give is excluded too.
 func (r *removal) sparePlaceholders(ctx context.Context) error {
 	m := r.m
 	if m.isExchange {
@@ -178,8 +180,8 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	return nil
 }
 
-// withSubject returns those of set whose Subject the upstream gives and that are
-// no placeholder by it.
+// withSubject returns those of set whose Subject the upstream gives and that
+// are no placeholder by it.
 func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint32]bool, error) {
 	u := r.m.u
 	good := make(map[uint32]bool)

@@ -21,20 +21,20 @@ var placeholderCases = []struct {
 	{"bare LF", "Subject: a\n\n" + placeholder + "\n", true},
 	{"line of the text", "Subject: a\r\n\r\nb\r\n" + placeholder, true},
 	{"first line", placeholder, true},
-	{"the last line looked at", strings.Repeat("x", placeholderHead-2-len(placeholder)) + "\r\n" + placeholder, true},
-	{"one octet too far", strings.Repeat("x", placeholderHead-1-len(placeholder)) + "\r\n" + placeholder, false},
-	{"an answer to one", "Subject: Re: " + placeholder + "\r\n\r\n> " + placeholder + "\r\n", false},
+	{"the last line scanned", strings.Repeat("x", placeholderHead-2-len(placeholder)) + "\r\n" + placeholder, true},
+	{"one octet later", strings.Repeat("x", placeholderHead-1-len(placeholder)) + "\r\n" + placeholder, false},
+	{"a reply to one", "Subject: Re: " + placeholder + "\r\n\r\n> " + placeholder + "\r\n", false},
 	{"not at the start of a line", "Subject: a\r\n\r\nsee " + placeholder + "\r\n", false},
 	{"shorter", "Subject: " + placeholder[:len(placeholder)-1] + "\r\n\r\n", false},
 	{"another field", "X-Subject: " + placeholder + "\r\n\r\n", false},
 	{"empty subject", "Subject:\r\nFrom: a\r\n\r\nb\r\n", false},
 	{"long line", "Subject: " + strings.Repeat("y", 500) + placeholder + "\r\n\r\n", false},
-	{"long, none", strings.Repeat("Subject: a\r\n", placeholderHead/10), false},
+	{"long, no placeholder", strings.Repeat("Subject: a\r\n", placeholderHead/10), false},
 	{"empty", "", false},
 }
 
-// A placeholder is found in each message cut anywhere, or octet by octet, and
-// all octets go on.
+// A placeholder is found wherever the message is cut, or octet by octet, and
+// all octets are passed on.
 func TestPlaceholderCuts(t *testing.T) {
 	for _, tt := range placeholderCases {
 		check := func(pieces ...string) {
@@ -59,8 +59,8 @@ func TestPlaceholderCuts(t *testing.T) {
 	}
 }
 
-// What a session has read as a placeholder, it does not remove, whatever the
-// policy, and QUIT says so.
+// Whatever the policy, a message that the session has read as a placeholder is
+// not removed, and QUIT says so.
 func TestPlaceholderRead(t *testing.T) {
 	whole := "S: * 1 FETCH (UID 7 BODY[] {61}\nS64: U3ViamVjdDogUmV0cmlldmFsIHVzaW5nIHRoZSBJTUFQNCBwcm90b2NvbCBmYWlsZWQgZm9yDQoNCngNCg==\nS: )\nS: <r> OK x\n"
 	header := "S: * 1 FETCH (UID 7 BODY[HEADER] {56}\nS64: U3ViamVjdDogUmV0cmlldmFsIHVzaW5nIHRoZSBJTUFQNCBwcm90b2NvbCBmYWlsZWQgZg0KDQo=\nS: )\nS: <r> OK x\n"
@@ -95,8 +95,8 @@ func TestPlaceholderRead(t *testing.T) {
 	}
 }
 
-// On Exchange the Subject is asked for, of marked messages that have not been
-// read, in one command.
+// On Exchange one command asks for the Subject of the marked messages that
+// have not been read.
 func TestPlaceholderUnread(t *testing.T) {
 	exchange := func(script string) string {
 		return strings.Replace(script, "zebra ready", "The Microsoft Exchange IMAP4 service is ready. [QQ==]", 1)
@@ -117,7 +117,7 @@ func TestPlaceholderUnread(t *testing.T) {
 	}{
 		{"none", subject("7:8") + good7 + good8 + asked + removing("7:8"), nil},
 		{"one", subject("7:8") + bad7 + good8 + asked + storing("8") + stored + expunging("8") + expunged + rest("7"), proxy.ErrNotRemoved},
-		{"not told", subject("7:8") + good8 + "S: <x> NO zebra\n" + storing("8") + stored + expunging("8") + expunged + rest("7"), proxy.ErrNotRemoved},
+		{"not given", subject("7:8") + good8 + "S: <x> NO zebra\n" + storing("8") + stored + expunging("8") + expunged + rest("7"), proxy.ErrNotRemoved},
 		{"gone", subject("7:8") + good8 + asked + storing("8") + stored + expunging("8") + expunged + rest(""), nil},
 		{"NIL", subject("7:8") + "S: * 1 FETCH (UID 7 BODY[HEADER.FIELDS (SUBJECT)] NIL)\n" + good8 + asked + storing("8") + stored + expunging("8") + expunged + rest("7"), proxy.ErrNotRemoved},
 		{"refused", subject("7:8") + "S: <x> BAD zebra\n" + rest("7 8"), proxy.ErrNotRemoved},

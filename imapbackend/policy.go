@@ -64,8 +64,8 @@ func (o *Options) planRemoval(can func(string) bool) plan {
 	return planFlag
 }
 
-// planTrash is the plan that moves messages to the trash mailbox: by MOVE, or by
-// COPY followed by the plan then.
+// planTrash is the plan that moves messages to the trash mailbox: by MOVE, or
+// by COPY followed by the plan then.
 func planTrash(can func(string) bool, then plan) plan {
 	switch {
 	case can("MOVE"):
@@ -79,13 +79,14 @@ func planTrash(can func(string) bool, then plan) plan {
 	return then
 }
 
-// Planner is a maildrop that can say how it would remove messages. All maildrops
-// of a Backend are Planners. Like the other methods, Plan is not for concurrent
-// use.
+// Planner is a maildrop that can say how it would remove messages. All
+// maildrops of a Backend are Planners. Like the other methods, Plan is not for
+// concurrent use.
 type Planner interface {
-	// Plan returns, in words for an operator, what UPDATE would do to marked
-	// messages, with the trash mailbox that it would use. It changes nothing
-	// upstream. The error is the one that QUIT would report.
+	// Plan returns, in words for an operator, what UPDATE would do to
+	// marked messages, with the trash mailbox that it would use. It
+	// changes nothing upstream. The error is the one that QUIT would
+	// report.
 	Plan(ctx context.Context) (string, error)
 }
 

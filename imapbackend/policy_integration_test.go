@@ -17,8 +17,8 @@ import (
 )
 
 // I-DEL-7, I-DEL-8, I-DEL-13, P-QUIT-3: each policy on Dovecot, with and
-// without MOVE and UIDPLUS, before a mailbox in which another client has
-// flagged a message \Deleted, which no policy touches.
+// without MOVE and UIDPLUS. No policy touches a message that another client
+// has flagged \Deleted.
 func TestPoliciesDovecot(t *testing.T) {
 	const (
 		full     = "IMAP4rev1 SASL-IR LITERAL+ UIDPLUS MOVE SPECIAL-USE LIST-EXTENDED ESEARCH"
@@ -38,8 +38,8 @@ func TestPoliciesDovecot(t *testing.T) {
 		{"trash, MOVE without UIDPLUS and SPECIAL-USE", moveOnly, Options{Delete: DeleteTrash}, "1 3 (4)", 2, false},
 		{"trash, COPY", uidplus, Options{Delete: DeleteTrash}, "1 3 (4)", 2, false},
 		{"trash, COPY without UIDPLUS", bare, Options{Delete: DeleteTrash}, "1 (2) 3 (4) (5)", 2, false},
-		{"trash, made by CREATE", full, Options{Delete: DeleteTrash, Trash: "Gelöschte Nachrichten"}, "1 3 (4)", 2, false},
-		{"trash, COPY, made by CREATE", uidplus, Options{Delete: DeleteTrash, Trash: "Gelöschte Nachrichten"}, "1 3 (4)", 2, false},
+		{"trash, created", full, Options{Delete: DeleteTrash, Trash: "Gelöschte Nachrichten"}, "1 3 (4)", 2, false},
+		{"trash, COPY, created", uidplus, Options{Delete: DeleteTrash, Trash: "Gelöschte Nachrichten"}, "1 3 (4)", 2, false},
 		{"flag", full, Options{Delete: DeleteFlag}, "1 (2) 3 (4) (5)", 0, false},
 		{"keep", full, Options{Delete: DeleteKeep}, "1 2 3 (4) 5", 0, false},
 		{"move", moveOnly, Options{WithoutUIDPLUS: Move}, "1 3 (4)", 2, false},
@@ -83,8 +83,8 @@ func TestPoliciesDovecot(t *testing.T) {
 	})
 }
 
-// seedPolicies puts five messages into joe's INBOX, of which another client
-// flags the fourth if it is foreign.
+// seedPolicies adds five messages to joe's INBOX. With foreign, another client
+// flags the fourth.
 func seedPolicies(t *testing.T, up *dovecottest.Server, foreign bool) []dovecottest.Message {
 	t.Helper()
 	up.Append("joe", proxytest.Samples()[:5]...)
@@ -106,8 +106,8 @@ func updatePolicies(t *testing.T, up *dovecottest.Server, opts Options, messages
 	return d.Update(t.Context(), []uint32{messages[1].UID, messages[4].UID})
 }
 
-// leftIn writes the UIDs of a mailbox of joe's, in parentheses those that are
-// flagged \Deleted.
+// leftIn returns the UIDs in a mailbox of joe's, in parentheses those flagged
+// \Deleted.
 func leftIn(up *dovecottest.Server, mailbox string) string {
 	var left []string
 	for _, m := range messagesIn(up, mailbox) {
@@ -128,8 +128,8 @@ func messagesIn(up *dovecottest.Server, mailbox string) []dovecottest.Message {
 	return slices.Clone(messages)
 }
 
-// I-DEL-8, M-1: a trash mailbox that takes no more is told as such, and nothing
-// is removed or flagged.
+// I-DEL-8, M-1: a trash mailbox over quota is reported, and nothing is removed
+// or flagged.
 func TestTrashOverQuotaDovecot(t *testing.T) {
 	var octets int64
 	for _, m := range proxytest.Samples()[:5] {

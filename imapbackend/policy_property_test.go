@@ -13,25 +13,25 @@ import (
 	"popgate/proxy"
 )
 
-// policyRun is one session before a mailbox that another client changes while
-// UPDATE runs.
+// policyRun is one session with a mailbox that another client changes during
+// UPDATE.
 type policyRun struct {
 	*testing.T
 	r       *rand.Rand
 	m       *model
 	opts    Options
 	present []uint32 // at SELECT
-	deleted []uint32 // of those, flagged before
+	deleted []uint32 // those of them that were flagged before
 	marked  []uint32
 	removed []uint32 // by the other client
 	flagged []uint32 // \Deleted, by the other client
 	began   int      // commands before UPDATE
 }
 
-// I-DEL-3, P-QUIT-3, P-QUIT-2, I-CONC-1: whatever policy, capabilities, mailbox
-// and doings of another client, no set of a command covers a message that was
-// there at SELECT and is not marked, no such message is removed or flagged, each
-// that is marked is covered once, and +OK is true.
+// I-DEL-3, P-QUIT-3, P-QUIT-2, I-CONC-1: with any policy, capabilities and
+// mailbox, and whatever another client does, no command names a message of the
+// snapshot that is not marked, no such message is removed or flagged, each
+// marked one is named once by each command, and +OK is true.
 func TestPolicyProperty(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -97,9 +97,9 @@ func (p *policyRun) play() {
 	}
 }
 
-// interfere is what the other client does before the upstream carries out cmd.
-// Just before a plain EXPUNGE it flags nothing: that is the stated risk of the
-// policy.
+// interfere is what the other client does before the upstream executes cmd.
+// Just before a plain EXPUNGE it flags nothing: that is the documented risk of
+// the policy.
 func (p *policyRun) interfere(r *rand.Rand, cmd string) {
 	inbox := p.m.Inbox()
 	if len(p.present) == 0 || cmd == "LOGOUT" {
@@ -121,7 +121,7 @@ func (p *policyRun) interfere(r *rand.Rand, cmd string) {
 	}
 }
 
-// checkCommands looks at what UPDATE has sent.
+// checkCommands checks the commands of UPDATE.
 func (p *policyRun) checkCommands(err error) {
 	p.Helper()
 	sent := p.m.Commands()[p.began:]
@@ -163,7 +163,7 @@ func (p *policyRun) checkCommands(err error) {
 	}
 }
 
-// checkMailbox looks at what is left.
+// checkMailbox checks what is left.
 func (p *policyRun) checkMailbox(err error) {
 	p.Helper()
 	left := make(map[uint32]imapmodel.Message)

@@ -20,12 +20,12 @@ const (
 	// maxKept bounds the connections that are kept.
 	maxKept = 256
 
-	// keptTimeout is how long a kept connection may take to answer before it
-	// is replaced by a new one.
+	// keptTimeout is how long a kept connection may take to answer before
+	// it is replaced by a new one.
 	keptTimeout = 5 * time.Second
 
-	// settleLimit bounds the octets on their way that are read at QUIT so that
-	// the connection can be kept.
+	// settleLimit bounds the octets on their way that are read at QUIT so
+	// that the connection can be kept.
 	settleLimit = 64 << 10
 )
 
@@ -33,10 +33,10 @@ const (
 // login of the same user, which then costs the upstream neither a connection
 // nor an authentication. It is safe for concurrent use.
 //
-// A connection is in the pool only while no session uses it, and there is at most
-// one for an account. A login gets it if its credential has the digest of the
-// credential that the upstream has accepted. The key of the digest is random, and
-// the pool does not hold the credential itself.
+// A connection is in the pool only while no session uses it, and there is at
+// most one for an account. A login gets it if its credential has the digest of
+// the credential that the upstream has accepted. The key of the digest is
+// random, and the pool does not hold the credential itself.
 type pool struct {
 	keepOpen time.Duration // 0: nothing is kept
 	limit    int           // connections
@@ -90,8 +90,8 @@ func (p *pool) digest(cred proxy.Credential) (sum [sha256.Size]byte) {
 }
 
 // admit records that the upstream has accepted cred. A connection kept for the
-// account is ended: it was opened with another credential, which may no longer be
-// valid.
+// account is ended: it was opened with another credential, which may no longer
+// be valid.
 func (p *pool) admit(cred proxy.Credential, id proxy.Identity) *ticket {
 	if p.keepOpen <= 0 {
 		return nil
@@ -108,8 +108,8 @@ func (p *pool) admit(cred proxy.Credential, id proxy.Identity) *ticket {
 	return t
 }
 
-// take removes the connection that is kept for cred from the pool and returns it,
-// or nil. A wrong password leaves it in the pool.
+// take removes the connection that is kept for cred from the pool and returns
+// it, or nil. A wrong password leaves it in the pool.
 func (p *pool) take(cred proxy.Credential) *keptConn {
 	if p.keepOpen <= 0 {
 		return nil
@@ -164,10 +164,10 @@ func (p *pool) put(u *upstream.Conn, t *ticket) bool {
 	return true
 }
 
-// random returns a connection to be replaced by another. It is chosen at random:
-// where more users log in one after the other than there is room for, the oldest
-// would always be the one needed next, and if the newest were dropped, connections
-// of users who never return would take up the pool.
+// random returns a connection to be replaced by another. It is chosen at
+// random: where more users log in one after the other than there is room for,
+// the oldest would always be the one needed next, and if the newest were
+// dropped, connections of users who never return would take up the pool.
 func (p *pool) random() *keptConn {
 	n := mathrand.IntN(len(p.kept))
 	for _, c := range p.kept {
@@ -190,8 +190,8 @@ func (p *pool) expire(c *keptConn) {
 	p.end(c)
 }
 
-// remove takes c out of the pool, with mu held; the caller then calls end. c may
-// be nil.
+// remove takes c out of the pool, with mu held; the caller then calls end. c
+// may be nil.
 func (p *pool) remove(c *keptConn) {
 	if c != nil {
 		c.expiry.Stop()
@@ -200,7 +200,8 @@ func (p *pool) remove(c *keptConn) {
 	}
 }
 
-// end ends a connection that remove has taken out, without mu held. c may be nil.
+// end ends a connection that remove has taken out, without mu held. c may be
+// nil.
 func (p *pool) end(c *keptConn) {
 	if c != nil {
 		c.u.Dismiss()
@@ -225,7 +226,8 @@ func (p *pool) close() {
 }
 
 // resume returns the login of cred on the connection that is kept for it, or
-// nil. It does not ask the upstream: Open shows whether the connection is alive.
+// nil. It does not ask the upstream: Open shows whether the connection is
+// alive.
 func (b *Backend) resume(ctx context.Context, cred proxy.Credential) *login {
 	kept := b.pool.take(cred)
 	if kept == nil {

@@ -14,14 +14,14 @@ import (
 	"popgate/proxy"
 )
 
-// keepWorld is what the property test knows: the passwords that the upstream
-// has, which it has accepted lately, and the sessions that are open.
+// keepWorld is the state of TestKeepProperty: the passwords of the upstream,
+// when it has accepted each, and the open sessions.
 type keepWorld struct {
 	*testing.T
 	r        *rand.Rand
 	m        *model
 	b        *Backend
-	users    []proxy.Credential // with the password in force
+	users    []proxy.Credential // with their current passwords
 	accepted map[proxy.Credential]time.Time
 	open     []openDrop
 	passwords,
@@ -36,7 +36,7 @@ type openDrop struct {
 // mailboxes are the owners of a mailbox, each with one message.
 var mailboxes = []string{"ann", "bob", "cid"}
 
-// mailOf is the message that a user is to find.
+// mailOf is the message in a user's mailbox.
 func mailOf(c proxy.Credential) string {
 	return mail(slices.Index(mailboxes, strings.ToLower(cmp.Or(c.Authzid, c.Username))), 100)
 }
@@ -44,20 +44,20 @@ func mailOf(c proxy.Credential) string {
 // upstreamUser is the user as the model's passwords know it.
 func upstreamUser(c proxy.Credential) string { return c.Authzid + "\x00" + c.Username }
 
-// setPassword gives a user a password that nobody has had before.
+// setPassword gives a user a password that no user has had before.
 func (w *keepWorld) setPassword(i int) {
 	w.passwords++
 	w.users[i].Password = fmt.Sprint("password ", w.passwords)
 	w.m.SetPassword(upstreamUser(w.users[i]), w.users[i].Password)
 }
 
-// login logs user i in with password, and checks the verdict and whose maildrop
+// login logs user i in with password, and checks the result and whose maildrop
 // it is.
 func (w *keepWorld) login(i int, password string) {
 	cred := w.users[i]
 	right := password == cred.Password
 	cred.Password = password
-	lately := time.Since(w.accepted[cred]) < keepOpen
+	recent := time.Since(w.accepted[cred]) < keepOpen
 	dials := w.m.Dials()
 	l, err := w.b.Login(w.Context(), cred)
 	var d proxy.Maildrop
@@ -68,8 +68,8 @@ func (w *keepWorld) login(i int, password string) {
 	}
 	asked := w.m.Dials() > dials
 	switch {
-	case err == nil && !right && (asked || !lately):
-		w.Fatalf("%+v is let in", cred)
+	case err == nil && !right && (asked || !recent):
+		w.Fatalf("%+v is accepted", cred)
 	case err != nil && right:
 		w.Fatalf("%+v: %v", cred, err)
 	case err != nil && (!errors.Is(err, proxy.ErrAuth) || !asked):
@@ -86,7 +86,7 @@ func (w *keepWorld) login(i int, password string) {
 	w.look(len(w.open) - 1)
 }
 
-// look reads the one message of an open maildrop, which names its user. The
+// look reads the only message of an open maildrop and checks whose it is. The
 // connection may be lost.
 func (w *keepWorld) look(n int) {
 	d := w.open[n]
@@ -123,9 +123,9 @@ func (w *keepWorld) step() {
 	case k < 9:
 		w.login(i, w.users[i].Password)
 	case k < 11:
-		w.login(i, w.users[w.r.IntN(len(w.users))].Password) // mostly another's
+		w.login(i, w.users[w.r.IntN(len(w.users))].Password) // usually another user's
 	case k < 13:
-		w.login(i, fmt.Sprint("password ", w.r.IntN(w.passwords+2))) // of some time, or none
+		w.login(i, fmt.Sprint("password ", w.r.IntN(w.passwords+2))) // an old one, or none
 	case k < 19 && len(w.open) > 0:
 		w.end(w.r.IntN(len(w.open)))
 	case k == 19 && len(w.open) > 0:
@@ -144,11 +144,11 @@ func (w *keepWorld) step() {
 	}
 }
 
-// keep_open, I-CONN-6, P-PASS-4: whatever users log in with right and wrong
-// passwords in whatever order, with sessions that end well and badly, passwords
-// that change, and an upstream that closes connections: nobody gets the
-// connection of another, and no password is accepted that the upstream has not
-// accepted within the time, or, of those that it has refused, none.
+// keep_open, I-CONN-6, P-PASS-4: users log in with right and wrong passwords
+// in any order, sessions end with and without QUIT, passwords change, and the
+// upstream closes connections. No user gets the connection of another, and a
+// wrong password is accepted only if the upstream has accepted it within
+// KeepOpen and has not been asked since.
 func TestKeepProperty(t *testing.T) {
 	hits, refused := 0, 0
 	for seed := range uint64(8) {
@@ -186,7 +186,7 @@ func TestKeepProperty(t *testing.T) {
 			w.b.Close()
 			synctest.Wait()
 			if n := m.Open(); n != 0 {
-				t.Errorf("seed %d: %d connections open in the end", seed, n)
+				t.Errorf("seed %d: %d connections are open at the end", seed, n)
 			}
 			hits, refused = hits+w.hits, refused+w.refused
 		})

@@ -15,7 +15,7 @@ import (
 
 const keepOpen = time.Minute
 
-// Parts of scripts with UNSELECT. warm is the listing of a mailbox that is
+// Parts of scripts with UNSELECT. openedWarm opens a mailbox that is
 // remembered and has not changed.
 const (
 	greetedKeep = "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] zebra ready\n" +
@@ -28,7 +28,7 @@ const (
 	leaving    = "C: <u> UNSELECT\n"
 	again      = "C: <n> NOOP\nC: <s> SELECT INBOX\nC: <d> UID SEARCH DELETED\nC: <f> UID FETCH 8:* (UID RFC822.SIZE)\n"
 	openedWarm = nowSelected + "S: * 1 FETCH (UID 7 RFC822.SIZE 100)\nS: <f> OK x\n"
-	// A connection that ends without being asked for an answer.
+	// A connection that is closed without waiting for the answer.
 	dismissed = "C: <z> LOGOUT\nW:\n"
 	newDial   = "-- connection 2 --\n"
 )
@@ -46,15 +46,14 @@ func quit(t testing.TB, d proxy.Maildrop) {
 	}
 }
 
-// reopened is the beginning of a second session on a kept connection, which
-// has sent ahead what stands in pushed.
+// reopened is a script up to a second session on a kept connection, on which
+// the upstream has sent pushed in between.
 func reopened(pushed string) string {
 	return openedKeep + leaving + pushed + again + "S: <n> OK x\n" + openedWarm
 }
 
-// I-CONN-6, I-DEL-6, keep_open: what is said on a connection from QUIT on, and
-// what it costs the next session. Whatever the upstream sends meanwhile does no
-// harm.
+// I-CONN-6, I-DEL-6, keep_open: a kept connection costs the next session one
+// round trip, whatever the upstream sends in between.
 func TestKept(t *testing.T) {
 	const unselected = "S: <u> OK x\n"
 	reSelect := strings.ReplaceAll(strings.ReplaceAll(reopened(""), leaving, ""), " UNSELECT", "")
@@ -63,12 +62,12 @@ func TestKept(t *testing.T) {
 		{"UNSELECT, answered late", strings.Replace(reopened(""), again, again+unselected, 1)},
 		{"UNSELECT refused", reopened("S: <u> BAD what\n")},
 		{"I-DEL-6 re-SELECT where there is no UNSELECT", reSelect},
-		{"re-SELECT that tells CLOSED", strings.Replace(reSelect, "S: <n> OK x\n",
+		{"re-SELECT with CLOSED", strings.Replace(reSelect, "S: <n> OK x\n",
 			"S: * OK [UIDVALIDITY 3] stale\nS: * OK [UIDNEXT 2] stale\nS: <n> OK x\nS: * OK [CLOSED] x\n", 1)},
 		{"re-SELECT after pushes", strings.Replace(reSelect, "S: <n> OK x\n",
 			"S: * 5 EXISTS\nS: * OK [UIDVALIDITY 3] stale\nS: * OK [UIDNEXT 2] stale\nS: <n> OK x\n", 1)},
 		{"NOOP answered last", strings.Replace(reSelect, "S: <n> OK x\n"+openedWarm, openedWarm+"S: <n> OK x\n", 1)},
-		{"pushes about the mailbox that is left", reopened("S: * 5 EXISTS\nS: * 2 EXPUNGE\nS: * OK [UIDVALIDITY 3] stale\n" +
+		{"pushes about the old mailbox", reopened("S: * 5 EXISTS\nS: * 2 EXPUNGE\nS: * OK [UIDVALIDITY 3] stale\n" +
 			"S: * OK [UIDNEXT 2] stale\nS: * 1 FETCH (UID 9 FLAGS ())\n" + unselected)},
 		{"pushes without a mailbox", reopened(unselected + "S: * OK [ALERT] zebra\nS: * NO x\nS: * BYE x\nS: * 3 EXISTS\n")},
 	} {
@@ -88,7 +87,8 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// keep_open: what is not kept, and how that ends.
+// keep_open, P-SESS-5, P-QUIT-4: which connections are not kept, and how they
+// end.
 func TestNotKept(t *testing.T) {
 	asked := "C: <r> UID FETCH 7 (UID BODY.PEEK[])\n"
 	for _, tt := range []struct {
@@ -99,7 +99,7 @@ func TestNotKept(t *testing.T) {
 		{"an UPDATE that fails", openedKeep + storing("7") + "S: <st> NO x\n" + checking("7") +
 			"S: * SEARCH 7\nS: <q> OK x\n" + bye, func(s *session, d proxy.Maildrop) {
 			if d.Update(s.ctx, []uint32{7}) == nil {
-				s.Error("UPDATE has gone well")
+				s.Error("UPDATE succeeds")
 			}
 			d.Close()
 		}},
@@ -108,7 +108,7 @@ func TestNotKept(t *testing.T) {
 			s.fails(err, proxy.CodeSysTemp)
 			quit(s.T, d)
 		}},
-		{"something pushed behind the last answer", openedKeep + removingPushed + bye, func(s *session, d proxy.Maildrop) {
+		{"something pushed after the last answer", openedKeep + removingPushed + bye, func(s *session, d proxy.Maildrop) {
 			if err := d.Update(s.ctx, []uint32{7}); err != nil {
 				s.Error(err)
 			}
@@ -141,11 +141,11 @@ func TestNotKept(t *testing.T) {
 	}
 }
 
-// removingPushed is UPDATE with a message that arrives in the last moment.
+// removingPushed is UPDATE with a message that arrives at the last moment.
 var removingPushed = strings.Replace(removing("7"), "S: <q> OK x\n", "S+: <q> OK x\nS64: DQoqIDUgRVhJU1RTDQo=\n", 1)
 
-// keep_open: a kept connection that is dead is replaced within Open, and the
-// upstream gives its verdict then.
+// keep_open, P-PASS-4: Open replaces a kept connection that is dead, and the
+// upstream then verifies the credential.
 func TestKeptDead(t *testing.T) {
 	cold := strings.Replace(openedKeep, "1:*", "8:*", 1)
 	first := openedKeep + leaving + "S: <u> OK x\n"
@@ -165,22 +165,22 @@ func TestKeptDead(t *testing.T) {
 	}{
 		{"closed", first + "X:\n" + newDial + cold + bye, func(s *session) { opens(s, 0) }},
 		{"closed with BYE", first + "S: * BYE zebra\nX:\n" + newDial + cold + bye, func(s *session) { opens(s, 0) }},
-		{"closed within the flight", first + again + "S: <n> OK x\nS: * 1 EXISTS\nX:\n" + newDial + cold + bye,
+		{"closed during the flight", first + again + "S: <n> OK x\nS: * 1 EXISTS\nX:\n" + newDial + cold + bye,
 			func(s *session) { opens(s, 0) }},
 		{"SELECT refused", first + again + "S: <n> OK x\nS: <s> NO zebra\nS: <d> BAD x\nS: <f> BAD x\nW: stall\n" + newDial + cold + bye,
 			func(s *session) { opens(s, 0) }},
 		{"answered out of order", first + again + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <n> OK x\nS: <s> OK x\n" +
 			"S: * SEARCH\nS: <d> OK x\nS: <f> OK x\nW: stall\n" + newDial + cold + bye, func(s *session) { opens(s, 0) }},
 		{"silent", first + again + "W: stall\n" + newDial + cold + bye, func(s *session) { opens(s, keptTimeout) }},
-		{"SELECT that takes long on a connection that lives", first + again + "S: <n> OK x\nT: 4m\n" + openedWarm + bye,
+		{"SELECT that takes long on a live connection", first + again + "S: <n> OK x\nT: 4m\n" + openedWarm + bye,
 			func(s *session) { opens(s, 4*time.Minute) }},
 		{"P-PASS-4 password changed meanwhile", first + "X:\n" + newDial + refused + bye, func(s *session) {
 			s.fails(s.openFails(), proxy.CodeAuth)
 		}},
-		{"nobody there any more", first + "X:\n" + newDial + "X:\n", func(s *session) {
+		{"upstream no longer reachable", first + "X:\n" + newDial + "X:\n", func(s *session) {
 			s.fails(s.openFails(), proxy.CodeSysTemp)
 		}},
-		{"given up by the client meanwhile", first + again + "W: stall\n", func(s *session) {
+		{"the client gives up", first + again + "W: stall\n", func(s *session) {
 			l := s.login()
 			ctx, cancel := context.WithTimeout(s.ctx, time.Second)
 			defer cancel()
@@ -188,7 +188,7 @@ func TestKeptDead(t *testing.T) {
 			s.fails(err, proxy.CodeSysTemp)
 			l.Close()
 		}},
-		{"not opened in the end", first + bye, func(s *session) { s.login().Close() }},
+		{"not opened", first + bye, func(s *session) { s.login().Close() }},
 	} {
 		play(t, tt.name, tt.script, keeping, func(s *session) {
 			quit(s.T, s.open())
@@ -198,8 +198,8 @@ func TestKeptDead(t *testing.T) {
 	}
 }
 
-// O-LOCK-1, O-LOCK-2: the mailbox-id is part of what is kept, and a mailbox
-// that is another one by now is not opened under the lock of the former.
+// O-LOCK-1, O-LOCK-2: the mailbox-id is kept with the connection, and a mailbox
+// with another one is not opened with the lock of the old one.
 func TestKeptMailboxID(t *testing.T) {
 	in := func(id string) string {
 		return "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] Dovecot zebra ready\nC: <l> AUTHENTICATE PLAIN " + ir + "\n" +
@@ -230,8 +230,9 @@ func TestKeptMailboxID(t *testing.T) {
 	})
 }
 
-// Design, section 3: from PASS to +OK one round trip on a kept connection, and
-// five commands; nothing is dialled at USER while users find theirs.
+// keep_open: a login on a kept connection takes one round trip from PASS to
+// +OK, and at most five commands. USER prepares no connection while logins
+// find kept ones.
 func TestKeptFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -263,14 +264,14 @@ func TestKeptFlights(t *testing.T) {
 			quit(t, d)
 		}
 		if b.Prepare(t.Context(), proxy.Caller{}) != nil {
-			t.Error("a connection is prepared though users find theirs")
+			t.Error("a connection is prepared though logins find kept ones")
 		}
 		b.Close()
 		<-time.After(rtt)
 	})
 }
 
-// A connection prepared at USER that turns out not to be needed is closed.
+// keep_open: a connection prepared at USER is closed if PASS finds a kept one.
 func TestKeptPrepared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -289,8 +290,8 @@ func TestKeptPrepared(t *testing.T) {
 	})
 }
 
-// A QUIT with messages on their way ahead keeps the connection if they are
-// small, and drops it if not.
+// keep_open: QUIT keeps the connection if the octets of the read-ahead that
+// are on their way are few, and ends it otherwise.
 func TestKeptReadAhead(t *testing.T) {
 	for _, tt := range []struct {
 		size  int
@@ -322,8 +323,9 @@ func TestKeptReadAhead(t *testing.T) {
 	}
 }
 
-// There is one connection for an account, the newest, and a limit for all, which
-// leaves some to users who come in turn.
+// keep_open: the pool keeps the newest connection of an account. It has a
+// limit, and some of more users than that who log in one after the other find
+// theirs.
 func TestKeptLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -357,10 +359,10 @@ func TestKeptLimits(t *testing.T) {
 			t.Errorf("%d connections kept, %d open", len(b.pool.kept), m.Open())
 		}
 		if b.pool.kept[account{"", "user11"}] == nil {
-			t.Error("the last one to come is not kept")
+			t.Error("the newest one is not kept")
 		}
 		found := 0
-		for i := range 20 * 12 { // users in turn, more than there is room for
+		for i := range 20 * 12 { // users one after the other, more than the limit
 			name := "user" + strconv.Itoa(i%12)
 			if b.pool.kept[account{"", name}] != nil {
 				found++
@@ -369,7 +371,7 @@ func TestKeptLimits(t *testing.T) {
 			synctest.Wait()
 		}
 		if found == 0 {
-			t.Error("nobody finds his connection")
+			t.Error("no user finds a connection")
 		}
 		b.Close()
 		synctest.Wait()
@@ -379,9 +381,9 @@ func TestKeptLimits(t *testing.T) {
 	})
 }
 
-// keep_open: it is counted from the upstream's verdict, however many sessions
-// there are in between; and another password that is right ends what the
-// former has opened.
+// keep_open: the time counts from when the upstream verified the user, with
+// any number of sessions in between. A login with a new password ends the
+// connection opened with the old one.
 func TestKeptValidity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -395,7 +397,7 @@ func TestKeptValidity(t *testing.T) {
 		}
 		<-time.After(keepOpen / 6)
 		if _, err := b.Login(t.Context(), joe); !errors.Is(err, proxy.ErrAuth) {
-			t.Errorf("the password of long ago: %v", err)
+			t.Errorf("an expired password: %v", err)
 		}
 
 		m.SetPassword("\x00joe", "secret")
@@ -412,8 +414,8 @@ func TestKeptValidity(t *testing.T) {
 	})
 }
 
-// O-LOG-1: nothing that is kept holds the password, and each field of a
-// credential counts, marked off from the next.
+// O-LOG-1: the pool does not hold passwords, and the digest depends on each
+// field of a credential.
 func TestKeptDigest(t *testing.T) {
 	if n := reflect.TypeFor[proxy.Credential]().NumField(); n != 4 {
 		t.Errorf("a credential has %d fields, and the digest is of 4", n)
@@ -429,7 +431,7 @@ func TestKeptDigest(t *testing.T) {
 		}
 		seen[digest] = true
 		if digest != k.digest(c) || digest == other.digest(c) {
-			t.Errorf("%+v: the digest is not that of the key", c)
+			t.Errorf("%+v: the digest does not depend on the key only", c)
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -442,6 +444,7 @@ func TestKeptDigest(t *testing.T) {
 	})
 }
 
+// keep_open: KeepOpen is from 0 to MaxKeepOpen.
 func TestKeepOpenRange(t *testing.T) {
 	for _, d := range []time.Duration{-1, 0, time.Minute, MaxKeepOpen, MaxKeepOpen + 1} {
 		b, err := New(orDefaults(Options{Address: "127.0.0.1:1", TLS: TLSNone, KeepOpen: d}))

@@ -92,9 +92,9 @@ func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Logi
 		func() (proxy.Login, error) { return p.b.Exchange(ctx, ex) })
 }
 
-// logIn logs in on the connection by first. If the upstream has closed it by then,
-// logIn calls again, which opens another, unless the client has been sent a
-// challenge: its answer is valid on that connection only.
+// logIn logs in on the connection by first. If the upstream has closed it by
+// then, logIn calls again, which opens another, unless the client has been
+// sent a challenge: its answer is valid on that connection only.
 func (p *prepared) logIn(ctx context.Context, first func(*upstream.Conn) (*login, error), again func() (proxy.Login, error)) (proxy.Login, error) {
 	if !p.claim() {
 		return again()

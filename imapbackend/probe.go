@@ -19,8 +19,8 @@ type Report struct {
 	Warnings     []string // what the gateway will lack, in words for an operator
 }
 
-// Probe connects to the upstream as a session would, and logs out without having
-// logged in. Errors are *proxy.Error with the cause.
+// Probe connects to the upstream as a session would, and logs out without
+// having logged in. Errors are *proxy.Error with the cause.
 func (b *Backend) Probe(ctx context.Context) (Report, error) {
 	u, err := b.server.Connect(ctx)
 	if err != nil {
@@ -45,7 +45,8 @@ func (b *Backend) Probe(ctx context.Context) (Report, error) {
 	return r, nil
 }
 
-// learnInterval is the time between two questions for the upstream's mechanisms.
+// learnInterval is the time between two questions for the upstream's
+// mechanisms.
 const learnInterval = 5 * time.Minute
 
 // Learn keeps the Backend informed, until ctx ends, whether the upstream offers

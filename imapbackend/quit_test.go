@@ -12,7 +12,7 @@ import (
 	"popgate/proxy/proxytest"
 )
 
-// gateway is a whole gateway in front of a model, in fake time.
+// gateway is a gateway in front of a model, in fake time.
 type gateway struct {
 	*proxytest.Gateway
 	m *model
@@ -31,7 +31,7 @@ func withGateway(t *testing.T, f func(t *testing.T, g gateway)) {
 	})
 }
 
-// login gives joe's credential; the reply to PASS must begin with prefix.
+// login logs joe in; the reply to PASS must begin with prefix.
 func (g gateway) login(prefix string) *proxytest.Client {
 	c := g.Dial()
 	c.Timeout = time.Hour
@@ -41,8 +41,8 @@ func (g gateway) login(prefix string) *proxytest.Client {
 	return c
 }
 
-// P-QUIT-6, P-QUIT-5: an UPDATE that takes too long is told after 120 s, and
-// has 30 s more, in which nobody else may open the maildrop.
+// P-QUIT-6, P-QUIT-5: an UPDATE that takes too long is reported after 120 s,
+// and is cut after 30 s more, until which the maildrop stays locked.
 func TestUpdateOverdue(t *testing.T) {
 	for _, tt := range []struct {
 		took, free time.Duration
@@ -61,15 +61,15 @@ func TestUpdateOverdue(t *testing.T) {
 				}
 				c, began := g.login("+OK"), time.Now()
 				c.OK("DELE 1", "DELE 3")
-				want, patience := "+OK", tt.took
+				want, answered := "+OK", tt.took
 				if tt.took > 120*time.Second {
-					want, patience = "-ERR [SYS/TEMP] some deleted messages not removed", 120*time.Second
+					want, answered = "-ERR [SYS/TEMP] some deleted messages not removed", 120*time.Second
 				}
 				c.Do("QUIT", want)
-				if got := time.Since(began); got != patience {
-					t.Errorf("answered after %v, want %v", got, patience)
+				if got := time.Since(began); got != answered {
+					t.Errorf("answered after %v, want %v", got, answered)
 				}
-				if tt.free > patience {
+				if tt.free > answered {
 					g.login("-ERR [IN-USE]").Conn.Close()
 				}
 				<-time.After(tt.free + 3*time.Second - time.Since(began))
@@ -77,23 +77,23 @@ func TestUpdateOverdue(t *testing.T) {
 					t.Errorf("%d messages left, want %d", got, tt.left)
 				}
 				g.login("+OK").Conn.Close()
-				<-time.After(tt.took) // the upstream comes to its end
+				<-time.After(tt.took) // until the upstream has finished
 			})
 		})
 	}
 }
 
-// P-SESS-6, P-SESS-5: a client that vanishes behind its QUIT has its deletions
-// carried through, also where the upstream is lost then; one that vanishes
-// before the line is whole has none.
+// P-SESS-6, P-SESS-5: if a client vanishes after QUIT, its messages are
+// removed, also if the upstream is lost then. If it vanishes before the line
+// is complete, none is.
 func TestClientVanishes(t *testing.T) {
 	for _, tt := range []struct {
 		name, last, left string
 		lose             string // the upstream is lost before this command, once
 	}{
-		{"behind QUIT", "QUIT\r\n", "2", ""},
-		{"behind QUIT, upstream lost", "QUIT\r\n", "2", "UID EXPUNGE"},
-		{"in QUIT", "QUIT", "1 2 3", ""},
+		{"after QUIT", "QUIT\r\n", "2", ""},
+		{"after QUIT, upstream lost", "QUIT\r\n", "2", "UID EXPUNGE"},
+		{"within QUIT", "QUIT", "1 2 3", ""},
 		{"before QUIT", "NOOP\r\n", "1 2 3", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestClientVanishes(t *testing.T) {
 	}
 }
 
-// left writes the UIDs in the INBOX, in parentheses those flagged \Deleted.
+// left returns the UIDs in the INBOX, in parentheses those flagged \Deleted.
 func (m *model) left() string {
 	var left []string
 	for _, msg := range m.messages() {

@@ -14,12 +14,12 @@ import (
 )
 
 const (
-	// overlap is the number of octets before a break that are read again, to
-	// check that what follows is the same message.
+	// overlap is the number of octets before a break that are read again,
+	// to check that what follows is the same message.
 	overlap = 256
 
-	// minProgress is the number of octets of a message that a connection must
-	// have delivered to be replaced too when it is lost.
+	// minProgress is the number of octets of a message that a connection
+	// must have delivered to be replaced too when it is lost.
 	minProgress = 64 << 10
 )
 
@@ -119,9 +119,9 @@ func (b *message) Close() error {
 	return nil
 }
 
-// WriteTo implements proxy.Body. A lost connection is replaced, as often as each
-// brings minProgress, and the message resumes at the octet where it broke off
-// (requirements P-RETR-7, I-FETCH-7).
+// WriteTo implements proxy.Body. A lost connection is replaced, as often as
+// each brings minProgress, and the message resumes at the octet where it broke
+// off (requirements P-RETR-7, I-FETCH-7).
 func (b *message) WriteTo(w io.Writer) (int64, error) {
 	w = b.m.detectPlaceholder(b.uid, w)
 	if b.kept != nil {

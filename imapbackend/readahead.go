@@ -30,13 +30,13 @@ type part struct {
 
 // readAhead asks for messages before the client does. What it has asked for
 // follows in the stream what is being read, and stays there, that is in the
-// kernel's buffers and the network, until the client wants it or something after
-// it. Only then is it kept in memory, within limit, or discarded.
+// kernel's buffers and the network, until the client wants it or something
+// after it. Only then is it kept in memory, within limit, or discarded.
 //
 // How much it asks for grows with what the client has read in its walk. A walk
-// that ends has cost the upstream at most three times the octets that the client
-// wanted and, after three messages in a row, longFlight: with less, a walk over a
-// link with a long delay would be over before it is fast.
+// that ends has cost the upstream at most three times the octets that the
+// client wanted and, after three messages in a row, longFlight: with less, a
+// walk over a link with a long delay would be over before it is fast.
 type readAhead struct {
 	m          *maildrop
 	limit      int64 // octets kept in memory, at most; 0: no read-ahead
@@ -78,8 +78,8 @@ func newReadAhead(m *maildrop, total *readAheadBudget) *readAhead {
 	return a
 }
 
-// advance records that the client reads p and asks for what it may read next. The
-// commands are sent with the next one that is waited for.
+// advance records that the client reads p and asks for what it may read next.
+// The commands are sent with the next one that is waited for.
 func (a *readAhead) advance(p part) {
 	if a.limit <= 0 || a.refusals >= maxRefusals {
 		return
@@ -118,9 +118,9 @@ func (a *readAhead) size(p part) int64 {
 	return octets
 }
 
-// wanted returns the expected messages that are neither kept nor on their way, as
-// many as fit: into memory, unless they come in the order in which the client
-// wants them.
+// wanted returns the expected messages that are neither kept nor on their way,
+// as many as fit: into memory, unless they come in the order in which the
+// client wants them.
 func (a *readAhead) wanted(header bool) []uint32 {
 	var uids []uint32
 	var octets int64
@@ -264,15 +264,15 @@ func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 	return nil
 }
 
-// partOf returns the part that a body event brings; its UID may be 0. ok is false
-// for other parts of a message.
+// partOf returns the part that a body event brings; its UID may be 0. ok is
+// false for other parts of a message.
 func partOf(ev wire.Event) (p part, ok bool) {
 	whole, header := ev.Section == "", ev.Section == "HEADER"
 	return part{ev.UID, header}, (whole || header) && ev.Origin < 0
 }
 
-// receive reads a body into memory. It skips one that does not fit, or is empty:
-// then the client's own command will show why.
+// receive reads a body into memory. It skips one that does not fit, or is
+// empty: then the client's own command will show why.
 func (a *readAhead) receive(p part, ev wire.Event) error {
 	a.arrived(p)
 	if a.keptOctets+ev.Octets > a.limit {
@@ -357,8 +357,8 @@ func (a *readAhead) evict() {
 	}
 }
 
-// restart forgets what was on its way on a lost connection. Kept parts stay, and
-// the client's last step is undone, as the client will repeat it.
+// restart forgets what was on its way on a lost connection. Kept parts stay,
+// and the client's last step is undone, as the client will repeat it.
 func (a *readAhead) restart() {
 	clear(a.flight)
 	clear(a.asked)

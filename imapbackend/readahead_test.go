@@ -8,8 +8,8 @@ import (
 	"popgate/proxy"
 )
 
-// What a client that turns away has cost is bounded by what it has taken, and
-// by a constant once it has taken three messages in a row.
+// When a walk ends, the octets that it has cost are at most a multiple of those
+// that the client has read, plus a constant after three messages in a row.
 func TestReadAheadCost(t *testing.T) {
 	const size = 10_000
 	for _, tt := range []struct{ taken, most int64 }{
@@ -29,7 +29,7 @@ func TestReadAheadCost(t *testing.T) {
 			for uid := range uint32(tt.taken) {
 				read(t, d, uid+1)
 			}
-			most := tt.most + tt.most/20 + 500 // what frames the messages
+			most := tt.most + tt.most/20 + 500 // the rest of the responses
 			if got := m.Octets() - before; got > most {
 				t.Errorf("%d octets for %d messages of %d, want %d at most", got, tt.taken, size, most)
 			}
@@ -37,8 +37,9 @@ func TestReadAheadCost(t *testing.T) {
 	}
 }
 
-// Large messages at a distance: the window is open after a few round trips
-// (RETR of all at 20 ms is to reach half of what it is at 0 ms).
+// Large messages and long round trips: the read-ahead reaches its limit after
+// a few round trips, so that RETR of all at 20 ms has half the throughput of 0
+// ms.
 func TestReadAheadOpens(t *testing.T) {
 	for _, tt := range []struct {
 		inFlight int
@@ -52,16 +53,16 @@ func TestReadAheadOpens(t *testing.T) {
 				m.add(mail(i, 32_000))
 			}
 			d := openMaildrop(t, m.backend(t, Options{}))
-			defer func() { <-time.After(rtt) }() // for what is on its way
+			defer func() { <-time.After(rtt) }() // until the last octets have arrived
 			defer d.Close()
 			start := time.Now()
 			for i, msg := range d.Messages() {
 				if i%inFlight == 0 && inFlight > 1 {
-					var behind []uint32
+					var next []uint32
 					for _, msg := range d.Messages()[i+1 : min(i+inFlight, 1000)] {
-						behind = append(behind, msg.UID)
+						next = append(next, msg.UID)
 					}
-					d.(proxy.Expecter).Expect(behind)
+					d.(proxy.Expecter).Expect(next)
 				}
 				read(t, d, msg.UID)
 			}

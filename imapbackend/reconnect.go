@@ -20,14 +20,14 @@ const (
 	keepAlive = 4 * time.Minute
 
 	// reconnectJitter bounds the random wait before a lost connection is
-	// replaced, so that the sessions of a restarted upstream do not all return
-	// at once.
+	// replaced, so that the sessions of a restarted upstream do not all
+	// return at once.
 	reconnectJitter = 250 * time.Millisecond
 
-	// probeAfter is the idle time after which UPDATE first checks whether the
-	// upstream is alive, and probeTimeout how long that may take. To find out
-	// by the commands of UPDATE, which may take long, would leave no time to
-	// repeat them.
+	// probeAfter is the idle time after which UPDATE first checks whether
+	// the upstream is alive, and probeTimeout how long that may take. To
+	// find out by the commands of UPDATE, which may take long, would leave
+	// no time to repeat them.
 	probeAfter   = 30 * time.Second
 	probeTimeout = 20 * time.Second
 )
@@ -44,9 +44,9 @@ var (
 // when it is next needed, as long as the mailbox is the one of the snapshot
 // (requirement I-CONC-4).
 type link struct {
-	// busy is full while the upstream connection is in use: by the session's
-	// goroutine, during a call or while a Body is open, or by the keep-alive
-	// timer. It guards the fields below.
+	// busy is full while the upstream connection is in use: by the
+	// session's goroutine, during a call or while a Body is open, or by
+	// the keep-alive timer. It guards the fields below.
 	busy       chan struct{}
 	u          *upstream.Conn
 	id         proxy.Identity
@@ -58,8 +58,8 @@ type link struct {
 	closed     bool
 	rebuilt    bool // the mailbox is no longer that of the snapshot
 
-	// The connection ends with ctx, which is openCtx until cancel; unwatchCtx
-	// stops that.
+	// The connection ends with ctx, which is openCtx until cancel;
+	// unwatchCtx stops that.
 	ctx        context.Context
 	cancel     context.CancelCauseFunc
 	openCtx    context.Context // of Open, and usually of all calls
@@ -95,8 +95,8 @@ func (m *maildrop) adopt(l *login) {
 }
 
 // acquire takes the upstream connection for one call and returns the function
-// that releases it. A lost connection is replaced. The error says why that failed,
-// or that the mailbox was rebuilt.
+// that releases it. A lost connection is replaced. The error says why that
+// failed, or that the mailbox was rebuilt.
 func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func(), err error) {
 	if ctx.Err() != nil {
 		return nil, upstream.TempError(context.Cause(ctx))
@@ -133,8 +133,8 @@ func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func
 	return release, nil
 }
 
-// ensureAlive reads what is on its way, and checks that the upstream is alive if
-// the connection has been idle for probeAfter.
+// ensureAlive reads what is on its way, and checks that the upstream is alive
+// if the connection has been idle for probeAfter.
 func (m *maildrop) ensureAlive(ctx context.Context) error {
 	if err := m.readAhead.drain(ctx); err != nil || time.Since(m.used) < probeAfter || m.tried {
 		return err
@@ -157,8 +157,8 @@ func (m *maildrop) usable(ph upstream.Phase) error {
 }
 
 // replace replaces a connection that this call has lost with the error err. It
-// returns nil, or what to answer: err itself where the connection is not lost, or
-// the upstream broke the protocol and would do so again.
+// returns nil, or what to answer: err itself where the connection is not lost,
+// or the upstream broke the protocol and would do so again.
 func (m *maildrop) replace(ph upstream.Phase, err error) error {
 	if _, broken := errors.AsType[*wire.ProtocolError](m.u.Wire.Err()); broken {
 		return err
@@ -174,8 +174,8 @@ func (m *maildrop) renew(ph upstream.Phase, err error) error {
 	case loss == nil, m.tried, m.rebuilt, m.callCtx.Err() != nil, m.ctx.Err() != nil:
 		return err
 	case m.relogin == nil, !m.lasting:
-		// The user cannot be logged in again, or the UIDs would not be those
-		// of the snapshot (I-UIDV-2).
+		// The user cannot be logged in again, or the UIDs would not be
+		// those of the snapshot (I-UIDV-2).
 		return err
 	}
 	m.tried = true
@@ -194,8 +194,8 @@ func (m *maildrop) renew(ph upstream.Phase, err error) error {
 	return nil
 }
 
-// reconnect logs in and selects the mailbox again. On failure the lost connection
-// stays, and the next call may try again.
+// reconnect logs in and selects the mailbox again. On failure the lost
+// connection stays, and the next call may try again.
 func (m *maildrop) reconnect(ph upstream.Phase) error {
 	ctx, cancel := context.WithCancel(m.callCtx)
 	defer cancel()
@@ -239,11 +239,12 @@ func (m *maildrop) selectAgain(ctx context.Context, l *login) error {
 	return nil
 }
 
-// reselect selects the mailbox again before messages are removed from it: it may
-// have been deleted and created again, and a server that has not noticed would
-// remove other messages with the same UIDs (requirements I-DEL-1, I-CONC-5). INBOX
-// can be neither deleted nor renamed away (RFC 3501 §6.3.4, §6.3.5). Where UIDs do
-// not last, another SELECT may assign them to other messages.
+// reselect selects the mailbox again before messages are removed from it: it
+// may have been deleted and created again, and a server that has not noticed
+// would remove other messages with the same UIDs (requirements I-DEL-1,
+// I-CONC-5). INBOX can be neither deleted nor renamed away (RFC 3501 §6.3.4,
+// §6.3.5). Where UIDs do not last, another SELECT may assign them to other
+// messages.
 func (m *maildrop) reselect(ctx context.Context) error {
 	if m.tried || !m.lasting || strings.EqualFold(m.opts.Mailbox, "INBOX") {
 		return nil

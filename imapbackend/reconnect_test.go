@@ -15,7 +15,7 @@ import (
 	"popgate/proxy"
 )
 
-// What a script has for the connection that takes the place of a lost one.
+// Parts of scripts for the connection that replaces a lost one.
 const (
 	another    = "-- connection 2 --\n"
 	reselected = loggedIn + "C: <s> SELECT INBOX\nS: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 9] x\n" +
@@ -24,7 +24,7 @@ const (
 	announce = "C: <a> UID FETCH 7 (UID RFC822.SIZE)\nS: * 1 FETCH (UID 7 RFC822.SIZE 100)\nS: <a> OK x\n"
 )
 
-// losses are the ways in which an upstream goes.
+// losses are the ways in which a connection is lost.
 var losses = []struct{ name, script string }{
 	{"closed", "X:\n"},
 	{"reset", "R:\n"},
@@ -32,12 +32,12 @@ var losses = []struct{ name, script string }{
 	{"silent", "W: stall\n"},
 }
 
-// I-CONC-4, I-FETCH-5: a connection lost between two commands, or while the
-// answer is awaited, is replaced, and the client does not notice.
+// I-CONC-4, I-FETCH-5, I-DEL-11: a connection lost between two commands or
+// before the answer is replaced, and the client does not notice.
 func TestReconnect(t *testing.T) {
 	for _, loss := range losses {
 		for name, before := range map[string]string{"command sent": "C: <x> UID FETCH 7 (UID BODY.PEEK[])\n",
-			"others told of": "C: <x> UID FETCH 7 (UID BODY.PEEK[])\nS: * 1 FETCH (FLAGS (\\Seen))\n"} {
+			"after other responses": "C: <x> UID FETCH 7 (UID BODY.PEEK[])\nS: * 1 FETCH (FLAGS (\\Seen))\n"} {
 			play(t, name+", "+loss.name, "D: 1h\n"+opened+before+loss.script+another+reselected+retr+hello+bye, Options{}, func(s *session) {
 				d := s.open()
 				if got := s.text(d.Read(s.ctx, 7)); got != "hello\r\n" {
@@ -56,7 +56,7 @@ func TestReconnect(t *testing.T) {
 			s.Errorf("%q", got)
 		}
 	})
-	play(t, "I-KEEP-1 at the keep-alive, which goes on", opened+"C: <k> NOOP\nX:\n"+another+reselected+retr+hello+"C: <k> NOOP\nS: <k> OK x\n"+bye, Options{}, func(s *session) {
+	play(t, "I-KEEP-1 at the keep-alive, which continues", opened+"C: <k> NOOP\nX:\n"+another+reselected+retr+hello+"C: <k> NOOP\nS: <k> OK x\n"+bye, Options{}, func(s *session) {
 		d := s.open()
 		s.after(2 * keepAlive)
 		s.text(d.Read(s.ctx, 7))
@@ -80,8 +80,7 @@ func TestReconnect(t *testing.T) {
 	})
 }
 
-// P-QUIT-6, I-DEL-11: UPDATE does not spend its time on a connection that is
-// dead but for its name.
+// P-QUIT-6, I-DEL-11: UPDATE does not spend its time on a half-open connection.
 func TestUpdateHalfOpen(t *testing.T) {
 	script := "D: 1h\n" + opened + "C: <n> NOOP\nW: stall\n" + another + reselected + removing("7") + bye
 	play(t, "P-QUIT-6", script, Options{}, func(s *session) {
@@ -104,8 +103,8 @@ func TestUpdateHalfOpen(t *testing.T) {
 	})
 }
 
-// I-FETCH-6, M-1: what a command is told whose connection cannot be replaced;
-// the next one tries again.
+// I-FETCH-6, M-1: the error of a command whose connection cannot be replaced;
+// the next command tries again.
 func TestReconnectFails(t *testing.T) {
 	login := greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n"
 	selecting := loggedIn + "C: <s> SELECT INBOX\n"
@@ -115,13 +114,13 @@ func TestReconnectFails(t *testing.T) {
 	}{
 		{"M-1 password changed", login + "S: <l> NO [AUTHENTICATIONFAILED] zebra\n" + bye, temp},
 		{"M-1 locked upstream", selecting + "S: <s> NO [INUSE] zebra\n" + bye, temp},
-		{"M-1 not now", login + "S: <l> NO [UNAVAILABLE] zebra\n" + bye, temp},
+		{"M-1 unavailable", login + "S: <l> NO [UNAVAILABLE] zebra\n" + bye, temp},
 		{"M-1 too many connections", "S: * BYE too many connections, zebra\nX:\n", temp},
-		{"M-1 no right any more", selecting + "S: <s> NO [NOPERM] zebra\n" + bye, perm},
+		{"M-1 right removed", selecting + "S: <s> NO [NOPERM] zebra\n" + bye, perm},
 		{"I-CONC-5 mailbox removed", selecting + "S: <s> NO [NONEXISTENT] zebra\n" + bye, perm},
 		{"I-CONC-5 mailbox renamed", selecting + "S: <s> NO zebra\n" + bye, perm},
 		{"lost again", reselected + retr + "X:\n", temp},
-		{"lost again with the answer begun", reselected + retr + "S+: * 1 FETCH (UID 7 BODY[\nX:\n", temp},
+		{"lost again within the answer", reselected + retr + "S+: * 1 FETCH (UID 7 BODY[\nX:\n", temp},
 	} {
 		play(t, tt.name, opened+retr+"X:\n"+another+tt.script+"-- connection 3 --\n"+reselected+retr+hello+bye, Options{}, func(s *session) {
 			d := s.open()
@@ -134,8 +133,8 @@ func TestReconnectFails(t *testing.T) {
 	}
 }
 
-// I-UIDV-1, I-CONC-4, I-CONC-5: another mailbox under the name voids the
-// snapshot for good: nothing is read from it and nothing removed.
+// I-UIDV-1, I-CONC-4, I-CONC-5: if the name is now that of another mailbox, the
+// snapshot is no longer valid: nothing is read from the mailbox or removed.
 func TestReconnectRebuilt(t *testing.T) {
 	withID := strings.ReplaceAll(opened, "S: <s> OK [READ-WRITE]", "S: * OK [MAILBOXID (F1)] x\nS: <s> OK [READ-WRITE]")
 	withID = strings.ReplaceAll(withID, "UIDPLUS] zebra\n", "UIDPLUS OBJECTID] zebra\n")
@@ -167,8 +166,9 @@ func TestReconnectRebuilt(t *testing.T) {
 	})
 }
 
-// I-DEL-1, I-CONC-5: a mailbox that can be deleted is selected anew before
-// anything is removed from it; another one of its name keeps its messages.
+// I-DEL-1, I-CONC-5, I-UIDV-2: a mailbox that can be deleted is selected again
+// before anything is removed from it; another one of its name keeps its
+// messages.
 func TestUpdateConfirms(t *testing.T) {
 	first := strings.ReplaceAll(opened, "SELECT INBOX", `SELECT "Work"`)
 	again := strings.TrimPrefix(strings.ReplaceAll(reselected, "SELECT INBOX", `SELECT "Work"`), loggedIn)
@@ -176,7 +176,7 @@ func TestUpdateConfirms(t *testing.T) {
 		name, script string
 		want         proxy.Code
 	}{
-		{"made again", strings.ReplaceAll(again, "UIDVALIDITY 9", "UIDVALIDITY 10") + bye, temp},
+		{"created again", strings.ReplaceAll(again, "UIDVALIDITY 9", "UIDVALIDITY 10") + bye, temp},
 		{"deleted", "C: <s> SELECT \"Work\"\nS: <s> NO [NONEXISTENT] zebra\n" + bye, perm},
 		{"in use", "C: <s> SELECT \"Work\"\nS: <s> NO [INUSE] zebra\n" + bye, temp},
 	} {
@@ -189,14 +189,14 @@ func TestUpdateConfirms(t *testing.T) {
 			s.Error(err)
 		}
 	})
-	// I-UIDV-2: UIDs that do not last are good until the next SELECT only.
-	for name, told := range map[string]string{
+	// I-UIDV-2: UIDs that do not last are valid until the next SELECT only.
+	for name, validity := range map[string]string{
 		"without UIDVALIDITY": "",
 		"UIDNOTSTICKY":        "S: * OK [UIDVALIDITY 9] x\nS: * NO [UIDNOTSTICKY] x\n",
 	} {
-		fleeting := strings.Replace(first, "S: * OK [UIDVALIDITY 9] x\n", told, 1) +
+		script := strings.Replace(first, "S: * OK [UIDVALIDITY 9] x\n", validity, 1) +
 			"C: <h> UID FETCH 1:* (UID BODY.PEEK[HEADER])\nS: * 1 FETCH (UID 7 BODY[HEADER] \"a\")\nS: <h> OK x\n"
-		play(t, name, fleeting+removing("7")+bye, Options{Mailbox: "Work"}, func(s *session) {
+		play(t, name, script+removing("7")+bye, Options{Mailbox: "Work"}, func(s *session) {
 			if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
 				s.Error(err)
 			}
@@ -210,8 +210,8 @@ func TestUpdateConfirms(t *testing.T) {
 	})
 }
 
-// I-UIDV-2: where UIDs do not last, those of another connection are not those
-// of the snapshot.
+// I-UIDV-2: where UIDs do not last, a lost connection is not replaced, as the
+// UIDs of the snapshot are not valid on another.
 func TestReconnectWithoutUIDValidity(t *testing.T) {
 	script := strings.ReplaceAll(opened, "S: * OK [UIDVALIDITY 9] x\n", "") +
 		"C: <h> UID FETCH 1:* (UID BODY.PEEK[HEADER])\nS: * 1 FETCH (UID 7 BODY[HEADER] \"a\")\nS: <h> OK x\n"
@@ -223,8 +223,8 @@ func TestReconnectWithoutUIDValidity(t *testing.T) {
 	})
 }
 
-// P-RETR-7, I-FETCH-7: a body that breaks off goes on at the octet where it
-// broke, if it is the same message that goes on; otherwise it is not ended.
+// P-RETR-7, I-FETCH-7: a body that breaks off resumes at the octet where it
+// broke off, if it is still the same message. Otherwise it ends in an error.
 func TestResume(t *testing.T) {
 	begun := opened + retr + "S: * 1 FETCH (UID 7 BODY[] {20}\nS+: 0123456789\n"
 	rest := announce + "C: <p> UID FETCH 7 (UID BODY.PEEK[]<0.20>)\n"
@@ -253,9 +253,9 @@ func TestResume(t *testing.T) {
 		{"longer", "S: * 1 FETCH (UID 7 BODY[]<0> {21}\nS: 0123456789abcdefghi\nS: )\nS: <p> OK x\n"},
 		{"NIL", "S: * 1 FETCH (UID 7 BODY[]<0> NIL)\nS: <p> OK x\n"},
 		{"another message", "S: * 1 FETCH (UID 8 BODY[]<0> {20}\nS: 0123456789abcdefgh\nS: )\nS: <p> OK x\n"},
-		{"UID of another behind", "S: * 1 FETCH (BODY[]<0> {20}\nS: 0123456789abcdefgh\nS:  UID 8)\nS: <p> OK x\n"},
+		{"UID of another after it", "S: * 1 FETCH (BODY[]<0> {20}\nS: 0123456789abcdefgh\nS:  UID 8)\nS: <p> OK x\n"},
 		{"another origin", "S: * 1 FETCH (UID 7 BODY[]<1> {20}\nS: 0123456789abcdefgh\nS: )\nS: <p> OK x\n"},
-		{"whole, not from the octet", "S: * 1 FETCH (UID 7 BODY[] {20}\nS: 0123456789abcdefgh\nS: )\nS: <p> OK x\n"},
+		{"whole, not in part", "S: * 1 FETCH (UID 7 BODY[] {20}\nS: 0123456789abcdefgh\nS: )\nS: <p> OK x\n"},
 		{"gone", "S: <p> OK x\n"},
 		{"refused", "S: <p> NO zebra\n"},
 		{"lost again", "S: * 1 FETCH (UID 7 BODY[]<0> {20}\nS+: 0123456789a\nX:\n"},
@@ -268,7 +268,7 @@ func TestResume(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, script string }{
 		{"RFC822.SIZE has changed", reselected + strings.ReplaceAll(announce, "SIZE 100", "SIZE 101") + bye},
-		{"RFC822.SIZE is not told", reselected + "C: <a> UID FETCH 7 (UID RFC822.SIZE)\nS: <a> OK x\n" + bye},
+		{"RFC822.SIZE is not given", reselected + "C: <a> UID FETCH 7 (UID RFC822.SIZE)\nS: <a> OK x\n" + bye},
 		{"another UIDVALIDITY", strings.ReplaceAll(reselected, "UIDVALIDITY 9", "UIDVALIDITY 10") + bye},
 		{"mailbox removed", loggedIn + "C: <s> SELECT INBOX\nS: <s> NO [NONEXISTENT] zebra\n" + bye},
 		{"login refused", greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> NO zebra\n" + bye},
@@ -278,7 +278,8 @@ func TestResume(t *testing.T) {
 	play(t, "not after broken grammar", opened+retr+"S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )x\nW:\n", Options{}, func(s *session) { s.breaks("hello") })
 }
 
-// breaks reads message 7 and wants it not to be whole, nor more than that.
+// breaks reads message 7, and checks that it ends in an error after a part of
+// whole.
 func (s *session) breaks(whole string) {
 	s.Helper()
 	body, err := s.open().Read(s.ctx, 7)
@@ -295,8 +296,8 @@ func (s *session) breaks(whole string) {
 	}
 }
 
-// I-FETCH-7: a message of 100 MB from an upstream whose connections break every
-// 3 MB arrives octet by octet.
+// I-FETCH-7: a message of 100 MiB arrives unchanged from an upstream whose
+// connections break every 3 MiB.
 func TestResumeOften(t *testing.T) {
 	const (
 		line  = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n"
@@ -328,7 +329,7 @@ func TestResumeOften(t *testing.T) {
 	})
 }
 
-// repeating is a writer that wants one text again and again.
+// repeating is a writer that expects one text again and again.
 type repeating struct {
 	of  string
 	n   int
@@ -340,7 +341,7 @@ func (r *repeating) Write(p []byte) (int, error) {
 		want := r.of[r.n%len(r.of):]
 		k := min(len(q), len(want))
 		if string(q[:k]) != want[:k] {
-			r.err = fmt.Errorf("other octets at %d", r.n)
+			r.err = fmt.Errorf("wrong octets at %d", r.n)
 		}
 		r.n += k
 		q = q[k:]
@@ -348,8 +349,8 @@ func (r *repeating) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// P-TOP-2, P-RETR-7: a TOP that breaks off anywhere goes on where it was, or is
-// not ended.
+// P-TOP-2, P-RETR-7: a TOP that breaks off anywhere resumes there, or ends in
+// an error.
 func TestResumeTop(t *testing.T) {
 	text := "Subject: zebra\r\nTo: joe\r\n\r\n" + strings.Repeat("line of the text\r\n", 200)
 	top := func(t *testing.T, cut int, lines uint64, change string) (got string, dials int, err error) {
@@ -390,13 +391,13 @@ func TestResumeTop(t *testing.T) {
 	for name, change := range map[string]string{"other": strings.ToUpper(text), "shorter": text[:60]} {
 		got, _, err := top(t, 300, 150, change)
 		if !errors.Is(err, errChanged) || len(got) <= 60 || !strings.HasPrefix(text, got) {
-			t.Errorf("%s: a message that has changed goes on: %v, %d octets", name, err, len(got))
+			t.Errorf("%s: a message that has changed resumes: %v, %d octets", name, err, len(got))
 		}
 	}
 }
 
-// A client that reads upward goes on with what is here after a loss, and is
-// read ahead for again.
+// I-CONC-4: after a loss, a walk continues with the messages in memory, and the
+// read-ahead starts again.
 func TestReadAheadAfterLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
@@ -412,7 +413,7 @@ func TestReadAheadAfterLoss(t *testing.T) {
 		began := time.Now()
 		for i, uid := range uids {
 			if i == 50 || i == 120 {
-				conns.last.left = 10000 // within what is on its way
+				conns.last.left = 10000 // within the read-ahead
 			}
 			body, err := d.Read(t.Context(), uid)
 			if err != nil {
@@ -429,13 +430,12 @@ func TestReadAheadAfterLoss(t *testing.T) {
 			t.Errorf("%d connections", m.Dials())
 		}
 		if d := time.Since(began); d > 60*m.RTT {
-			t.Errorf("%v for %d messages: they were not read ahead", d, len(uids))
+			t.Errorf("%v for %d messages: there was no read-ahead", d, len(uids))
 		}
 	})
 }
 
-// The end of a session waits two seconds at most for an upstream that is being
-// connected to anew.
+// P-QUIT-6: the end of a session waits at most two seconds for a reconnect.
 func TestCloseDuringReconnect(t *testing.T) {
 	play(t, "P-QUIT-6", opened+"X:\n", Options{}, func(s *session) {
 		d := s.open()
@@ -455,8 +455,8 @@ func TestCloseDuringReconnect(t *testing.T) {
 	})
 }
 
-// O-OAUTH-3: a token serves for the reconnect, a challenge that has been
-// answered does not.
+// O-OAUTH-3: a reconnect sends the token again. The answer to a challenge
+// cannot be sent again, so there is no reconnect.
 func TestReconnectExchange(t *testing.T) {
 	caps := "S: * OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2 AUTH=CRAM-MD5 SASL-IR] x\n"
 	xoauth2 := caps + "C: <l> AUTHENTICATE XOAUTH2 dXNlcj1qb2UBYXV0aD1CZWFyZXIgdG9rAQE=\nS: <l> OK [CAPABILITY IMAP4rev1 UIDPLUS] x\n"

@@ -9,8 +9,8 @@ import (
 	"popgate/proxy"
 )
 
-// flag sets \Deleted. Messages whose answer is lost count as flagged, so that the
-// next attempt removes the flag where they stay.
+// flag sets \Deleted. Messages whose answer is lost count as flagged, so that
+// the next attempt removes the flag where they stay.
 func (r *removal) flag(ctx context.Context, set uidset.Set) (done bool, err error) {
 	status, err := r.send(ctx, "STORE", set.Text+` +FLAGS.SILENT (\Deleted)`)
 	if err != nil {
@@ -31,8 +31,8 @@ func (r *removal) expunge(ctx context.Context, set uidset.Set) (done bool, err e
 	return r.recordResult("EXPUNGE", status, err)
 }
 
-// expungeIfAlone sends a plain EXPUNGE if no other messages are flagged \Deleted.
-// Otherwise, and where it is refused, messages stay flagged.
+// expungeIfAlone sends a plain EXPUNGE if no other messages are flagged
+// \Deleted. Otherwise, and where it is refused, messages stay flagged.
 func (r *removal) expungeIfAlone(ctx context.Context) error {
 	u, log := r.m.u, proxy.Logger(ctx)
 	ranges, err := u.Search(ctx, upstream.AtUpdate, "DELETED")
@@ -76,8 +76,8 @@ func (r *removal) copy(ctx context.Context, set uidset.Set) (done bool, err erro
 	return done, err
 }
 
-// transfer sends MOVE or COPY, and creates the trash mailbox once if the upstream
-// asks for that (RFC 9051 §6.4.7).
+// transfer sends MOVE or COPY, and creates the trash mailbox once if the
+// upstream asks for that (RFC 9051 §6.4.7).
 func (r *removal) transfer(ctx context.Context, verb string, set uidset.Set) (done bool, err error) {
 	args := set.Text + " " + r.trash
 	status, err := r.send(ctx, verb, args)
@@ -121,7 +121,8 @@ func (r *removal) sendPlain(ctx context.Context, verb, args string) (wire.Status
 }
 
 // interrupted returns why the attempt ends after a command: the connection is
-// lost, or the UIDs may be those of other messages by now (requirement I-UIDV-1).
+// lost, or the UIDs may be those of other messages by now (requirement
+// I-UIDV-1).
 func (r *removal) interrupted(op string, status wire.Status, err error) error {
 	if err != nil {
 		return r.m.u.Failed(upstream.AtUpdate, op, status, err)

@@ -9,7 +9,7 @@ import (
 	"popgate/proxy"
 )
 
-// Further steps of UPDATE in scripts.
+// More steps of UPDATE in scripts.
 func moving(set, target string) string  { return "C: <m> UID MOVE " + set + " " + target + "\n" }
 func copying(set, target string) string { return "C: <c> UID COPY " + set + " " + target + "\n" }
 
@@ -25,8 +25,8 @@ const (
 // left is the answer to the check.
 func left(uids string) string { return "S: * SEARCH " + uids + "\nS: <q> OK x\n" }
 
-// policyTest is a policy before an upstream with two messages, 7 and 8, both
-// marked, which it removes with what follows the snapshot in script.
+// policyTest is a policy and an upstream with two messages, 7 and 8, both
+// marked. script is what follows the snapshot.
 type policyTest struct {
 	name, caps string
 	opts       Options
@@ -43,8 +43,8 @@ var (
 	noTrashes = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoTrash}
 )
 
-// I-DEL-7, I-DEL-8, I-DEL-9, I-DEL-10, I-DEL-12, I-DEL-13, M-1: each policy with each of its steps done or refused.
-// What play looks for besides: nothing else is ever sent.
+// policyTests have each policy with each of its steps accepted or refused. In
+// addition, play checks that no forbidden command is sent.
 var policyTests = []policyTest{
 	// keep
 	{"I-DEL-13 keep", "UIDPLUS MOVE", Options{Delete: DeleteKeep}, "", nil},
@@ -65,12 +65,12 @@ var policyTests = []policyTest{
 	{"I-DEL-8 MOVE refused", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
 	{"I-DEL-8 MOVE BAD", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> BAD zebra\n" + checking("7:8") + left("7 8"), notPerm},
 	{"I-DEL-8 MOVE over quota", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [OVERQUOTA] zebra\n" + checking("7:8") + left("7 8"), quota},
-	{"I-DEL-9 MOVE refused, a part moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: * 1 EXPUNGE\nS: <m> NO zebra\n" + checking("7:8") + left("8"), proxy.ErrNotRemoved},
+	{"I-DEL-9 MOVE refused, one moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: * 1 EXPUNGE\nS: <m> NO zebra\n" + checking("7:8") + left("8"), proxy.ErrNotRemoved},
 	{"I-DEL-9 MOVE refused, all moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [SERVERBUG] zebra\n" + checking("7:8") + nothing, nil},
 	{"I-DEL-9 MOVE OK, nothing moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + moved + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
 	{"I-DEL-8 TRYCREATE", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [TRYCREATE] zebra\n" + create + "S: <n> OK x\n" +
 		"C: <k> UID MOVE 7:8 \"Bin\"\nS: <k> OK x\n" + checking("7:8") + nothing, nil},
-	{"I-DEL-8 TRYCREATE, made by another client", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [trycreate] zebra\n" + create + "S: <n> NO [ALREADYEXISTS] zebra\n" +
+	{"I-DEL-8 TRYCREATE, created by another client", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [trycreate] zebra\n" + create + "S: <n> NO [ALREADYEXISTS] zebra\n" +
 		"C: <k> UID MOVE 7:8 \"Bin\"\nS: <k> OK x\n" + checking("7:8") + nothing, nil},
 	{"I-DEL-8 TRYCREATE, CREATE refused", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [TRYCREATE] zebra\n" + create + "S: <n> NO [NOPERM] zebra\n" +
 		checking("7:8") + left("7 8"), notPerm},
@@ -113,6 +113,8 @@ var policyTests = []policyTest{
 	{"I-DEL-7 alone does not concern UIDPLUS", "UIDPLUS", alone, removing("7:8"), nil},
 }
 
+// I-DEL-7, I-DEL-8, I-DEL-9, I-DEL-10, I-DEL-12, I-DEL-13, M-1: each policy
+// sends its steps and nothing else, and QUIT reports what is left.
 func TestPolicies(t *testing.T) {
 	for _, tt := range policyTests {
 		play(t, tt.name, mailbox(tt.caps, "", "7", "8")+tt.script+bye, tt.opts, func(s *session) {
@@ -121,7 +123,7 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// wants wants the error want, which is nil for none.
+// wants checks that err is want, nil for none.
 func (s *session) wants(err error, want *proxy.Error) {
 	s.Helper()
 	if want == nil {
@@ -135,8 +137,8 @@ func (s *session) wants(err error, want *proxy.Error) {
 	}
 }
 
-// I-DEL-11, P-QUIT-2: whatever the policy, a connection that is lost behind any
-// command, for good, is told, and nothing follows.
+// I-DEL-11, P-QUIT-2: whatever the policy, a connection that is lost after any
+// command and cannot be replaced is reported, and nothing follows.
 func TestPoliciesLost(t *testing.T) {
 	for _, tt := range policyTests {
 		if tt.want != nil {
@@ -157,9 +159,9 @@ func TestPoliciesLost(t *testing.T) {
 	}
 }
 
-// I-UIDV-1: an upstream that tells of another UIDVALIDITY in the answer to any
-// command gets no further one about messages, and QUIT is refused, also where
-// the check seems to tell that all are gone.
+// I-UIDV-1: after an upstream has announced another UIDVALIDITY in the answer
+// to any command, it gets no further command about messages, and QUIT fails,
+// even if the final search has found none of them.
 func TestPoliciesRebuilt(t *testing.T) {
 	rebuilt := &proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt}
 	for _, tt := range policyTests {
@@ -183,14 +185,13 @@ func TestPoliciesRebuilt(t *testing.T) {
 	}
 }
 
-// I-RO-1, I-DEL-10: DELE is accepted where PERMANENTFLAGS lacks \Deleted, by every
-// policy, and QUIT says what has come of it: some servers list few flags, and
-// take them all.
+// I-RO-1, I-DEL-10: DELE is accepted where PERMANENTFLAGS lacks \Deleted, and
+// QUIT reports the result: some servers list few flags, and accept them all.
 func TestWithoutPermanentDeleted(t *testing.T) {
 	without := func(caps string) string {
 		return strings.Replace(mailbox(caps, "", "7"), "S: * OK [UIDNEXT", "S: * OK [PERMANENTFLAGS (\\*)] x\nS: * OK [UIDNEXT", 1)
 	}
-	play(t, "set all the same", without("UIDPLUS")+removing("7")+bye, Options{}, func(s *session) {
+	play(t, "set nevertheless", without("UIDPLUS")+removing("7")+bye, Options{}, func(s *session) {
 		d := s.open()
 		if d.ReadOnly() {
 			s.Error("read-only")
@@ -209,15 +210,15 @@ func TestWithoutPermanentDeleted(t *testing.T) {
 	})
 }
 
-// I-DEL-8, I-DEL-11: a CREATE whose answer is lost with the connection is sent
-// again with UPDATE, whether it made the trash mailbox or not.
+// I-DEL-8, I-DEL-11: if the answer to CREATE is lost with the connection,
+// UPDATE is repeated, whether the trash mailbox was created or not.
 func TestCreateLost(t *testing.T) {
 	lost := opened + copying("7", `"Bin"`) + "S: <c> NO [TRYCREATE] zebra\n" + create + "X:\n" + another + reselected
-	play(t, "not made", lost+copying("7", `"Bin"`)+"S: <c> NO [TRYCREATE] zebra\n"+create+"S: <n> OK x\n"+
+	play(t, "not created", lost+copying("7", `"Bin"`)+"S: <c> NO [TRYCREATE] zebra\n"+create+"S: <n> OK x\n"+
 		"C: <k> UID COPY 7 \"Bin\"\nS: <k> OK x\n"+removing("7")+bye, bin, func(s *session) {
 		s.wants(s.open().Update(s.ctx, []uint32{7}), nil)
 	})
-	play(t, "made", lost+copying("7", `"Bin"`)+copied+removing("7")+bye, bin, func(s *session) {
+	play(t, "created", lost+copying("7", `"Bin"`)+copied+removing("7")+bye, bin, func(s *session) {
 		s.wants(s.open().Update(s.ctx, []uint32{7}), nil)
 	})
 	play(t, "lost again", lost+copying("7", `"Bin"`)+"S: <c> NO [TRYCREATE] zebra\n"+create+"X:\n", bin, func(s *session) {

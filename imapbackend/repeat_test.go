@@ -11,9 +11,9 @@ import (
 	"popgate/proxy"
 )
 
-// repeatTests are policies and what is left of five messages, of which the
-// second and the fifth are marked and another client has flagged the third:
-// flagged ones are in parentheses.
+// repeatTests are policies and what is left of five messages. The second and
+// the fifth are marked, and another client has flagged the third. Flagged ones
+// are in parentheses.
 var repeatTests = []struct {
 	name, caps string
 	opts       Options
@@ -27,9 +27,10 @@ var repeatTests = []struct {
 	{"expunge-if-alone, not alone", "", Options{WithoutUIDPLUS: ExpungeIfAlone}, "1 (2) (3) 4 (5)", 0},
 }
 
-// I-DEL-1, I-DEL-11, P-QUIT-3: an upstream that is lost at any octet of its answers to
-// UPDATE is replaced, and the steps are repeated: QUIT is +OK, all marked
-// messages are gone, and no other. Of a COPY whose answer was lost there are two.
+// I-DEL-1, I-DEL-11, P-QUIT-3: a connection that is lost at any octet of the
+// answers to UPDATE is replaced, and the steps are repeated. QUIT is +OK, and
+// all marked messages are gone and no others. If the answer to COPY was lost,
+// there are two copies.
 func TestUpdateRepeated(t *testing.T) {
 	for _, tt := range repeatTests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -53,8 +54,8 @@ func TestUpdateRepeated(t *testing.T) {
 	}
 }
 
-// I-DEL-11, P-QUIT-2: lost a second time, UPDATE claims nothing that is not so,
-// and has touched no other message.
+// I-DEL-11, P-QUIT-2: after a second loss, UPDATE claims no success that it
+// did not have, and has not changed other messages.
 func TestUpdateLostTwice(t *testing.T) {
 	for _, tt := range repeatTests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -70,7 +71,7 @@ func TestUpdateLostTwice(t *testing.T) {
 					}
 					kept := slices.DeleteFunc(strings.Fields(m.left()), func(uid string) bool { return strings.ContainsAny(uid, "25") })
 					if got := strings.Join(kept, " "); got != "1 (3) 4" {
-						t.Errorf("cut at %d: of those not marked are left %s", cut, got)
+						t.Errorf("cut at %d: left of those not marked are %s", cut, got)
 					}
 				})
 			}
@@ -78,8 +79,8 @@ func TestUpdateLostTwice(t *testing.T) {
 	}
 }
 
-// cutUpdate runs an UPDATE. The first connections are cut, each once it has
-// brought so many octets of answers to it.
+// cutUpdate runs an UPDATE. Each of the first connections is cut after octets
+// of its answers.
 func cutUpdate(t *testing.T, caps string, opts Options, octets, connections int) (m *model, dials int, err error) {
 	t.Helper()
 	m = newModel()
@@ -99,7 +100,8 @@ func cutUpdate(t *testing.T, caps string, opts Options, octets, connections int)
 	return m, m.Dials(), err
 }
 
-// I-DEL-5, I-DEL-11, I-UIDV-1: what goes from one attempt to the next.
+// I-DEL-5, I-DEL-10, I-DEL-11, I-UIDV-1: the second attempt takes the first
+// into account.
 func TestUpdateSecondAttempt(t *testing.T) {
 	second := "-- connection 2 --\n" + strings.Split(mailbox("UIDPLUS", "", "7", "8"), lists)[0] +
 		"S: * 2 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 4000000000] x\nS: <s> OK [READ-WRITE] x\n"
@@ -109,9 +111,9 @@ func TestUpdateSecondAttempt(t *testing.T) {
 		opts         Options
 		want         *proxy.Error
 	}{
-		{"I-DEL-5 flagged, or not", first + storing("7:8") + "X:\n" + second + storing("7:8") + "S: <st> NO zebra\n" + checking("7:8") + left("8") +
+		{"I-DEL-5 perhaps flagged", first + storing("7:8") + "X:\n" + second + storing("7:8") + "S: <st> NO zebra\n" + checking("7:8") + left("8") +
 			unflagging("8") + "S: <u> OK x\n" + bye, Options{}, proxy.ErrNotRemoved},
-		{"I-DEL-11 a copy that is acknowledged", first + copying("7:8", `"Bin"`) + copied + storing("7:8") + "X:\n" + second + removing("7:8") + bye, bin, nil},
+		{"I-DEL-11 an acknowledged copy", first + copying("7:8", `"Bin"`) + copied + storing("7:8") + "X:\n" + second + removing("7:8") + bye, bin, nil},
 		{"I-DEL-11 the answer to the check is lost", first + storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "X:\n" + second + removing("7:8") + bye, Options{}, nil},
 		{"I-UIDV-1 rebuilt meanwhile", first + storing("7:8") + "X:\n" + strings.Replace(second, "UIDVALIDITY 9", "UIDVALIDITY 10", 1) + bye, Options{},
 			&proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt}},

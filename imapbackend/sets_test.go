@@ -29,9 +29,9 @@ func covers(text string, uid uint32) bool {
 	return false
 }
 
-// I-DEL-3, P-QUIT-3, I-CONN-4: in any mailbox, no set covers a message that
-// was there and is not marked, hidden or not; all marked are covered once, and
-// no command is longer than the server takes.
+// I-DEL-3, P-QUIT-3, I-CONN-4: in any mailbox, no set covers a message that is
+// not marked, hidden or not, each marked one is covered once, and no command
+// is longer than the upstream accepts.
 func TestSetsProperty(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

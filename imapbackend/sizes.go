@@ -94,9 +94,9 @@ func (m *maildrop) learnSize(uid uint32, octets int64) {
 	if m.learnt == nil {
 		m.learnt = make(map[uint32]int64)
 	}
-	// The next session may begin before this one is closed: sizes are stored
-	// at once. Where there are many, they are stored in larger batches, as each
-	// batch copies all the earlier ones.
+	// The next session may begin before this one is closed: sizes are
+	// stored at once. Where there are many, they are stored in larger
+	// batches, as each batch copies all the earlier ones.
 	if m.learnt[uid] = octets; len(m.learnt) > (len(m.reported)+m.stored)/64 {
 		m.rememberSizes()
 	}
@@ -122,9 +122,9 @@ type measurement struct {
 	unassigned map[uint32]int64 // by sequence number: the UID follows the body
 }
 
-// measure measures the messages uids. One that cannot be read keeps the reported
-// size. Sizes are stored on the way, so that after a loss of the connection the
-// next login resumes from there.
+// measure measures the messages uids. One that cannot be read keeps the
+// reported size. Sizes are stored on the way, so that after a loss of the
+// connection the next login resumes from there.
 func (m *measurement) measure(ctx context.Context, uids []uint32) error {
 	log := proxy.Logger(ctx).With("upstream", m.o.key.Upstream)
 	reported := time.Now()
@@ -189,8 +189,8 @@ func (m *measurement) addEvent(ev wire.Event) {
 	}
 }
 
-// record records the octets of a message of the snapshot. An empty body does not
-// count where the upstream reports a size.
+// record records the octets of a message of the snapshot. An empty body does
+// not count where the upstream reports a size.
 func (m *measurement) record(uid uint32, octets int64) {
 	if _, ok := m.s.index(uid); ok && (octets > 0 || m.s.octets(uid) == 0) {
 		m.found[uid] = octets

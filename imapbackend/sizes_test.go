@@ -24,8 +24,8 @@ func front(t *testing.T, b *Backend) *proxytest.Gateway {
 	return proxytest.Serve(t, proxytest.Loopback(t), proxy.Options{Backend: b}, proxytest.Insecure)
 }
 
-// ask has a session of joe's and returns the first line of each reply, and
-// behind those of RETR and TOP the octets that followed it.
+// ask runs a session of joe's and returns the first line of each reply. Those
+// of RETR and TOP are followed by the number of octets of the message.
 func ask(g *proxytest.Gateway, commands ...string) (replies []string) {
 	c := g.Dial()
 	c.Login("joe", "secret")
@@ -42,21 +42,22 @@ func ask(g *proxytest.Gateway, commands ...string) (replies []string) {
 	return replies
 }
 
-// lying adds a message of octets, of which the upstream says that it has told.
-func lying(m *model, octets int, told int64) {
+// addSized adds a message of octets, for which the upstream reports another
+// size.
+func addSized(m *model, octets int, reported int64) {
 	m.Inbox().AddMessage(imapmodel.Message{
 		Body: "Subject: x\r\n\r\n" + strings.Repeat("y", octets-16) + "\r\n",
-		Size: told,
+		Size: reported,
 	})
 }
 
-// Section 13, P-RETR-4, I-SIZE-2, 3: the upstream says 100, the message has
-// 103. LIST says 100 as long as the session lasts, and 103 in the next one, also
-// of another process.
+// P-RETR-4, I-SIZE-2, I-SIZE-3, section 13: the upstream reports 100 octets,
+// and the message has 103. LIST says 100 in this session, and 103 in the next
+// one, even in another process.
 func TestTrueSize(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	m := newModel()
-	lying(m, 103, 100)
+	addSized(m, 103, 100)
 	want := [][]string{
 		{"+OK 1 100", "+OK 103 octets (103)", "+OK 1 100", "+OK 1 100"},
 		{"+OK 1 103", "+OK 103 octets (103)", "+OK 1 103", "+OK 1 103"},
@@ -81,7 +82,7 @@ func TestTrueSize(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	// O-LOG-1: nothing of mail, names or passwords is in the file.
+	// O-LOG-1: the file contains nothing of mail, names or passwords.
 	file, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -93,28 +94,29 @@ func TestTrueSize(t *testing.T) {
 	}
 }
 
-// I-SIZE-5: whatever the upstream says of sizes, each message arrives whole, by
-// RETR and TOP, and read ahead; with I-SIZE-4 LIST knows better from the start.
-func TestLyingUpstream(t *testing.T) {
-	lies := []int64{1, 40, 99, 101, 5000, 1 << 20, 1 << 40, 1 << 62, 1<<63 - 1}
+// I-SIZE-4, I-SIZE-5: whatever sizes the upstream reports, each message
+// arrives whole, by RETR and TOP and from the read-ahead. With SizesExact,
+// LIST announces the true size from the start.
+func TestWrongSizes(t *testing.T) {
+	sizes := []int64{1, 40, 99, 101, 5000, 1 << 20, 1 << 40, 1 << 62, 1<<63 - 1}
 	for _, policy := range []Sizes{SizesReported, SizesExact} {
 		t.Run(string(policy), func(t *testing.T) {
 			m := newModel()
-			for _, told := range lies {
-				lying(m, 100, told)
+			for _, size := range sizes {
+				addSized(m, 100, size)
 			}
 			g := front(t, m.backend(t, Options{Sizes: policy}))
 			for round := range 2 {
 				commands := []string{"STAT"}
-				for i := range lies {
+				for i := range sizes {
 					commands = append(commands, fmt.Sprint("LIST ", i+1), fmt.Sprint("RETR ", i+1), fmt.Sprint("TOP ", i+1, " 9"))
 				}
 				replies := ask(g, commands...)
-				for i, told := range lies {
+				for i, size := range sizes {
 					if round == 1 || policy == SizesExact {
-						told = 100
+						size = 100
 					}
-					want := []string{fmt.Sprint("+OK ", i+1, " ", told), "+OK 100 octets (100)", "+OK top of message follows (100)"}
+					want := []string{fmt.Sprint("+OK ", i+1, " ", size), "+OK 100 octets (100)", "+OK top of message follows (100)"}
 					if diff := cmp.Diff(want, replies[3*i+1:3*i+4]); diff != "" {
 						t.Errorf("round %d: %s", round, diff)
 					}
@@ -127,7 +129,8 @@ func TestLyingUpstream(t *testing.T) {
 	}
 }
 
-// A size of zero for a message that has octets.
+// I-SIZE-5: a message arrives whole even if the upstream reports a size of
+// zero.
 func TestSizeZero(t *testing.T) {
 	script := strings.Replace(opened, "RFC822.SIZE 100", "RFC822.SIZE 0", 1)
 	play(t, "I-SIZE-5", script+retr+"S: * 1 FETCH (UID 7 BODY[] {5}\nS+: hello\nS: )\nS: <r> OK x\n"+bye, Options{}, func(s *session) {
@@ -138,9 +141,9 @@ func TestSizeZero(t *testing.T) {
 	})
 }
 
-// I-SIZE-4: messages are measured once; what a lost connection has left is
-// measured at the next login, and new mail alone after that. One that is
-// refused keeps the size that is reported.
+// I-SIZE-4: messages are measured once. After a lost connection the next login
+// measures the rest, and later logins new mail only. A message that is refused
+// keeps the reported size.
 func TestExact(t *testing.T) {
 	const fetch = " (UID BODY.PEEK[])\n"
 	two := strings.Replace(strings.Replace(opened, "S: * 1 EXISTS\n", "S: * 2 EXISTS\n", 1), "S: <f> OK", "S: * 2 FETCH (UID 9 RFC822.SIZE 100)\nS: <f> OK", 1)
@@ -170,7 +173,8 @@ func TestExact(t *testing.T) {
 	})
 }
 
-// Sizes without UIDs that last are not remembered (I-SIZE-3).
+// I-SIZE-3: sizes are not remembered where UIDs do not last, nor those of
+// placeholders.
 func TestSizesNotLasting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := store.NewMemory(1 << 20)
@@ -178,7 +182,7 @@ func TestSizesNotLasting(t *testing.T) {
 		m.learnSize(7, 103)
 		m.rememberSizes()
 		if s.Sizes(m.key, 9) != nil {
-			t.Error("remembered")
+			t.Error("a size is remembered")
 		}
 		m.lasting, m.placeholders = true, []uint32{7}
 		m.learnSize(7, 103)
@@ -189,7 +193,7 @@ func TestSizesNotLasting(t *testing.T) {
 	})
 }
 
-// Octets are counted as POP3 sends them, however they are cut (P-RETR-3).
+// P-RETR-3: octets are counted as POP3 sends them, in pieces of any size.
 func TestOctetCounter(t *testing.T) {
 	for text, want := range map[string]int64{
 		"": 0, "\n": 2, "\r\n": 2, "\r": 3, "a": 3, "a\n": 3, "a\r\n": 3, "\n\n": 4, "a\nb": 6, "a\r\r\n": 4, "\r\na\r": 6, ".\r\n": 3,

@@ -10,8 +10,8 @@ import (
 	"popgate/proxy"
 )
 
-// snapshot is the mailbox as it was when it was selected. It does not change after
-// Open.
+// snapshot is the mailbox as it was when it was selected. It does not change
+// after Open.
 type snapshot struct {
 	messages    []proxy.Message // ascending by UID
 	hidden      []uint32        // present but not shown, ascending
@@ -95,11 +95,12 @@ func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 	return s.form.Bind(s.uidValidity), nil
 }
 
-// sets returns uids of the snapshot, ascending, as sequence-sets that contain no
-// other message of the mailbox, shown or hidden.
+// sets returns uids of the snapshot, ascending, as sequence-sets that contain
+// no other message of the mailbox, shown or hidden.
 func (s *snapshot) sets(uids []uint32) []uidset.Set { return s.setsFor(uids, 0) }
 
-// setsFor is sets for commands that are longer than uidset.Frame by more octets.
+// setsFor is sets for commands that are longer than uidset.Frame by more
+// octets.
 func (s *snapshot) setsFor(uids []uint32, more int) []uidset.Set {
 	others := make([]uint32, 0, len(s.messages)+len(s.hidden)-len(uids))
 	others = append(others, s.hidden...)
@@ -112,8 +113,8 @@ func (s *snapshot) setsFor(uids []uint32, more int) []uidset.Set {
 	return uidset.Split(uids, others, s.maxLine-uidset.Frame-more)
 }
 
-// runs is sets for uids that are close together in the snapshot: it is faster, as
-// it considers only the messages between them.
+// runs is sets for uids that are close together in the snapshot: it is faster,
+// as it considers only the messages between them.
 func (s *snapshot) runs(uids []uint32) []uidset.Set {
 	if len(uids) == 0 {
 		return nil

@@ -13,7 +13,7 @@ import (
 	"popgate/proxy"
 )
 
-// show writes the snapshot as "uid/octets" for each message.
+// show returns the snapshot as "uid/octets" for each message.
 func show(d proxy.Maildrop) string {
 	var out []string
 	for _, m := range d.Messages() {
@@ -22,10 +22,10 @@ func show(d proxy.Maildrop) string {
 	return strings.Join(out, " ")
 }
 
-// listingOf is the beginning of a script up to the two commands of a listing
-// of three messages.
-func listingOf3(told string) string {
-	return selecting + "S: * 3 EXISTS\nS: * OK [UIDVALIDITY 9] x\n" + told + "S: <s> OK x\n"
+// listingOf3 is the beginning of a script up to the answer to SELECT of a
+// mailbox of three messages; more is a part of that answer.
+func listingOf3(more string) string {
+	return selecting + "S: * 3 EXISTS\nS: * OK [UIDVALIDITY 9] x\n" + more + "S: <s> OK x\n"
 }
 
 const (
@@ -35,7 +35,8 @@ const (
 	uidNext = "S: * OK [UIDNEXT 10] x\n"
 )
 
-// Requirements I-SNAP-1 to 4, I-CONN-3, Q9: what the listing can look like.
+// I-SNAP-1, I-SNAP-2, I-SNAP-3, I-SNAP-4, I-CONN-3, I-CONC-2, I-CONC-3, Q9: the
+// forms that a listing can have.
 func TestSnapshot(t *testing.T) {
 	for _, tt := range []struct{ name, script, want string }{
 		{"I-SNAP-1 EXISTS 0", selecting + "S: * 0 EXISTS\nS: <s> OK x\nS: <d> OK x\nS: <f> BAD x\n", ""},
@@ -56,7 +57,7 @@ func TestSnapshot(t *testing.T) {
 			"5/50 6/60 9/90"},
 		{"I-SNAP-1 no UIDNEXT", listingOf3("") + found + three + "S: * 4 EXISTS\nS: * 4 FETCH (UID 10 RFC822.SIZE 1)\nS: <f> OK x\n",
 			"5/50 6/60 9/90 10/1"},
-		{"I-SNAP-1 UIDNEXT told again does not count", listingOf3(uidNext) + "S: * OK [UIDNEXT 6] x\n" + found + three + "S: <f> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-1 a second UIDNEXT does not count", listingOf3(uidNext) + "S: * OK [UIDNEXT 6] x\n" + found + three + "S: <f> OK x\n", "5/50 6/60 9/90"},
 		{"I-SNAP-3 deleted hidden", listingOf3(uidNext) + "S: * SEARCH 6 5\nS: <d> OK x\n" + three + "S: <f> OK x\n", "9/90"},
 		{"I-SNAP-3 deleted hidden, by ESEARCH", listingOf3(uidNext) + "S: * ESEARCH (TAG \"<d>\") UID ALL 1:6\nS: <d> OK x\n" + three + "S: <f> OK x\n", "9/90"},
 		{"I-SNAP-4 one missing, then found", listingOf3(uidNext) + found +
@@ -70,12 +71,12 @@ func TestSnapshot(t *testing.T) {
 			allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 5:6 (UID RFC822.SIZE)\nS: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: <g> NO gone\n" +
 			"C: <r> UID SEARCH UID 6\nS: * SEARCH\nS: <r> OK x\n", "5/50 9/90"},
-		{"I-SNAP-4 nothing at first", listingOf3(uidNext) + found + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
+		{"I-SNAP-4 all missing, then found", listingOf3(uidNext) + found + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 5:6,9 (UID RFC822.SIZE)\n" + three + "S: <g> OK x\n", "5/50 6/60 9/90"},
 		{"I-SNAP-4 expunge hides a loss", listingOf3(uidNext) + found + "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 2 FETCH (UID 6 RFC822.SIZE 60)\n" +
 			"S: * 1 EXPUNGE\nS: <f> OK x\n" + allOf + "S: * SEARCH 6 9\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 9 (UID RFC822.SIZE)\nS: * 2 FETCH (UID 9 RFC822.SIZE 90)\nS: <g> OK x\n", "5/50 6/60 9/90"},
-		{"I-CONC-2 expunge moves numbers between halves", listingOf3(uidNext) + found + "S: * 2 FETCH (UID 6)\nS: * 1 EXPUNGE\n" +
+		{"I-CONC-2 expunge between UID and size", listingOf3(uidNext) + found + "S: * 2 FETCH (UID 6)\nS: * 1 EXPUNGE\n" +
 			"S: * 2 FETCH (RFC822.SIZE 90)\nS: * 2 FETCH (UID 9)\nS: * 1 FETCH (UID 6 RFC822.SIZE 60)\nS: <f> OK x\n" +
 			allOf + "S: * SEARCH 6 9\nS: <q> OK x\n", "6/60 9/90"},
 		{"I-SNAP-1 emptied meanwhile, NO", listingOf3(uidNext) + "S: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: * 1 EXPUNGE\n" + found + "S: <f> NO empty\n" +
@@ -97,7 +98,7 @@ func TestSnapshot(t *testing.T) {
 		})
 }
 
-// I-SNAP-4, I-SNAP-5: a listing that is not whole fails the login.
+// I-SNAP-4, I-SNAP-5: the login fails if the listing is incomplete.
 func TestSnapshotRefused(t *testing.T) {
 	two := "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\n"
 	for _, tt := range []struct {
@@ -108,13 +109,13 @@ func TestSnapshotRefused(t *testing.T) {
 		{"I-SNAP-5 BAD", listingOf3("") + found + three + "S: <f> BAD zebra\n" + bye, perm},
 		{"I-SNAP-5 search NO", listingOf3("") + three + "S: <f> OK x\nS: <d> NO zebra\n" + bye, temp},
 		{"I-SNAP-5 lost in between", listingOf3("") + found + two + "X:\n", temp},
-		{"I-SNAP-4 size never told", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
+		{"I-SNAP-4 size never given", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> OK x\nC: <r> UID SEARCH UID 6\nS: * SEARCH 6\nS: <r> OK x\n" + bye, temp},
 		{"I-SNAP-4 search of all refused", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: <q> NO zebra\n" + bye, temp},
 		{"I-SNAP-4 repeat BAD", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 6\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> BAD zebra\n" + bye, perm},
 		{"I-SNAP-4 lost in NOOP", listingOf3("") + found + two + "S: <f> OK x\nC: <n> NOOP\nX:\n", temp},
-		{"I-CONN-3 a search result that cannot be", listingOf3("") + "S: * SEARCH 1:4294967295\nS: <d> OK x\n" + three + "S: <f> OK x\n" + bye, perm},
+		{"I-CONN-3 an impossible search result", listingOf3("") + "S: * SEARCH 1:4294967295\nS: <d> OK x\n" + three + "S: <f> OK x\n" + bye, perm},
 		{"I-CONN-3 not FETCH data", listingOf3("") + "S: * 1 FETCH UID 5\nW:\n", perm},
 		{"I-CONN-3 UID above 32 bits", listingOf3("") + "S: * 1 FETCH (UID 4294967296 RFC822.SIZE 1)\nW:\n", perm},
 		{"I-CONN-3 size above 63 bits", listingOf3("") + "S: * 1 FETCH (UID 1 RFC822.SIZE 9223372036854775808)\nW:\n", perm},
@@ -123,8 +124,8 @@ func TestSnapshotRefused(t *testing.T) {
 	}
 }
 
-// I-SNAP-9, I-CONC-1, I-CONC-2, I-CONC-3: nothing that the upstream tells later changes
-// the snapshot.
+// I-SNAP-9, I-CONC-1, I-CONC-2, I-CONC-3: no later response of the upstream
+// changes the snapshot.
 func TestSnapshotFixed(t *testing.T) {
 	script := listingOf3(uidNext) + found + three + "S: <f> OK x\n" +
 		"C: <r> UID FETCH 6 (UID BODY.PEEK[])\nS: * 7 EXISTS\nS: * 1 RECENT\nS: * 3 FETCH (FLAGS (\\Deleted))\nS: * 3 EXPUNGE\nS: * VANISHED 5\n" +
@@ -140,8 +141,8 @@ func TestSnapshotFixed(t *testing.T) {
 	})
 }
 
-// I-SNAP-8: a large mailbox is shown whole. Its listing allocates what the
-// snapshot needs, nothing for each message (design, section 3).
+// I-SNAP-8: a large mailbox is shown whole. Its listing allocates two slices
+// of 16 octets a message, and nothing for each message.
 func TestSnapshotAllocations(t *testing.T) {
 	const n = 100_000
 	var b strings.Builder
@@ -170,8 +171,8 @@ func TestSnapshotAllocations(t *testing.T) {
 		if len(m) != n || m[0] != (proxy.Message{UID: 3, Octets: 1001}) || m[n-1] != (proxy.Message{UID: 3 * n, Octets: 1000 + n}) {
 			t.Errorf("%d messages, from %+v to %+v", len(m), m[0], m[len(m)-1])
 		}
-		// 16 octets a message for the listing and 16 for the snapshot, and what
-		// the server of the test takes: a copy of its text.
+		// 16 octets a message for the listing, 16 for the snapshot,
+		// and a copy of the text in the server of the test.
 		bound := uint64(n*32 + b.Len() + 2<<20)
 		mallocs, octets := after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc
 		t.Logf("%d octets (bound %d) in %d allocations", octets, bound, mallocs)
@@ -181,6 +182,7 @@ func TestSnapshotAllocations(t *testing.T) {
 	})
 }
 
+// I-SNAP-4: messages are missing if they have no entry, or one without a size.
 func TestSubtract(t *testing.T) {
 	entries := []entry{{2, 10}, {3, -1}, {5, 10}, {9, 10}}
 	if got := subtract([]uint32{1, 2, 3, 4, 5, 10}, entries); !slices.Equal(got, []uint32{1, 3, 4, 10}) {
@@ -188,10 +190,9 @@ func TestSubtract(t *testing.T) {
 	}
 }
 
-// I-SNAP-7, I-FETCH-5: what is remembered of a mailbox is forgotten where a
-// message of it turns out not to be there, as an upstream may have listed it by
-// mistake.
-func TestGoneListsAnew(t *testing.T) {
+// I-SNAP-7, I-FETCH-5: a remembered listing is forgotten if a message of it
+// does not exist, as the upstream may have listed it by mistake.
+func TestGoneListsAgain(t *testing.T) {
 	play(t, "RETR", opened+retr+"S: <r> OK x\n"+bye+another+opened+bye, Options{}, func(s *session) {
 		d := s.open()
 		_, err := d.Read(s.ctx, 7)

@@ -7,8 +7,8 @@ import (
 	"popgate/imapbackend/uniqueid"
 )
 
-// I-UIDL-1, I-UIDL-2: the template makes the unique-ids of a maildrop, exactly
-// as it is written for any mailbox.
+// I-UIDL-1, I-UIDL-2: unique-ids have the form of the template. Only the
+// default template adds the mailbox.
 func TestTemplateConfigured(t *testing.T) {
 	play(t, "Dovecot", opened+bye, Options{UIDL: "{uid:08x}{uidvalidity:08x}"}, func(s *session) {
 		if got := s.ids(s.open()); got != "0000000700000009" {

@@ -26,8 +26,8 @@ func certificateFor(t *testing.T, name string) *proxytest.Certificate {
 	return proxytest.NewCertificate(t, proxytest.CertificateOptions{Names: []string{name}})
 }
 
-// noSecret wants that the upstream got nothing of a credential: no login is
-// attempted before TLS stands (O-TLS-7).
+// noSecret checks that the upstream got nothing of a credential: there is no
+// login before TLS (O-TLS-7).
 func (s *session) noSecret() {
 	s.Helper()
 	said := s.up.Conversation()
@@ -36,7 +36,8 @@ func (s *session) noSecret() {
 	}
 }
 
-// O-TLS-7: a private CA is trusted, the right name found, in both modes.
+// O-TLS-7, I-CONN-2: a private CA and a server name are accepted, in both
+// modes, and nothing from before STARTTLS counts afterwards.
 func TestTLS(t *testing.T) {
 	cert := certificateFor(t, hostName)
 	opts := Options{Address: hostName + ":993", RootCAs: cert.CA}
@@ -47,16 +48,16 @@ func TestTLS(t *testing.T) {
 		func(s *session) { s.open() }, imapscript.WithTLS(cert.Server()))
 	play(t, "STARTTLS is tried where the greeting says nothing", "S: * OK x\nC: <t> STARTTLS\nS: * CAPABILITY X\nS: <t> OK go\nTLS:\n"+fresh,
 		withTLS(opts, TLSStartTLS), func(s *session) { s.open() }, imapscript.WithTLS(cert.Server()))
-	// The octets behind the OK are no answer to anything within TLS: the
-	// attacker's capabilities would have the password sent by LOGIN.
+	// The octets after the OK do not count as answers within TLS: with the
+	// attacker's capabilities the password would be sent by LOGIN.
 	play(t, "I-CONN-2 injected plaintext is dropped", "S: * OK [CAPABILITY IMAP4rev1 STARTTLS] x\nC: <t> STARTTLS\n"+
 		"S+: <t> OK [CAPABILITY IMAP4rev1 AUTH=ZEBRA] go\nS64: DQoqIENBUEFCSUxJVFkgSU1BUDRyZXYxDQpQMiBPSyB4DQo=\nTLS:\n"+fresh,
 		withTLS(opts, TLSStartTLS), func(s *session) { s.open() }, imapscript.WithTLS(cert.Server()))
-	play(t, "O-TLS-7 name given apart from the address", "TLS:\n"+opened+bye,
+	play(t, "O-TLS-7 name differs from the address", "TLS:\n"+opened+bye,
 		Options{Address: "10.0.0.1:993", ServerName: hostName, RootCAs: cert.CA, TLS: TLSImplicit}, func(s *session) { s.open() }, imapscript.WithTLS(cert.Server()))
 }
 
-// A second connection takes up the TLS session of the first.
+// A second connection resumes the TLS session of the first.
 func TestTLSResumed(t *testing.T) {
 	cert := certificateFor(t, hostName)
 	opts := Options{Address: hostName + ":993", RootCAs: cert.CA, TLS: TLSImplicit}
@@ -80,7 +81,7 @@ func withTLS(o Options, mode TLSMode) Options {
 	return o
 }
 
-// O-TLS-2, O-TLS-3, O-TLS-7: what the client offers, and what must be there.
+// O-TLS-2, O-TLS-3, O-TLS-7: what popgate offers in the handshake.
 func TestTLSOffer(t *testing.T) {
 	cert := certificateFor(t, hostName)
 	var hello *tls.ClientHelloInfo
@@ -116,8 +117,8 @@ func TestTLSOffer(t *testing.T) {
 	}, imapscript.WithTLS(server))
 }
 
-// O-TLS-7, M-1: what stands in the way of TLS ends the attempt with
-// [SYS/PERM], and as a security event, before a credential is sent.
+// O-TLS-7, M-1: if TLS fails, the login ends with [SYS/PERM] and a security
+// event in the log, before a credential is sent.
 func TestTLSRefused(t *testing.T) {
 	good := certificateFor(t, hostName)
 	otherName := certificateFor(t, "other.example.net")
@@ -158,8 +159,8 @@ func TestTLSRefused(t *testing.T) {
 	}
 }
 
-// O-TLS-7, I-CONN-1, I-KEEP-2: the same where the upstream does not get as far
-// as the handshake.
+// O-TLS-7, I-CONN-1, I-KEEP-2: no credential is sent if the handshake is not
+// reached or does not finish.
 func TestTLSNotReached(t *testing.T) {
 	const greeting = "S: * OK [CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN SASL-IR] x\nC: <t> STARTTLS\n"
 	for _, tt := range []struct {
@@ -179,7 +180,7 @@ func TestTLSNotReached(t *testing.T) {
 		{"I-KEEP-2 no answer to STARTTLS", greeting + "W:\n", TLSStartTLS, temp, upstream.ProgressTimeout},
 		{"I-KEEP-2 no handshake", greeting + "S: <t> OK x\nW: stall\n", TLSStartTLS, temp, upstream.TLSTimeout},
 		{"I-KEEP-2 no handshake, implicit", "W: stall\n", TLSImplicit, temp, upstream.TLSTimeout},
-		{"plain IMAP at the port of TLS", greeted + "W: stall\n", TLSImplicit, perm, 0},
+		{"plain IMAP on the TLS port", greeted + "W: stall\n", TLSImplicit, perm, 0},
 		{"closed, implicit", "X:\n", TLSImplicit, temp, 0},
 		{"reset, implicit", "R:\n", TLSImplicit, temp, 0},
 	} {
@@ -194,7 +195,7 @@ func TestTLSNotReached(t *testing.T) {
 	}
 }
 
-// M-1, I-KEEP-2: connections that do not come about.
+// M-1, I-KEEP-2: the errors of connections that cannot be established.
 func TestDialFailures(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -204,12 +205,12 @@ func TestDialFailures(t *testing.T) {
 		{"M-1 refused", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, temp},
 		{"M-1 unreachable", &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}, temp},
 		{"M-1 name does not exist", &net.OpError{Op: "dial", Err: &net.DNSError{Name: hostName, IsNotFound: true}}, perm},
-		{"M-1 DNS is out of order", &net.OpError{Op: "dial", Err: &net.DNSError{Name: hostName, IsTemporary: true}}, temp},
+		{"M-1 DNS fails for now", &net.OpError{Op: "dial", Err: &net.DNSError{Name: hostName, IsTemporary: true}}, temp},
 		{"M-1 DNS times out", &net.DNSError{Name: hostName, IsTimeout: true}, temp},
 		{"I-KEEP-2 connect", nil, temp},
 	} {
 		play(t, tt.name, "X:\n", Options{}, func(s *session) {
-			c, err := s.up.Dial(s.ctx) // the script has no part in this
+			c, err := s.up.Dial(s.ctx) // the script is not used
 			if err != nil {
 				s.Fatal(err)
 			}
@@ -233,7 +234,7 @@ func TestDialFailures(t *testing.T) {
 	}
 }
 
-// A port where nobody listens, for the dialling itself.
+// M-1: a refused connection, without a test in place of the dialling.
 func TestRefusedConnection(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -248,8 +249,7 @@ func TestRefusedConnection(t *testing.T) {
 	}
 }
 
-// I-KEEP-2: an upstream that falls silent is lost after its time, which is
-// that of the phase.
+// I-KEEP-2: a silent upstream counts as lost after the time of the phase.
 func TestTimeouts(t *testing.T) {
 	for _, tt := range []struct {
 		name, script string
@@ -274,7 +274,7 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
-// Cancelling the context of a login ends it at once.
+// P-PASS-4: the end of its context ends a login at once.
 func TestLoginCancelled(t *testing.T) {
 	for name, script := range map[string]string{
 		"greeting":     "W:\n",

@@ -12,9 +12,9 @@ import (
 	"popgate/proxy"
 )
 
-// TOP reads the text in pieces. The first has lineGuess octets for each line, in
-// multiples of pieceUnit, and at most firstPiece; each further one has twice as
-// many as the one before it, up to lastPiece (requirement I-TOP-1).
+// TOP reads the text in pieces. The first has lineGuess octets for each line,
+// in multiples of pieceUnit, and at most firstPiece; each further one has
+// twice as many as the one before it, up to lastPiece (requirement I-TOP-1).
 const (
 	lineGuess  = 128
 	pieceUnit  = 1 << 10
@@ -83,8 +83,8 @@ func (t *top) begin() (err error) {
 	return t.awaitHeader()
 }
 
-// openHeader begins to read the header alone: from the message or the header where
-// these are kept or on their way, else by its own command.
+// openHeader begins to read the header alone: from the message or the header
+// where these are kept or on their way, else by its own command.
 func (t *top) openHeader() error {
 	f, a := t.fetch, t.m.readAhead
 	whole, header := part{uid: f.uid}, part{f.uid, true}
@@ -171,8 +171,9 @@ func (t *top) Close() error {
 	return nil
 }
 
-// WriteTo implements proxy.Body. If the connection is lost on the way, everything
-// is read again on another, except that what has been written is skipped.
+// WriteTo implements proxy.Body. If the connection is lost on the way,
+// everything is read again on another, except that what has been written is
+// skipped.
 func (t *top) WriteTo(w io.Writer) (int64, error) {
 	if t.whole == nil {
 		w = t.m.detectPlaceholder(t.uid, w)
@@ -225,8 +226,8 @@ func (t *top) write() error {
 	return t.writeText(t.out.written)
 }
 
-// writeText writes lines of the text until there are enough or the message ends.
-// header is the number of octets in front of the text.
+// writeText writes lines of the text until there are enough or the message
+// ends. header is the number of octets in front of the text.
 func (t *top) writeText(header int64) error {
 	var offset int64
 	for {
@@ -235,8 +236,8 @@ func (t *top) writeText(header int64) error {
 			return err
 		}
 		offset += n
-		// A short piece need not be the last, unless the message ends with it
-		// as announced (requirement I-TOP-3).
+		// A short piece need not be the last, unless the message ends
+		// with it as announced (requirement I-TOP-3).
 		if n == 0 || n < t.piece && header+offset >= t.size {
 			return nil
 		}

@@ -14,12 +14,12 @@ import (
 	"popgate/proxy"
 )
 
-// open with one message of octets octets.
+// openedSize is opened with a message of octets.
 func openedSize(octets int) string {
 	return strings.Replace(opened, "RFC822.SIZE 100", "RFC822.SIZE "+itoa(octets), 1)
 }
 
-// lit is a literal of an item, to stand before "\nS: " and what follows.
+// lit returns s as a literal in a script, to be followed by "\nS: ".
 func lit(s string) string {
 	if s == "" {
 		return "{0}"
@@ -27,13 +27,13 @@ func lit(s string) string {
 	return fmt.Sprintf("{%d}\nS*: %d %q", len(s), len(s), s)
 }
 
-// topCommand is the script's expectation of a FETCH of items.
+// topCommand is the line of a script that expects a FETCH of items.
 func topCommand(name, items string) string {
 	return "C: <" + name + "> UID FETCH 7 (UID " + items + ")\n"
 }
 
-// I-TOP-1 to I-TOP-4, P-TOP-2, P-TOP-3: the commands of TOP, and what is made
-// of the pieces.
+// I-TOP-1, I-TOP-2, I-TOP-3, I-TOP-4, P-TOP-2, P-TOP-3: the commands of TOP,
+// and how their answers make the top.
 func TestTop(t *testing.T) {
 	const header = "A: b\r\n\r\n"
 	headerOnly := topCommand("r", "BODY.PEEK[HEADER]")
@@ -45,7 +45,7 @@ func TestTop(t *testing.T) {
 	more := func(offset int, text string) string {
 		return fmt.Sprintf("S: * 1 FETCH (UID 7 BODY[TEXT]<%d> %s\nS: )\nS: <r> OK x\n", offset, lit(text))
 	}
-	line := strings.Repeat("x", 1022) + "\r\n" // a piece of one line
+	line := strings.Repeat("x", 1022) + "\r\n" // a line of one unit
 	x64, x128 := strings.Repeat("y", 64<<10), strings.Repeat("z", 128<<10)
 	for _, tt := range []struct {
 		name   string
@@ -55,12 +55,12 @@ func TestTop(t *testing.T) {
 		want   string
 	}{
 		{"I-TOP-1 k=0", 100, 0, headerOnly + "S: * 1 FETCH (UID 7 BODY[HEADER] " + lit(header) + "\nS: )\nS: <r> OK x\n", header},
-		{"I-TOP-1 k=0, quoted, UID behind", 100, 0, headerOnly + "S: * 1 FETCH (BODY[HEADER] \"A: b\" UID 7)\nS: <r> OK x\n", "A: b"},
+		{"I-TOP-1 k=0, quoted, UID after it", 100, 0, headerOnly + "S: * 1 FETCH (BODY[HEADER] \"A: b\" UID 7)\nS: <r> OK x\n", "A: b"},
 		{"I-TOP-1 k=1", 100, 1, both(1024) + first(header, "one\r\ntwo\r\n"), header + "one\r\n"},
-		{"I-TOP-1 k=8 is one unit", 19, 8, both(1024) + first(header, "one\r\n.two\r\n"), header + "one\r\n.two\r\n"},
-		{"I-TOP-1 k=9 is two", 18, 9, both(2048) + first(header, "one\n\ntwo x"), header + "one\n\ntwo x"},
-		{"I-TOP-1 k=512 is 64 KiB", 2056, 512, both(65536) + first(header, line+line), header + line + line},
-		{"I-TOP-1 k=1000 is no more", 2056, 1000, both(65536) + first(header, line+line), header + line + line},
+		{"I-TOP-1 k=8 takes one unit", 19, 8, both(1024) + first(header, "one\r\n.two\r\n"), header + "one\r\n.two\r\n"},
+		{"I-TOP-1 k=9 takes two", 18, 9, both(2048) + first(header, "one\n\ntwo x"), header + "one\n\ntwo x"},
+		{"I-TOP-1 k=512 takes 64 KiB", 2056, 512, both(65536) + first(header, line+line), header + line + line},
+		{"I-TOP-1 k=1000 takes no more", 2056, 1000, both(65536) + first(header, line+line), header + line + line},
 		{"I-TOP-1 c doubles up to 1 MiB", 1 << 30, 1000, both(65536) + first(header, x64) +
 			piece(65536, 131072) + more(65536, x128) + piece(196608, 262144) + more(196608, x128+x128) +
 			piece(458752, 524288) + more(458752, x128) + // shorter than asked for, yet not the end
@@ -72,9 +72,9 @@ func TestTop(t *testing.T) {
 		{"I-TOP-3 end at the end of a piece", len(header) + 1024, 2, both(1024) + first(header, line) + piece(1024, 2048) + more(1024, ""), header + line},
 		{"I-TOP-3 overestimated size", 1 << 20, 5, both(1024) + first(header, "one\r\n") + piece(5, 2048) + more(5, ""), header + "one\r\n"},
 		{"I-TOP-3 origin left out", 100, 1, both(1024) + strings.Replace(first(header, "one\r\ntwo\r\n"), "<0>", "", 1), header + "one\r\n"},
-		{"I-TOP-2 header without its blank line", 100, 1, both(1024) + first("A: b\r\n", "one\r\n"), "A: b\r\n\r\none\r\n"},
+		{"I-TOP-2 header without its empty line", 100, 1, both(1024) + first("A: b\r\n", "one\r\n"), "A: b\r\n\r\none\r\n"},
 		{"I-TOP-2 header without a line end", 100, 1, both(1024) + first("A: b", "one\r\n"), "A: b\r\n\r\none\r\n"},
-		{"P-TOP-3 no text, no blank line", 6, 1, both(1024) + first("A: b\r\n", ""), "A: b\r\n"},
+		{"P-TOP-3 no text, no empty line", 6, 1, both(1024) + first("A: b\r\n", ""), "A: b\r\n"},
 		{"P-TOP-3 no text", 8, 2, both(1024) + first(header, ""), header},
 		{"I-TOP-2 header in bare LF", 100, 1, both(1024) + first("A: b\n\n", "one\ntwo\n"), "A: b\n\none\n"},
 		{"I-CONN-3 text before header", 100, 1, both(1024) + "S: * 1 FETCH (BODY[TEXT]<0> " + lit("one\r\ntwo") + "\nS:  BODY[HEADER] " + lit(header) +
@@ -100,7 +100,7 @@ func TestTop(t *testing.T) {
 	}
 }
 
-// I-TOP-1: failures as those of RETR (I-FETCH-5). Codes are in TestFailures.
+// I-TOP-1, I-FETCH-5: TOP fails as RETR does. Codes are in TestFailures.
 func TestTopOutcomes(t *testing.T) {
 	headerOnly := topCommand("r", "BODY.PEEK[HEADER]")
 	for _, tt := range []struct {
@@ -122,8 +122,8 @@ func TestTopOutcomes(t *testing.T) {
 	}
 }
 
-// P-RETR-7: a top that breaks off, or is not that of the message, is an error
-// of WriteTo; the connection serves on where it stands.
+// P-RETR-7: a top that breaks off, or is that of another message, is an error
+// of WriteTo. The connection stays if it is not lost.
 func TestTopBroken(t *testing.T) {
 	both := topCommand("r", "BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.1024>")
 	header := "S: * 1 FETCH (UID 7 BODY[HEADER] {8}\nS: A: b\nS: \n"
@@ -133,10 +133,10 @@ func TestTopBroken(t *testing.T) {
 		{"lost before the text", header + "X:\n"},
 		{"no text", header + "S: )\nS: <r> OK x\n" + bye},
 		{"text NIL", header + "S:  BODY[TEXT]<0> NIL)\nS: <r> OK x\n" + bye},
-		{"text of another place", header + "S:  BODY[TEXT]<5> \"x\")\nS: <r> OK x\n" + bye},
+		{"text from another offset", header + "S:  BODY[TEXT]<5> \"x\")\nS: <r> OK x\n" + bye},
 		{"text refused", header + "S: )\nS: <r> NO x\n" + bye},
-		{"wrong UID behind", "S: * 1 FETCH (BODY[HEADER] \"A: b\" BODY[TEXT]<0> \"x\" UID 9)\nS: <r> OK x\n" + bye},
-		{"text before header, wrong UID behind", "S: * 1 FETCH (BODY[TEXT]<0> \"x\" BODY[HEADER] \"A: b\" UID 9)\nS: <r> OK x\n" + bye},
+		{"wrong UID after it", "S: * 1 FETCH (BODY[HEADER] \"A: b\" BODY[TEXT]<0> \"x\" UID 9)\nS: <r> OK x\n" + bye},
+		{"text before header, wrong UID after it", "S: * 1 FETCH (BODY[TEXT]<0> \"x\" BODY[HEADER] \"A: b\" UID 9)\nS: <r> OK x\n" + bye},
 		{"next piece gone", "S: * 1 FETCH (UID 7 BODY[HEADER] \"A: b\" BODY[TEXT]<0> \"x\")\nS: <r> OK x\n" +
 			topCommand("s", "BODY.PEEK[TEXT]<1.2048>") + "S: <s> OK x\n" + bye},
 		{"lost at the next piece", "S: * 1 FETCH (UID 7 BODY[HEADER] \"A: b\" BODY[TEXT]<0> \"x\")\nS: <r> OK x\n" +
@@ -153,7 +153,7 @@ func TestTopBroken(t *testing.T) {
 			body.Close()
 		})
 	}
-	play(t, "the writer's error stays its own", opened+topCommand("r", "BODY.PEEK[HEADER]")+header+"S: )\nS: <r> OK x\n"+bye, Options{}, func(s *session) {
+	play(t, "the writer's error is returned", opened+topCommand("r", "BODY.PEEK[HEADER]")+header+"S: )\nS: <r> OK x\n"+bye, Options{}, func(s *session) {
 		body, err := s.open().Top(s.ctx, 7, 0)
 		if err != nil {
 			s.Fatal(err)
@@ -165,8 +165,8 @@ func TestTopBroken(t *testing.T) {
 	})
 }
 
-// topOf is TOP by its definition (RFC 1939 §7), a line at a time: the header,
-// the blank line, and lines lines of what follows.
+// topOf is TOP by its definition (RFC 1939 §7), line by line: the header, the
+// empty line, and the first lines of what follows.
 func topOf(message string, lines uint64) string {
 	var out strings.Builder
 	inText := false
@@ -183,8 +183,8 @@ func topOf(message string, lines uint64) string {
 	return out.String()
 }
 
-// P-TOP-2, I-TOP-3: the writer's result does not depend on how the message is
-// cut, nor on whether header and text come apart.
+// P-TOP-2, I-TOP-3: the result does not depend on the pieces in which a
+// message is written.
 func FuzzTopWriter(f *testing.F) {
 	f.Add("A: b\r\n\r\none\r\ntwo\r\n", uint64(1), uint8(3))
 	f.Add("A: b\n\n\n.\n\r\n\r\r\n", uint64(2), uint8(1))
@@ -235,8 +235,8 @@ func randomMessage(r *rand.Rand) string {
 	return b.String()
 }
 
-// serveDemo runs the embedded server for user joe and returns a Backend before
-// it.
+// serveDemo runs the embedded server with user joe and returns a Backend in
+// front of it.
 func serveDemo(t *testing.T, up *demo.Server, opts Options) *Backend {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -256,8 +256,8 @@ func serveDemo(t *testing.T, up *demo.Server, opts Options) *Backend {
 	return backend(t, opts)
 }
 
-// P-TOP-2, P-TOP-3, I-TOP-4: for any message and number of lines the result is
-// that of the definition.
+// P-TOP-2, P-TOP-3, I-TOP-4: for any message and number of lines, TOP follows
+// its definition.
 func TestTopProperty(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

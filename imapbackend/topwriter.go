@@ -27,8 +27,8 @@ func (r *replay) again() {
 	r.seen.Reset()
 }
 
-// Write implements io.Writer. It fails with errChanged if the octets are not the
-// same.
+// Write implements io.Writer. It fails with errChanged if the octets are not
+// the same.
 func (r *replay) Write(p []byte) (int, error) {
 	k := int(min(int64(len(p)), r.skip))
 	if k > 0 {
@@ -60,8 +60,8 @@ type topWriter struct {
 	blank      bool // the last line was empty
 }
 
-// startText announces that a piece of n octets of text follows. It ends the header
-// with an empty line if it has none (requirement I-TOP-2).
+// startText announces that a piece of n octets of text follows. It ends the
+// header with an empty line if it has none (requirement I-TOP-2).
 func (t *topWriter) startText(n int64) error {
 	if t.inText || n == 0 {
 		return nil

@@ -14,8 +14,8 @@ import (
 // textNoTrash is the public text where there is no trash mailbox to use.
 const textNoTrash = "mail server has no trash mailbox, nothing was removed"
 
-// sameMailbox reports whether two names in UTF-8 are those of one mailbox: INBOX
-// is not case-sensitive (RFC 3501 §5.1).
+// sameMailbox reports whether two names in UTF-8 are those of one mailbox:
+// INBOX is not case-sensitive (RFC 3501 §5.1).
 func sameMailbox(a, b string) bool {
 	return a == b || strings.EqualFold(a, "INBOX") && strings.EqualFold(b, "INBOX")
 }
@@ -48,11 +48,12 @@ func noTrash(cause string) error {
 	return &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoTrash, Err: errors.New(cause)}
 }
 
-// listTrash looks for the mailbox with \Trash: the first of those nearest to the
-// root, as deeper ones may belong to other users. Its name is "" if there is
-// none.
+// listTrash looks for the mailbox with \Trash: the first of those nearest to
+// the root, as deeper ones may belong to other users. Its name is "" if there
+// is none.
 func (m *maildrop) listTrash(ctx context.Context) (mailboxEntry, error) {
-	// Without the capability a server may show the attribute in a plain LIST.
+	// Without the capability a server may show the attribute in a plain
+	// LIST.
 	cmds := []string{`LIST "" "*"`}
 	if m.u.Can("SPECIAL-USE") {
 		cmds = []string{`LIST (SPECIAL-USE) "" "*"`, cmds[0]}
@@ -105,9 +106,9 @@ func (e mailboxEntry) depth() int {
 	return strings.Count(e.name, e.delimiter)
 }
 
-// parseList parses what follows LIST in a response: attributes, delimiter, and a
-// name that is an atom, a quoted string or a literal (RFC 9051 §9, mailbox-list).
-// It ignores what LIST-EXTENDED adds.
+// parseList parses what follows LIST in a response: attributes, delimiter, and
+// a name that is an atom, a quoted string or a literal (RFC 9051 §9,
+// mailbox-list). It ignores what LIST-EXTENDED adds.
 func parseList(text string) (e mailboxEntry, ok bool) {
 	end := strings.IndexByte(text, ')')
 	if !strings.HasPrefix(text, "(") || end < 0 {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// I-DEL-8, RFC 6154 §2, RFC 3501 §7.2.2: which mailbox is the trash, and that a
-// name reaches a command quoted or not at all.
+// I-DEL-8, RFC 6154 §2, RFC 3501 §7.2.2: which mailbox is the trash. Its name
+// goes into a command quoted or not at all.
 func TestTrashMailbox(t *testing.T) {
 	const (
 		plain   = "C: <t> LIST \"\" \"*\"\n"
@@ -31,7 +31,7 @@ func TestTrashMailbox(t *testing.T) {
 		{"modified UTF-7", "", plain + `S: * LIST (\Trash) "/" "Gel&APY-scht"` + "\n" + done, trash, `"Gel&APY-scht"`},
 		{"none", "", plain + `S: * LIST (\Sent) "/" Trash` + "\n" + done, trash, ""},
 		{"none, special use", "SPECIAL-USE", special + done, trash, ""},
-		{"not to be selected", "", plain + `S: * LIST (\Trash \Noselect) "/" Trash` + "\n" + `S: * LIST (\NonExistent \Trash) "/" b` + "\n" + done, trash, ""},
+		{"not selectable", "", plain + `S: * LIST (\Trash \Noselect) "/" Trash` + "\n" + `S: * LIST (\NonExistent \Trash) "/" b` + "\n" + done, trash, ""},
 		{"that of another user", "", plain + `S: * LIST (\Trash) "." user.bob.Trash` + "\n" + `S: * LIST (\Trash) "." INBOX.Trash` + "\n" + `S: * LIST (\Trash) "." INBOX.Second` + "\n" + done, trash, `"INBOX.Trash"`},
 		{"8 bit", "", plain + `S: * LIST (\Trash) "/" "Gelöscht"` + "\n" + done, trash, ""},
 		{"line end in a literal", "", plain + `S: * LIST (\Trash) "/" {19}` + "\n" + `S64: YSINCnggVUlEIEVYUFVOR0UgDQo=` + "\n" + done, trash, ""},
@@ -63,7 +63,7 @@ func TestTrashMailbox(t *testing.T) {
 	})
 }
 
-// Plan tells what Update would do, and sends nothing that changes anything.
+// Plan says what Update would do, and changes nothing.
 func TestPlan(t *testing.T) {
 	for _, tt := range []struct {
 		name, caps, list string

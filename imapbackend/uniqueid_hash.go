@@ -13,10 +13,10 @@ import (
 	"popgate/proxy"
 )
 
-// hashUniqueIDs makes the unique-ids of a mailbox without lasting UIDs: SHA-256 of
-// the header in base64url, 43 characters. Of equal ones, in the order of UIDs, the
-// second gets ".2", and so on. An error is a lost connection; if the upstream does
-// not give a header there are no unique-ids.
+// hashUniqueIDs makes the unique-ids of a mailbox without lasting UIDs:
+// SHA-256 of the header in base64url, 43 characters. Of equal ones, in the
+// order of UIDs, the second gets ".2", and so on. An error is a lost
+// connection; if the upstream does not give a header there are no unique-ids.
 func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 	s.hashes = make(map[uint32]string, len(s.messages))
 	if len(s.messages) == 0 {

@@ -57,11 +57,11 @@ type identityParts struct {
 	octets int64
 }
 
-// fetchIdentities asks, in one flight, for the identities of uids, which are among
-// all, the messages of the mailbox; both are ascending. Messages that have been
-// expunged are missing from the result. The status is that of the first command
-// that was refused, or OK. An error is a lost connection; identities received
-// before it are returned too.
+// fetchIdentities asks, in one flight, for the identities of uids, which are
+// among all, the messages of the mailbox; both are ascending. Messages that
+// have been expunged are missing from the result. The status is that of the
+// first command that was refused, or OK. An error is a lost connection;
+// identities received before it are returned too.
 func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
 	items := "UID"
 	for _, k := range kinds {

@@ -15,9 +15,9 @@ import (
 	"popgate/proxy"
 )
 
-// recall gives messages the unique-ids that clients have seen before, whatever the
-// UIDVALIDITY was, and remembers those of new ones (requirement I-UIDL-5). It asks
-// the upstream about new messages only.
+// recall gives messages the unique-ids that clients have seen before, whatever
+// the UIDVALIDITY was, and remembers those of new ones (requirement I-UIDL-5).
+// It asks the upstream about new messages only.
 func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) error {
 	old, _ := o.b.store.UniqueIDs(o.key)
 	memory := uniqueid.NewMemory(old, s.uidValidity, all, today())
@@ -102,12 +102,14 @@ func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint32, all 
 	return found, status, err
 }
 
-// partial is the source under which identities are stored while some are missing.
+// partial is the source under which identities are stored while some are
+// missing.
 func partial(k uniqueid.Kind) string { return "partial " + k.String() }
 
-// forgetUniqueIDs drops the unique-ids of messages, ascending, that the client has
-// removed: one that comes back, from the trash or a backup, is new to the client.
-// Where a form without UIDVALIDITY could produce them again they are blocked.
+// forgetUniqueIDs drops the unique-ids of messages, ascending, that the client
+// has removed: one that comes back, from the trash or a backup, is new to the
+// client. Where a form without UIDVALIDITY could produce them again they are
+// blocked.
 func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint32) {
 	if u, ok := b.store.UniqueIDs(key); ok {
 		keep := b.source == uniqueid.NoKind && !b.form.HasUIDValidity()
@@ -117,8 +119,8 @@ func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint32) {
 
 func today() int32 { return int32(time.Now().Unix() / 86400) }
 
-// ReadImport is uniqueid.ReadImport with login names compared as in a login. Errors
-// begin with name and the line number.
+// ReadImport is uniqueid.ReadImport with login names compared as in a login.
+// Errors begin with name and the line number.
 func ReadImport(name string, r io.Reader) (*uniqueid.Import, error) {
 	return uniqueid.ReadImport(name, r, func(user string) string { return upstream.CanonicalUser("", user) })
 }

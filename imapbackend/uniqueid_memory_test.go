@@ -15,22 +15,22 @@ import (
 	"popgate/proxy"
 )
 
-// letter is a message with the fields that identify it.
+// letter returns a message with the fields that identify it.
 func letter(i int) string {
 	return fmt.Sprintf("Received: from a\r\n\tby b; %d\r\nMessage-ID: <%d@x>\r\nSubject: letter %d\r\n\r\ntext\r\n", i, i, i)
 }
 
-// glance is one session, and what it cost.
-type glance struct {
-	ids      string // unique-ids, with blanks between
-	err      error  // in their place
+// listResult is the result of one session, and what it cost.
+type listResult struct {
+	ids      string // unique-ids, with spaces in between
+	err      error  // of UniqueIDs
 	identity int    // commands that asked for identities
 	trips    float64
 	log      string
 }
 
-// look opens joe's maildrop and closes it.
-func look(t *testing.T, m *model, b *Backend) (g glance) {
+// list opens joe's maildrop, asks for the unique-ids and closes it.
+func list(t *testing.T, m *model, b *Backend) (g listResult) {
 	t.Helper()
 	var log strings.Builder
 	ctx := proxy.WithLogger(t.Context(), slog.New(slog.NewTextHandler(&log, nil)))
@@ -62,15 +62,17 @@ func look(t *testing.T, m *model, b *Backend) (g glance) {
 	return g
 }
 
-// shows wants the unique-ids want, for so many commands about identities.
-func (g glance) shows(t *testing.T, want string, commands int) {
+// shows checks the unique-ids, and the number of commands that asked for
+// identities.
+func (g listResult) shows(t *testing.T, want string, commands int) {
 	t.Helper()
 	if g.ids != want || g.err != nil || g.identity != commands {
 		t.Errorf("%q (%v) for %d commands, want %q for %d", g.ids, g.err, g.identity, want, commands)
 	}
 }
 
-// memory runs f in a bubble with a model and a Backend that remembers.
+// memory runs f in fake time with a model and a Backend that remembers
+// unique-ids.
 func memory(t *testing.T, name string, opts Options, f func(t *testing.T, m *model, b *Backend)) {
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -81,8 +83,8 @@ func memory(t *testing.T, name string, opts Options, f func(t *testing.T, m *mod
 	})
 }
 
-// I-UIDL-5, I-UIDV-3: a rebuilt mailbox keeps its unique-ids, new messages cost
-// one flight and others none.
+// I-UIDL-5, I-UIDV-3: a rebuilt mailbox keeps its unique-ids. New messages
+// cost one flight, known ones none.
 func TestRecall(t *testing.T) {
 	memory(t, "rebuilt", Options{}, func(t *testing.T, m *model, b *Backend) {
 		m.RTT = rtt
@@ -91,39 +93,39 @@ func TestRecall(t *testing.T) {
 			m.add(letter(i))
 		}
 		want := fmt.Sprintf("%d.1 %d.2 %d.3", v, v, v)
-		first := look(t, m, b)
+		first := list(t, m, b)
 		first.shows(t, want, 1)
-		again := look(t, m, b)
+		again := list(t, m, b)
 		again.shows(t, want, 0)
 		if first.trips-again.trips > 1.01 || again.trips > 3.51 {
 			t.Errorf("%.2f round trips with new messages, %.2f without", first.trips, again.trips)
 		}
 		m.remove(0)
 		m.Inbox().Rebuild()
-		g := look(t, m, b)
-		g.shows(t, fmt.Sprintf("%d.3 %d.2", v, v), 1) // the model has put them upside down
+		g := list(t, m, b)
+		g.shows(t, fmt.Sprintf("%d.3 %d.2", v, v), 1) // the model reverses the order
 		if !strings.Contains(g.log, "unique-ids are remembered") || !strings.Contains(g.log, "messages=2 kept=2") || strings.Contains(g.log, "download") {
 			t.Errorf("the log says %s", g.log)
 		}
 		m.add(letter(9))
 		now := m.Inbox().UIDValidity()
-		look(t, m, b).shows(t, fmt.Sprintf("%d.3 %d.2 %d.4", v, v, now), 1)
-		look(t, m, b).shows(t, fmt.Sprintf("%d.3 %d.2 %d.4", v, v, now), 0)
+		list(t, m, b).shows(t, fmt.Sprintf("%d.3 %d.2 %d.4", v, v, now), 1)
+		list(t, m, b).shows(t, fmt.Sprintf("%d.3 %d.2 %d.4", v, v, now), 0)
 	})
-	memory(t, "filled again in days", Options{}, func(t *testing.T, m *model, b *Backend) {
+	memory(t, "filled again over days", Options{}, func(t *testing.T, m *model, b *Backend) {
 		m.add(letter(1))
 		m.add(letter(2))
-		before := look(t, m, b).ids
+		before := list(t, m, b).ids
 		m.Inbox().Clear()
 		m.Inbox().Rebuild()
-		look(t, m, b).shows(t, "", 0)
+		list(t, m, b).shows(t, "", 0)
 		<-time.After(59 * 24 * time.Hour)
 		m.add(letter(1))
 		one, two, _ := strings.Cut(before, " ")
-		look(t, m, b).shows(t, one, 1)
+		list(t, m, b).shows(t, one, 1)
 		<-time.After(2 * 24 * time.Hour)
 		m.add(letter(2))
-		if g := look(t, m, b); g.ids == one+" "+two {
+		if g := list(t, m, b); g.ids == one+" "+two {
 			t.Error("remembered for more than 60 days")
 		}
 	})
@@ -131,10 +133,10 @@ func TestRecall(t *testing.T) {
 		m.add(letter(1))
 		m.add(letter(1))
 		m.add("Subject: nobody\r\n\r\n") // without identity
-		before := strings.Fields(look(t, m, b).ids)
+		before := strings.Fields(list(t, m, b).ids)
 		m.remove(0)
 		m.Inbox().Rebuild()
-		after := strings.Fields(look(t, m, b).ids)
+		after := strings.Fields(list(t, m, b).ids)
 		for _, id := range after {
 			for _, old := range before {
 				if id == old {
@@ -142,46 +144,46 @@ func TestRecall(t *testing.T) {
 				}
 			}
 		}
-		look(t, m, b).shows(t, strings.Join(after, " "), 0)
+		list(t, m, b).shows(t, strings.Join(after, " "), 0)
 	})
 	memory(t, "by EMAILID", Options{}, func(t *testing.T, m *model, b *Backend) {
 		m.Caps += " OBJECTID"
 		m.Inbox().AddMessage(imapmodel.Message{Body: "a", Email: "Ma"})
 		m.Inbox().AddMessage(imapmodel.Message{Body: "a", Email: "Mb"})
-		one, two, _ := strings.Cut(look(t, m, b).ids, " ")
+		one, two, _ := strings.Cut(list(t, m, b).ids, " ")
 		m.Inbox().Rebuild()
-		look(t, m, b).shows(t, two+" "+one, 1)
+		list(t, m, b).shows(t, two+" "+one, 1)
 	})
-	memory(t, "the upstream has learnt OBJECTID", Options{}, func(t *testing.T, m *model, b *Backend) {
+	memory(t, "the upstream gets OBJECTID", Options{}, func(t *testing.T, m *model, b *Backend) {
 		m.add(letter(1))
-		before := look(t, m, b).ids
+		before := list(t, m, b).ids
 		m.Caps += " OBJECTID"
 		m.Inbox().Rebuild()
-		look(t, m, b).shows(t, before, 1)
+		list(t, m, b).shows(t, before, 1)
 	})
 	memory(t, "a template that repeats itself", Options{UIDL: "{uid}"}, func(t *testing.T, m *model, b *Backend) {
 		m.add(letter(1))
 		m.add(letter(2))
-		look(t, m, b).shows(t, "1 2", 1)
+		list(t, m, b).shows(t, "1 2", 1)
 		m.remove(0)
-		look(t, m, b).shows(t, "2", 0)
+		list(t, m, b).shows(t, "2", 0)
 		m.Inbox().Clear()
 		m.add(letter(2)) // UID 1
 		m.add(letter(3)) // UID 2
-		look(t, m, b).shows(t, "2 2.2", 1)
-		look(t, m, b).shows(t, "2 2.2", 0)
+		list(t, m, b).shows(t, "2 2.2", 1)
+		list(t, m, b).shows(t, "2 2.2", 0)
 	})
-	memory(t, "the form is changed", Options{}, func(t *testing.T, m *model, b *Backend) {
+	memory(t, "the template is changed", Options{}, func(t *testing.T, m *model, b *Backend) {
 		m.add(letter(1))
-		before := look(t, m, b).ids
+		before := list(t, m, b).ids
 		other := m.backend(t, Options{UIDL: "x{uid}", UIDLMemory: true, Store: b.store})
 		m.add(letter(2))
-		look(t, m, other).shows(t, before+" x2", 1)
+		list(t, m, other).shows(t, before+" x2", 1)
 	})
 	memory(t, "removed by the client", Options{}, func(t *testing.T, m *model, b *Backend) {
 		m.add(letter(1))
 		m.add(letter(2))
-		before := strings.Fields(look(t, m, b).ids)
+		before := strings.Fields(list(t, m, b).ids)
 		d := openMaildrop(t, b)
 		if err := d.Update(t.Context(), []uint32{1}); err != nil {
 			t.Fatal(err)
@@ -191,12 +193,12 @@ func TestRecall(t *testing.T) {
 		if u, _ := b.store.UniqueIDs(key); len(u.Shown) != 1 || len(u.Gone) != 0 {
 			t.Errorf("remembered: %+v", u)
 		}
-		look(t, m, b).shows(t, before[1], 0)
+		list(t, m, b).shows(t, before[1], 0)
 	})
 }
 
-// I-UIDL-5: what the upstream refuses to tell costs UIDL at the most, and makes
-// no client download again; a lost connection costs the login.
+// I-UIDL-5: if the upstream refuses to identify messages, at most UIDL fails,
+// and no client downloads again. If the connection is lost, the login fails.
 func TestRecallRefused(t *testing.T) {
 	rebuilt := func(status string) string {
 		return strings.Replace(opened, "UIDVALIDITY 9", "UIDVALIDITY 10", 1) +
@@ -236,8 +238,8 @@ func TestRecallRefused(t *testing.T) {
 		Options{UIDLMemory: true}, func(s *session) { s.fails(s.openFails(), temp) })
 }
 
-// I-UIDL-5: on disk the memory outlives the process, also while the mailbox is
-// being filled again.
+// I-UIDL-5: with a store on disk the memory outlives the process, even while
+// the mailbox is being filled again.
 func TestRecallOnDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	m := newModel()
@@ -256,25 +258,26 @@ func TestRecallOnDisk(t *testing.T) {
 		m.add(letter(i))
 	}
 	b, end := open()
-	before := look(t, m, b).ids
+	before := list(t, m, b).ids
 	end()
 	m.Inbox().Clear()
 	b, end = open()
-	look(t, m, b).shows(t, "", 0)
+	list(t, m, b).shows(t, "", 0)
 	end()
 	for i := range 99 {
 		m.add(letter(i))
 	}
 	b, end = open()
 	want := before[:strings.LastIndex(before, " ")]
-	look(t, m, b).shows(t, want, 1)
+	list(t, m, b).shows(t, want, 1)
 	end()
 	b, end = open()
-	look(t, m, b).shows(t, want, 0)
+	list(t, m, b).shows(t, want, 0)
 	end()
 }
 
-// I-UIDL-5: a login that ends before all is told goes on in the next session.
+// I-UIDL-5: if a login ends before all messages are identified, the next one
+// resumes there.
 func TestRecallResumed(t *testing.T) {
 	const fetch = "C: <i> UID FETCH %s (UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID DATE FROM SUBJECT RECEIVED)])\n"
 	one := func(n, uid int) string {
@@ -298,7 +301,7 @@ func TestRecallResumed(t *testing.T) {
 	})
 }
 
-// I-UIDL-3: EMAILID and X-GM-MSGID as unique-ids.
+// I-UIDL-3: unique-ids from EMAILID or X-GM-MSGID.
 func TestSources(t *testing.T) {
 	source := func(name, uidl, caps string, f func(t *testing.T, m *model, b *Backend)) {
 		t.Run(name, func(t *testing.T) {
@@ -318,17 +321,17 @@ func TestSources(t *testing.T) {
 		long := strings.Repeat("M", 71)
 		add(m, "Ma", "M_b-1", "Ma", "Ma", long, "a.b")
 		want := "Ma M_b-1 Ma.2 Ma.3 " + hashOf(long) + " " + hashOf("a.b")
-		look(t, m, b).shows(t, want, 1)
-		look(t, m, b).shows(t, want, 0)
+		list(t, m, b).shows(t, want, 1)
+		list(t, m, b).shows(t, want, 0)
 		m.remove(0) // the copies keep their numbers
 		want = strings.TrimPrefix(want, "Ma ")
-		look(t, m, b).shows(t, want, 0)
+		list(t, m, b).shows(t, want, 0)
 		add(m, "Mz")
-		look(t, m, b).shows(t, want+" Mz", 1)
+		list(t, m, b).shows(t, want+" Mz", 1)
 		m.remove(1)
 		m.remove(1)
 		m.Inbox().Rebuild()
-		g := look(t, m, b)
+		g := list(t, m, b)
 		g.shows(t, "Mz "+hashOf("a.b")+" "+hashOf(long)+" M_b-1", 1)
 		if strings.Contains(g.log, "download") {
 			t.Errorf("the log says %s", g.log)
@@ -336,21 +339,21 @@ func TestSources(t *testing.T) {
 	})
 	source("gmail", uniqueid.SourceGmail, " X-GM-EXT-1", func(t *testing.T, m *model, b *Backend) {
 		add(m, "1278455344230334865", "18446744073709551615")
-		look(t, m, b).shows(t, "GmailId11bdfc5cae0c8191 GmailIdffffffffffffffff", 1)
+		list(t, m, b).shows(t, "GmailId11bdfc5cae0c8191 GmailIdffffffffffffffff", 1)
 	})
 	source("remembered too", uniqueid.SourceEmailID, " OBJECTID", func(t *testing.T, m *model, _ *Backend) {
 		b := m.backend(t, Options{UIDL: uniqueid.SourceEmailID, UIDLMemory: true})
 		add(m, "Ma", "Ma", "Mb")
-		look(t, m, b).shows(t, "Ma Ma.2 Mb", 1)
+		list(t, m, b).shows(t, "Ma Ma.2 Mb", 1)
 		m.remove(0)
-		look(t, m, b).shows(t, "Ma.2 Mb", 0)
+		list(t, m, b).shows(t, "Ma.2 Mb", 0)
 		m.Inbox().Rebuild()
-		look(t, m, b).shows(t, "Mb Ma.2", 1)
+		list(t, m, b).shows(t, "Mb Ma.2", 1)
 	})
 	for _, uidl := range []string{uniqueid.SourceEmailID, uniqueid.SourceGmail} {
 		source("the upstream lacks "+uidl, uidl, "", func(t *testing.T, m *model, b *Backend) {
 			m.add("a")
-			g := look(t, m, b)
+			g := list(t, m, b)
 			if e := proxy.AsError(g.err); e.Code != perm || !strings.Contains(g.log, "no unique-ids") {
 				t.Errorf("%v; the log says %s", g.err, g.log)
 			}
@@ -362,7 +365,7 @@ func TestSources(t *testing.T) {
 		s.fails(err, temp)
 	})
 	gone := strings.Replace(refused, "NO zebra", "OK x", 1)
-	play(t, "gone by then", gone, Options{UIDL: uniqueid.SourceGmail}, func(s *session) {
+	play(t, "expunged by then", gone, Options{UIDL: uniqueid.SourceGmail}, func(s *session) {
 		if got := s.ids(s.open()); got != "9.7" {
 			s.Errorf("unique-id %s", got)
 		}

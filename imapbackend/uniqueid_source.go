@@ -15,8 +15,8 @@ import (
 
 const textNoUniqueIDs = "mail server gives no unique-ids"
 
-// nameMessages gives the messages of a mailbox, hidden ones too, their unique-ids
-// where a template alone does not make them.
+// nameMessages gives the messages of a mailbox, hidden ones too, their
+// unique-ids where a template alone does not make them.
 func (o *opening) nameMessages(ctx context.Context, s *snapshot, all []proxy.Message) error {
 	source := o.b.source
 	if source != uniqueid.NoKind && !o.offers(source) {
@@ -34,8 +34,8 @@ func (o *opening) nameMessages(ctx context.Context, s *snapshot, all []proxy.Mes
 	return nil
 }
 
-// nameBySource makes unique-ids from identities of one kind. They are remembered,
-// so that a copy keeps its number when another copy is removed.
+// nameBySource makes unique-ids from identities of one kind. They are
+// remembered, so that a copy keeps its number when another copy is removed.
 func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Message) error {
 	source := o.b.source
 	key := o.key
@@ -77,8 +77,8 @@ func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Mes
 	return nil
 }
 
-// stillNamed returns those of known that are among all, and the UIDs of all that
-// are not among known; all are ascending.
+// stillNamed returns those of known that are among all, and the UIDs of all
+// that are not among known; all are ascending.
 func stillNamed(known []store.Identity, all []proxy.Message) (named []store.Identity, fresh []uint32) {
 	named = make([]store.Identity, 0, len(all))
 	for _, msg := range all {

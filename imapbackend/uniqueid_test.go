@@ -27,7 +27,7 @@ func (s *session) ids(d proxy.Maildrop) string {
 	return strings.Join(out, " ")
 }
 
-// I-UIDL-1: the form of unique-ids.
+// I-UIDL-1: the default form of unique-ids.
 func TestUniqueID(t *testing.T) {
 	for _, tt := range []struct {
 		mailbox     string
@@ -55,7 +55,7 @@ func TestUniqueID(t *testing.T) {
 var uniqueID = regexp.MustCompile(`^[!-~]{1,70}$`)
 
 // P-UIDL-2, I-UIDL-1: whatever the numbers and the mailbox, a unique-id is well
-// formed, and no two messages have one.
+// formed, and no two messages have the same.
 func FuzzUniqueID(f *testing.F) {
 	f.Add("INBOX", uint32(1), uint32(2), uint32(3))
 	f.Add("Entw\u00fcrfe/\x00\xff", uint32(math.MaxUint32), uint32(0), uint32(math.MaxUint32))
@@ -81,13 +81,13 @@ func hashOf(header string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// I-UIDL-4, I-UIDV-2: where UIDs do not last the unique-id is a hash of the
-// header, equal ones are numbered.
+// I-UIDL-4, I-UIDV-2: where UIDs do not last, the unique-id is a hash of the
+// header, and equal ones are numbered.
 func TestUniqueIDFromHeader(t *testing.T) {
 	const fetch = "C: <h> UID FETCH 1:* (UID BODY.PEEK[HEADER])\n"
 	script := listingOf3("S: * NO [UIDNOTSTICKY] x\n") + found + three + "S: <f> OK x\n" + fetch +
 		"S: * 1 FETCH (UID 5 BODY[HEADER] \"a\")\n" + // quoted, UID before
-		"S: * 2 FETCH (BODY[HEADER] {6}\nS: b\nS: \nS+: x UID 6)\nS: \n" + // literal, UID behind
+		"S: * 2 FETCH (BODY[HEADER] {6}\nS: b\nS: \nS+: x UID 6)\nS: \n" + // literal, UID after it
 		"S: * 1 FETCH (FLAGS (\\Seen))\nS: * 3 FETCH (UID 9 BODY[HEADER] {1}\nS: a)\nS: <h> OK x\n" + bye
 	play(t, "I-UIDV-2 UIDNOTSTICKY", script, Options{}, func(s *session) {
 		a, b := hashOf("a"), hashOf("b\r\n\r\nx")
@@ -102,7 +102,7 @@ func TestUniqueIDFromHeader(t *testing.T) {
 		_, err := d.UniqueIDs()
 		s.fails(err, perm)
 	})
-	play(t, "I-UIDL-4 a response without UID is nobody's", noValidity+"S: * 1 FETCH (BODY[HEADER] \"a\")\n"+
+	play(t, "I-UIDL-4 a response without UID is ignored", noValidity+"S: * 1 FETCH (BODY[HEADER] \"a\")\n"+
 		"S: * 1 FETCH (UID 5 FLAGS ())\nS: <h> OK x\n"+bye, Options{}, func(s *session) {
 		_, err := s.open().UniqueIDs()
 		s.fails(err, perm)
@@ -121,7 +121,8 @@ func TestUniqueIDFromHeader(t *testing.T) {
 	})
 }
 
-// I-UIDV-1: told anew with another value, UIDVALIDITY voids the snapshot.
+// I-UIDV-1: when the upstream announces another UIDVALIDITY, the snapshot is no
+// longer valid.
 func TestRebuilt(t *testing.T) {
 	rebuilt := func(s *session, err error) {
 		s.Helper()
@@ -149,9 +150,9 @@ func TestRebuilt(t *testing.T) {
 			s.Error(err)
 		}
 	})
-	play(t, "I-UIDV-1 told by STORE: no EXPUNGE", opened+"C: <u> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: * OK [UIDVALIDITY 10] x\nS: <u> OK x\n"+bye,
+	play(t, "I-UIDV-1 announced by STORE: no EXPUNGE", opened+"C: <u> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: * OK [UIDVALIDITY 10] x\nS: <u> OK x\n"+bye,
 		Options{}, func(s *session) { rebuilt(s, s.open().Update(s.ctx, []uint32{7})) })
-	play(t, "I-UIDV-1 told by the keep-alive", opened+"C: <n> NOOP\nS: * OK [UIDVALIDITY 10] x\nS: <n> OK x\n"+bye, Options{}, func(s *session) {
+	play(t, "I-UIDV-1 announced by the keep-alive", opened+"C: <n> NOOP\nS: * OK [UIDVALIDITY 10] x\nS: <n> OK x\n"+bye, Options{}, func(s *session) {
 		d := s.open()
 		s.after(keepAlive)
 		rebuilt(s, d.Update(s.ctx, []uint32{7}))
@@ -166,7 +167,7 @@ func TestRebuilt(t *testing.T) {
 	})
 }
 
-// A mailbox without unique-ids is a fault of its own, which says so.
+// I-UIDL-4: UniqueIDs returns the error that explains why there are none.
 func TestNoUniqueIDs(t *testing.T) {
 	want := &proxy.Error{Code: perm, Text: "x"}
 	if _, err := (&snapshot{noUniqueIDs: want}).UniqueIDs(); !errors.Is(err, want) {

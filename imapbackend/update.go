@@ -13,8 +13,8 @@ import (
 	"popgate/proxy"
 )
 
-// updateProgress is the longest silence of the upstream during UPDATE. The caller
-// limits UPDATE as a whole (requirement P-QUIT-6).
+// updateProgress is the longest silence of the upstream during UPDATE. The
+// caller limits UPDATE as a whole (requirement P-QUIT-6).
 const updateProgress = 150 * time.Second
 
 // updateAttempts is how often UPDATE is tried where the upstream is lost
@@ -24,8 +24,8 @@ const updateAttempts = 2
 // textNoPlus is the public text of the policy Refuse.
 const textNoPlus = "mail server cannot remove single messages, nothing was removed"
 
-// removal is one UPDATE with messages marked. Its state lasts from one attempt to
-// the next.
+// removal is one UPDATE with messages marked. Its state lasts from one attempt
+// to the next.
 type removal struct {
 	m       *maildrop
 	marked  []uint32        // ascending
@@ -37,9 +37,9 @@ type removal struct {
 	fault   *proxy.Error    // the first refusal of this attempt
 }
 
-// Update implements proxy.Maildrop (requirements I-DEL-1 to 13): it runs a plan,
-// chosen by policy and capabilities, on one set of messages after the other. What
-// is still there afterwards decides the answer.
+// Update implements proxy.Maildrop (requirements I-DEL-1 to 13): it runs a
+// plan, chosen by policy and capabilities, on one set of messages after the
+// other. What is still there afterwards decides the answer.
 func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
 	m.rememberSizes()
 	err := m.update(ctx, marked)
@@ -128,8 +128,8 @@ func (r *removal) run(ctx context.Context, p plan) error {
 	return r.check(ctx, p)
 }
 
-// stillAllowed returns an error when ctx has ended: another session may hold the
-// lock of the maildrop by then (requirement O-LOCK-5).
+// stillAllowed returns an error when ctx has ended: another session may hold
+// the lock of the maildrop by then (requirement O-LOCK-5).
 func stillAllowed(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return upstream.TempError(context.Cause(ctx))

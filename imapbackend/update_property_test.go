@@ -12,8 +12,8 @@ import (
 	"popgate/proxy"
 )
 
-// P-QUIT-2, P-QUIT-3, I-SNAP-3, I-DEL-2: in any mailbox UPDATE removes the
-// marked messages and leaves all others, with the flags they had.
+// P-QUIT-2, P-QUIT-3, I-SNAP-3, I-DEL-2: in any mailbox, UPDATE removes the
+// marked messages and leaves all others with their flags.
 func TestUpdateProperty(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -70,8 +70,8 @@ func updateSome(t *testing.T, b *Backend, r *rand.Rand) (marked []uint32) {
 	return marked
 }
 
-// I-DEL-4, I-DEL-11, P-QUIT-3: cut at any octet of the answers, UPDATE claims
-// success only if the messages are gone, and never touches another.
+// I-DEL-4, I-DEL-11, P-QUIT-3: wherever the answers are cut, UPDATE reports
+// success only if the messages are gone, and never changes another.
 func TestUpdateCutAnywhere(t *testing.T) {
 	up := demo.New()
 	b := serveDemo(t, up, Options{})

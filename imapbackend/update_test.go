@@ -30,12 +30,12 @@ func removing(set string) string {
 	return storing(set) + stored + expunging(set) + expunged + checking(set) + nothing
 }
 
-// I-DEL-1 to I-DEL-7, I-DEL-10, section 13: what UPDATE sends, and what it
-// answers.
+// I-DEL-1, I-DEL-2, I-DEL-3, I-DEL-4, I-DEL-5, I-DEL-6, I-DEL-7, I-DEL-10,
+// I-CONN-4, P-QUIT-4, section 13: the commands of UPDATE, and its result.
 func TestUpdate(t *testing.T) {
 	long := make([]string, 300)
 	var marked []uint32
-	for i := range long { // every other one, so that no range helps
+	for i := range long { // every other one is marked, so that there are no ranges
 		uid := uint32(2000000000 + 2*i)
 		long[i] = fmt.Sprint(uid)
 		if i%2 == 0 {
@@ -59,7 +59,7 @@ func TestUpdate(t *testing.T) {
 		{"I-DEL-2 one", mailbox("UIDPLUS", "", "7") + removing("7"), Options{}, []uint32{7}, nil},
 		{"I-DEL-3 section 13, hidden 34", mailbox("UIDPLUS", "34", "7", "27", "34", "65") + removing("7,27,65"), Options{}, []uint32{7, 27, 65}, nil},
 		{"I-DEL-3 section 13, shown 34", mailbox("UIDPLUS", "", "7", "27", "34", "65") + removing("7,27,65"), Options{}, []uint32{7, 27, 65}, nil},
-		{"I-DEL-3 a range over nobody", mailbox("UIDPLUS", "", "7", "27", "65", "66") + removing("7:65"), Options{}, []uint32{7, 27, 65}, nil},
+		{"I-DEL-3 a range over a gap", mailbox("UIDPLUS", "", "7", "27", "65", "66") + removing("7:65"), Options{}, []uint32{7, 27, 65}, nil},
 		{"I-DEL-2 IMAP4rev2 implies UIDPLUS", mailbox("IMAP4rev2", "", "7") + storing("7") + stored + expunging("7") + expunged +
 			"C: <q> UID SEARCH RETURN (ALL) UID 7\nS: * ESEARCH (TAG \"<q>\") UID\nS: <q> OK x\n", Options{}, []uint32{7}, nil},
 		{"I-DEL-4 ESEARCH", mailbox("UIDPLUS ESEARCH", "", "7", "8") + storing("7:8") + stored + expunging("7:8") + "S: <e> NO [CANNOT] zebra\n" +
@@ -72,7 +72,7 @@ func TestUpdate(t *testing.T) {
 			checking("7:8") + nothing, Options{}, []uint32{7, 8}, nil},
 		{"I-DEL-4 EXPUNGE responses are no proof", mailbox("UIDPLUS", "", "7") + storing("7") + stored + expunging("7") + "S: * 1 EXPUNGE\nS: <e> OK x\n" +
 			checking("7") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> OK x\n", Options{}, []uint32{7}, proxy.ErrNotRemoved},
-		{"I-DEL-4 what the search tells of others does not count", mailbox("UIDPLUS", "", "7", "8") + storing("7") + stored + expunging("7") + expunged +
+		{"I-DEL-4 other UIDs in the search do not count", mailbox("UIDPLUS", "", "7", "8") + storing("7") + stored + expunging("7") + expunged +
 			checking("7") + "S: * SEARCH 8 9\nS: <q> OK x\n", Options{}, []uint32{7}, nil},
 		{"I-DEL-5 refusal of unflagging is logged only", mailbox("UIDPLUS", "", "7") + storing("7") + stored + expunging("7") + "S: <e> NO zebra\n" +
 			checking("7") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> NO zebra\n", Options{}, []uint32{7}, proxy.ErrNotRemoved},
@@ -86,7 +86,7 @@ func TestUpdate(t *testing.T) {
 		{"I-DEL-2 UIDPLUS shown before the login only does not count", greeted + strings.TrimPrefix(mailbox("", "", "7"), greeted) + storing("7") + stored +
 			"C: <q> UID SEARCH UID 7 UNDELETED\n" + nothing, Options{}, []uint32{7}, nil},
 		{"I-DEL-7 flag", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\n" + nothing, Options{}, []uint32{7, 8}, nil},
-		{"I-DEL-7 flag, not all took it", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\nS: * SEARCH 8\nS: <q> OK x\n",
+		{"I-DEL-7 flag, not set on all", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\nS: * SEARCH 8\nS: <q> OK x\n",
 			Options{}, []uint32{7, 8}, proxy.ErrNotRemoved},
 		{"I-DEL-7 refuse", mailbox("", "", "7"), Options{WithoutUIDPLUS: Refuse}, []uint32{7}, &proxy.Error{Code: perm, Text: textNoPlus}},
 		{"I-DEL-7 refuse does not concern UIDPLUS", mailbox("UIDPLUS", "", "7") + removing("7"), Options{WithoutUIDPLUS: Refuse}, []uint32{7}, nil},
@@ -109,7 +109,7 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
-// I-DEL-10: a piece that is refused leaves the next ones to be removed.
+// I-DEL-10: after a refused set, the next ones are removed.
 func TestUpdatePieces(t *testing.T) {
 	var uids []string
 	var marked []uint32
@@ -143,8 +143,8 @@ func TestUpdatePieces(t *testing.T) {
 	})
 }
 
-// I-DEL-11 without reconnect: lost at any step, UPDATE says so and sends
-// nothing further.
+// I-DEL-11: if the connection is lost at any step and cannot be replaced,
+// UPDATE returns an error and sends nothing further.
 func TestUpdateLost(t *testing.T) {
 	steps := []string{storing("7:8"), stored, expunging("7:8"), expunged, checking("7:8"), "S: * SEARCH 7 8\nS: <q> OK x\n", unflagging("7:8")}
 	for _, end := range []struct{ name, script string }{{"closed", "X:\n"}, {"reset", "R:\n"}, {"silent", "W:\n"}, {"BYE", "S: * BYE zebra\nX:\n"}} {
@@ -174,14 +174,14 @@ func TestUpdateLost(t *testing.T) {
 	play(t, "P-QUIT-6 silent", "D: 1h\n"+opened+storing("7")+"W:\n", Options{}, func(s *session) {
 		d, began := s.open(), time.Now()
 		err := d.Update(s.ctx, []uint32{7})
-		// A moment more goes by until another connection is refused.
+		// The refused reconnect takes a moment more.
 		if took := time.Since(began); !errors.Is(err, proxy.ErrNotRemoved) || took < updateProgress || took > updateProgress+time.Second {
 			s.Errorf("Update: %v after %v", err, took)
 		}
 	})
 }
 
-// I-FLAG-1, Q4: \Seen by policy, and nothing else; failure is logged only.
+// I-FLAG-1, Q4: \Seen is set as the policy says, and a failure is only logged.
 func TestSeen(t *testing.T) {
 	seen := func(set string) string {
 		return "C: <y> UID STORE " + set + " +FLAGS.SILENT (\\Seen)\nS: <y> OK x\n"

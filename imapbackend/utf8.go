@@ -10,14 +10,14 @@ import (
 	"popgate/proxy"
 )
 
-// errNeedsUTF8 is a message with header fields beyond ASCII, for a client that has
-// not entered UTF8 mode (RFC 6856 §2.1).
+// errNeedsUTF8 is a message with header fields beyond ASCII, for a client that
+// has not entered UTF8 mode (RFC 6856 §2.1).
 var errNeedsUTF8 = &proxy.Error{Code: proxy.CodeUTF8, Text: "message needs UTF8 mode"}
 
-// checkHeader returns errNeedsUTF8 if the header of the message has an octet above
-// 0x7F and the client does not accept that (requirements I-UTF8-1, P-EXT-5). It
-// reads the header only where the upstream may send such octets, and does not hold
-// it in memory.
+// checkHeader returns errNeedsUTF8 if the header of the message has an octet
+// above 0x7F and the client does not accept that (requirements I-UTF8-1,
+// P-EXT-5). It reads the header only where the upstream may send such octets,
+// and does not hold it in memory.
 func (m *maildrop) checkHeader(ctx context.Context, uid uint32) error {
 	if !m.u.RawHeaders() {
 		return nil
@@ -57,8 +57,8 @@ func (f *fetch) checkHeader() error {
 	}
 }
 
-// headerASCII reads the header that body announces, and returns errNeedsUTF8 if it
-// is not ASCII.
+// headerASCII reads the header that body announces, and returns errNeedsUTF8
+// if it is not ASCII.
 func (f *fetch) headerASCII(body wire.Event) error {
 	_, err := f.m.u.Wire.BodyTo(asciiOnly{})
 	needsUTF8 := errors.Is(err, errNeedsUTF8)

@@ -14,7 +14,8 @@ import (
 var utf8Only = strings.Replace(strings.Replace(opened, "IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS UTF8=ONLY", 1),
 	"C: <s> SELECT", "C: <e> ENABLE UTF8=ACCEPT\nS: * ENABLED UTF8=ACCEPT\nS: <e> OK x\nC: <s> SELECT", 1)
 
-// I-UTF8-1, P-EXT-5: on such an upstream the header is looked at before +OK.
+// I-UTF8-1, P-EXT-5: on an upstream with UTF8=ONLY the header is read before
+// +OK.
 func TestUTF8Only(t *testing.T) {
 	looking := topCommand("h", "BODY.PEEK[HEADER]")
 	header := func(h string) string {
@@ -31,10 +32,10 @@ func TestUTF8Only(t *testing.T) {
 		{"ASCII header, 8-bit body", looking + header("A: b\r\n\r\n") + body, "", true},
 		{"long ASCII header", looking + header(long+"\r\n") + body, "", true},
 		{"0x7F is ASCII", looking + header("A: \x7f\r\n\r\n") + body, "", true},
-		{"quoted, UID behind", looking + "S: * 1 FETCH (BODY[HEADER] \"A: b\" UID 7)\nS: <h> OK x\n" + body, "", true},
+		{"quoted, UID after it", looking + "S: * 1 FETCH (BODY[HEADER] \"A: b\" UID 7)\nS: <h> OK x\n" + body, "", true},
 		{"8-bit header", looking + header("A: \u00e4\r\n\r\n"), needsUTF8, false},
 		{"8-bit at the end of a long header", looking + header(long+"A: \u00e4\r\n\r\n"), needsUTF8, false},
-		{"8-bit, quoted, UID behind", looking + "S: * 1 FETCH (BODY[HEADER] \"A: \u00e4\" UID 7)\nS: <h> OK x\n", needsUTF8, false},
+		{"8-bit, quoted, UID after it", looking + "S: * 1 FETCH (BODY[HEADER] \"A: \u00e4\" UID 7)\nS: <h> OK x\n", needsUTF8, false},
 		{"8-bit header of another message", looking + "S: * 1 FETCH (BODY[HEADER] \"A: \u00e4\" UID 9)\nS: <h> OK x\n", temp, false},
 		{"gone", looking + "S: <h> OK x\n", proxy.CodeNone, false},
 		{"NIL, gone", looking + "S: * 1 FETCH (UID 7 BODY[HEADER] NIL)\nS: <h> OK x\n" + absent, proxy.CodeNone, false},
@@ -71,8 +72,7 @@ func TestUTF8Only(t *testing.T) {
 	}
 }
 
-// I-LOGIN-3: nothing of this on other upstreams, where the header need not be
-// looked at.
+// I-LOGIN-3: on other upstreams the header is not read before +OK.
 func TestUTF8NotEnabled(t *testing.T) {
 	play(t, "I-UTF8-1", opened+retr+"S: * 1 FETCH (UID 7 BODY[] \"A: \u00e4\")\nS: <r> OK x\n"+bye, Options{}, func(s *session) {
 		if got := s.text(s.open().Read(s.ctx, 7)); got != "A: \u00e4" {
@@ -81,8 +81,9 @@ func TestUTF8NotEnabled(t *testing.T) {
 	})
 }
 
-// I-LOGIN-3, P-UTF8-1, P-EXT-5: in UTF8 mode UTF8=ACCEPT is enabled where it is
-// offered, and messages pass as they are; one that refuses goes on in ASCII.
+// I-LOGIN-3, P-UTF8-1, P-EXT-5: in UTF8 mode UTF8=ACCEPT is enabled if it is
+// offered, and messages pass unchanged. If the upstream refuses, the session
+// continues.
 func TestUTF8Mode(t *testing.T) {
 	const enabled = "C: <e> ENABLE UTF8=ACCEPT\nS: * ENABLED UTF8=ACCEPT\nS: <e> OK x\n"
 	with := func(capability, enable string) string {
@@ -113,8 +114,8 @@ func TestUTF8Mode(t *testing.T) {
 	}
 }
 
-// P-EXT-6: sizes that differ by mode are not remembered for the other; numbers
-// and unique-ids are the same.
+// P-EXT-6: each mode remembers its own sizes; numbers and unique-ids are the
+// same.
 func TestUTF8Sizes(t *testing.T) {
 	in := strings.Replace(opened, "IMAP4rev1 UIDPLUS", "IMAP4rev1 UIDPLUS ENABLE UTF8=ACCEPT", 1)
 	utf8 := strings.Replace(strings.Replace(in, "SIZE 100", "SIZE 90", 1), "C: <s> SELECT", "C: <e> ENABLE UTF8=ACCEPT\nS: <e> OK x\nC: <s> SELECT", 1)

@@ -27,7 +27,8 @@ func (c *Conn) Collect(ctx context.Context, cmd string, each func(wire.Event)) (
 	return results[0], nil
 }
 
-// Noop checks that the upstream is alive. The error is the loss of the connection.
+// Noop checks that the upstream is alive. The error is the loss of the
+// connection.
 func (c *Conn) Noop(ctx context.Context) (wire.Status, error) {
 	return c.execute(ctx, "NOOP", (*client.Client).Noop)
 }
@@ -54,8 +55,8 @@ func (c *Conn) UIDCommand(ctx context.Context, verb, args string) (wire.Status, 
 	})
 }
 
-// Search returns the UIDs that match criteria, in the order of the answer. Errors
-// are *proxy.Error, as in the other searches.
+// Search returns the UIDs that match criteria, in the order of the answer.
+// Errors are *proxy.Error, as in the other searches.
 func (c *Conn) Search(ctx context.Context, ph Phase, criteria string) ([]uidset.Range, error) {
 	cmd := "UID SEARCH " + criteria
 	if c.Wire.Has("ESEARCH") || c.Wire.Has("IMAP4REV2") {
@@ -73,8 +74,8 @@ func (c *Conn) Search(ctx context.Context, ph Phase, criteria string) ([]uidset.
 	return ranges, nil
 }
 
-// SearchAmong returns those of uids, which is ascending, that are in the mailbox
-// and match key, "" for all. Other UIDs in the answer are ignored.
+// SearchAmong returns those of uids, which is ascending, that are in the
+// mailbox and match key, "" for all. Other UIDs in the answer are ignored.
 func (c *Conn) SearchAmong(ctx context.Context, ph Phase, uids []uint32, key string) ([]uint32, error) {
 	return c.SearchSets(ctx, ph, uids, uidset.Split(uids, nil, c.MaxLine()-uidset.Frame), key)
 }
@@ -101,8 +102,8 @@ func (c *Conn) SearchSets(ctx context.Context, ph Phase, uids []uint32, sets []u
 	return slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return !found[uid] }), nil
 }
 
-// MaxLine returns the length of the longest command line to send to the upstream,
-// in octets (requirement I-CONN-4).
+// MaxLine returns the length of the longest command line to send to the
+// upstream, in octets (requirement I-CONN-4).
 func (c *Conn) MaxLine() int {
 	if c.Wire.Has("QRESYNC") {
 		return 8000
@@ -110,8 +111,8 @@ func (c *Conn) MaxLine() int {
 	return 950
 }
 
-// Can reports whether the upstream has a capability, one of those that IMAP4rev2
-// includes (RFC 9051 appendix E).
+// Can reports whether the upstream has a capability, one of those that
+// IMAP4rev2 includes (RFC 9051 appendix E).
 func (c *Conn) Can(capability string) bool {
 	return c.Wire.Has(capability) || c.Wire.Has("IMAP4REV2")
 }

@@ -29,10 +29,11 @@ const (
 	LogoutTimeout   = 2 * time.Second
 )
 
-// Conn is one connection to the upstream, from the greeting on. It is used by one
-// goroutine at a time. Its fields are read-only for callers.
+// Conn is one connection to the upstream, from the greeting on. It is used by
+// one goroutine at a time. Its fields are read-only for callers.
 type Conn struct {
-	// Wire sends the commands and reads the answers that have no method here.
+	// Wire sends the commands and reads the answers that have no method
+	// here.
 	Wire *wire.Conn
 
 	TLS      *tls.ConnectionState // nil without TLS
@@ -70,9 +71,9 @@ func (c *Conn) run(ctx context.Context, cmd string) (wire.Status, error) {
 	return status, err
 }
 
-// Answers reads until no command that Wire.Start has sent is in flight. It logs
-// and returns the results of the last of them, ops, in their order, and calls each
-// with the other events. The error is the loss of the connection.
+// Answers reads until no command that Wire.Start has sent is in flight. It
+// logs and returns the results of the last of them, ops, in their order, and
+// calls each with the other events. The error is the loss of the connection.
 func (c *Conn) Answers(ctx context.Context, ops []string, each func(wire.Event)) ([]wire.Status, error) {
 	for c.Wire.Pending() {
 		ev, err := c.Wire.Next()
@@ -92,8 +93,8 @@ func (c *Conn) Answers(ctx context.Context, ops []string, each func(wire.Event))
 	return results, nil
 }
 
-// library returns go-imap's client, and creates it if needed: it costs a goroutine
-// and buffers, which a waiting session should not hold.
+// library returns go-imap's client, and creates it if needed: it costs a
+// goroutine and buffers, which a waiting session should not hold.
 func (c *Conn) library() (*client.Client, error) {
 	if c.client == nil {
 		c.Wire.Attach()
@@ -116,9 +117,9 @@ func (c *Conn) Retire() {
 	}
 }
 
-// execute runs one command of go-imap's. f returns the library's error, which is
-// replaced by the status or the cause of the loss. The trailing commands are
-// sent with it; Answers reads their results.
+// execute runs one command of go-imap's. f returns the library's error, which
+// is replaced by the status or the cause of the loss. The trailing commands
+// are sent with it; Answers reads their results.
 func (c *Conn) execute(ctx context.Context, cmd string, f func(*client.Client) error, trailing ...string) (wire.Status, error) {
 	if err := c.Wire.Err(); err != nil {
 		return wire.Status{}, err
@@ -131,7 +132,8 @@ func (c *Conn) execute(ctx context.Context, cmd string, f func(*client.Client) e
 	err = f(cl)
 	var status wire.Status
 	if cause := c.Wire.Err(); cause != nil {
-		// go-imap's goroutine may still be reading: do not read its result.
+		// go-imap's goroutine may still be reading: do not read its
+		// result.
 		c.Trace(ctx, cmd, status, cause)
 		return status, cause
 	}
@@ -198,8 +200,8 @@ func (c *Conn) Rest() {
 // connection was opened.
 func (c *Conn) Reuse(cred proxy.Credential) { c.secrets = secretsOf(cred) }
 
-// Watch ends the connection if ctx ends before stop is called, as go-imap has no
-// contexts. stop is that of context.AfterFunc.
+// Watch ends the connection if ctx ends before stop is called, as go-imap has
+// no contexts. stop is that of context.AfterFunc.
 func (c *Conn) Watch(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() {
 		if c.Wire.Err() == nil {

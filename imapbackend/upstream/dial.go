@@ -13,8 +13,8 @@ import (
 	"popgate/proxy"
 )
 
-// Connect opens a connection up to the point where a user can log in, and reports
-// the attempt to the Observer. The caller closes the Conn. Errors are
+// Connect opens a connection up to the point where a user can log in, and
+// reports the attempt to the Observer. The caller closes the Conn. Errors are
 // *proxy.Error.
 func (s *Server) Connect(ctx context.Context) (*Conn, error) {
 	began := time.Now()
@@ -85,8 +85,8 @@ func (c *Conn) greet(ctx context.Context) error {
 	case "BYE":
 		return c.Failed(AtConnect, "greeting", greeting, nil)
 	case "PREAUTH":
-		// The upstream has not verified the user; and without TLS an attacker
-		// may have sent it to prevent STARTTLS (I-CONN-1).
+		// The upstream has not verified the user; and without TLS an
+		// attacker may have sent it to prevent STARTTLS (I-CONN-1).
 		return SetupError(errors.New("imap: greeting PREAUTH: the upstream does not verify the user"))
 	}
 	if c.opts.TLS == proxy.TLSStartTLS {

@@ -1,6 +1,6 @@
-// Package upstream is the connection to one IMAP server: from dialling, TLS and
-// login to the single command, and what failures mean to a POP3 client. It knows
-// neither maildrops nor what is remembered of them.
+// Package upstream is the connection to one IMAP server: from dialling, TLS
+// and login to the single command, and what failures mean to a POP3 client. It
+// knows neither maildrops nor what is remembered of them.
 //
 //	server.go        Server: how a server is reached, and what it announces
 //	dial.go          Connect: TLS, greeting, STARTTLS, capabilities

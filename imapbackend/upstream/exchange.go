@@ -36,8 +36,8 @@ func Relays(capabilities []string, mechanism string) bool {
 // IsToken reports whether a mechanism, in upper case, sends a token.
 func IsToken(mechanism string) bool { return mechanism == mechXOAuth2 || mechanism == mechOAuthBearer }
 
-// Exchange is Login by a SASL exchange with the client. An error of ex.Challenge
-// is returned as it is.
+// Exchange is Login by a SASL exchange with the client. An error of
+// ex.Challenge is returned as it is.
 func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Identity, err error) {
 	defer c.Watch(ctx)()
 	authenticate := c.relay
@@ -111,8 +111,8 @@ func (c *Conn) sendToken(ctx context.Context, ex *proxy.Exchange) error {
 }
 
 // tokenMessage returns the client's message of XOAUTH2 or OAUTHBEARER, and the
-// dummy response to the error challenge that refuses the token. It omits host and
-// port, which an upstream would compare with its own (RFC 7628 §3.1).
+// dummy response to the error challenge that refuses the token. It omits host
+// and port, which an upstream would compare with its own (RFC 7628 §3.1).
 func tokenMessage(mechanism, user, authorization string) (message, dummy string) {
 	if mechanism == mechXOAuth2 {
 		return "user=" + user + "\x01auth=" + authorization + "\x01\x01", ""
@@ -121,7 +121,8 @@ func tokenMessage(mechanism, user, authorization string) (message, dummy string)
 	return "n,a=" + escaped + ",\x01auth=" + authorization + "\x01\x01", "\x01"
 }
 
-// tokenRefusal is the error challenge of RFC 7628 §3.2.2, which XOAUTH2 has too.
+// tokenRefusal is the error challenge of RFC 7628 §3.2.2, which XOAUTH2 has
+// too.
 type tokenRefusal struct{ status string }
 
 func parseRefusal(challenge string) *tokenRefusal {
@@ -148,9 +149,9 @@ func (r *tokenRefusal) failure(cause error) error {
 }
 
 // authenticateSASL runs AUTHENTICATE, in one flight with ID if the dialect
-// allows that. first is the client's first message, "" where the server begins;
-// answer returns the response to each challenge. Its errors end the exchange and
-// are returned as they are; the others are *proxy.Error.
+// allows that. first is the client's first message, "" where the server
+// begins; answer returns the response to each challenge. Its errors end the
+// exchange and are returned as they are; the others are *proxy.Error.
 func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
 	op := "AUTHENTICATE " + mechanism
 	ops := []string{op}
@@ -191,8 +192,8 @@ func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, an
 	return status[len(status)-1], nil
 }
 
-// cancelExchange cancels a SASL exchange. It does not wait long for the answer, as
-// the client may be gone.
+// cancelExchange cancels a SASL exchange. It does not wait long for the
+// answer, as the client may be gone.
 func (c *Conn) cancelExchange(ctx context.Context, ops []string) {
 	defer c.Wire.SetProgress(c.Wire.SetProgress(LogoutTimeout))
 	if c.Wire.Cancel() == nil {

@@ -9,13 +9,13 @@ import (
 	"popgate/proxy"
 )
 
-// proxyTTL is how many further proxies may follow. Each Dovecot proxy decrements
-// it and refuses at zero, which ends a loop.
+// proxyTTL is how many further proxies may follow. Each Dovecot proxy
+// decrements it and refuses at zero, which ends a loop.
 const proxyTTL = "4"
 
-// idCommand returns the command that identifies the gateway to the upstream (RFC
-// 2971), and the client if that is configured (requirement O-ID-2, with Dovecot's
-// field names). Its answer is ignored, even a NO.
+// idCommand returns the command that identifies the gateway to the upstream
+// (RFC 2971), and the client if that is configured (requirement O-ID-2, with
+// Dovecot's field names). Its answer is ignored, even a NO.
 func (o *Options) idCommand(ctx context.Context) string {
 	fields := []string{"name", "popgate"}
 	if v := o.Version; v != "" && wire.Quotable(v) {

@@ -13,9 +13,9 @@ import (
 	"popgate/proxy"
 )
 
-// Login verifies the user and returns the identity of the maildrop, which it does
-// not select. From then on Clean removes the credential from texts. On error the
-// caller closes the connection. Errors are *proxy.Error.
+// Login verifies the user and returns the identity of the maildrop, which it
+// does not select. From then on Clean removes the credential from texts. On
+// error the caller closes the connection. Errors are *proxy.Error.
 func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Identity, err error) {
 	defer c.Watch(ctx)()
 	if strings.ContainsRune(cred.Authzid+cred.Username+cred.Password, 0) {
@@ -30,8 +30,8 @@ func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Ident
 	return c.identify(ctx, CanonicalUser(cred.Authzid, cred.Username), mailboxID)
 }
 
-// identify enables UTF-8 and compression after the login, and returns the identity
-// of the maildrop.
+// identify enables UTF-8 and compression after the login, and returns the
+// identity of the maildrop.
 func (c *Conn) identify(ctx context.Context, user, mailboxID string) (id proxy.Identity, err error) {
 	if c.Wire.Capabilities() == nil {
 		if err := c.askCapabilities(ctx); err != nil {
@@ -59,9 +59,9 @@ func (c *Conn) identify(ctx context.Context, user, mailboxID string) (id proxy.I
 	}, nil
 }
 
-// CanonicalUser returns one name for all spellings of a user: authzid if it is not
-// "", else username, with case and Unicode normalised (RFC 8265). The upstream
-// gets the name as the client spelled it (requirement P-AUTH-6).
+// CanonicalUser returns one name for all spellings of a user: authzid if it is
+// not "", else username, with case and Unicode normalised (RFC 8265). The
+// upstream gets the name as the client spelled it (requirement P-AUTH-6).
 func CanonicalUser(authzid, username string) string {
 	name := username
 	if authzid != "" {
@@ -73,10 +73,10 @@ func CanonicalUser(authzid, username string) string {
 	return name
 }
 
-// logIn sends the credential in the form that the upstream offers
-// (requirement P-SASL-1). If the dialect allows that, ID and, to an upstream
-// known to answer it, the question for the mailbox-id are in the same flight. It
-// does so without go-imap, which can wait forever for the continuation before a
+// logIn sends the credential in the form that the upstream offers (requirement
+// P-SASL-1). If the dialect allows that, ID and, to an upstream known to
+// answer it, the question for the mailbox-id are in the same flight. It does
+// so without go-imap, which can wait forever for the continuation before a
 // literal.
 func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
 	plain := c.Wire.Has("AUTH=PLAIN")
@@ -109,8 +109,8 @@ func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 		ops = append(ops, c.mailboxIDCommand())
 		err = c.Wire.Start(c.mailboxIDCommand())
 	}
-	// Capabilities announced before the login are no longer valid. Those in its
-	// answer are, and have not been read yet.
+	// Capabilities announced before the login are no longer valid. Those
+	// in its answer are, and have not been read yet.
 	c.Wire.ForgetCapabilities()
 	status := make([]wire.Status, len(ops))
 	if err == nil {
@@ -141,10 +141,10 @@ func isASCII(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r > '~'+1 }) < 0
 }
 
-// enableUTF8 enables UTF8=ACCEPT for a client in UTF8 mode, and for every client
-// of an upstream that requires it (RFC 6855 §3, §6). The upstream may then deliver
-// headers beyond ASCII, and the gateway must not send those to a client without
-// UTF8 mode.
+// enableUTF8 enables UTF8=ACCEPT for a client in UTF8 mode, and for every
+// client of an upstream that requires it (RFC 6855 §3, §6). The upstream may
+// then deliver headers beyond ASCII, and the gateway must not send those to a
+// client without UTF8 mode.
 func (c *Conn) enableUTF8(ctx context.Context) error {
 	only := c.Wire.Has("UTF8=ONLY")
 	if !only && !(c.clientUTF8 && c.Wire.Has("UTF8=ACCEPT")) {
@@ -162,9 +162,9 @@ func (c *Conn) enableUTF8(ctx context.Context) error {
 	return nil
 }
 
-// compress starts DEFLATE (RFC 4978) if that is configured and the upstream offers
-// it: after the login, so that no password is compressed together with other data.
-// A refusal changes nothing.
+// compress starts DEFLATE (RFC 4978) if that is configured and the upstream
+// offers it: after the login, so that no password is compressed together with
+// other data. A refusal changes nothing.
 func (c *Conn) compress(ctx context.Context) error {
 	if !c.opts.Compress || !c.Wire.Has("COMPRESS=DEFLATE") {
 		return nil
@@ -179,8 +179,8 @@ func (c *Conn) compress(ctx context.Context) error {
 	return nil
 }
 
-// mailboxIDCommand returns the command that asks for the mailbox-id, by which two
-// names of one mailbox share a lock (RFC 8474 §4.3).
+// mailboxIDCommand returns the command that asks for the mailbox-id, by which
+// two names of one mailbox share a lock (RFC 8474 §4.3).
 func (c *Conn) mailboxIDCommand() string {
 	return "STATUS " + c.MailboxName() + " (MAILBOXID)"
 }
@@ -201,8 +201,8 @@ func takeMailboxID(id *string, ev wire.Event) {
 	}
 }
 
-// statusMailboxID finds the mailbox-id in what follows STATUS: the mailbox's name,
-// which may contain anything, and a list at the end of the line.
+// statusMailboxID finds the mailbox-id in what follows STATUS: the mailbox's
+// name, which may contain anything, and a list at the end of the line.
 func statusMailboxID(text string) string {
 	const item = "MAILBOXID ("
 	i := strings.LastIndex(strings.ToUpper(text), item)

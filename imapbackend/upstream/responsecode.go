@@ -13,8 +13,8 @@ import (
 	"popgate/proxy"
 )
 
-// Phase is the part of a session in which the upstream fails. It decides what the
-// failure means to the client (requirement M-1).
+// Phase is the part of a session in which the upstream fails. It decides what
+// the failure means to the client (requirement M-1).
 type Phase int
 
 // The phases of a session, in their order.
@@ -39,8 +39,8 @@ func TempError(err error) *proxy.Error {
 	return &proxy.Error{Code: proxy.CodeSysTemp, Text: TextTemp, Err: err}
 }
 
-// SetupError returns the error for a fault that an operator must fix: [SYS/PERM].
-// err is logged.
+// SetupError returns the error for a fault that an operator must fix:
+// [SYS/PERM]. err is logged.
 func SetupError(err error) *proxy.Error {
 	return &proxy.Error{Code: proxy.CodeSysPerm, Text: TextPerm, Err: err}
 }
@@ -62,7 +62,8 @@ func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
 	case "UNAVAILABLE", "LIMIT":
 		return TempError(cause)
 	case "INUSE":
-		// Before SELECT it does not prove that the credentials are right (M-2).
+		// Before SELECT it does not prove that the credentials are
+		// right (M-2).
 		if ph == AtSelect {
 			return WithCause(proxy.ErrInUse, cause)
 		}
@@ -136,14 +137,15 @@ func tlsError(err error) *proxy.Error {
 	return SetupError(err)
 }
 
-// Lost returns the error for a lost connection; err is its cause, which is logged
-// without secrets.
+// Lost returns the error for a lost connection; err is its cause, which is
+// logged without secrets.
 func (c *Conn) Lost(ph Phase, err error) *proxy.Error {
 	return lossError(ph, c.CleanError(err))
 }
 
-// Failed returns the error for a command that did not end in OK: err is the cause
-// of a loss, or nil where s is the status. op names the command, without secrets.
+// Failed returns the error for a command that did not end in OK: err is the
+// cause of a loss, or nil where s is the status. op names the command, without
+// secrets.
 func (c *Conn) Failed(ph Phase, op string, s wire.Status, err error) *proxy.Error {
 	if err != nil {
 		return c.Lost(ph, fmt.Errorf("imap: %s: %w", op, err))

@@ -12,12 +12,13 @@ import (
 	"popgate/imapbackend/wire"
 )
 
-// SelectAfterLogin is Select. If the upstream refuses that, it sends ID and tries
-// again.
+// SelectAfterLogin is Select. If the upstream refuses that, it sends ID and
+// tries again.
 func (c *Conn) SelectAfterLogin(ctx context.Context, trailing ...string) (wire.Status, error) {
 	status, err := c.Select(ctx, trailing...)
 	if err == nil && status.Type == "NO" && c.Wire.Has("ID") {
-		// Some providers refuse SELECT until ID has been sent after the login.
+		// Some providers refuse SELECT until ID has been sent after
+		// the login.
 		if _, err := c.run(ctx, c.opts.idCommand(ctx)); err != nil {
 			return status, err
 		}
@@ -26,9 +27,10 @@ func (c *Conn) SelectAfterLogin(ctx context.Context, trailing ...string) (wire.S
 	return status, err
 }
 
-// Select selects the configured mailbox read-write: on some servers UIDVALIDITY
-// after EXAMINE is not final. The trailing commands go in the same flight; Answers
-// reads their results. The error is the loss of the connection.
+// Select selects the configured mailbox read-write: on some servers
+// UIDVALIDITY after EXAMINE is not final. The trailing commands go in the same
+// flight; Answers reads their results. The error is the loss of the
+// connection.
 func (c *Conn) Select(ctx context.Context, trailing ...string) (wire.Status, error) {
 	c.Wire.ResetMailbox()
 	defer c.Wire.SetProgress(c.Wire.SetProgress(SelectTimeout))
@@ -61,8 +63,8 @@ func (c *Conn) QuoteMailbox(name string) string {
 // octets: it must fit a command with a set (requirement I-CONN-4).
 const maxMailboxName = 512
 
-// CanQuote reports whether a mailbox name, in the encoding of the upstream, can go
-// into a command as a quoted string; utf8Enabled is Conn.UTF8.
+// CanQuote reports whether a mailbox name, in the encoding of the upstream,
+// can go into a command as a quoted string; utf8Enabled is Conn.UTF8.
 func CanQuote(name string, utf8Enabled bool) bool {
 	for _, c := range []byte(name) {
 		if c < ' ' || c == 0x7f || c > '~' && !utf8Enabled {

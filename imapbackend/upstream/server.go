@@ -12,8 +12,8 @@ import (
 	"popgate/proxy/endpoint"
 )
 
-// Options describe an upstream server. Name, Dial, TLS, ServerName and Mailbox are
-// required.
+// Options describe an upstream server. Name, Dial, TLS, ServerName and Mailbox
+// are required.
 type Options struct {
 	// Name identifies the upstream in logs and locks.
 	Name string
@@ -35,8 +35,8 @@ type Options struct {
 	// Compress asks for COMPRESS=DEFLATE (RFC 4978) where it is offered.
 	Compress bool
 
-	// SendClientID reports the client's address by ID (RFC 2971), and Version
-	// is reported as the version of the gateway; "": none.
+	// SendClientID reports the client's address by ID (RFC 2971), and
+	// Version is reported as the version of the gateway; "": none.
 	SendClientID bool
 	Version      string
 
@@ -44,8 +44,8 @@ type Options struct {
 	Observer proxy.Observer
 }
 
-// Server is one upstream server: how it is reached, and what it has announced. It
-// is safe for concurrent use.
+// Server is one upstream server: how it is reached, and what it has announced.
+// It is safe for concurrent use.
 type Server struct {
 	opts         Options
 	tls          *tls.Config              // shared, never changed
@@ -65,9 +65,9 @@ func (s *Server) report(kind proxy.UpstreamEventKind, err error, elapsed time.Du
 	}
 }
 
-// Offers reports whether clients can use a SASL mechanism, in upper case, through
-// the gateway. Tokens are sent to any server; of the other mechanisms, those that
-// it last announced are relayed.
+// Offers reports whether clients can use a SASL mechanism, in upper case,
+// through the gateway. Tokens are sent to any server; of the other mechanisms,
+// those that it last announced are relayed.
 func (s *Server) Offers(mechanism string) bool {
 	if IsToken(mechanism) {
 		return true
@@ -79,8 +79,8 @@ func (s *Server) Offers(mechanism string) bool {
 // ForgetCapabilities forgets the mechanisms that the server last announced.
 func (s *Server) ForgetCapabilities() { s.capabilities.Store(nil) }
 
-// tlsConfig returns the TLS client configuration (requirements O-TLS-2, 3, 7). All
-// connections share its session cache, which makes most handshakes cheap.
+// tlsConfig returns the TLS client configuration (requirements O-TLS-2, 3, 7).
+// All connections share its session cache, which makes most handshakes cheap.
 func (o *Options) tlsConfig() *tls.Config {
 	return &tls.Config{
 		ServerName:         o.ServerName,
