@@ -118,5 +118,5 @@ func (m *maildrop) drainIfLittle() {
 	ctx, cancel := context.WithTimeout(context.Background(), upstream.LogoutTimeout)
 	defer cancel()
 	defer m.u.Watch(ctx)()
-	m.u.Wire.Drain() // an error is in conn.Err
+	m.u.Wire.Drain() // an error is in Wire.Err
 }
