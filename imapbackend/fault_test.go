@@ -143,6 +143,8 @@ type faultPolicy struct {
 	opts   Options
 	effect effect // of QUIT on a marked message
 	alone  bool   // no other client has flagged a message \Deleted
+
+	unknown bool // the greeting names no server: the login is the careful one
 }
 
 // tolerates reports whether the policy is safe with a fault: a plain EXPUNGE
@@ -172,7 +174,7 @@ var faultPolicies = []faultPolicy{
 	{name: "expunge, OBJECTID", caps: "UIDPLUS OBJECTID UNSELECT QRESYNC", opts: Options{Seen: SeenOnRetr}, effect: isExpunged},
 	{name: "without UIDPLUS", effect: isFlagged},
 	{name: "refuse", caps: "ESEARCH", opts: Options{WithoutUIDPLUS: Refuse}, effect: isRefused},
-	{name: "flag", caps: "UIDPLUS ID", opts: Options{Delete: DeleteFlag}, effect: isFlagged},
+	{name: "flag", caps: "UIDPLUS ID OBJECTID", unknown: true, opts: Options{Delete: DeleteFlag}, effect: isFlagged},
 	{name: "keep", caps: "UIDPLUS", opts: Options{Delete: DeleteKeep}, effect: isKept},
 	{name: "trash by MOVE", caps: "UIDPLUS MOVE SPECIAL-USE", opts: Options{Delete: DeleteTrash}, effect: isMoved},
 	{name: "trash by COPY", caps: "UIDPLUS", opts: Options{Delete: DeleteTrash, Trash: "Waste"}, effect: isMoved},

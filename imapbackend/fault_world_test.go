@@ -126,6 +126,7 @@ func (fc faultCase) run(t *testing.T) (h traffic) {
 // another client, and a gap in the UIDs.
 func (w *faultWorld) fill() {
 	w.m.Caps = "IMAP4rev1 AUTH=PLAIN SASL-IR " + w.fc.policy.caps
+	w.m.Unknown = w.fc.policy.unknown
 	w.m.Style = w.fc.style
 	w.m.Mailbox("", "Bin").SetTrash()
 	inbox := w.m.Inbox()
