@@ -9,9 +9,9 @@ import (
 	"popgate/proxy"
 )
 
-// I-LOGIN-6: an upstream that discards what arrives together with a login is
-// never sent anything there. Each login of a row gets its answer as fast as the
-// careful form allows.
+// I-LOGIN-6: an upstream that discards what follows a login in the same flight
+// gets nothing there, and each of several logins succeeds in as many round trips
+// as that takes.
 func TestCareful(t *testing.T) {
 	for _, caps := range []string{"", " OBJECTID", " LITERAL+ OBJECTID"} {
 		for _, mechanism := range []string{" AUTH=PLAIN SASL-IR", " AUTH=PLAIN", ""} {
@@ -24,8 +24,8 @@ func TestCareful(t *testing.T) {
 				for i := range 3 {
 					start := time.Now()
 					d := openMaildrop(t, b)
-					// Greeting, ID, AUTHENTICATE with its
-					// "+", STATUS, SELECT.
+					// Greeting, ID, AUTHENTICATE and its "+",
+					// STATUS, SELECT.
 					if n := trips(start); n > 6.51 {
 						t.Errorf("%s: login %d: %.2f round trips", m.Caps, i, n)
 					}

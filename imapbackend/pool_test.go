@@ -174,7 +174,7 @@ func TestKeptDead(t *testing.T) {
 		{"silent", first + again + "W: stall\n" + newDial + cold + bye, func(s *session) { opens(s, keptTimeout) }},
 		{"SELECT that takes long on a live connection", first + again + "S: <n> OK x\nT: 4m\n" + openedWarm + bye,
 			func(s *session) { opens(s, 4*time.Minute) }},
-		{"P-PASS-4 password changed meanwhile", first + "X:\n" + newDial + refused + bye, func(s *session) {
+		{"P-PASS-4 password changed in between", first + "X:\n" + newDial + refused + bye, func(s *session) {
 			s.fails(s.openFails(), proxy.CodeAuth)
 		}},
 		{"upstream no longer reachable", first + "X:\n" + newDial + "X:\n", func(s *session) {

@@ -203,7 +203,7 @@ func TestUpdateConfirms(t *testing.T) {
 		})
 	}
 	lost := first + "C: <s> SELECT \"Work\"\nX:\n" + another + strings.ReplaceAll(reselected, "SELECT INBOX", `SELECT "Work"`) + removing("7") + bye
-	play(t, "lost meanwhile", lost, Options{Mailbox: "Work"}, func(s *session) {
+	play(t, "lost in between", lost, Options{Mailbox: "Work"}, func(s *session) {
 		if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
 			s.Error(err)
 		}

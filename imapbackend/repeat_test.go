@@ -115,9 +115,9 @@ func TestUpdateSecondAttempt(t *testing.T) {
 			unflagging("8") + "S: <u> OK x\n" + bye, Options{}, proxy.ErrNotRemoved},
 		{"I-DEL-11 an acknowledged copy", first + copying("7:8", `"Bin"`) + copied + storing("7:8") + "X:\n" + second + removing("7:8") + bye, bin, nil},
 		{"I-DEL-11 the answer to the check is lost", first + storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "X:\n" + second + removing("7:8") + bye, Options{}, nil},
-		{"I-UIDV-1 rebuilt meanwhile", first + storing("7:8") + "X:\n" + strings.Replace(second, "UIDVALIDITY 9", "UIDVALIDITY 10", 1) + bye, Options{},
+		{"I-UIDV-1 rebuilt in between", first + storing("7:8") + "X:\n" + strings.Replace(second, "UIDVALIDITY 9", "UIDVALIDITY 10", 1) + bye, Options{},
 			&proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt}},
-		{"I-DEL-10 read-only meanwhile", first + storing("7:8") + "X:\n" + strings.Replace(second, "READ-WRITE", "READ-ONLY", 1) + storing("7:8") + "S: <st> NO [READ-ONLY] zebra\n" +
+		{"I-DEL-10 read-only in between", first + storing("7:8") + "X:\n" + strings.Replace(second, "READ-WRITE", "READ-ONLY", 1) + storing("7:8") + "S: <st> NO [READ-ONLY] zebra\n" +
 			checking("7:8") + nothing + bye, Options{}, nil},
 	} {
 		play(t, tt.name, tt.script, tt.opts, func(s *session) {

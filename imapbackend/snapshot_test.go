@@ -63,7 +63,7 @@ func TestSnapshot(t *testing.T) {
 		{"I-SNAP-4 one missing, then found", listingOf3(uidNext) + found +
 			"S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: * 2 FETCH (UID 6 RFC822.SIZE 60)\nS: <g> OK x\n", "5/50 6/60 9/90"},
-		{"I-SNAP-4 one missing, expunged meanwhile", listingOf3(uidNext) + found +
+		{"I-SNAP-4 one missing, expunged in between", listingOf3(uidNext) + found +
 			"S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n" +
 			"C: <n> NOOP\nS: * 2 EXPUNGE\nS: <n> OK x\nC: <q> UID SEARCH ALL\nS: * SEARCH 5 9\nS: <q> OK x\n", "5/50 9/90"},
 		{"I-SNAP-4 sizes missing, then expunged", listingOf3(uidNext) + found +
@@ -79,10 +79,10 @@ func TestSnapshot(t *testing.T) {
 		{"I-CONC-2 expunge between UID and size", listingOf3(uidNext) + found + "S: * 2 FETCH (UID 6)\nS: * 1 EXPUNGE\n" +
 			"S: * 2 FETCH (RFC822.SIZE 90)\nS: * 2 FETCH (UID 9)\nS: * 1 FETCH (UID 6 RFC822.SIZE 60)\nS: <f> OK x\n" +
 			allOf + "S: * SEARCH 6 9\nS: <q> OK x\n", "6/60 9/90"},
-		{"I-SNAP-1 emptied meanwhile, NO", listingOf3(uidNext) + "S: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: * 1 EXPUNGE\n" + found + "S: <f> NO empty\n" +
+		{"I-SNAP-1 emptied in between, NO", listingOf3(uidNext) + "S: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: * 1 EXPUNGE\n" + found + "S: <f> NO empty\n" +
 			allOf + "S: * SEARCH\nS: <q> OK x\n", ""},
-		{"I-SNAP-1 emptied meanwhile, BAD", listingOf3(uidNext) + "S: * 0 EXISTS\nS: <d> BAD x\nS: <f> BAD empty\n", ""},
-		{"I-SNAP-1 emptied meanwhile, OK", listingOf3(uidNext) + found + "S: * 0 EXISTS\nS: <f> OK x\n", ""},
+		{"I-SNAP-1 emptied in between, BAD", listingOf3(uidNext) + "S: * 0 EXISTS\nS: <d> BAD x\nS: <f> BAD empty\n", ""},
+		{"I-SNAP-1 emptied in between, OK", listingOf3(uidNext) + found + "S: * 0 EXISTS\nS: <f> OK x\n", ""},
 	} {
 		play(t, tt.name, tt.script+bye, Options{}, func(s *session) {
 			if got := show(s.open()); got != tt.want {

@@ -57,7 +57,7 @@ type topWriter struct {
 	inText     bool
 	col        int  // octets of the current line, 2 for 2 or more
 	cr         bool // the current line is one CR
-	blank      bool // the last line was empty
+	emptyLine  bool // the last line was empty
 }
 
 // startText announces that a piece of n octets of text follows. It ends the
@@ -67,7 +67,7 @@ func (t *topWriter) startText(n int64) error {
 		return nil
 	}
 	t.headerOnly, t.inText = false, true
-	if t.blank && t.col == 0 {
+	if t.emptyLine && t.col == 0 {
 		return nil
 	}
 	sep := "\r\n"
@@ -105,12 +105,12 @@ func (t *topWriter) scan(p []byte) (end int, done bool) {
 		}
 		t.column(p[end : end+i])
 		end += i + 1
-		t.blank = t.col == 0 || t.col == 1 && t.cr
+		t.emptyLine = t.col == 0 || t.col == 1 && t.cr
 		t.col, t.cr = 0, false
 		switch {
 		case t.inText:
 			t.left--
-		case t.blank && !t.headerOnly:
+		case t.emptyLine && !t.headerOnly:
 			t.inText = true
 		default:
 			continue
