@@ -110,14 +110,29 @@ func (r *removal) recordResult(op string, status wire.Status, err error) (done b
 
 // send sends a UID command.
 func (r *removal) send(ctx context.Context, verb, args string) (wire.Status, error) {
+	if err := stillAllowed(ctx); err != nil {
+		return wire.Status{}, err
+	}
 	status, err := r.m.u.UIDCommand(ctx, verb, args)
 	return status, r.interrupted(verb, status, err)
 }
 
 // sendPlain sends a command without UIDs.
 func (r *removal) sendPlain(ctx context.Context, verb, args string) (wire.Status, error) {
+	if err := stillAllowed(ctx); err != nil {
+		return wire.Status{}, err
+	}
 	status, err := r.m.u.Command(ctx, verb, args)
 	return status, r.interrupted(verb, status, err)
+}
+
+// stillAllowed returns an error when ctx has ended: another session may hold
+// the lock of the maildrop by then (requirement O-LOCK-5).
+func stillAllowed(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return upstream.TempError(context.Cause(ctx))
+	}
+	return nil
 }
 
 // interrupted returns why the attempt ends after a command: the connection is

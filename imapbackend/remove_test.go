@@ -1,6 +1,7 @@
 package imapbackend
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -223,5 +224,24 @@ func TestCreateLost(t *testing.T) {
 	})
 	play(t, "lost again", lost+copying("7", `"Bin"`)+"S: <c> NO [TRYCREATE] zebra\n"+create+"X:\n", bin, func(s *session) {
 		s.fails(s.open().Update(s.ctx, []uint32{7}), temp)
+	})
+}
+
+// O-LOCK-5: no command of a removal is sent once its context has ended, which it
+// does when the lock of the maildrop is lost.
+func TestRemovalEnds(t *testing.T) {
+	play(t, "O-LOCK-5", opened+bye, Options{}, func(s *session) {
+		ctx, cancel := context.WithCancel(s.ctx)
+		cancel()
+		r := &removal{m: s.open().(*maildrop)}
+		before := len(s.up.Commands())
+		_, err := r.send(ctx, "EXPUNGE", "7")
+		s.fails(err, temp)
+		_, err = r.sendPlain(ctx, "EXPUNGE", "")
+		s.fails(err, temp)
+		if sent := s.up.Commands()[before:]; len(sent) > 0 {
+			s.Errorf("sent %q", sent)
+		}
+		r.m.Close()
 	})
 }

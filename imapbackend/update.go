@@ -105,9 +105,6 @@ func (r *removal) run(ctx context.Context, p plan) error {
 	r.fault = nil
 	for _, set := range r.m.setsFor(r.targets, len(r.trash)) {
 		for _, step := range p.steps {
-			if err := stillAllowed(ctx); err != nil {
-				return err
-			}
 			done, err := step(r, ctx, set)
 			if err != nil {
 				return err
@@ -117,24 +114,12 @@ func (r *removal) run(ctx context.Context, p plan) error {
 			}
 		}
 	}
-	if err := stillAllowed(ctx); err != nil {
-		return err
-	}
 	if p.last != nil {
 		if err := p.last(r, ctx); err != nil {
 			return err
 		}
 	}
 	return r.check(ctx, p)
-}
-
-// stillAllowed returns an error when ctx has ended: another session may hold
-// the lock of the maildrop by then (requirement O-LOCK-5).
-func stillAllowed(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return upstream.TempError(context.Cause(ctx))
-	}
-	return nil
 }
 
 // check asks what is still there, whatever the upstream has answered so far

@@ -7,8 +7,9 @@ import (
 
 // Observer receives events of a Server and its sessions, and of the upstream
 // connections of a Backend, for metrics for example. The goroutine in which an
-// event happens makes the call and waits for it, so methods must return at once.
-// They must be safe for concurrent use.
+// event happens makes the call and waits for it, sometimes with a lock held: the
+// methods must return at once, must not call the Server or the Backend, and must
+// not panic. They must be safe for concurrent use.
 //
 // A *Record belongs to the session. It is valid during the call only and must
 // not be changed.
