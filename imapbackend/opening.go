@@ -44,7 +44,7 @@ func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (p
 		key:      o.key,
 		opts:     &l.b.opts,
 		source:   l.source,
-		readOnly: status.Code == "READ-ONLY", // PERMANENTFLAGS decides nothing: I-RO-1
+		readOnly: status.Code == "READ-ONLY" || l.u.Wire.Mailbox().SessionDeleted && l.b.opts.plan(l.u.Can).flags,
 	}
 	m.readAhead = newReadAhead(m, l.b.budget)
 	m.startLink(ctx, l)

@@ -186,28 +186,49 @@ func TestPoliciesRebuilt(t *testing.T) {
 	}
 }
 
-// I-RO-1, I-DEL-10: DELE is accepted where PERMANENTFLAGS lacks \Deleted, and
-// QUIT reports the result: some servers list few flags, and accept them all.
-func TestWithoutPermanentDeleted(t *testing.T) {
-	without := func(caps string) string {
-		return strings.Replace(mailbox(caps, "", "7"), "S: * OK [UIDNEXT", "S: * OK [PERMANENTFLAGS (\\*)] x\nS: * OK [UIDNEXT", 1)
+// I-RO-1: PERMANENTFLAGS without \Deleted makes a maildrop read-only where \Deleted
+// has to last beyond the session. go-imap lists \* and stores all flags.
+func TestReadOnlyByPolicy(t *testing.T) {
+	for _, tt := range []struct {
+		name, caps, code, flags string
+		opts                    Options
+		want                    bool
+	}{
+		{"expunge", "UIDPLUS MOVE", "READ-WRITE", `(\Seen)`, Options{}, false},
+		{"expunge, READ-ONLY", "UIDPLUS MOVE", "READ-ONLY", `(\Seen \Deleted)`, Options{}, true},
+		{"trash by MOVE", "UIDPLUS MOVE", "READ-WRITE", `(\Seen)`, bin, false},
+		{"trash by MOVE, READ-ONLY", "UIDPLUS MOVE", "READ-ONLY", `(\Seen \Deleted)`, bin, true},
+		{"trash by COPY", "UIDPLUS", "READ-WRITE", `(\Seen)`, bin, false},
+		{"trash by COPY, no UIDPLUS", "", "READ-WRITE", `(\Seen)`, binFlag, true},
+		{"move", "MOVE", "READ-WRITE", `()`, binFlag, false},
+		{"keep", "UIDPLUS", "READ-WRITE", `()`, Options{Delete: DeleteKeep}, false},
+		{"flag", "UIDPLUS", "READ-WRITE", `(\Seen)`, Options{Delete: DeleteFlag}, true},
+		{"flag, \\*", "UIDPLUS", "READ-WRITE", `(\Seen \*)`, Options{Delete: DeleteFlag}, false},
+		{"flag, \\Deleted", "UIDPLUS", "READ-WRITE", `(\deleted)`, Options{Delete: DeleteFlag}, false},
+		{"no UIDPLUS", "", "READ-WRITE", `()`, Options{}, true},
+		{"no UIDPLUS, \\*", "", "READ-WRITE", `(\*)`, Options{}, false},
+		{"no UIDPLUS, expunge-if-alone", "", "READ-WRITE", `()`, Options{WithoutUIDPLUS: ExpungeIfAlone}, true},
+	} {
+		script := strings.Replace(mailbox(tt.caps, "", "7"), "[READ-WRITE]", "["+tt.code+"]", 1)
+		script = strings.Replace(script, "S: * OK [UIDNEXT", "S: * OK [PERMANENTFLAGS "+tt.flags+"] x\nS: * OK [UIDNEXT", 1)
+		play(t, "I-RO-1 "+tt.name, script+bye, tt.opts, func(s *session) {
+			if got := s.open().ReadOnly(); got != tt.want {
+				s.Errorf("read-only: %v, want %v", got, tt.want)
+			}
+		})
 	}
-	play(t, "set nevertheless", without("UIDPLUS")+removing("7")+bye, Options{}, func(s *session) {
-		d := s.open()
-		if d.ReadOnly() {
-			s.Error("read-only")
-		}
-		s.wants(d.Update(s.ctx, []uint32{7}), nil)
+}
+
+// I-RO-1, I-DEL-4: where \Deleted is refused after all, QUIT says so.
+func TestDeletedRefused(t *testing.T) {
+	without := strings.Replace(mailbox("UIDPLUS", "", "7"), "S: * OK [UIDNEXT", "S: * OK [PERMANENTFLAGS ()] x\nS: * OK [UIDNEXT", 1)
+	play(t, "stored", without+removing("7")+bye, Options{}, func(s *session) {
+		s.wants(s.open().Update(s.ctx, []uint32{7}), nil)
 	})
 	refused := "C: <t> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: <t> NO zebra\n" +
 		"C: <c> UID SEARCH UID 7\nS: * SEARCH 7\nS: <c> OK x\n"
-	play(t, "refused", without("UIDPLUS")+refused+bye, Options{}, func(s *session) {
+	play(t, "refused", without+refused+bye, Options{}, func(s *session) {
 		s.fails(s.open().Update(s.ctx, []uint32{7}), temp)
-	})
-	play(t, "READ-ONLY", strings.Replace(without("UIDPLUS"), "[READ-WRITE]", "[READ-ONLY]", 1)+bye, Options{}, func(s *session) {
-		if !s.open().ReadOnly() {
-			s.Error("not read-only")
-		}
 	})
 }
 

@@ -58,6 +58,10 @@ type Mailbox struct {
 	UIDNotSticky bool
 	MailboxID    string
 
+	// SessionDeleted reports that PERMANENTFLAGS has neither \Deleted nor \*:
+	// \Deleted may be forgotten when the session ends (RFC 3501 §7.1).
+	SessionDeleted bool
+
 	// Rebuilt is set when UIDVALIDITY is announced again with another value.
 	Rebuilt bool
 }

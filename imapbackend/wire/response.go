@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -284,6 +285,10 @@ func (c *Conn) recordCode(s Status) {
 		}
 	case "UIDNOTSTICKY":
 		m.UIDNotSticky = true
+	case "PERMANENTFLAGS":
+		m.SessionDeleted = !slices.ContainsFunc(strings.Fields(strings.Trim(s.Args, "()")), func(flag string) bool {
+			return flag == `\*` || strings.EqualFold(flag, `\Deleted`)
+		})
 	case "MAILBOXID":
 		m.MailboxID = strings.Trim(s.Args, "()")
 	}
