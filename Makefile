@@ -90,7 +90,7 @@ bench-peer: build
 # Debian package that has it.
 TOOLS = /usr/lib/dovecot/imap:dovecot-imapd /usr/lib/dovecot/pop3:dovecot-pop3d \
 	curl:curl fetchmail:fetchmail mpop:mpop getmail:getmail6 python3:python3 \
-	openssl:openssl node:nodejs npm:npm gcc:gcc /usr/include/stdlib.h:libc6-dev \
+	openssl:openssl gcc:gcc /usr/include/stdlib.h:libc6-dev \
 	/usr/sbin/haproxy:haproxy fail2ban-regex:fail2ban testssl:testssl.sh
 
 # policy-rc.d keeps the packages from starting services.
@@ -117,6 +117,7 @@ deps:
 
 # IMAP servers other than Dovecot, for the tests of imapbackend/servertest: made
 # once, in the user's cache or in POPGATE_SERVERS=DIR.
+servers: TOOLS += node:nodejs npm:npm
 servers: deps
 	@imapbackend/servertest/prepare.sh
 
