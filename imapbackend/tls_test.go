@@ -258,6 +258,7 @@ func TestTimeouts(t *testing.T) {
 		{"greeting", "W:\n", upstream.GreetingTimeout},
 		{"part of a greeting", "S+: * OK zeb\nW:\n", upstream.GreetingTimeout},
 		{"CAPABILITY", "S: * OK x\nC: <c> CAPABILITY\nW:\n", upstream.ProgressTimeout},
+		{"ID", "S: * OK [CAPABILITY IMAP4rev1 ID] x\nC: <i> ID ...\nW:\n", upstream.GreetingTimeout},
 		{"AUTHENTICATE", greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nW:\n", upstream.ProgressTimeout},
 		{"SELECT", selecting + "W:\n", upstream.SelectTimeout},
 		{"SELECT with progress", selecting + "T: 299s\nS: * 1 EXISTS\nW:\n", 299*time.Second + upstream.SelectTimeout},

@@ -36,7 +36,7 @@ func (s *session) acquire(key string) error {
 		s.lock = s.watchLock(l)
 		return nil
 	}
-	if _, held := errors.AsType[*lock.HeldError](err); held {
+	if _, held := errors.AsType[*lock.HeldError](err); held && s.ctx.Err() == nil {
 		return &Error{Code: ErrInUse.Code, Text: ErrInUse.Text, Err: err}
 	}
 	return &Error{Code: CodeSysTemp, Text: "maildrop cannot be locked, try again later", Err: err}

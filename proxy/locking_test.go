@@ -242,6 +242,30 @@ func (l brokenLocker) Acquire(ctx context.Context, _, _ string) (lock.Lock, erro
 	return nil, l.err
 }
 
+// TestLockWaitEnds shows that a login which waits for the lock when the server
+// closes is not reported as [IN-USE]: nobody knows whether the lock would have
+// become free in time.
+func TestLockWaitEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := new(proxytest.Observer)
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: memory(), Observer: o}, proxytest.Insecure)
+		g.Dial().Login("alice", "secret")
+		p := g.Dial()
+		p.Greeting()
+		p.OK("USER alice")
+		p.Send("PASS secret")
+		synctest.Wait()
+		g.Server.Close()
+		p.Closed()
+		synctest.Wait()
+		for _, e := range o.Events() {
+			if strings.Contains(e, "IN-USE") {
+				t.Errorf("reported: %s", e)
+			}
+		}
+	})
+}
+
 // TestLockerFails shows P-RESP-6 and O-LOCK-5: a lock service that fails or does
 // not answer is a system fault, not a maildrop in use.
 func TestLockerFails(t *testing.T) {

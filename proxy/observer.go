@@ -91,11 +91,12 @@ type UpstreamEventKind uint8
 // The events of upstream connections.
 const (
 	// UpstreamOpened is an attempt to connect, up to the greeting. Err is nil
-	// if it succeeded.
+	// if it succeeded. An attempt that ends because the client has left failed.
 	UpstreamOpened UpstreamEventKind = iota + 1
 
 	// UpstreamClosed is the end of a connection that had been opened. Err is
-	// why it was lost, nil if it was closed normally.
+	// why it was lost, nil if the gateway ended it, for whatever reason: the
+	// session was over, or a time limit of its own.
 	UpstreamClosed
 
 	// UpstreamReplaced is an attempt to replace the lost connection of a

@@ -108,11 +108,13 @@ func (c *Conn) greet(ctx context.Context) error {
 	return c.introduce(ctx)
 }
 
-// introduce sends ID and waits for the answer, unless it can go with the login.
+// introduce sends ID and waits for the answer, as long as for the greeting at
+// most, unless ID can be sent with the login.
 func (c *Conn) introduce(ctx context.Context) error {
 	if c.dialect.PipelinesLogin || !c.Wire.Has("ID") {
 		return nil
 	}
+	defer c.Wire.SetProgress(c.Wire.SetProgress(GreetingTimeout))
 	if _, err := c.run(ctx, c.opts.idCommand(ctx)); err != nil {
 		return c.Lost(AtConnect, err)
 	}
