@@ -37,7 +37,7 @@ func TestRaceDovecot(t *testing.T) {
 		}
 		user := fmt.Sprintf("user%d", i)
 		w := &rival{T: t, up: up, b: backend(t, opts), user: user, c: up.Login(user), r: rand.New(rand.NewPCG(faultSeed, uint64(i))),
-			mails: make(map[string]*raceMail), boxes: make(map[string]*raceBox), all: make(map[uint32]*raceBox), counts: counts}
+			mails: make(map[string]*raceMail), boxes: make(map[string]*raceBox), all: make(map[uint64]*raceBox), counts: counts}
 		w.create()
 		for range raceRounds / raceUsers {
 			w.round(t.Context())

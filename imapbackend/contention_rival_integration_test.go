@@ -24,7 +24,7 @@ type rival struct {
 	r     *rand.Rand
 	mails map[string]*raceMail // by their first line
 	boxes map[string]*raceBox  // by their names
-	all   map[uint32]*raceBox  // by UIDVALIDITY, deleted ones too
+	all   map[uint64]*raceBox  // by UIDVALIDITY, deleted ones too
 
 	replaced  bool // in this round the mailbox was deleted, renamed or rebuilt
 	unflagged bool // at this step flags were removed
@@ -39,7 +39,7 @@ type raceMail struct {
 
 // raceBox is a mailbox as long as it has one UIDVALIDITY.
 type raceBox struct {
-	validity uint32
+	validity uint64
 	named    map[uint32]string // by UID, all messages that it ever had
 	stale    bool              // the mailbox now has another UIDVALIDITY
 }
@@ -165,7 +165,7 @@ func (w *rival) openMailbox(verb, mailbox string) {
 // SELECT. Dovecot may have changed it by itself, if a session of a deleted
 // mailbox of that name has damaged its index.
 func (w *rival) recordUIDValidity(mailbox string, lines []dovecottest.Response) {
-	var validity uint32
+	var validity uint64
 	for _, line := range lines {
 		if _, err := fmt.Sscanf(line.Text, "* OK [UIDVALIDITY %d]", &validity); err == nil {
 			break
@@ -221,7 +221,7 @@ func (w *rival) act() {
 			w.restore()
 		}
 	case n == 13:
-		w.up.SetUIDValidity(w.user, raceMailbox, box.validity+1_000_000)
+		w.up.SetUIDValidity(w.user, raceMailbox, uint32(box.validity)+1_000_000)
 		w.listUIDs()
 		w.count("UIDVALIDITY changed")
 	}

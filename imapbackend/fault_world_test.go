@@ -129,7 +129,7 @@ func (w *faultWorld) fill() {
 	w.m.Unknown = w.fc.policy.unknown
 	w.m.Style = w.fc.style
 	w.m.Mailbox("", "Bin").SetTrash()
-	inbox := w.m.Inbox()
+	inbox := w.m.Inbox().SetUIDValidity(1 << 40) // above 32 bits, as on some servers
 	w.inbox = inbox
 	for i := range 7 {
 		inbox.Add(mail(i, 10+i*150))

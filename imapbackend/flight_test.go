@@ -227,6 +227,12 @@ func TestSnapshotProperty(t *testing.T) {
 			if seed%2 == 1 {
 				m.Caps = strings.ReplaceAll(m.Caps, " ESEARCH", "")
 			}
+			if seed%4 >= 2 {
+				m.Inbox().SetUIDValidity(1_700_000_000_000)
+			}
+			if seed%3 == 2 { // UIDNEXT is too small
+				m.UIDNext = func(next uint32) string { return itoa(min(int(next), int(seed)) - r.IntN(2)) }
+			}
 			b := m.backend(t, Options{})
 			change := func() {
 				switch k := r.IntN(20); {

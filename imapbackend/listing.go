@@ -47,7 +47,7 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 	if err != nil {
 		return nil, err
 	}
-	if mb.UIDNext == 0 || mb.UIDValidity == 0 || mb.UIDNotSticky || len(l.vanished) > 0 {
+	if mb.UIDNotSticky || len(l.vanished) > 0 || !o.countsProve(mb, all) {
 		o.b.store.DropListing(o.key)
 	} else {
 		o.b.store.PutListing(o.key, store.Listing{UIDValidity: mb.UIDValidity, UIDNext: mb.UIDNext, Messages: all})
@@ -55,9 +55,19 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 	return all, nil
 }
 
+// countsProve reports whether UIDVALIDITY, UIDNEXT and EXISTS can prove a listing
+// of all current. They cannot where UIDNEXT is not above all UIDs or has decreased,
+// or where a message without a UID is counted by EXISTS.
+func (o *opening) countsProve(mb wire.Mailbox, all []proxy.Message) bool {
+	decreased := o.warm && mb.UIDValidity == o.cached.UIDValidity && mb.UIDNext < o.cached.UIDNext
+	return mb.UIDValidity != 0 && mb.UIDNext != 0 && !decreased && !o.Wire.Mailbox().UIDZero &&
+		(len(all) == 0 || uint64(all[len(all)-1].UID) < mb.UIDNext)
+}
+
 // entry is what a listing says of one message.
 type entry struct {
 	uid    uint32
+	later  bool  // it came after SELECT
 	octets int64 // -1: unknown
 }
 
@@ -85,14 +95,19 @@ func (o *opening) readListing(ctx context.Context, l *listing, ops ...string) er
 }
 
 // fromListing turns a listing of everything into messages: all of them, each
-// once, in ascending order of UID, with their sizes. Messages above the
-// UIDNEXT of SELECT belong to the next session.
+// once, in ascending order of UID, with their sizes. Messages that came after
+// SELECT belong to the next session, if UIDNEXT says so too: it alone may be
+// wrong.
 func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
 	entries := l.sorted()
 	exists, n := o.Wire.Mailbox().Exists, len(entries)
-	if mb.UIDNext != 0 { // then later messages do not count
-		exists = min(exists, mb.Exists)
-		n, _ = slices.BinarySearchFunc(entries, mb.UIDNext, func(e entry, uid uint32) int { return cmp.Compare(e.uid, uid) })
+	if mb.UIDNext != 0 {
+		exists, n = o.Wire.Mailbox().Remaining, 0
+		for _, e := range entries {
+			if !e.isNext(mb) {
+				n++
+			}
+		}
 	}
 	if l.expunged || uint32(n) != exists || slices.ContainsFunc(entries, unsized) {
 		var err error
@@ -103,7 +118,7 @@ func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) 
 	all := make([]proxy.Message, 0, len(entries))
 	for _, e := range entries {
 		switch {
-		case mb.UIDNext != 0 && e.uid >= mb.UIDNext:
+		case e.isNext(mb):
 		case unsized(e):
 			l.vanished = append(l.vanished, e.uid) // probably expunged
 		default:
@@ -114,6 +129,12 @@ func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) 
 }
 
 func unsized(e entry) bool { return e.octets < 0 }
+
+// isNext reports whether the message belongs to the next session; mb is the mailbox
+// of SELECT.
+func (e entry) isNext(mb wire.Mailbox) bool {
+	return e.later && mb.UIDNext != 0 && uint64(e.uid) >= mb.UIDNext
+}
 
 // listing collects the answers to FETCH and SEARCH. Several responses may be
 // about one message; its sequence number connects them as long as nothing is
@@ -135,7 +156,7 @@ func (l *listing) add(ev wire.Event) {
 		l.flush()
 	case ev.Kind != wire.Fetch:
 	case ev.UID != 0 && ev.Octets >= 0:
-		l.entries = append(l.entries, entry{ev.UID, ev.Octets})
+		l.entries = append(l.entries, entry{uid: ev.UID, later: ev.Later, octets: ev.Octets})
 	case ev.UID != 0 || ev.Octets >= 0:
 		l.addHalf(ev)
 	}
@@ -144,7 +165,7 @@ func (l *listing) add(ev wire.Event) {
 func (l *listing) addHalf(ev wire.Event) {
 	half, ok := l.halves[ev.Seq]
 	if !ok {
-		half.octets = -1
+		half.octets, half.later = -1, ev.Later
 	}
 	if ev.UID != 0 {
 		half.uid = ev.UID
@@ -233,7 +254,7 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 		return nil, upstream.TempError(fmt.Errorf("imap: the upstream gives no size for %d messages, the first is UID %d", len(still), still[0]))
 	}
 	for _, uid := range missing {
-		entries = append(entries, entry{uid, -1})
+		entries = append(entries, entry{uid: uid, octets: -1})
 	}
 	return mergeEntries(entries), nil
 }

@@ -1,6 +1,7 @@
 package imapbackend
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -23,12 +24,12 @@ func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]pr
 	}
 	// n:* also brings the last message where its UID is below n, and
 	// messages that have arrived since SELECT.
-	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return e.uid < o.cached.UIDNext || e.uid >= mb.UIDNext })
-	if slices.ContainsFunc(fresh, unsized) {
+	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return uint64(e.uid) < o.cached.UIDNext || e.isNext(mb) })
+	if slices.ContainsFunc(fresh, func(e entry) bool { return unsized(e) || uint64(e.uid) >= mb.UIDNext }) {
 		return nil, nil
 	}
 	old := o.cached.Messages
-	if l.expunged || uint32(len(old)+len(fresh)) != min(mb.Exists, o.Wire.Mailbox().Exists) {
+	if l.expunged || uint32(len(old)+len(fresh)) != o.Wire.Mailbox().Remaining {
 		var err error
 		if old, fresh, err = o.stillThere(ctx, mb, old, fresh); err != nil || old == nil {
 			return nil, err
@@ -67,8 +68,8 @@ func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.M
 		}
 	}
 	fresh = slices.DeleteFunc(fresh, func(e entry) bool { return !has(e.uid) })
-	below, _ := slices.BinarySearch(present, mb.UIDNext)
-	if len(kept)+len(fresh) != below || uint32(len(present)) != exists {
+	below, _ := slices.BinarySearchFunc(present, mb.UIDNext, func(uid uint32, next uint64) int { return cmp.Compare(uint64(uid), next) })
+	if len(kept)+len(fresh) != below || uint32(below) != o.Wire.Mailbox().Remaining || uint32(len(present)) != exists {
 		return nil, nil, nil
 	}
 	return kept, fresh, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/upstream"
@@ -79,7 +80,8 @@ func (l *login) newOpening() *opening {
 		o.searchCmd = esearchDeleted
 	}
 	if o.cached, o.warm = l.b.store.Listing(o.key); o.warm {
-		o.fetchCmd = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", o.cached.UIDNext)
+		// A number above 32 bits may be refused; n:* brings the last message anyway.
+		o.fetchCmd = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", min(o.cached.UIDNext, math.MaxUint32))
 	}
 	return o
 }

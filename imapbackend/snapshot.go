@@ -16,7 +16,7 @@ type snapshot struct {
 	messages    []proxy.Message // ascending by UID
 	hidden      []uint32        // present but not shown, ascending
 	deleted     []uint32        // flagged \Deleted by others before, ascending
-	uidValidity uint32
+	uidValidity uint64
 	lasting     bool              // UIDs mean the same in the next session
 	reported    map[uint32]int64  // RFC822.SIZE of messages that LIST announces with another
 	hashes      map[uint32]string // unique-ids where UIDs do not last, else nil

@@ -184,7 +184,7 @@ func TestSnapshotAllocations(t *testing.T) {
 
 // I-SNAP-4: messages are missing if they have no entry, or one without a size.
 func TestSubtract(t *testing.T) {
-	entries := []entry{{2, 10}, {3, -1}, {5, 10}, {9, 10}}
+	entries := []entry{{uid: 2, octets: 10}, {uid: 3, octets: -1}, {uid: 5, octets: 10}, {uid: 9, octets: 10}}
 	if got := subtract([]uint32{1, 2, 3, 4, 5, 10}, entries); !slices.Equal(got, []uint32{1, 3, 4, 10}) {
 		t.Errorf("missing %d", got)
 	}

@@ -62,7 +62,7 @@ func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) 
 // resumeIdentities is fetchIdentities over as many sessions as needed: after a
 // lost connection, or if the client gives up because its first login takes too
 // long, the next session asks for what is still missing.
-func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint32, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
+func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint64, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
 	key := o.key
 	key.UTF8 = false
 	before := make(map[uint32]uniqueid.Identities)

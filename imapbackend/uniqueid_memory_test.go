@@ -88,7 +88,7 @@ func memory(t *testing.T, name string, opts Options, f func(t *testing.T, m *mod
 func TestRecall(t *testing.T) {
 	memory(t, "rebuilt", Options{}, func(t *testing.T, m *model, b *Backend) {
 		m.RTT = rtt
-		v := m.Inbox().UIDValidity()
+		v := m.Inbox().SetUIDValidity(1 << 40).UIDValidity()
 		for i := range 3 {
 			m.add(letter(i))
 		}

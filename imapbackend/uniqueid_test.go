@@ -31,15 +31,18 @@ func (s *session) ids(d proxy.Maildrop) string {
 func TestUniqueID(t *testing.T) {
 	for _, tt := range []struct {
 		mailbox     string
-		uidValidity uint32
+		uidValidity uint64
 		uid         uint32
 		want        string
 	}{
 		{"INBOX", 1, 1, "1.1"},
 		{"inbox", 1234567890, 42, "1234567890.42"},
 		{"INBOX", math.MaxUint32, math.MaxUint32, "4294967295.4294967295"},
+		{"INBOX", math.MaxUint32 + 1, 1, "4294967296.1"},
+		{"INBOX", 1700000000001, 7, "1700000000001.7"},
 		{"Archive", 7, 8, "66f4804e.7.8"},
 		{"Entw\u00fcrfe", math.MaxUint32, math.MaxUint32, "ab5ee809.4294967295.4294967295"},
+		{"Entw\u00fcrfe", math.MaxUint64, math.MaxUint32, "ab5ee809.18446744073709551615.4294967295"},
 	} {
 		s := &snapshot{form: backend(t, Options{Mailbox: tt.mailbox}).form, uidValidity: tt.uidValidity}
 		f, err := s.UniqueIDs()
@@ -57,9 +60,9 @@ var uniqueID = regexp.MustCompile(`^[!-~]{1,70}$`)
 // P-UIDL-2, I-UIDL-1: whatever the numbers and the mailbox, a unique-id is well
 // formed, and no two messages have the same.
 func FuzzUniqueID(f *testing.F) {
-	f.Add("INBOX", uint32(1), uint32(2), uint32(3))
-	f.Add("Entw\u00fcrfe/\x00\xff", uint32(math.MaxUint32), uint32(0), uint32(math.MaxUint32))
-	f.Fuzz(func(t *testing.T, mailbox string, uidValidity, a, b uint32) {
+	f.Add("INBOX", uint64(1), uint32(2), uint32(3))
+	f.Add("Entw\u00fcrfe/\x00\xff", uint64(math.MaxUint64), uint32(0), uint32(math.MaxUint32))
+	f.Fuzz(func(t *testing.T, mailbox string, uidValidity uint64, a, b uint32) {
 		form, err := uniqueid.ForMailbox("", mailbox)
 		if err != nil {
 			t.Fatal(err)

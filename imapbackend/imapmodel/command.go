@@ -50,7 +50,11 @@ func (c *conn) open(b *Mailbox) {
 	c.say(`* FLAGS (\Answered \Flagged \Deleted \Seen \Draft)`)
 	c.say("* %d EXISTS", len(c.view))
 	c.say("* OK [UIDVALIDITY %d] x", b.uidValidity)
-	c.say("* OK [UIDNEXT %d] x", b.uidNext)
+	uidNext := strconv.FormatUint(uint64(b.uidNext), 10)
+	if c.m.UIDNext != nil {
+		uidNext = c.m.UIDNext(b.uidNext)
+	}
+	c.say("* OK [UIDNEXT %s] x", uidNext)
 	if c.m.has("OBJECTID") {
 		c.say("* OK [MAILBOXID (%s)] x", b.id)
 	}
@@ -72,8 +76,8 @@ func (c *conn) list() {
 func (c *conn) status(b *Mailbox, args string) {
 	known := map[string]string{
 		"MESSAGES":    strconv.Itoa(len(b.messages)),
-		"UIDNEXT":     strconv.Itoa(int(b.uidNext)),
-		"UIDVALIDITY": strconv.Itoa(int(b.uidValidity)),
+		"UIDNEXT":     strconv.FormatUint(uint64(b.uidNext), 10),
+		"UIDVALIDITY": strconv.FormatUint(b.uidValidity, 10),
 	}
 	if c.m.has("OBJECTID") {
 		known["MAILBOXID"] = "(" + b.id + ")"

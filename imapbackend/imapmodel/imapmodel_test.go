@@ -2,6 +2,7 @@ package imapmodel
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -145,6 +146,19 @@ func TestStyles(t *testing.T) {
 			t.Errorf("style %d: removed: %v", style, removed)
 		}
 		c.want("UID FETCH 1 (UID BODY.PEEK[])", want)
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	m := New()
+	m.Inbox().SetUIDValidity(1 << 40).Add("one")
+	m.UIDNext = func(next uint32) string { return fmt.Sprint(next - 1) }
+	c := login(t, m)
+	answer := c.do("SELECT INBOX")
+	for _, want := range []string{"* OK [UIDVALIDITY 1099511627776] x", "* OK [UIDNEXT 1] x"} {
+		if !strings.Contains(answer, want) {
+			t.Errorf("no %q in %q", want, answer)
+		}
 	}
 }
 

@@ -11,7 +11,7 @@ type Mailbox struct {
 	m           *Model
 	owner, name string
 	id          string // MAILBOXID
-	uidValidity uint32
+	uidValidity uint64
 	uidNext     uint32
 	messages    []Message // ascending by UID; never changed in place
 	readOnly    bool
@@ -41,10 +41,19 @@ func (b *Mailbox) Messages() []Message {
 }
 
 // UIDValidity returns the mailbox's UIDVALIDITY.
-func (b *Mailbox) UIDValidity() uint32 {
+func (b *Mailbox) UIDValidity() uint64 {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
 	return b.uidValidity
+}
+
+// SetUIDValidity sets the mailbox's UIDVALIDITY, which may be one of those above 32
+// bits that some servers have. No connection may have selected the mailbox.
+func (b *Mailbox) SetUIDValidity(v uint64) *Mailbox {
+	b.m.mu.Lock()
+	defer b.m.mu.Unlock()
+	b.uidValidity = v
+	return b
 }
 
 // Add appends a message and returns its UID.

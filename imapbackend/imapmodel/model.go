@@ -43,6 +43,10 @@ type Model struct {
 	// Style is how expunges by others are seen.
 	Style Style
 
+	// UIDNext returns what SELECT announces as UIDNEXT of a mailbox whose next
+	// UID is next, such as a number that is too small. nil: next itself.
+	UIDNext func(next uint32) string
+
 	// AnnounceRebuilt keeps a connection open whose mailbox gets another
 	// UIDVALIDITY: it sends OK [UIDVALIDITY], and NO to each command on
 	// messages. Otherwise the connection ends with BYE.
@@ -120,7 +124,7 @@ func (m *Model) find(owner, name string) *Mailbox {
 
 func (m *Model) create(owner, name string) *Mailbox {
 	m.made++
-	b := &Mailbox{m: m, owner: owner, name: name, uidValidity: uint32(6 + m.made), uidNext: 1, id: fmt.Sprintf("F%d", m.made)}
+	b := &Mailbox{m: m, owner: owner, name: name, uidValidity: uint64(6 + m.made), uidNext: 1, id: fmt.Sprintf("F%d", m.made)}
 	m.mailboxes = append(m.mailboxes, b)
 	return b
 }

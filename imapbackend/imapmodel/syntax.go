@@ -18,7 +18,10 @@ func (c *conn) parseSet(text string) set {
 		if s == "*" {
 			return last
 		}
-		n, _ := strconv.ParseUint(s, 10, 32) // an invalid number is 0, which is no UID
+		n, err := strconv.ParseUint(s, 10, 32)
+		if err != nil {
+			return 0 // which is no UID
+		}
 		return uint32(n)
 	}
 	var out set

@@ -28,13 +28,13 @@ type record interface {
 
 // sizes are true sizes in octets, by UID.
 type sizes struct {
-	uidValidity uint32
+	uidValidity uint64
 	octets      map[uint32]int64
 }
 
 // identities are those of one source, ascending by UID.
 type identities struct {
-	uidValidity uint32
+	uidValidity uint64
 	ids         []Identity
 }
 

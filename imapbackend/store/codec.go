@@ -124,7 +124,7 @@ func (l Listing) chunks() []chunk {
 		at := c.next(m.UID)
 		at.body = binary.AppendUvarint(at.body, uint64(m.Octets))
 	}
-	return append(c.chunks, headOf(uint64(l.UIDValidity), uint64(l.UIDNext), uint64(len(l.Messages))))
+	return append(c.chunks, headOf(l.UIDValidity, l.UIDNext, uint64(len(l.Messages))))
 }
 
 func (s sizes) chunks() []chunk {
@@ -133,7 +133,7 @@ func (s sizes) chunks() []chunk {
 		at := c.next(uid)
 		at.body = binary.AppendUvarint(at.body, uint64(s.octets[uid]))
 	}
-	return append(c.chunks, headOf(uint64(s.uidValidity), 0, uint64(len(s.octets))))
+	return append(c.chunks, headOf(s.uidValidity, 0, uint64(len(s.octets))))
 }
 
 func (i identities) chunks() []chunk {
@@ -141,7 +141,7 @@ func (i identities) chunks() []chunk {
 	for _, id := range i.ids {
 		c.text(c.next(id.UID), 0, id.ID)
 	}
-	return append(c.chunks, headOf(uint64(i.uidValidity), 0, uint64(len(i.ids))))
+	return append(c.chunks, headOf(i.uidValidity, 0, uint64(len(i.ids))))
 }
 
 func (u UniqueIDs) chunks() []chunk {
@@ -167,7 +167,7 @@ func (u UniqueIDs) chunks() []chunk {
 		at.body = appendText(at.body, last.String, g.String)
 		last, n = g, n+1
 	}
-	return append(chunks, headOf(uint64(u.UIDValidity), 0, uint64(len(u.Shown)), uint64(len(gone))))
+	return append(chunks, headOf(u.UIDValidity, 0, uint64(len(u.Shown)), uint64(len(gone))))
 }
 
 // valid reports whether a record can be written and read back.
@@ -271,7 +271,7 @@ type decoder struct {
 func (d *decoder) add(suffix string, body []byte) bool {
 	r := &reader{body: body}
 	if suffix == "" {
-		most := [4]uint64{math.MaxUint32, math.MaxUint32, math.MaxUint32, math.MaxUint32}
+		most := [4]uint64{math.MaxUint64, math.MaxUint64, math.MaxUint32, math.MaxUint32}
 		for i := 0; r.more() && i < len(d.head); i++ {
 			d.head[i] = r.number(most[i])
 		}
@@ -323,13 +323,13 @@ func (d *decoder) record() record {
 	if !d.hasHead {
 		return nil
 	}
-	validity, count := uint32(d.head[0]), d.head[2]
+	validity, count := d.head[0], d.head[2]
 	switch d.id.kind {
 	case kindListing:
 		l := d.listing
-		l.UIDValidity, l.UIDNext = validity, uint32(d.head[1])
+		l.UIDValidity, l.UIDNext = validity, d.head[1]
 		n := len(l.Messages)
-		if uint64(n) != count || n > 0 && l.Messages[n-1].UID >= l.UIDNext {
+		if uint64(n) != count || n > 0 && uint64(l.Messages[n-1].UID) >= l.UIDNext {
 			return nil
 		}
 		return l

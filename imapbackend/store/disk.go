@@ -33,8 +33,12 @@ var (
 	keyFormat       = []byte("format")
 )
 
-// formatName names the format and its version.
-const formatName = "popgate store 1"
+// formatName names the format and its version. In formatBefore UIDVALIDITY and
+// UIDNEXT have at most 32 bits; such a file is read as it is.
+const (
+	formatName   = "popgate store 2"
+	formatBefore = "popgate store 1"
+)
 
 // digestSize is how many octets of SHA-256 identify a mailbox.
 const digestSize = 16

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"popgate/proxy"
 )
 
@@ -27,6 +29,13 @@ func TestDisk(t *testing.T) {
 	s.PutListing(key("gone"), listing(5))
 	s.PutListing(key("edge"), Listing{UIDValidity: math.MaxUint32, UIDNext: math.MaxUint32,
 		Messages: []proxy.Message{{UID: 1, Octets: 0}, {UID: 1024, Octets: 1 << 62}, {UID: math.MaxUint32 - 1, Octets: math.MaxInt64}}})
+	wide := Listing{UIDValidity: math.MaxUint64, UIDNext: math.MaxUint64, Messages: []proxy.Message{{UID: math.MaxUint32, Octets: 1}}}
+	s.PutListing(key("wide"), wide)
+	s.PutSizes(key("wide"), math.MaxUint64, map[uint32]int64{math.MaxUint32: 2})
+	s.PutIdentities(key("wide"), math.MaxUint64, "emailid", []Identity{{7, "M"}})
+	if err := s.PutUniqueIDs(key("wide"), UniqueIDs{UIDValidity: math.MaxUint64, Shown: []Shown{{7, "M", "x.7"}}}); err != nil {
+		t.Error(err)
+	}
 	s.DropListing(key("gone"))
 	closeStore(t, s)
 
@@ -43,6 +52,15 @@ func TestDisk(t *testing.T) {
 	}
 	if l, ok := s.Listing(key("edge")); !ok || len(l.Messages) != 3 || l.Messages[1].Octets != 1<<62 {
 		t.Errorf("the mailbox of large numbers: %v %v", l, ok)
+	}
+	l, _ := s.Listing(key("wide"))
+	u, _ := s.UniqueIDs(key("wide"))
+	sizes, ids := s.Sizes(key("wide"), math.MaxUint64), s.Identities(key("wide"), math.MaxUint64, "emailid")
+	if !cmp.Equal(l, wide) || sizes[math.MaxUint32] != 2 || len(ids) != 1 || u.UIDValidity != math.MaxUint64 || len(u.Shown) != 1 {
+		t.Errorf("numbers of 64 bits: %+v, %v, %v, %+v", l, sizes, ids, u)
+	}
+	if s.Sizes(key("wide"), math.MaxUint32) != nil {
+		t.Error("the sizes of another UIDVALIDITY")
 	}
 	if s.Sizes(key("c"), 7) != nil {
 		t.Error("P-EXT-6: a listing is the same in and out of UTF8 mode")

@@ -38,7 +38,7 @@ type sample struct {
 }
 
 func newSample(n int) sample {
-	s := sample{listing: Listing{UIDValidity: 7, UIDNext: uint32(3*n + 5)}, sizes: map[uint32]int64{}, unique: UniqueIDs{UIDValidity: 7}}
+	s := sample{listing: Listing{UIDValidity: 7, UIDNext: uint64(3*n + 5)}, sizes: map[uint32]int64{}, unique: UniqueIDs{UIDValidity: 7}}
 	for i := range n {
 		uid := uint32(3*i + 1)
 		s.listing.Messages = append(s.listing.Messages, proxy.Message{UID: uid, Octets: int64(i) * 977 % 100_000})

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // Only one process at a time can open the file.
@@ -41,6 +43,45 @@ func TestOpenFails(t *testing.T) {
 	if _, err := Open(filepath.Join(dir, "x"), Options{MaxSize: 100}); err == nil {
 		t.Error("a limit of 100 octets is accepted")
 	}
+}
+
+// A file of the format before, in which UIDVALIDITY has at most 32 bits, is read
+// as it is, and then has the current format.
+func TestFormatBefore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s, _ := openStore(t, path, Options{})
+	m := newSample(100)
+	m.put(t, s, key("a"))
+	closeStore(t, s)
+	format := func(change func(b *bolt.Bucket) error) {
+		t.Helper()
+		db, err := bolt.Open(path, 0o600, nil)
+		if err == nil {
+			err = db.Update(func(tx *bolt.Tx) error { return change(tx.Bucket(bucketMeta)) })
+		}
+		if err == nil {
+			err = db.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	format(func(b *bolt.Bucket) error { return b.Put(keyFormat, []byte("popgate store 1")) })
+	if got, err := Inspect(path); got != "good" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	s, log := openStore(t, path, Options{})
+	m.check(t, s, key("a"))
+	closeStore(t, s)
+	if log.String() != "" {
+		t.Errorf("log: %s", log)
+	}
+	format(func(b *bolt.Bucket) error {
+		if got := string(b.Get(keyFormat)); got != "popgate store 2" {
+			t.Errorf("format %q", got)
+		}
+		return nil
+	})
 }
 
 // What Inspect reports about a file.

@@ -23,8 +23,8 @@ type Key struct {
 // Listing is all messages of a mailbox with a UID below UIDNext, including those
 // that no maildrop shows.
 type Listing struct {
-	UIDValidity uint32
-	UIDNext     uint32
+	UIDValidity uint64
+	UIDNext     uint64
 	Messages    []proxy.Message // ascending by UID; shared, must not be changed
 }
 
@@ -37,7 +37,7 @@ type Identity struct {
 
 // UniqueIDs is the memory of the unique-ids that were shown for a mailbox.
 type UniqueIDs struct {
-	UIDValidity uint32
+	UIDValidity uint64
 	Shown       []Shown // ascending by UID; shared, must not be changed
 	Gone        []Gone  // shared, must not be changed
 }
@@ -125,7 +125,7 @@ func (s *Store) DropListing(key Key) {
 // Sizes returns the true sizes that are known, in octets by UID; nil if there are
 // none. It deletes those of another UIDVALIDITY: their mailbox no longer exists
 // (requirement I-UIDV-3).
-func (s *Store) Sizes(key Key, uidValidity uint32) map[uint32]int64 {
+func (s *Store) Sizes(key Key, uidValidity uint64) map[uint32]int64 {
 	id := recordID{Key: key, kind: kindSizes}
 	known, ok := s.get(id).(sizes)
 	switch {
@@ -140,7 +140,7 @@ func (s *Store) Sizes(key Key, uidValidity uint32) map[uint32]int64 {
 
 // PutSizes adds true sizes to those known for the same UIDVALIDITY, and replaces
 // those of another.
-func (s *Store) PutSizes(key Key, uidValidity uint32, octets map[uint32]int64) {
+func (s *Store) PutSizes(key Key, uidValidity uint64, octets map[uint32]int64) {
 	s.merging.Lock()
 	defer s.merging.Unlock()
 	merged := maps.Clone(s.Sizes(key, uidValidity))
@@ -153,7 +153,7 @@ func (s *Store) PutSizes(key Key, uidValidity uint32, octets map[uint32]int64) {
 
 // Identities returns the known identities from one source, such as "emailid", in
 // ascending order of UID.
-func (s *Store) Identities(key Key, uidValidity uint32, source string) []Identity {
+func (s *Store) Identities(key Key, uidValidity uint64, source string) []Identity {
 	known, ok := s.get(recordID{Key: key, kind: kindIdentities, source: source}).(identities)
 	if !ok || known.uidValidity != uidValidity {
 		return nil
@@ -163,7 +163,7 @@ func (s *Store) Identities(key Key, uidValidity uint32, source string) []Identit
 
 // PutIdentities replaces all identities from the source by ids, which are in
 // ascending order of UID.
-func (s *Store) PutIdentities(key Key, uidValidity uint32, source string, ids []Identity) {
+func (s *Store) PutIdentities(key Key, uidValidity uint64, source string, ids []Identity) {
 	s.put(recordID{Key: key, kind: kindIdentities, source: source}, identities{uidValidity, ids})
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 func listing(n int) Listing {
-	l := Listing{UIDValidity: 1, UIDNext: uint32(n) + 1}
+	l := Listing{UIDValidity: 1, UIDNext: uint64(n) + 1}
 	for i := range n {
 		l.Messages = append(l.Messages, proxy.Message{UID: uint32(i) + 1, Octets: 100})
 	}

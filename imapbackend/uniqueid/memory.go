@@ -29,7 +29,7 @@ const (
 // Memory matches the unique-ids that were shown before with the messages that are
 // in the mailbox. It does no I/O, and is not safe for concurrent use.
 type Memory struct {
-	uidValidity uint32
+	uidValidity uint64
 	today       int32
 	all         []proxy.Message
 	Rebuilt     bool // UIDVALIDITY is not the one before
@@ -47,7 +47,7 @@ type Memory struct {
 
 // NewMemory returns a Memory of what was stored and of all messages of the
 // mailbox, ascending by UID. today is in days since 1970.
-func NewMemory(old store.UniqueIDs, uidValidity uint32, all []proxy.Message, today int32) *Memory {
+func NewMemory(old store.UniqueIDs, uidValidity uint64, all []proxy.Message, today int32) *Memory {
 	m := &Memory{uidValidity: uidValidity, today: today, all: all}
 	m.Rebuilt = old.UIDValidity != 0 && old.UIDValidity != uidValidity
 	m.Changed = old.UIDValidity != uidValidity

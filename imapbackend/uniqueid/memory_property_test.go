@@ -24,7 +24,7 @@ type history struct {
 	*testing.T
 	rnd         *rand.Rand
 	base        string // form of new unique-ids
-	uidValidity uint32
+	uidValidity uint64
 	uidNext     uint32
 	uids        []uint32
 	box         map[uint32]modelled
@@ -77,7 +77,7 @@ func (h *history) expunge() {
 // rebuild replaces the mailbox by a new one. Messages that are not added at once
 // are restored later, or never.
 func (h *history) rebuild() {
-	h.uidValidity += 1 + h.rnd.Uint32N(2)
+	h.uidValidity += 1 + h.rnd.Uint64N(2)
 	h.note("UIDVALIDITY %d", h.uidValidity)
 	for _, uid := range h.uids {
 		h.lost = append(h.lost, h.box[uid])
@@ -145,7 +145,7 @@ func TestRecallProperty(t *testing.T) {
 	for seed := range uint64(400) {
 		h := &history{
 			T: t, rnd: rand.New(rand.NewPCG(seed, 1)), base: []string{Default, "{uid}", "{uid}.2"}[seed%3],
-			uidValidity: 1, uidNext: 1, box: make(map[uint32]modelled), copied: make(map[string]bool),
+			uidValidity: 1 + seed%2<<40, uidNext: 1, box: make(map[uint32]modelled), copied: make(map[string]bool),
 			owner: make(map[string]string), first: make(map[int]string),
 		}
 		h.note("seed %d", seed)

@@ -31,8 +31,9 @@ func ParseSource(text string) Kind {
 func FromIdentity(source Kind, id string) string {
 	id = strings.TrimPrefix(id, kindPrefix[source])
 	if source == Gmail {
-		n, _ := strconv.ParseUint(id, 10, 64) // GmailIdentity has formatted it
-		return "GmailId" + strconv.FormatUint(n, 16)
+		if n, err := strconv.ParseUint(id, 10, 64); err == nil { // GmailIdentity has formatted it
+			return "GmailId" + strconv.FormatUint(n, 16)
+		}
 	}
 	return id
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -136,21 +137,28 @@ func (t *Template) HasUIDValidity() bool { return t.has(fieldUIDValidity) }
 func (t *Template) longest() int {
 	n := 0
 	for _, p := range t.parts {
-		switch {
-		case p.field == 0:
+		if p.field == 0 {
 			n += len(p.text)
-		case p.base == 16:
-			n += max(p.width, 8)
-		default:
-			n += max(p.width, 10)
+		} else {
+			n += max(p.width, p.digits())
 		}
 	}
 	return n
 }
 
+// digits returns the maximum number of digits. UIDs have 32 bits, UIDVALIDITY has
+// 64.
+func (p *piece) digits() int {
+	most := uint64(math.MaxUint32)
+	if p.field == fieldUIDValidity {
+		most = math.MaxUint64
+	}
+	return len(strconv.FormatUint(most, p.base))
+}
+
 // Bind returns a function that appends the unique-id of a UID to dst. It allocates
 // only to grow dst.
-func (t *Template) Bind(uidValidity uint32) func(dst []byte, uid uint32) []byte {
+func (t *Template) Bind(uidValidity uint64) func(dst []byte, uid uint32) []byte {
 	var parts []piece // with consecutive fixed texts joined
 	for _, p := range t.parts {
 		if p.field == fieldUIDValidity {
@@ -164,19 +172,19 @@ func (t *Template) Bind(uidValidity uint32) func(dst []byte, uid uint32) []byte 
 	}
 	return func(dst []byte, uid uint32) []byte {
 		for i := range parts {
-			dst = parts[i].append(dst, uid)
+			dst = parts[i].append(dst, uint64(uid))
 		}
 		return dst
 	}
 }
 
 // append appends the text, or n in the format of the piece.
-func (p *piece) append(dst []byte, n uint32) []byte {
+func (p *piece) append(dst []byte, n uint64) []byte {
 	if p.field == 0 {
 		return append(dst, p.text...)
 	}
-	var buf [10]byte
-	digits := strconv.AppendUint(buf[:0], uint64(n), p.base)
+	var buf [20]byte
+	digits := strconv.AppendUint(buf[:0], n, p.base)
 	for i := len(digits); i < p.width; i++ {
 		dst = append(dst, '0')
 	}

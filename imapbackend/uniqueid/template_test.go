@@ -31,7 +31,7 @@ func TestTemplate(t *testing.T) {
 		if got := string(form.Bind(v)([]byte("1 "), uid)); got != "1 "+tt.want {
 			t.Errorf("%s: %q, want %q", tt.template, got, tt.want)
 		}
-		if got := len(form.Bind(math.MaxUint32)(nil, math.MaxUint32)); got != form.longest() {
+		if got := len(form.Bind(math.MaxUint64)(nil, math.MaxUint32)); got != form.longest() {
 			t.Errorf("%s: %d characters, longest returns %d", tt.template, got, form.longest())
 		}
 		if want := strings.Contains(tt.template, "uidvalidity"); form.HasUIDValidity() != want {
@@ -64,23 +64,26 @@ func TestTemplateRefused(t *testing.T) {
 		{"{uid:-08x}", "{uid:-08x}"},
 		{"{uid}" + strings.Repeat("a", 61), "71 characters"},
 		{"{uid:068}abc", "71 characters"},
-		{"{uid:x}{uidvalidity:x}" + strings.Repeat("a", 55), "71 characters"},
+		{"{uid:x}{uidvalidity:x}" + strings.Repeat("a", 47), "71 characters"},
+		{"{uid}{uidvalidity}" + strings.Repeat("a", 41), "71 characters"},
 	} {
 		if _, err := Parse(tt.template); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: %v, want %q in it", tt.template, err, tt.want)
 		}
 	}
-	if _, err := Parse("{uid}" + strings.Repeat("a", 60)); err != nil {
-		t.Error(err)
+	for _, longest := range []string{"{uid}" + strings.Repeat("a", 60), "{uid}{uidvalidity}" + strings.Repeat("a", 40)} {
+		if _, err := Parse(longest); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
 // I-UIDL-2: an accepted template makes unique-ids that are well formed and
 // different for different UIDs.
 func FuzzTemplate(f *testing.F) {
-	f.Add("{uid:08x}{uidvalidity:08x}", uint32(1), uint32(2), uint32(3))
-	f.Add("a{uid:X}{uidvalidity}", uint32(math.MaxUint32), uint32(0), uint32(math.MaxUint32))
-	f.Fuzz(func(t *testing.T, template string, uidValidity, a, b uint32) {
+	f.Add("{uid:08x}{uidvalidity:08x}", uint64(1), uint32(2), uint32(3))
+	f.Add("a{uid:X}{uidvalidity}", uint64(math.MaxUint64), uint32(0), uint32(math.MaxUint32))
+	f.Fuzz(func(t *testing.T, template string, uidValidity uint64, a, b uint32) {
 		form, err := Parse(template)
 		if err != nil {
 			return

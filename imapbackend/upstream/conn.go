@@ -50,6 +50,7 @@ type Conn struct {
 	secrets    secrets
 	utf8       bool        // UTF8=ACCEPT is enabled
 	clientUTF8 bool        // the client accepts headers beyond ASCII
+	uidZero    bool        // a message with UID 0 has been logged
 	abandoned  atomic.Bool // a context given to Watch has ended it
 }
 
@@ -162,6 +163,10 @@ func (c *Conn) Trace(ctx context.Context, cmd string, status wire.Status, err er
 	}
 	if l.Enabled(ctx, slog.LevelDebug) {
 		l.DebugContext(ctx, "upstream", "command", cmd, "result", c.Clean(status.String()))
+	}
+	if !c.uidZero && c.Wire.Mailbox().UIDZero {
+		c.uidZero = true
+		l.WarnContext(ctx, "message with UID 0 is skipped", "upstream", c.opts.Name, "command", cmd)
 	}
 	for _, alert := range c.Wire.TakeAlerts() {
 		l.WarnContext(ctx, "upstream alert", "upstream", c.opts.Name, "command", cmd, "alert", c.Clean(alert.String()))

@@ -53,8 +53,8 @@ type Conn struct {
 // Mailbox is what the upstream has said about the selected mailbox.
 type Mailbox struct {
 	Exists       uint32
-	UIDValidity  uint32 // 0: not given
-	UIDNext      uint32 // 0: not given
+	UIDValidity  uint64 // as sent, also above 32 bits; 0: not given
+	UIDNext      uint64 // as sent, also above 32 bits; 0: not given, or unusable
 	UIDNotSticky bool
 	MailboxID    string
 
@@ -62,8 +62,19 @@ type Mailbox struct {
 	// \Deleted may be forgotten when the session ends (RFC 3501 §7.1).
 	SessionDeleted bool
 
+	// Remaining is the number of messages that EXISTS of SELECT counted and
+	// that have not been expunged since. Their sequence numbers are 1 to
+	// Remaining; higher ones belong to messages that came after SELECT.
+	Remaining uint32
+
+	// UIDZero is set when a message has been reported with UID 0, which no
+	// message can have. Such reports are skipped.
+	UIDZero bool
+
 	// Rebuilt is set when UIDVALIDITY is announced again with another value.
 	Rebuilt bool
+
+	selected bool // SELECT has been answered
 }
 
 // New returns a Conn over conn, which it then owns. Nothing may have been read

@@ -11,6 +11,7 @@ type fetchState struct {
 	open      bool // its closing parenthesis has not been read
 	seq       uint32
 	uid       uint32
+	uidZero   bool // UID 0: the response is about no message
 	octets    int64
 	object    string // EMAILID
 	gmail     uint64 // X-GM-MSGID
@@ -25,7 +26,8 @@ type fetchState struct {
 func (c *Conn) startFetch(seq uint32, byUID bool) (Event, error) {
 	c.fetch = fetchState{open: true, seq: seq, octets: -1, quoted: c.fetch.quoted[:0]}
 	if byUID {
-		c.fetch.seq, c.fetch.uid = 0, seq
+		c.fetch.seq = 0
+		c.setUID(seq)
 	}
 	err := c.expect(' ')
 	if err == nil {
@@ -60,7 +62,11 @@ func (c *Conn) fetchItem() (Event, error) {
 		case ')':
 			c.r++
 			f.open = false
-			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets, EmailID: f.object, GmailID: f.gmail}, c.endLine()
+			if f.uidZero {
+				return Event{Kind: Fetch, Seq: f.seq, Octets: -1}, c.endLine()
+			}
+			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets, EmailID: f.object, GmailID: f.gmail,
+				Later: f.seq > c.mailbox.Remaining}, c.endLine()
 		}
 		name, err := c.word(c.scratch[:0])
 		if err != nil {
@@ -75,9 +81,13 @@ func (c *Conn) fetchItem() (Event, error) {
 			if err != nil {
 				return Event{}, err
 			}
-			if isBody {
+			if isBody && !f.uidZero {
 				return ev, nil
 			}
+			if err := c.discard(f.left); err != nil {
+				return Event{}, err
+			}
+			f.left, f.quoted = 0, f.quoted[:0]
 			continue
 		}
 		if err := c.fetchValue(name); err != nil {
@@ -100,7 +110,10 @@ func (c *Conn) fetchValue(name []byte) error {
 	}
 	switch string(name) {
 	case "UID":
-		f.uid, err = c.number32()
+		var uid uint32
+		if uid, err = c.uid(); err == nil {
+			c.setUID(uid)
+		}
 	case "RFC822.SIZE":
 		f.octets, err = c.sizeOrNil()
 	case "EMAILID":
@@ -109,6 +122,14 @@ func (c *Conn) fetchValue(name []byte) error {
 		f.gmail, err = c.number64()
 	}
 	return err
+}
+
+// setUID records the UID of the response. One without a UID could be attributed to
+// a message; one with UID 0 must not be.
+func (c *Conn) setUID(uid uint32) {
+	f := &c.fetch
+	f.uid, f.uidZero = uid, uid == 0
+	c.mailbox.UIDZero = c.mailbox.UIDZero || f.uidZero
 }
 
 // sizeOrNil reads a size. It returns -1 for NIL, which some servers send if they

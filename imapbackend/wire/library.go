@@ -80,6 +80,7 @@ func (c *Conn) rewrite() error {
 			return nil
 		}
 		c.control = false
+		c.mailbox.selected = true // SELECT is the first command after ResetMailbox
 		c.release()
 		c.out = append(c.out, c.status.Tag+" "+c.status.Type+" -\r\n"...)
 	}

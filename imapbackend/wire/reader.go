@@ -159,8 +159,9 @@ func (b *reader) endLine() error {
 	}
 }
 
-// decimal reads a decimal number that fits the given number of bits, 1 to 64.
-func (b *reader) decimal(bits int) (uint64, error) {
+// decimal reads a decimal number that fits the given number of bits, 1 to 64. A
+// larger one is an error, with name in its text.
+func (b *reader) decimal(name string, bits int) (uint64, error) {
 	limit := uint64(1)<<bits - 1
 	var n uint64
 	for digits := 0; ; digits++ {
@@ -170,13 +171,13 @@ func (b *reader) decimal(bits int) (uint64, error) {
 		}
 		if c < '0' || c > '9' {
 			if digits == 0 {
-				return 0, violation("%q instead of a number", c)
+				return 0, violation("%q instead of a %s", c, name)
 			}
 			return n, nil
 		}
 		d := uint64(c - '0')
 		if n > (limit-d)/10 {
-			return 0, violation("number above %d bits", bits)
+			return 0, violation("%s above %d bits", name, bits)
 		}
 		n = n*10 + d
 		b.r++
@@ -185,21 +186,25 @@ func (b *reader) decimal(bits int) (uint64, error) {
 
 // number reads a number of octets.
 func (b *reader) number() (int64, error) {
-	n, err := b.decimal(63)
+	n, err := b.decimal("number", 63)
 	return int64(n), err
 }
 
-// number32 reads a UID or a sequence number.
+// number32 reads a sequence number.
 func (b *reader) number32() (uint32, error) {
-	n, err := b.number()
-	if err == nil && n > 1<<32-1 {
-		err = violation("number %d above 32 bits", n)
-	}
+	n, err := b.decimal("number", 32)
+	return uint32(n), err
+}
+
+// uid reads a UID: 32 bits (RFC 3501 §2.3.1.1). A larger one would name another
+// message if it were cut.
+func (b *reader) uid() (uint32, error) {
+	n, err := b.decimal("UID", 32)
 	return uint32(n), err
 }
 
 // number64 reads a number of up to 64 bits.
-func (b *reader) number64() (uint64, error) { return b.decimal(64) }
+func (b *reader) number64() (uint64, error) { return b.decimal("number", 64) }
 
 // word appends to dst, in upper case, the octets up to the next space,
 // parenthesis, bracket, quote, brace or line end, which it does not read.

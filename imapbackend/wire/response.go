@@ -50,6 +50,7 @@ type Event struct {
 
 	EmailID string // of Fetch: EMAILID (RFC 8474 §5.1); "": not given
 	GmailID uint64 // of Fetch: X-GM-MSGID; 0: not given
+	Later   bool   // of Fetch: the sequence number is one of a message that came after SELECT
 
 	Section string // of Body, in upper case: "", "HEADER", "TEXT", ...
 	Origin  int64  // of Body: first octet of a partial one, else -1
@@ -198,11 +199,9 @@ func (c *Conn) numbered(seq uint32, name string) (Event, error) {
 	}
 	switch name {
 	case "EXISTS":
-		c.mailbox.Exists = seq
+		c.mailbox.exist(seq)
 	case "EXPUNGE":
-		if c.mailbox.Exists > 0 {
-			c.mailbox.Exists--
-		}
+		c.mailbox.expunge(seq)
 	}
 	return Event{Kind: Data, Name: name, Seq: seq}, nil
 }
@@ -221,6 +220,24 @@ func (c *Conn) data(name string) (Event, error) {
 		c.caps = capabilities(text)
 	}
 	return Event{Kind: Data, Name: name, Text: text}, nil
+}
+
+// exist records EXISTS.
+func (m *Mailbox) exist(n uint32) {
+	m.Exists = n
+	if !m.selected || n < m.Remaining {
+		m.Remaining = n
+	}
+}
+
+// expunge records EXPUNGE of a sequence number.
+func (m *Mailbox) expunge(seq uint32) {
+	if m.Exists > 0 {
+		m.Exists--
+	}
+	if 0 < seq && seq <= m.Remaining {
+		m.Remaining--
+	}
 }
 
 // countChatter counts the octets of a line that is not a requested answer.
@@ -254,8 +271,7 @@ func (c *Conn) readStatus(tag, word string) (Status, error) {
 			c.alerts = append(c.alerts, s)
 		}
 	}
-	c.recordCode(s)
-	return s, nil
+	return s, c.recordCode(s)
 }
 
 // ByeError is the loss of a connection that the upstream has announced.
@@ -263,8 +279,10 @@ type ByeError struct{ Status Status }
 
 func (e *ByeError) Error() string { return "imap: upstream closed: " + e.Status.String() }
 
-// recordCode records what a response code says about server and mailbox.
-func (c *Conn) recordCode(s Status) {
+// recordCode records what a response code says about server and mailbox. A
+// UIDVALIDITY that is not a number of 64 bits is an error: whatever took its place
+// could be that of another mailbox. A UIDNEXT that is none counts as not given.
+func (c *Conn) recordCode(s Status) error {
 	m := &c.mailbox
 	switch s.Code {
 	case "CAPABILITY":
@@ -273,15 +291,18 @@ func (c *Conn) recordCode(s Status) {
 		// What came before concerned another mailbox (RFC 7162 §3.2.11).
 		*m = Mailbox{}
 	case "UIDVALIDITY":
-		n := parse32(s.Args)
-		if m.UIDValidity != 0 && n != m.UIDValidity {
+		n, err := strconv.ParseUint(s.Args, 10, 64)
+		switch {
+		case err != nil:
+			return violation("UIDVALIDITY %.40q is not a number of 64 bits", s.Args)
+		case m.UIDValidity != 0 && n != m.UIDValidity:
 			m.Rebuilt = true
-			return
+		default:
+			m.UIDValidity = n
 		}
-		m.UIDValidity = n
 	case "UIDNEXT":
-		if m.UIDNext == 0 {
-			m.UIDNext = parse32(s.Args)
+		if n, err := strconv.ParseUint(s.Args, 10, 64); err == nil && m.UIDNext == 0 {
+			m.UIDNext = n
 		}
 	case "UIDNOTSTICKY":
 		m.UIDNotSticky = true
@@ -292,11 +313,7 @@ func (c *Conn) recordCode(s Status) {
 	case "MAILBOXID":
 		m.MailboxID = strings.Trim(s.Args, "()")
 	}
-}
-
-func parse32(s string) uint32 {
-	n, _ := strconv.ParseUint(s, 10, 32)
-	return uint32(n)
+	return nil
 }
 
 func (c *Conn) skipSearch() error {

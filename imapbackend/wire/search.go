@@ -17,7 +17,10 @@ func (c *Conn) searchItem() (Event, error) {
 			c.search.open = false
 			return Event{Kind: Data, Name: "SEARCH"}, c.endLine()
 		case '0' <= b && b <= '9':
-			return c.searchRange()
+			ev, ok, err := c.searchRange()
+			if err != nil || ok {
+				return ev, err
+			}
 		case c.search.extended:
 			if err := c.searchOption(); err != nil {
 				return Event{}, err
@@ -33,20 +36,25 @@ func (c *Conn) searchItem() (Event, error) {
 	}
 }
 
-// searchRange reads n or n:m.
-func (c *Conn) searchRange() (Event, error) {
-	low, err := c.number32()
+// searchRange reads n or n:m, without UID 0; ok is false if nothing else is in it.
+func (c *Conn) searchRange() (ev Event, ok bool, err error) {
+	low, err := c.uid()
 	if err != nil {
-		return Event{}, err
+		return Event{}, false, err
 	}
 	high := low
 	if b, err := c.peek(); err == nil && b == ':' {
 		c.r++
-		if high, err = c.number32(); err != nil {
-			return Event{}, err
+		if high, err = c.uid(); err != nil {
+			return Event{}, false, err
 		}
 	}
-	return Event{Kind: Search, Low: min(low, high), High: max(low, high)}, nil
+	low, high = min(low, high), max(low, high)
+	if low == 0 {
+		c.mailbox.UIDZero = true
+		low = 1
+	}
+	return Event{Kind: Search, Low: low, High: high}, high != 0, nil
 }
 
 // searchOption reads what an ESEARCH response contains besides the set

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +111,15 @@ var streams = []struct {
 		"fetch 1 uid 7 octets 100", "fetch 2 uid 4294967295 octets 9223372036854775807", "done: OK done"}},
 	{"lower case, spaces, bare LF", "* 3 fetch (uid 9  rfc822.size 1 ) \n* 4 FETCH (UID 10)\x00P1 ok fine\n", []string{
 		"fetch 3 uid 9 octets 1", "fetch 4 uid 10 octets -1", "done: OK fine"}},
+	{"UID 0 is that of no message", "* 1 FETCH (UID 0 RFC822.SIZE 100)\n* 2 FETCH (UID 0 BODY[] {2}\nab BODY[TEXT] \"x\" EMAILID (M))\n" +
+		"* 3 FETCH (BODY[] {2}\nab UID 0 BODY[TEXT] \"x\")\n* 0 UIDFETCH (RFC822.SIZE 1)\n* 4 FETCH (UID 7 RFC822.SIZE 100)\nP1 OK x\n", []string{
+		"fetch 1 uid 0 octets -1", "fetch 2 uid 0 octets -1", `body 3 uid 0 []<-1> "ab"`, "fetch 3 uid 0 octets -1",
+		"fetch 0 uid 0 octets -1", "fetch 4 uid 7 octets 100", "done: OK x"}},
+	{"search, UID 0", "* SEARCH 0 7 0\n* ESEARCH (TAG \"P1\") UID ALL 0,0:3,5:0,0:0,9\nP1 OK x\n", []string{
+		"search 7-7", "data SEARCH 0", "search 1-3", "search 1-5", "search 9-9", "data SEARCH 0", "done: OK x"}},
+	{"UID above 32 bits", "* 1 FETCH (UID 4294967296)\nP1 OK x\n", []string{"error: "}},
+	{"search, UID above 32 bits", "* SEARCH 1 4294967296\nP1 OK x\n", []string{"search 1-1", "error: "}},
+	{"sequence number above 32 bits", "* 4294967296 EXISTS\nP1 OK x\n", []string{"error: "}},
 	{"body, UID before", "* 1 FETCH (UID 7 BODY[] {5}\nab\n)c)\nP1 OK x\n", []string{
 		"body error: "}},
 	{"body, UID after", "* 1 FETCH (BODY[] {4}\nab\n UID 7)\nP1 OK x\n", []string{
@@ -320,6 +331,62 @@ func TestRewrite(t *testing.T) {
 	}
 	if m := c.Mailbox(); m.Exists != 3 || m.UIDValidity != 7 {
 		t.Errorf("mailbox: %+v", m)
+	}
+}
+
+// I-CONN-3: UIDVALIDITY and UIDNEXT are kept as sent, in 64 bits. No other number
+// takes the place of one that is not of 64 bits.
+func TestMailboxNumbers(t *testing.T) {
+	for _, tt := range []struct {
+		code              string
+		validity, uidNext uint64
+		lost              bool
+	}{
+		{"UIDVALIDITY 4294967296", 1 << 32, 0, false},
+		{"UIDVALIDITY 18446744073709551615", math.MaxUint64, 0, false},
+		{"UIDVALIDITY 18446744073709551616", 0, 0, true},
+		{"UIDVALIDITY 9x", 0, 0, true},
+		{"UIDVALIDITY", 0, 0, true},
+		{"UIDNEXT 4294967296", 0, 1 << 32, false},
+		{"UIDNEXT 18446744073709551615", 0, math.MaxUint64, false},
+		{"UIDNEXT 18446744073709551616", 0, 0, false},
+		{"UIDNEXT 0", 0, 0, false},
+		{"UIDNEXT x", 0, 0, false},
+	} {
+		c := New(&stream{in: crlf("* OK [" + tt.code + "] x\nP1 OK x\n"), step: 7}, time.Minute)
+		_, err := c.Run("TEST")
+		if _, violated := errors.AsType[*ProtocolError](err); violated != tt.lost {
+			t.Errorf("%s: %v", tt.code, err)
+		}
+		if m := c.Mailbox(); m.UIDValidity != tt.validity || m.UIDNext != tt.uidNext {
+			t.Errorf("%s: %+v", tt.code, m)
+		}
+		c.Close()
+	}
+}
+
+// I-SNAP-1: which messages came after SELECT is known by their sequence numbers.
+func TestRemaining(t *testing.T) {
+	c := New(&stream{in: crlf("* 2 EXISTS\n* 3 EXISTS\nabc OK selected\n* 3 FETCH (UID 9)\n* 5 EXISTS\n* 4 FETCH (UID 10)\n" +
+		"* 5 EXPUNGE\n* 3 FETCH (UID 9)\n* 2 EXPUNGE\n* 3 FETCH (UID 10)\n* 2 FETCH (UID 9)\n* 1 EXISTS\n* 2 FETCH (UID 9)\nP1 OK x\n"), step: 7}, time.Minute)
+	defer c.Close()
+	c.Begin("TEST")
+	io.WriteString(c, "abc SELECT x\r\n")
+	if _, err := c.Read(make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	var later []bool
+	for ev := (Event{}); ev.Kind != Done; {
+		var err error
+		if ev, err = c.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if ev.Kind == Fetch {
+			later = append(later, ev.Later)
+		}
+	}
+	if want := []bool{false, true, false, true, false, true}; !slices.Equal(later, want) || c.Mailbox().Remaining != 1 {
+		t.Errorf("%v, %+v", later, c.Mailbox())
 	}
 }
 
