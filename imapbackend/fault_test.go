@@ -40,19 +40,14 @@ type faultSession struct {
 	name string
 	play func(c *popSession)
 	big  bool // with a message larger than the buffers of the gateway
+	last bool // the UID is last in FETCH responses
 
 	update bool // little besides UPDATE, in which the policies differ
 }
 
 var faultSessions = []faultSession{
-	{name: "walk", play: func(c *popSession) {
-		for n := 1; n <= len(c.uidOf); n++ {
-			if c.retr(n) {
-				c.dele(n)
-			}
-		}
-		c.leave()
-	}},
+	{name: "walk", play: walkAll},
+	{name: "walk, UID last", last: true, play: walkAll},
 	{name: "TOP walk", play: func(c *popSession) {
 		for n := 1; n <= len(c.uidOf); n++ {
 			c.top(n, 0)
@@ -134,6 +129,16 @@ var faultSessions = []faultSession{
 		}
 		c.leave()
 	}},
+}
+
+// walkAll retrieves and marks all messages.
+func walkAll(c *popSession) {
+	for n := 1; n <= len(c.uidOf); n++ {
+		if c.retr(n) {
+			c.dele(n)
+		}
+	}
+	c.leave()
 }
 
 // faultPolicy is an upstream and the policy of the gateway for it.

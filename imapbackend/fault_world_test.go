@@ -127,7 +127,7 @@ func (fc faultCase) run(t *testing.T) (h traffic) {
 func (w *faultWorld) fill() {
 	w.m.Caps = "IMAP4rev1 AUTH=PLAIN SASL-IR " + w.fc.policy.caps
 	w.m.Unknown = w.fc.policy.unknown
-	w.m.Style = w.fc.style
+	w.m.Style, w.m.UIDLast = w.fc.style, w.fc.session.last
 	w.m.Mailbox("", "Bin").SetTrash()
 	inbox := w.m.Inbox().SetUIDValidity(1 << 40) // above 32 bits, as on some servers
 	w.inbox = inbox

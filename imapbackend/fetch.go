@@ -35,8 +35,9 @@ type fetch struct {
 	own     bool // it was sent for this message alone
 	done    bool // its status has been read
 
-	uidOf map[uint32]uint32 // by sequence number, from responses without a body
-	empty bool              // a response named the message, without its content
+	uidOf  map[uint32]uint32 // by sequence number, from responses without a body
+	empty  bool              // a response named the message, without its content
+	missed bool              // a body was dropped before its UID came
 }
 
 // newFetch acquires the connection to read the message uid.
@@ -57,7 +58,7 @@ func (f *fetch) replaceConn(err error) error {
 }
 
 func (f *fetch) send(items string) error {
-	f.done, f.empty, f.own = false, false, true
+	f.done, f.empty, f.own, f.missed = false, false, true, false
 	f.cmd = "UID FETCH " + strconv.FormatUint(uint64(f.uid), 10) + " (UID " + items + ")"
 	err := f.m.u.Wire.Start(f.cmd)
 	f.number = f.m.u.Wire.Started()
@@ -70,61 +71,109 @@ func (f *fetch) join(number int, items string) {
 }
 
 // next reads up to the next body of the message, or to the end of the command:
-// then ok is false. Bodies of the read-ahead that come before it are kept.
+// then ok is false. Bodies of the read-ahead that come before it are kept, and so
+// is the message where that shows only after its body: then next returns early.
 func (f *fetch) next() (ev wire.Event, ok bool, err error) {
-	conn, ahead := f.m.u.Wire, f.m.readAhead
+	ahead := f.m.readAhead
 	for !f.done {
-		if ev, err = conn.Next(); err != nil {
-			f.done = true
-			f.m.u.Trace(f.ctx, f.cmd, wire.Status{}, err)
-			return ev, false, err
+		if ev, ok, err = f.step(); ok || err != nil {
+			return ev, ok, err
 		}
-		switch {
-		case ev.Kind == wire.Done && ev.Command == f.number:
-			f.done = true
-			if f.own {
-				f.m.u.Trace(f.ctx, f.cmd, conn.ResultOf(f.number), nil)
-			}
-		case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
-			f.uidOf = nil // sequence numbers have moved
-		case ev.Kind == wire.Fetch && ev.UID != 0:
-			if f.uidOf == nil {
-				f.uidOf = make(map[uint32]uint32, 1)
-			}
-			f.uidOf[ev.Seq] = ev.UID
-			f.empty = f.empty || ev.UID == f.uid
-		case ev.Kind == wire.Body:
-			if ev.UID == 0 {
-				ev.UID = f.uidOf[ev.Seq]
-			}
-			if ev.UID == f.uid || ev.UID == 0 && f.own && len(ahead.flight) == 0 {
-				if p, ok := partOf(ev); ok {
-					ahead.arrived(p)
-				}
-				return ev, true, nil
-			}
-		}
-		if err = ahead.absorb(f.ctx, ev); err != nil {
-			return ev, false, err
+		if _, isKept := ahead.kept[ahead.awaited]; isKept && ev.Kind == wire.Fetch {
+			break
 		}
 	}
 	return wire.Event{}, false, nil
 }
 
+// step reads one event; ok reports whether it is a body of the message. The UID of
+// such an event is 0 if it has not come yet: then verify has to follow.
+func (f *fetch) step() (ev wire.Event, ok bool, err error) {
+	conn, ahead := f.m.u.Wire, f.m.readAhead
+	if ev, err = conn.Next(); err != nil {
+		f.done = true
+		f.m.u.Trace(f.ctx, f.cmd, wire.Status{}, err)
+		return ev, false, err
+	}
+	switch {
+	case ev.Kind == wire.Done && ev.Command == f.number:
+		f.done = true
+		if f.own {
+			f.m.u.Trace(f.ctx, f.cmd, conn.ResultOf(f.number), nil)
+		}
+	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
+		f.uidOf = nil // sequence numbers have moved
+	case ev.Kind == wire.Fetch && ev.UID != 0:
+		if f.uidOf == nil {
+			f.uidOf = make(map[uint32]uint32, 1)
+		}
+		f.uidOf[ev.Seq] = ev.UID
+		f.empty = f.empty || ev.UID == f.uid
+	case ev.Kind == wire.Body:
+		if ev.UID == 0 {
+			ev.UID = f.uidOf[ev.Seq]
+		}
+		if f.isBody(ev) {
+			if p, ok := partOf(ev); ok {
+				p.uid = f.uid
+				ahead.arrived(p)
+			}
+			return ev, true, nil
+		}
+	}
+	if ev.Kind == wire.Body && ev.UID == 0 && ev.Octets > 0 && f.own && f.m.uidAt(ev.Seq) == 0 {
+		f.missed = true // unless it is kept, which ends the wait
+	}
+	return ev, false, ahead.absorb(f.ctx, ev)
+}
+
+// isBody reports whether a body is one of the message, as far as that shows before
+// it is read: by its UID, by its sequence number, or because no other can come.
+func (f *fetch) isBody(ev wire.Event) bool {
+	if ev.UID != 0 {
+		return ev.UID == f.uid
+	}
+	if uid := f.m.uidAt(ev.Seq); uid != 0 {
+		return uid == f.uid
+	}
+	return f.own && len(f.m.readAhead.flight) == 0
+}
+
 // verify makes sure that a body that has been read was that of the message: the
-// UID may follow it.
+// UID may follow it, or the sequence number proves it.
 func (f *fetch) verify(body wire.Event) error {
 	uid := body.UID
 	for uid == 0 && !f.done {
-		if _, _, err := f.next(); err != nil {
+		ev, _, err := f.step()
+		if err != nil {
 			return err
 		}
 		uid = f.uidOf[body.Seq]
+		if !f.own && ev.Kind == wire.Fetch {
+			break // the command brings other messages too
+		}
+	}
+	if uid == 0 {
+		uid = f.m.uidAt(body.Seq)
 	}
 	if uid != f.uid {
 		return errOther
 	}
 	return nil
+}
+
+// askAgain asks for items again where the answer has come, but had to be dropped:
+// the UID was after it, and it was too large to be kept until then. Nothing else
+// is on its way then, or asked for ahead from then on.
+func (f *fetch) askAgain(items string) (again bool, err error) {
+	if !f.missed {
+		return false, nil
+	}
+	if err := f.m.readAhead.drain(f.ctx); err != nil {
+		return false, err
+	}
+	f.m.readAhead.refusals = maxRefusals
+	return true, f.send(items)
 }
 
 // isLoss reports whether err is the loss of the connection, and not an error of
@@ -186,6 +235,7 @@ func (f *fetch) gone(cause error) error {
 // reads the command to its end.
 func (f *fetch) close() {
 	conn := f.m.u.Wire
+	f.m.readAhead.awaited = part{}
 	if conn.BodyLeft() > drainLimit {
 		conn.Fail(errAbandoned)
 	}

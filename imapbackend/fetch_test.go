@@ -31,6 +31,10 @@ func TestRead(t *testing.T) {
 		{"I-FETCH-2 UID after the body", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS:  UID 7)\n", "hello"},
 		{"I-FETCH-2 UID in an earlier response", "S: * 1 FETCH (UID 7)\nS: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n", "hello"},
 		{"I-FETCH-2 UID in a later response", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 FETCH (UID 7)\n", "hello"},
+		{"I-FETCH-2 no UID, the sequence number proves the message", "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n", "hello"},
+		{"I-CONN-3 no space in front of a literal", "S: * 1 FETCH (UID 7 BODY[]{5}\nS+: hello\nS: )\n", "hello"},
+		{"I-CONN-3 no space in front of a quoted string", "S: * 1 FETCH(FLAGS(\\Seen) BODY[]\"hello\" UID 7)\n", "hello"},
+		{"I-CONN-3 empty lines", "S: \nS: * 1 FETCH (UID 7 BODY[] {5}\nS: hello\nS: )\nS: \nS: \n", "hello"},
 		{"I-FETCH-2 UIDFETCH", "S: * 7 UIDFETCH (BODY[] {5}\nS+: hello\nS: )\n", "hello"},
 		{"I-CONN-3 quoted", "S: * 1 FETCH (UID 7 BODY[] \"he\\\"llo\\\\\")\n", `he"llo\`},
 		{"I-CONN-3 unknown items, other case", "S: * 1 fetch (flags (a]b \\Seen) X-GM-MSGID 12 X (\"(\" {2}\nS+: )(\nS:  NIL) uid 7 body[] {5}\nS+: hello\nS:  MODSEQ (5))\n", "hello"},
@@ -175,7 +179,9 @@ func TestReadBroken(t *testing.T) {
 	}
 	for name, answer := range map[string]string{
 		"wrong UID after the body": "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS:  UID 9)\n",
-		"no UID at all":            "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n",
+		"no UID, after an EXPUNGE": "S: * 2 EXPUNGE\nS: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n",
+		"no UID, unknown number":   "S: * 2 FETCH (BODY[] {5}\nS+: hello\nS: )\n",
+		"no UID, then an EXPUNGE":  "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 EXPUNGE\n",
 		"expunge before the UID":   "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 EXPUNGE\nS: * 2 FETCH (UID 7)\n",
 	} {
 		play(t, "I-FETCH-2 "+name, opened+retr+answer+"S: <r> OK x\n"+bye, Options{}, func(s *session) {

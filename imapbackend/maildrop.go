@@ -31,6 +31,10 @@ type maildrop struct {
 	inspected    []uint32
 
 	readAhead *readAhead
+	// order are all messages by sequence number, from 1, as far as those have not
+	// changed (wire.Mailbox.Expunged). It is nil where a connection was replaced,
+	// or the listing does not have all.
+	order []proxy.Message
 }
 
 var (
@@ -42,6 +46,16 @@ var (
 
 // Messages implements proxy.Maildrop.
 func (m *maildrop) Messages() []proxy.Message { return m.messages }
+
+// uidAt returns the UID of the message with a sequence number on the current
+// connection, or 0 if nothing proves it.
+func (m *maildrop) uidAt(seq uint32) uint32 {
+	mb := m.u.Wire.Mailbox()
+	if seq == 0 || uint64(seq) > uint64(len(m.order)) || mb.Expunged || mb.UIDZero {
+		return 0
+	}
+	return m.order[seq-1].UID
+}
 
 // ReadOnly implements proxy.Maildrop.
 func (m *maildrop) ReadOnly() bool { return m.readOnly }

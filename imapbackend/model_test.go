@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"testing"
+	"testing/synctest"
 
 	"popgate/imapbackend/imapmodel"
 )
@@ -17,6 +18,25 @@ type model struct {
 }
 
 func newModel() *model { return &model{imapmodel.New()} }
+
+// forms are the forms of FETCH responses that the model knows.
+var forms = []struct {
+	name           string
+	uidLast, loose bool
+}{{"UID first", false, false}, {"UID last", true, false}, {"UID last, loose", true, true}}
+
+// inEachForm runs f in fake time with a model for each of the forms.
+func inEachForm(t *testing.T, name string, f func(t *testing.T, m *model)) {
+	for _, form := range forms {
+		t.Run(name+", "+form.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				m.UIDLast, m.Loose = form.uidLast, form.loose
+				f(t, m)
+			})
+		})
+	}
+}
 
 // add appends a message and returns its UID.
 func (m *model) add(body string) uint32 { return m.Inbox().Add(body) }

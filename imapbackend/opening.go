@@ -45,6 +45,7 @@ func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (p
 		key:      o.key,
 		opts:     &l.b.opts,
 		source:   l.source,
+		order:    o.order,
 		readOnly: status.Code == "READ-ONLY" || l.u.Wire.Mailbox().SessionDeleted && l.b.opts.plan(l.u.Can).flags,
 	}
 	m.readAhead = newReadAhead(m, l.b.budget)
@@ -64,7 +65,8 @@ type opening struct {
 	searchCmd string
 	fetchCmd  string
 	cached    store.Listing
-	warm      bool // there is a cached listing, to be used if UIDVALIDITY is the same
+	warm      bool            // there is a cached listing, to be used if UIDVALIDITY is the same
+	order     []proxy.Message // see maildrop
 }
 
 func (l *login) newOpening() *opening {

@@ -86,6 +86,7 @@ func (f *fetch) message() (*message, error) {
 		f.m.u.Wire.Flush() // a loss shows at the next command that needs it
 		return &message{fetch: f, kept: kept}, nil
 	}
+	a.awaited = p
 	for {
 		ev, ok, err := f.next()
 		if err != nil {
@@ -96,7 +97,11 @@ func (f *fetch) message() (*message, error) {
 		}
 		switch {
 		case !ok && f.own:
-			return nil, f.outcome()
+			if again, err := f.askAgain(items); err != nil {
+				return nil, f.m.u.Lost(upstream.AtRead, err)
+			} else if !again {
+				return nil, f.outcome()
+			}
 		case !ok: // the read-ahead did not bring it: ask for it alone
 			if err := f.send(items); err != nil {
 				return nil, f.m.u.Lost(upstream.AtRead, err)
@@ -174,11 +179,12 @@ func (b *message) continueBody() error {
 			return err
 		case !ok:
 			return fmt.Errorf("%w: %s: no content: %s", errChanged, b.cmd, b.m.u.Clean(conn.ResultOf(b.number).String()))
-		case ev.Section != "" || ev.Origin != offset:
+		case ev.Section != "" || ev.Origin != offset && (ev.Origin >= 0 || offset == 0):
 			continue
 		case ev.Octets != count:
 			return fmt.Errorf("%w: %s: %d octets", errChanged, b.cmd, ev.Octets)
 		}
+		b.body.Seq, b.body.UID = ev.Seq, ev.UID
 		again := &overlapping{want: bytes.Clone(b.out.last[:b.out.n]), w: &b.out}
 		if _, err = conn.BodyTo(again); err == nil {
 			err = b.verify(ev)

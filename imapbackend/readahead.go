@@ -53,6 +53,7 @@ type readAhead struct {
 	refusals    int
 	pending     []byte // a body whose UID has not come yet
 	pendingPart part
+	awaited     part // what the client waits for
 }
 
 // walk is a run of messages that a client reads in ascending order.
@@ -250,9 +251,12 @@ func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 		}
 		return a.receive(p, ev)
 	case wire.Fetch:
-		if a.pending != nil && ev.UID != 0 {
+		if a.pending != nil {
 			p := part{ev.UID, a.pendingPart.header}
-			if _, asked := a.flight[p]; asked {
+			if p.uid == 0 {
+				p.uid = a.m.uidAt(ev.Seq)
+			}
+			if _, asked := a.flight[p]; asked || p == a.awaited {
 				a.arrived(p)
 				a.put(p, a.pending)
 			}
@@ -294,6 +298,7 @@ func (a *readAhead) receive(p part, ev wire.Event) error {
 }
 
 func (a *readAhead) put(p part, data []byte) {
+	a.get(p, true) // if it has come twice
 	a.kept[p] = data
 	a.keptOctets += int64(len(data))
 	a.adjustBudget()

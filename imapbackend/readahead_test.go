@@ -2,7 +2,6 @@ package imapbackend
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"popgate/proxy"
@@ -18,8 +17,7 @@ func TestReadAheadCost(t *testing.T) {
 		{3, 3*3*size + longFlight},
 		{60, 3*60*size + longFlight},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel()
+		inEachForm(t, itoa(int(tt.taken)), func(t *testing.T, m *model) {
 			for i := range 400 {
 				m.add(mail(i, size))
 			}
@@ -46,8 +44,7 @@ func TestReadAheadOpens(t *testing.T) {
 		most     float64
 	}{{1, 8}, {64, 5}} {
 		inFlight := tt.inFlight
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel()
+		inEachForm(t, itoa(inFlight)+" in flight", func(t *testing.T, m *model) {
 			m.RTT = rtt
 			for i := range 1000 {
 				m.add(mail(i, 32_000))

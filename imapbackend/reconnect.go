@@ -226,6 +226,7 @@ func (m *maildrop) reconnect(ph upstream.Phase) error {
 // I-UIDV-1, I-CONC-5).
 func (m *maildrop) selectAgain(ctx context.Context, l *login) error {
 	defer l.u.Watch(ctx)()
+	m.order = nil // messages may be missing now
 	status, err := l.u.SelectAfterLogin(ctx)
 	if err != nil || !status.OK() {
 		return l.u.Failed(upstream.AtSelect, "SELECT", status, err)

@@ -353,9 +353,10 @@ func (r *repeating) Write(p []byte) (int, error) {
 // an error.
 func TestResumeTop(t *testing.T) {
 	text := "Subject: zebra\r\nTo: joe\r\n\r\n" + strings.Repeat("line of the text\r\n", 200)
-	top := func(t *testing.T, cut int, lines uint64, change string) (got string, dials int, err error) {
+	top := func(t *testing.T, uidLast bool, cut int, lines uint64, change string) (got string, dials int, err error) {
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel()
+			m.UIDLast = uidLast
 			uid := m.add(text)
 			b := m.backend(t, Options{ReadAhead: -1})
 			conns := cuttable(b)
@@ -376,10 +377,11 @@ func TestResumeTop(t *testing.T) {
 		})
 		return got, dials, err
 	}
-	for _, lines := range []uint64{0, 1, 150} {
-		want, _, _ := top(t, 1<<30, lines, "")
+	resumes := func(uidLast bool, lines uint64) {
+		t.Helper()
+		want, _, _ := top(t, uidLast, 1<<30, lines, "")
 		for cut := 0; cut < len(text)+400; cut += 37 {
-			got, dials, err := top(t, cut, lines, "")
+			got, dials, err := top(t, uidLast, cut, lines, "")
 			if err != nil || got != want {
 				t.Fatalf("TOP %d cut at %d: %v, %d of %d octets", lines, cut, err, len(got), len(want))
 			}
@@ -388,12 +390,20 @@ func TestResumeTop(t *testing.T) {
 			}
 		}
 	}
+	for _, lines := range []uint64{0, 1, 150} {
+		resumes(false, lines)
+		resumes(true, lines)
+	}
 	for name, change := range map[string]string{"other": strings.ToUpper(text), "shorter": text[:60]} {
-		got, _, err := top(t, 300, 150, change)
+		got, _, err := top(t, false, 300, 150, change)
 		if !errors.Is(err, errChanged) || len(got) <= 60 || !strings.HasPrefix(text, got) {
 			t.Errorf("%s: a message that has changed resumes: %v, %d octets", name, err, len(got))
 		}
 	}
+	// The whole message is asked for, but only the first of its lines are wanted.
+	text = "A: b\n" + strings.Repeat("\n", 5000)
+	resumes(false, 3000)
+	resumes(true, 3000)
 }
 
 // I-CONC-4: after a loss, a walk continues with the messages in memory, and the

@@ -44,6 +44,9 @@ func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if uint64(len(all)) >= uint64(mb.Exists) && len(l.vanished) == 0 {
+		o.order = all
+	}
 	s.hidden = l.vanished
 	s.show(all, o.b.opts.ShowDeleted)
 	s.lasting = !mb.UIDNotSticky && mb.UIDValidity != 0

@@ -22,18 +22,26 @@ const (
 	lastPiece  = 1 << 20
 )
 
-// errTopDone stops the reading of a message whose top has been written.
-var errTopDone = errors.New("imap: top is complete")
+var (
+	// errTopDone stops the reading of a message whose top has been written.
+	errTopDone = errors.New("imap: top is complete")
+
+	// errNoOrigin is a piece of text that does not say where it begins: it may be
+	// the piece that was asked for, or all of the text.
+	errNoOrigin = errors.New("imap: the piece has no origin")
+)
 
 // top is the top of a message being read.
 type top struct {
 	*fetch
 	lines uint64
 	size  int64      // of the message in octets, as announced
+	items string     // what is asked for at first
 	piece int64      // octets of text to ask for at a time, 0: whole message
 	whole *message   // the message, where all of it is read
 	body  wire.Event // the body of the header
 	text  []byte     // a piece of text that came before the header
+	lost  bool       // it was too large to be kept
 	kept  []byte     // the message or its header, from the read-ahead
 	out   topWriter
 }
@@ -64,7 +72,7 @@ const headerItem = "BODY.PEEK[HEADER]"
 
 // begin reads up to the first octets of the top.
 func (t *top) begin() (err error) {
-	*t = top{fetch: t.fetch, lines: t.lines, size: t.size, out: topWriter{left: t.lines}}
+	t.restart()
 	switch {
 	case t.lines > uint64(t.size)/2:
 		// Probably the whole message, as RETR would read it.
@@ -77,10 +85,17 @@ func (t *top) begin() (err error) {
 	if t.lines < firstPiece/lineGuess {
 		t.piece = (int64(t.lines)*lineGuess + pieceUnit - 1) / pieceUnit * pieceUnit
 	}
-	if err := t.send(fmt.Sprintf("%s BODY.PEEK[TEXT]<0.%d>", headerItem, t.piece)); err != nil {
+	t.items = fmt.Sprintf("%s BODY.PEEK[TEXT]<0.%d>", headerItem, t.piece)
+	t.m.readAhead.awaited = part{}
+	if err := t.send(t.items); err != nil {
 		return t.m.u.Lost(upstream.AtRead, err)
 	}
 	return t.awaitHeader()
+}
+
+// restart forgets what has been read.
+func (t *top) restart() {
+	*t = top{fetch: t.fetch, lines: t.lines, size: t.size, out: topWriter{left: t.lines}}
 }
 
 // openHeader begins to read the header alone: from the message or the header
@@ -112,6 +127,7 @@ func (t *top) openHeader() error {
 		t.m.u.Wire.Flush() // a loss shows at the next command that needs it
 		return nil
 	}
+	t.items, a.awaited = headerItem, header
 	return t.awaitHeader()
 }
 
@@ -137,16 +153,32 @@ func (t *top) awaitKept(p part) error {
 func (t *top) awaitHeader() error {
 	for {
 		ev, ok, err := t.next()
-		switch {
-		case err != nil:
+		if err != nil {
 			return t.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", t.cmd, err))
+		}
+		if t.piece == 0 {
+			var isKept bool
+			if t.kept, isKept = t.m.readAhead.get(part{t.uid, true}, true); isKept {
+				t.out.headerOnly = true
+				return nil
+			}
+		}
+		switch {
 		case !ok && t.own:
-			return t.outcome()
+			if again, err := t.askAgain(t.items); err != nil {
+				return t.m.u.Lost(upstream.AtRead, err)
+			} else if !again {
+				return t.outcome()
+			}
+			t.text = nil
 		case !ok: // the read-ahead did not bring it: ask for it alone
 			if err := t.send(headerItem); err != nil {
 				return t.m.u.Lost(upstream.AtRead, err)
 			}
-		case ev.Section == "TEXT" && ev.Origin <= 0 && t.text == nil && ev.Octets <= t.piece:
+		case ev.Section == "TEXT" && ev.Origin <= 0 && t.text == nil && t.piece > 0:
+			if t.lost = ev.Octets > lastPiece; t.lost {
+				continue
+			}
 			buf := bytes.NewBuffer(make([]byte, 0, ev.Octets+1))
 			if _, err := t.m.u.Wire.BodyTo(buf); err != nil {
 				return t.m.u.Lost(upstream.AtRead, err)
@@ -173,26 +205,38 @@ func (t *top) Close() error {
 
 // WriteTo implements proxy.Body. If the connection is lost on the way,
 // everything is read again on another, except that what has been written is
-// skipped.
+// skipped; and so is the whole message, if a piece has no origin.
 func (t *top) WriteTo(w io.Writer) (int64, error) {
 	if t.whole == nil {
 		w = t.m.detectPlaceholder(t.uid, w)
 	}
 	out := newReplay(w)
 	err := t.writeTo(out)
-	if t.whole == nil && t.isLoss(err) {
+	if t.isLoss(err) {
 		if err = t.replaceConn(err); err == nil {
 			err = t.begin()
 		}
 		if err == nil {
-			out.again()
-			err = t.writeTo(out)
+			err = t.rewrite(out)
 		}
-		if err == nil && out.skip > 0 {
-			err = errChanged
+	}
+	if err == errNoOrigin {
+		t.restart()
+		if t.whole, err = t.fetch.message(); err == nil {
+			err = t.rewrite(out)
 		}
 	}
 	return out.written, t.classify(err)
+}
+
+// rewrite writes what has been written once more, and what follows it.
+func (t *top) rewrite(out *replay) error {
+	out.again()
+	err := t.writeTo(out)
+	if err == nil && out.skip > 0 {
+		err = errChanged
+	}
+	return err
 }
 
 func (t *top) writeTo(w io.Writer) error {
@@ -223,7 +267,13 @@ func (t *top) write() error {
 	if t.lines == 0 {
 		return t.verify(t.body)
 	}
-	return t.writeText(t.out.written)
+	header := t.out.written
+	if t.lost {
+		if err := t.askText(0); err != nil {
+			return err
+		}
+	}
+	return t.writeText(header)
 }
 
 // writeText writes lines of the text until there are enough or the message
@@ -241,14 +291,19 @@ func (t *top) writeText(header int64) error {
 		if n == 0 || n < t.piece && header+offset >= t.size {
 			return nil
 		}
-		if err := t.finish(); err != nil {
-			return err
-		}
 		t.piece = min(2*t.piece, lastPiece)
-		if err := t.send(fmt.Sprintf("BODY.PEEK[TEXT]<%d.%d>", offset, t.piece)); err != nil {
+		if err := t.askText(offset); err != nil {
 			return err
 		}
 	}
+}
+
+// askText asks for the piece of text at offset, alone.
+func (t *top) askText(offset int64) error {
+	if err := t.finish(); err != nil {
+		return err
+	}
+	return t.send(fmt.Sprintf("BODY.PEEK[TEXT]<%d.%d>", offset, t.piece))
 }
 
 // writePiece writes the piece of text at offset, which has been asked for, and
@@ -271,8 +326,10 @@ func (t *top) writePiece(offset int64) (int64, error) {
 			return 0, err
 		case !ok:
 			return 0, fmt.Errorf("imap: %s: no text: %s", t.cmd, t.m.u.Clean(t.m.u.Wire.Result().String()))
-		case ev.Section != "TEXT" || max(ev.Origin, 0) != offset:
+		case ev.Section != "TEXT" || ev.Origin >= 0 && ev.Origin != offset:
 			continue
+		case ev.Origin < 0 && offset > 0 && ev.Octets > 0:
+			return 0, errNoOrigin
 		case ev.Nil:
 			return 0, fmt.Errorf("imap: %s: the text is NIL", t.cmd)
 		}

@@ -72,6 +72,16 @@ func TestTop(t *testing.T) {
 		{"I-TOP-3 end at the end of a piece", len(header) + 1024, 2, both(1024) + first(header, line) + piece(1024, 2048) + more(1024, ""), header + line},
 		{"I-TOP-3 overestimated size", 1 << 20, 5, both(1024) + first(header, "one\r\n") + piece(5, 2048) + more(5, ""), header + "one\r\n"},
 		{"I-TOP-3 origin left out", 100, 1, both(1024) + strings.Replace(first(header, "one\r\ntwo\r\n"), "<0>", "", 1), header + "one\r\n"},
+		{"I-TOP-3 origin with count", 5000, 1, both(1024) + strings.Replace(first(header, line[:1023]), "<0>", "<0.1024>", 1) +
+			piece(1023, 2048) + strings.Replace(more(1023, "\ntwo\r\n"), "<1023>", "<1023.2048>", 1), header + line},
+		{"I-TOP-3 next piece without origin", 5000, 2, both(1024) + first(header, line) + piece(1024, 2048) + strings.Replace(more(1024, line), "<1024>", "", 1) +
+			topCommand("w", "BODY.PEEK[]") + "S: * 1 FETCH (UID 7 BODY[] " + lit(header+line+"two\r\nthree") + "\nS: )\nS: <w> OK x\n", header + line + "two\r\n"},
+		{"I-TOP-3 next piece without origin, empty", 5000, 2, both(1024) + first(header, line) + piece(1024, 2048) + strings.Replace(more(1024, ""), "<1024>", "", 1), header + line},
+		{"I-TOP-3 longer than requested", 5000, 2, both(1024) + first(header, line+line[:100]) + piece(1124, 2048) + more(1124, line[100:]), header + line + line},
+		{"I-TOP-3 longer than requested, text before header", 5000, 1, both(1024) + "S: * 1 FETCH (BODY[TEXT]<0> " + lit(line+line) + "\nS:  BODY[HEADER] " + lit(header) +
+			"\nS:  UID 7)\nS: <r> OK x\n", header + line},
+		{"I-TOP-3 too long to be kept, text before header", 5 << 20, 1, both(1024) + "S: * 1 FETCH (BODY[TEXT] " + lit(strings.Repeat("x", lastPiece+1)) +
+			"\nS:  BODY[HEADER] " + lit(header) + "\nS:  UID 7)\nS: <r> OK x\n" + piece(0, 1024) + more(0, line), header + line},
 		{"I-TOP-2 header without its empty line", 100, 1, both(1024) + first("A: b\r\n", "one\r\n"), "A: b\r\n\r\none\r\n"},
 		{"I-TOP-2 header without a line end", 100, 1, both(1024) + first("A: b", "one\r\n"), "A: b\r\n\r\none\r\n"},
 		{"P-TOP-3 no text, no empty line", 6, 1, both(1024) + first("A: b\r\n", ""), "A: b\r\n"},
@@ -262,17 +272,34 @@ func TestTopProperty(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	up := demo.New()
-	b := serveDemo(t, up, Options{})
 	var messages []string
 	for range 150 {
-		m := randomMessage(r)
-		if _, err := up.Append("joe", []byte(m)); err != nil {
-			t.Fatal(err)
-		}
-		messages = append(messages, m)
+		messages = append(messages, randomMessage(r))
 	}
-	d := openMaildrop(t, b)
+	t.Run("demo", func(t *testing.T) {
+		up := demo.New()
+		b := serveDemo(t, up, Options{})
+		for _, m := range messages {
+			if _, err := up.Append("joe", []byte(m)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		checkTops(t, openMaildrop(t, b), messages, r)
+	})
+	inEachForm(t, "model", func(t *testing.T, m *model) {
+		for _, msg := range messages {
+			m.add("H: x\r\n\r\n" + msg) // the model finds no other end of a header
+		}
+		var sent []string
+		for _, msg := range m.messages() {
+			sent = append(sent, msg.Body)
+		}
+		checkTops(t, openMaildrop(t, m.backend(t, Options{})), sent, r)
+	})
+}
+
+// checkTops compares tops of all messages with the definition.
+func checkTops(t *testing.T, d proxy.Maildrop, messages []string, r *rand.Rand) {
 	defer d.Close()
 	for i, m := range d.Messages() {
 		for _, lines := range []uint64{0, 1, r.Uint64N(45), r.Uint64N(uint64(len(messages[i]) + 1)), math.MaxUint64} {

@@ -37,16 +37,29 @@ func (m *maildrop) checkHeader(ctx context.Context, uid uint32) error {
 }
 
 func (f *fetch) checkHeader() error {
+	a, header := f.m.readAhead, part{f.uid, true}
+	_, was := a.kept[header]
 	if err := f.send(headerItem); err != nil {
 		return f.m.u.Lost(upstream.AtRead, err)
 	}
+	a.awaited = header
 	for {
 		ev, ok, err := f.next()
-		switch {
-		case err != nil:
+		if err != nil {
 			return f.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+		}
+		if data, isKept := a.get(header, !was); isKept {
+			_, err := asciiOnly{}.Write(data)
+			return err
+		}
+		switch {
 		case !ok:
-			return f.outcome()
+			if again, err := f.askAgain(headerItem); err != nil {
+				return f.m.u.Lost(upstream.AtRead, err)
+			} else if !again {
+				return f.outcome()
+			}
+			continue
 		case ev.Section != "HEADER" || ev.Origin >= 0:
 			continue
 		case ev.Nil && f.m.octets(f.uid) > 0:

@@ -37,7 +37,11 @@ func (c *conn) fetch(uids set, items string) string {
 }
 
 func (c *conn) fetchOne(seq int, msg Message, items []string, isNil bool) {
-	parts := []string{fmt.Sprintf("UID %d", msg.UID)}
+	var parts []string
+	uid := fmt.Sprintf("UID %d", msg.UID)
+	if !c.m.UIDLast {
+		parts = append(parts, uid)
+	}
 	for _, item := range items {
 		if strings.HasPrefix(item, "BODY[") {
 			c.box.setFlags(func(uid uint32) bool { return uid == msg.UID }, func(old []string) []string { return changed(old, []string{`\Seen`}, true) })
@@ -53,10 +57,17 @@ func (c *conn) fetchOne(seq int, msg Message, items []string, isNil bool) {
 		case item == "X-GM-MSGID":
 			parts = append(parts, "X-GM-MSGID "+msg.Email)
 		default:
-			parts = append(parts, body(msg.Body, item, isNil))
+			parts = append(parts, c.m.body(msg.Body, item, isNil))
 		}
 	}
-	c.say("* %d FETCH (%s)", seq, strings.Join(parts, " "))
+	if c.m.UIDLast {
+		parts = append(parts, uid)
+	}
+	end := ")"
+	if c.m.Loose {
+		end = "\r\n)\r\n"
+	}
+	c.say("* %d FETCH (%s%s", seq, strings.Join(parts, " "), end)
 }
 
 func (c *conn) knows(item string) bool {
@@ -90,7 +101,7 @@ func splitItems(items string) []string {
 }
 
 // body answers BODY[section]<offset.count>.
-func body(text, item string, isNil bool) string {
+func (m *Model) body(text, item string, isNil bool) string {
 	_, section, _ := strings.Cut(item, "[")
 	section, partial, _ := strings.Cut(section, "]")
 	text = sectionOf(text, section)
@@ -101,12 +112,19 @@ func body(text, item string, isNil bool) string {
 			text = text[min(offset, len(text)):]
 			text = text[:min(count, len(text))]
 		}
-		label += fmt.Sprintf("<%d>", offset)
+		if m.Loose {
+			label += partial
+		} else {
+			label += fmt.Sprintf("<%d>", offset)
+		}
 	}
 	if isNil {
 		return label + " NIL"
 	}
-	return fmt.Sprintf("%s {%d}\r\n%s", label, len(text), text)
+	if !m.Loose {
+		label += " "
+	}
+	return fmt.Sprintf("%s{%d}\r\n%s", label, len(text), text)
 }
 
 func sectionOf(body, section string) string {

@@ -40,6 +40,14 @@ type Model struct {
 	// RTT is the round trip of connections made by Dial.
 	RTT time.Duration
 
+	// UIDLast puts the UID at the end of a FETCH response, after any body.
+	UIDLast bool
+
+	// Loose makes FETCH responses as some servers send them: without the space in
+	// front of a literal, with the count after the origin of a partial body, and
+	// with an empty line in front of the closing parenthesis and another after it.
+	Loose bool
+
 	// Style is how expunges by others are seen.
 	Style Style
 

@@ -71,6 +71,10 @@ type Mailbox struct {
 	// message can have. Such reports are skipped.
 	UIDZero bool
 
+	// Expunged is set when messages have been expunged since SELECT: sequence
+	// numbers have changed.
+	Expunged bool
+
 	// Rebuilt is set when UIDVALIDITY is announced again with another value.
 	Rebuilt bool
 

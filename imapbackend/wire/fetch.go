@@ -9,6 +9,7 @@ import (
 // fetchState is the FETCH response being read.
 type fetchState struct {
 	open      bool // its closing parenthesis has not been read
+	unknown   bool // an item has a name that is not one of IMAP's
 	seq       uint32
 	uid       uint32
 	uidZero   bool // UID 0: the response is about no message
@@ -29,7 +30,7 @@ func (c *Conn) startFetch(seq uint32, byUID bool) (Event, error) {
 		c.fetch.seq = 0
 		c.setUID(seq)
 	}
-	err := c.expect(' ')
+	err := c.skipSpaces()
 	if err == nil {
 		err = c.expect('(')
 	}
@@ -58,6 +59,11 @@ func (c *Conn) fetchItem() (Event, error) {
 		switch b {
 		case ' ':
 			c.r++
+			continue
+		case '\r':
+			if err := c.emptyLine(); err != nil {
+				return Event{}, err
+			}
 			continue
 		case ')':
 			c.r++
@@ -101,10 +107,13 @@ func (c *Conn) fetchValue(name []byte) error {
 	f := &c.fetch
 	switch string(name) {
 	case "UID", "RFC822.SIZE", "EMAILID", "X-GM-MSGID":
+	case "FLAGS", "INTERNALDATE", "MODSEQ", "ENVELOPE", "BODYSTRUCTURE":
+		return c.skipItem()
 	default:
+		f.unknown = true
 		return c.skipItem()
 	}
-	err := c.expect(' ')
+	err := c.skipSpaces()
 	if err != nil {
 		return err
 	}
@@ -174,10 +183,36 @@ func (c *Conn) skipItem() error {
 			return err
 		}
 	}
-	if err := c.expect(' '); err != nil {
+	if err := c.skipSpaces(); err != nil {
 		return err
 	}
 	return c.skipValue()
+}
+
+// skipSpaces consumes any spaces. Some servers leave out the one in front of a
+// literal, a quoted string or a list.
+func (c *Conn) skipSpaces() error {
+	for {
+		b, err := c.peek()
+		if err != nil || b != ' ' {
+			return err
+		}
+		c.r++
+	}
+}
+
+// emptyLine reads a line end in front of the closing parenthesis, where some
+// servers send one. After an item with an unknown name that may be the end of a
+// body that is longer than announced.
+func (c *Conn) emptyLine() error {
+	if err := c.endLine(); err != nil {
+		return err
+	}
+	b, err := c.peek()
+	if err == nil && (b != ')' || c.fetch.unknown) {
+		err = violation("%q after a line end within a FETCH response", b)
+	}
+	return err
 }
 
 // body reads what follows the word BODY. Without a section that is a body
@@ -193,7 +228,7 @@ func (c *Conn) body() (ev Event, isBody bool, err error) {
 	if ev.Section, ev.Origin, err = c.section(); err != nil {
 		return ev, true, err
 	}
-	if err = c.expect(' '); err != nil {
+	if err = c.skipSpaces(); err != nil {
 		return ev, true, err
 	}
 	b, err := c.peek()
@@ -214,7 +249,8 @@ func (c *Conn) body() (ev Event, isBody bool, err error) {
 	return ev, true, err
 }
 
-// section reads "[section]" and, if there is one, "<origin>".
+// section reads "[section]" and, if there is one, "<origin>", also in the form
+// "<origin.count>" of a request. The origin is -1 if there is none.
 func (c *Conn) section() (string, int64, error) {
 	section := c.scratch[:0]
 	for depth := 0; ; {
@@ -250,10 +286,16 @@ func (c *Conn) section() (string, int64, error) {
 	}
 	c.r++
 	origin, err := c.number()
-	if err == nil {
-		err = c.expect('>')
+	if err != nil {
+		return name, origin, err
 	}
-	return name, origin, err
+	if b, err := c.peek(); err == nil && b == '.' {
+		c.r++
+		if _, err := c.number(); err != nil {
+			return name, origin, err
+		}
+	}
+	return name, origin, c.expect('>')
 }
 
 // BodyTo writes the unread rest of the current body to w and returns the number
@@ -290,10 +332,11 @@ func (c *Conn) BodyTo(w io.Writer) (int64, error) {
 
 // bodyEnd reads up to the next body or the end of the response. It finds an
 // announced length that is not that of the body: a body that is not whole must
-// not be taken for whole.
+// not be taken for whole. Only the last line end of a body looks like an empty
+// line in front of the closing parenthesis.
 func (c *Conn) bodyEnd() error {
 	b, err := c.peek()
-	if err == nil && b != ' ' && b != ')' {
+	if err == nil && b != ' ' && b != ')' && b != '\r' {
 		err = violation("%q after the octets of a body", b)
 	}
 	f := &c.fetch

@@ -95,6 +95,9 @@ func (c *Conn) event() (Event, error) {
 
 // response reads the start of a response, or all of one that is a single event.
 func (c *Conn) response() (Event, error) {
+	if err := c.skipEmptyLines(); err != nil {
+		return Event{}, err
+	}
 	word, err := c.first()
 	if err != nil {
 		return Event{}, err
@@ -125,6 +128,22 @@ func (c *Conn) response() (Event, error) {
 		c.results[number-c.base] = c.Result()
 	}
 	return Event{Kind: Done, Command: number}, err
+}
+
+// skipEmptyLines skips empty lines in front of a response.
+func (c *Conn) skipEmptyLines() error {
+	for {
+		b, err := c.peek()
+		if err != nil || b != '\r' && b != '\n' {
+			return err
+		}
+		if err = c.endLine(); err == nil {
+			err = c.countChatter(0)
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // first reads the first word of a response, unchanged, and the space after it.
@@ -216,14 +235,18 @@ func (c *Conn) data(name string) (Event, error) {
 		return Event{}, err
 	}
 	text := string(bytes.TrimSpace(c.text))
-	if name == "CAPABILITY" {
+	switch name {
+	case "CAPABILITY":
 		c.caps = capabilities(text)
+	case "VANISHED":
+		c.mailbox.Expunged = true
 	}
 	return Event{Kind: Data, Name: name, Text: text}, nil
 }
 
 // exist records EXISTS.
 func (m *Mailbox) exist(n uint32) {
+	m.Expunged = m.Expunged || n < m.Exists
 	m.Exists = n
 	if !m.selected || n < m.Remaining {
 		m.Remaining = n
@@ -232,6 +255,7 @@ func (m *Mailbox) exist(n uint32) {
 
 // expunge records EXPUNGE of a sequence number.
 func (m *Mailbox) expunge(seq uint32) {
+	m.Expunged = true
 	if m.Exists > 0 {
 		m.Exists--
 	}

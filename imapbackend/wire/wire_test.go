@@ -124,6 +124,19 @@ var streams = []struct {
 		"body error: "}},
 	{"body, UID after", "* 1 FETCH (BODY[] {4}\nab\n UID 7)\nP1 OK x\n", []string{
 		`body 1 uid 0 []<-1> "ab\r\n"`, "fetch 1 uid 7 octets -1", "done: OK x"}},
+	{"no spaces", "* 1 FETCH(UID 7 BODY[]{4}\nab\n BODY[HEADER]\"c\" FLAGS(\\Seen) X{2}\nxy EMAILID(M1))\nP1 OK x\n", []string{
+		`body 1 uid 7 []<-1> "ab\r\n"`, `body 1 uid 7 [HEADER]<-1> "c"`, `fetch 1 uid 7 octets -1 emailid "M1"`, "done: OK x"}},
+	{"origin with count", "* 1 FETCH (UID 7 BODY[TEXT]<0.1024> {2}\nab BODY[TEXT]<1024.1> \"\")\nP1 OK x\n", []string{
+		`body 1 uid 7 [TEXT]<0> "ab"`, `body 1 uid 7 [TEXT]<1024> ""`, "fetch 1 uid 7 octets -1", "done: OK x"}},
+	{"origin without count", "* 1 FETCH (UID 7 BODY[TEXT]<0.> {2}\nab)\nP1 OK x\n", []string{"error: "}},
+	{"empty lines", "\n* 1 FETCH (UID 7 BODY[] {4}\nab\n\n)\n\n\n* 2 FETCH (UID 8\n)\n\nP1 OK x\n", []string{
+		`body 1 uid 7 []<-1> "ab\r\n"`, "fetch 1 uid 7 octets -1", "fetch 2 uid 8 octets -1", "done: OK x"}},
+	{"empty line, UID after it", "* 1 FETCH (BODY[] {4}\nab\n\n UID 7)\nP1 OK x\n", []string{"body error: "}},
+	{"rest of a body that looks like an item", "* 1 FETCH (UID 7 BODY[] {4}\nthe end of\n)\nP1 OK x\n", []string{"body error: "}},
+	{"rest of a body that looks like an item with a value", "* 1 FETCH (UID 7 BODY[] {7}\nthe end of it\n)\nP1 OK x\n", []string{"body error: "}},
+	{"empty line, after the UID", "* 1 FETCH (BODY[] {4}\nab\n UID 7 FLAGS ()\n)\nP1 OK x\n", []string{
+		`body 1 uid 0 []<-1> "ab\r\n"`, "fetch 1 uid 7 octets -1", "done: OK x"}},
+	{"two empty lines", "* 1 FETCH (UID 7 BODY[] {4}\nab\n\n\n)\nP1 OK x\n", []string{"body error: "}},
 	{"quoted and NIL", "* 1 FETCH (UID 7 BODY[] \"a\\\"b\\\\\")\n* 2 FETCH (UID 8 BODY[] NIL)\n* 3 FETCH (UID 9 BODY[] \"\")\nP1 OK x\n", []string{
 		`body 1 uid 7 []<-1> "a\"b\\"`, "fetch 1 uid 7 octets -1", "body 2 uid 8 [] NIL", "fetch 2 uid 8 octets -1",
 		`body 3 uid 9 []<-1> ""`, "fetch 3 uid 9 octets -1", "done: OK x"}},
