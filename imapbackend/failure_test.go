@@ -114,7 +114,7 @@ func TestFailures(t *testing.T) {
 			play(t, name("listing"), listingOf("S: * 1 EXISTS\n")+"S: * SEARCH\nS: <d> OK x\n"+a.form("f", f.status)+end,
 				Options{}, failsToOpen(want.list))
 			play(t, name("search"), listingOf("S: * 1 EXISTS\n")+a.form("d", f.status)+
-				ifNot(a.lost, "S: * 1 FETCH (UID 7 RFC822.SIZE 1)\nS: <f> OK x\n")+end, Options{}, failsToOpen(want.list))
+				ifNot(a.lost, "S: * 1 FETCH (UID 7 RFC822.SIZE 1)\nS: <f> OK x\nC: <v> UID FETCH 1:* (UID FLAGS)\nS: <v> NO [INUSE] zebra\n")+end, Options{}, failsToOpen(want.list))
 			testReadFailure(t, name("RETR"), "BODY.PEEK[]", a.form("r", f.status), a.lost, f.status, want.read)
 			testReadFailure(t, name("TOP"), "BODY.PEEK[HEADER]", a.form("r", f.status), a.lost, f.status, want.read)
 			testQuitFailure(t, name, a.form, a.lost, f.status, want.quits)
@@ -177,7 +177,7 @@ func testQuitFailure(t *testing.T, name func(string) string, form func(_, _ stri
 		"STORE":   store + form("st", status) + ifNot(lost, check+bye),
 		"EXPUNGE": store + "S: <st> OK x\nC: <e> UID EXPUNGE 7\n" + form("e", status) + ifNot(lost, check+unflag+bye),
 		"check": store + "S: <st> OK x\nC: <e> UID EXPUNGE 7\nS: <e> OK x\nC: <q> UID SEARCH UID 7\n" +
-			form("q", status) + ifNot(lost, bye),
+			form("q", status) + ifNot(lost, "C: <v> UID FETCH 7 (UID)\nS: <v> NO [INUSE] zebra\n"+bye),
 	}
 	for step, script := range scripts {
 		play(t, name("UPDATE "+step), opened+script, Options{}, func(s *session) {
@@ -256,7 +256,7 @@ func TestSecretsInCauses(t *testing.T) {
 		selecting + "S: * BYE " + echo + "\nX:\n",
 		selecting + "S: <s> NO " + echo + "\n" + bye,
 		listed + "S: * BYE " + echo + "\nX:\n",
-		listed + "S: <d> NO " + echo + "\nS: <f> OK x\n" + bye,
+		listed + "S: <d> NO " + echo + "\nS: * 1 FETCH (UID 7 RFC822.SIZE 1)\nS: <f> OK x\nC: <v> UID FETCH 1:* (UID FLAGS)\nS: <v> NO x\n" + bye,
 	} {
 		play(t, fmt.Sprint(i), script, Options{}, func(s *session) { noSecret(s, s.openFails()) })
 	}

@@ -14,11 +14,7 @@ import (
 	"popgate/proxy"
 )
 
-const (
-	searchDeleted  = "UID SEARCH DELETED"
-	esearchDeleted = "UID SEARCH RETURN (ALL) DELETED"
-	fetchAll       = "UID FETCH 1:* (UID RFC822.SIZE)"
-)
+const fetchAll = "UID FETCH 1:* (UID RFC822.SIZE)"
 
 // current returns all messages of the mailbox as it is now, and remembers them:
 // from the remembered listing and what SELECT's flight has brought, or from a
@@ -76,20 +72,18 @@ func (o *opening) listAll(ctx context.Context, l *listing) error {
 	if err := o.Wire.Start(fetchAll); err != nil {
 		return o.Lost(upstream.AtList, err)
 	}
-	return o.readListing(ctx, l, fetchAll)
-}
-
-// readListing reads the answers to the last commands sent, ops, into l.
-func (o *opening) readListing(ctx context.Context, l *listing, ops ...string) error {
-	results, err := o.Answers(ctx, ops, l.add)
+	results, err := o.Answers(ctx, []string{fetchAll}, l.add)
 	if err != nil {
 		return o.Lost(upstream.AtList, err)
 	}
-	for i, op := range ops {
-		// Upstreams may refuse to list an empty mailbox.
-		if !results[i].OK() && o.Wire.Mailbox().Exists > 0 {
-			return o.Failed(upstream.AtList, op, results[i], nil)
-		}
+	return o.checkListed(fetchAll, results[0])
+}
+
+// checkListed returns the error of a refused listing. Upstreams may refuse to list
+// an empty mailbox.
+func (o *opening) checkListed(cmd string, status wire.Status) error {
+	if !status.OK() && o.Wire.Mailbox().Exists > 0 {
+		return o.Failed(upstream.AtList, cmd, status, nil)
 	}
 	return nil
 }
@@ -136,21 +130,18 @@ func (e entry) isNext(mb wire.Mailbox) bool {
 	return e.later && mb.UIDNext != 0 && uint64(e.uid) >= mb.UIDNext
 }
 
-// listing collects the answers to FETCH and SEARCH. Several responses may be
-// about one message; its sequence number connects them as long as nothing is
+// listing collects the answers to FETCH. Several responses may be about one
+// message; its sequence number connects them as long as nothing is
 // expunged.
 type listing struct {
 	entries  []entry
 	halves   map[uint32]entry // by sequence number: UID or size is missing
-	ranges   []uidset.Range
-	expunged bool     // some messages were: the count proves nothing
-	vanished []uint32 // listed, but never with a size
+	expunged bool             // some messages were: the count proves nothing
+	vanished []uint32         // listed, but never with a size
 }
 
 func (l *listing) add(ev wire.Event) {
 	switch {
-	case ev.Kind == wire.Search:
-		l.ranges = append(l.ranges, uidset.Range{Low: ev.Low, High: ev.High})
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
 		l.expunged = true
 		l.flush()
@@ -220,7 +211,7 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 	if _, err := o.Noop(ctx); err != nil {
 		return nil, o.Lost(upstream.AtList, err)
 	}
-	ranges, err := o.Search(ctx, upstream.AtList, "ALL")
+	ranges, err := o.Search(ctx, upstream.AtList, "", upstream.Any)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +237,7 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 	if missing = subtract(present, entries); len(missing) == 0 {
 		return entries, nil
 	}
-	still, err := o.SearchAmong(ctx, upstream.AtList, missing, "")
+	still, err := o.SearchAmong(ctx, upstream.AtList, missing, upstream.Any)
 	if err != nil {
 		return nil, err
 	}

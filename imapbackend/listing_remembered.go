@@ -48,7 +48,7 @@ func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]pr
 // stillThere asks which messages there are and returns the ones of old and
 // fresh among them, or nil if there are others.
 func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.Message, fresh []entry) ([]proxy.Message, []entry, error) {
-	ranges, err := o.Search(ctx, upstream.AtList, "ALL")
+	ranges, err := o.Search(ctx, upstream.AtList, "", upstream.Any)
 	if err != nil {
 		return nil, nil, err
 	}

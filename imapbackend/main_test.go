@@ -57,7 +57,8 @@ const (
 )
 
 // mailbox is the beginning of a script up to a snapshot of messages with uids,
-// each of 100 octets; deleted is the answer to SEARCH DELETED.
+// each of 100 octets; deleted is the answer to SEARCH DELETED, and to the search
+// that confirms it.
 func mailbox(caps, deleted string, uids ...string) string {
 	var b strings.Builder
 	search := lists
@@ -73,6 +74,11 @@ func mailbox(caps, deleted string, uids ...string) string {
 		b.WriteString("S: * " + itoa(i+1) + " FETCH (UID " + uid + " RFC822.SIZE 100)\n")
 	}
 	b.WriteString("S: <f> OK x\n")
+	if deleted != "" {
+		first, _, _ := strings.Cut(search, " DELETED")
+		b.WriteString(strings.Replace(first, "<d>", "<c>", 1) + " UID " + strings.ReplaceAll(deleted, " ", ",") + " DELETED\n")
+		b.WriteString("S: * SEARCH " + deleted + "\nS: <c> OK x\n")
+	}
 	return b.String()
 }
 
@@ -92,10 +98,12 @@ var forbidden = regexp.MustCompile(`(?i)^(CLOSE|EXPUNGE|EXAMINE|FETCH|STORE|IDLE
 	`BODY\[|RFC822\b[^.]|FETCH.*FLAGS|STATUS.*(MESSAGES|SIZE)|STORE.* FLAGS|STORE .*\*|EXPUNGE .*\*`)
 
 // permitted reports whether a policy allows a command that is otherwise
-// forbidden (requirements I-DEL-7, 8).
+// forbidden (requirements I-DEL-7, 8). FETCH of nothing but the flags is for where
+// SEARCH has failed (I-SNAP-3).
 func permitted(cmd string, opts Options) bool {
 	toTrash := opts.Delete == DeleteTrash || opts.WithoutUIDPLUS == Move
-	return opts.WithoutUIDPLUS == ExpungeIfAlone && cmd == "EXPUNGE" || toTrash && strings.HasPrefix(cmd, "CREATE ")
+	return strings.HasPrefix(cmd, "UID FETCH ") && strings.HasSuffix(cmd, " (UID FLAGS)") ||
+		opts.WithoutUIDPLUS == ExpungeIfAlone && cmd == "EXPUNGE" || toTrash && strings.HasPrefix(cmd, "CREATE ")
 }
 
 // I-DEL-6, I-SNAP-6, I-FETCH-3: the pattern with which play checks all commands

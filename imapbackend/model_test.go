@@ -41,6 +41,16 @@ func inEachForm(t *testing.T, name string, f func(t *testing.T, m *model)) {
 // add appends a message and returns its UID.
 func (m *model) add(body string) uint32 { return m.Inbox().Add(body) }
 
+// setSearch has SEARCH answered in a style. If it is wrong, the upstream is one that
+// no dialect knows, with a mailbox of another user whose messages are flagged
+// \Deleted.
+func (m *model) setSearch(style imapmodel.SearchStyle) {
+	m.Search, m.Unknown = style, style != imapmodel.Searches
+	for range 40 {
+		m.Mailbox("other", "INBOX").AddMessage(imapmodel.Message{Body: "x", Flags: []string{`\Deleted`}})
+	}
+}
+
 // messages returns the messages of the INBOX.
 func (m *model) messages() []imapmodel.Message { return m.Inbox().Messages() }
 

@@ -26,11 +26,39 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 		defer l.u.Watch(ctx)()
 	}
 	o := l.newOpening()
-	status, err := l.u.SelectAfterLogin(ctx, o.searchCmd, o.fetchCmd)
+	d, err := l.open(ctx, o)
+	if err == nil || !o.lostAtSearch || ctx.Err() != nil {
+		return d, err
+	}
+	return l.openByFetch(ctx, err)
+}
+
+// open selects the mailbox on a connection that has not been kept.
+func (l *login) open(ctx context.Context, o *opening) (proxy.Maildrop, error) {
+	status, err := l.u.SelectAfterLogin(ctx, o.search.Command(), o.fetchCmd)
 	if err != nil || !status.OK() {
 		return nil, l.u.Failed(upstream.AtSelect, "SELECT", status, err)
 	}
 	return l.maildrop(ctx, o, status)
+}
+
+// openByFetch opens the maildrop once more, on another connection and without
+// SEARCH: the upstream has closed the connection when it got that, or otherwise
+// with the error cause, which is returned where this fails too.
+func (l *login) openByFetch(ctx context.Context, cause error) (proxy.Maildrop, error) {
+	if l.relogin == nil || l.replace(ctx, l.relogin) != nil {
+		return nil, cause
+	}
+	defer l.u.Watch(ctx)()
+	o := l.newOpening()
+	o.search = l.u.NewFetchSearch("", upstream.Deleted)
+	u := l.u
+	d, err := l.open(ctx, o)
+	if err != nil {
+		return nil, cause
+	}
+	u.DistrustSearch(ctx, cause)
+	return d, nil
 }
 
 // maildrop takes the snapshot of the selected mailbox.
@@ -59,27 +87,26 @@ func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (p
 // (requirement I-SNAP-7).
 type opening struct {
 	*upstream.Conn
-	b         *Backend
-	user      string // canonical
-	key       store.Key
-	searchCmd string
-	fetchCmd  string
-	cached    store.Listing
-	warm      bool            // there is a cached listing, to be used if UIDVALIDITY is the same
-	order     []proxy.Message // see maildrop
+	b        *Backend
+	user     string // canonical
+	key      store.Key
+	search   *upstream.Search // for messages flagged \Deleted
+	fetchCmd string
+	cached   store.Listing
+	warm     bool            // there is a cached listing, to be used if UIDVALIDITY is the same
+	order    []proxy.Message // see maildrop
+
+	lostAtSearch bool // the upstream may have closed the connection because of it
 }
 
 func (l *login) newOpening() *opening {
 	o := &opening{
-		Conn:      l.u,
-		b:         l.b,
-		user:      l.id.User,
-		key:       store.Key{Upstream: l.id.Upstream, User: l.user, Mailbox: l.id.Mailbox, UTF8: l.u.UTF8()},
-		searchCmd: searchDeleted,
-		fetchCmd:  fetchAll,
-	}
-	if l.u.Wire.Has("ESEARCH") || l.u.Wire.Has("IMAP4REV2") {
-		o.searchCmd = esearchDeleted
+		Conn:     l.u,
+		b:        l.b,
+		user:     l.id.User,
+		key:      store.Key{Upstream: l.id.Upstream, User: l.user, Mailbox: l.id.Mailbox, UTF8: l.u.UTF8()},
+		search:   l.u.NewSearch("", upstream.Deleted),
+		fetchCmd: fetchAll,
 	}
 	if o.cached, o.warm = l.b.store.Listing(o.key); o.warm {
 		// A number above 32 bits may be refused; n:* brings the last message anyway.
@@ -100,7 +127,7 @@ func (o *opening) expect(mb wire.Mailbox) int {
 // dead or the mailbox is no longer the same.
 func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status, ok bool) {
 	l.u.Wire.Probe(keptTimeout)
-	status, err := l.u.Select(ctx, o.searchCmd, o.fetchCmd)
+	status, err := l.u.Select(ctx, o.search.Command(), o.fetchCmd)
 	if err != nil || !status.OK() {
 		proxy.Logger(ctx).DebugContext(ctx, "kept upstream connection cannot be used", "upstream", l.id.Upstream)
 		return status, false
@@ -126,9 +153,18 @@ func (l *login) replaceKept(ctx context.Context) error {
 	}
 	l.u.Dismiss()
 	l.u = nil
-	fresh, err := l.b.verify(ctx, cred)
+	return l.replace(ctx, l.b.repeat(cred))
+}
+
+// replace replaces the connection, which may be nil or lost, by one that again
+// makes.
+func (l *login) replace(ctx context.Context, again relogin) error {
+	fresh, err := again(ctx)
 	if err != nil {
 		return err
+	}
+	if l.u != nil {
+		l.u.Close()
 	}
 	l.u, l.ticket, l.source = fresh.u, fresh.ticket, fresh.source
 	if fresh.id.Key() != l.id.Key() {

@@ -40,8 +40,9 @@ func TestPolicyProperty(t *testing.T) {
 	for _, d := range []Delete{DeleteExpunge, DeleteTrash, DeleteFlag, DeleteKeep} {
 		for _, w := range []WithoutUIDPLUS{Flag, Move, ExpungeIfAlone, Refuse} {
 			for _, c := range caps {
-				for range 6 {
+				for i := range 5 + int(imapmodel.SearchStyles) {
 					run := &policyRun{T: t, r: r, m: newModel(), opts: Options{Delete: d, WithoutUIDPLUS: w}}
+					run.m.setSearch(imapmodel.SearchStyle(max(i-5, 0)))
 					run.m.Caps = "IMAP4rev1 AUTH=PLAIN SASL-IR " + c
 					run.m.Mailbox("", "Trash").SetTrash()
 					run.play()
@@ -92,7 +93,7 @@ func (p *policyRun) play() {
 	p.checkCommands(err)
 	p.checkMailbox(err)
 	if p.Failed() {
-		p.Fatalf("%+v, %s: present %d, deleted %d, marked %d, others removed %d and flagged %d: %v\n%s", p.opts, p.m.Caps,
+		p.Fatalf("%+v, %s, search %d: present %d, deleted %d, marked %d, others removed %d and flagged %d: %v\n%s", p.opts, p.m.Caps, p.m.Search,
 			p.present, p.deleted, p.marked, p.removed, p.flagged, err, strings.Join(p.m.Commands()[p.began:], "\n"))
 	}
 }
@@ -130,12 +131,12 @@ func (p *policyRun) checkCommands(err error) {
 	}
 	covered := make(map[string]map[uint32]int)
 	for _, cmd := range sent {
-		words := strings.Fields(strings.Replace(cmd, "RETURN (ALL) ", "", 1))
-		if words[0] != "UID" || cmd == "UID SEARCH DELETED" || cmd == "UID SEARCH RETURN (ALL) DELETED" {
+		words := strings.Fields(strings.Replace(cmd, "SEARCH RETURN (ALL)", "ESEARCH", 1))
+		if words[0] != "UID" || cmd == "UID SEARCH DELETED" || cmd == "UID SEARCH RETURN (ALL) DELETED" || cmd == "UID FETCH 1:* (UID FLAGS)" {
 			continue
 		}
 		verb, set := words[1], words[2]
-		if verb == "SEARCH" {
+		if strings.HasSuffix(verb, "SEARCH") {
 			set = words[3]
 		}
 		if verb == "STORE" {

@@ -35,7 +35,7 @@ func (r *removal) expunge(ctx context.Context, set uidset.Set) (done bool, err e
 // \Deleted. Otherwise, and where it is refused, messages stay flagged.
 func (r *removal) expungeIfAlone(ctx context.Context) error {
 	u, log := r.m.u, proxy.Logger(ctx)
-	ranges, err := u.Search(ctx, upstream.AtUpdate, "DELETED")
+	ranges, err := u.Search(ctx, upstream.AtUpdate, "", upstream.Deleted)
 	if void := r.m.usable(upstream.AtUpdate); void != nil {
 		return void
 	}

@@ -18,7 +18,9 @@ const (
 	moved     = "S: <m> OK [COPYUID 1 7 3] x\n"
 	copied    = "S: <c> OK [COPYUID 1 7 3] x\n"
 	undeleted = "C: <q> UID SEARCH UID 7:8 UNDELETED\n"
+	flagsOf78 = "C: <v> UID FETCH 7:8 (UID FLAGS)\n"
 	foreign   = "C: <a> UID SEARCH DELETED\n"
+	foreignBy = "C: <w> UID FETCH 1:* (UID FLAGS)\n" // after a refusal
 	expunge   = "C: <p> EXPUNGE\n"
 	create    = "C: <n> CREATE \"Bin\"\n"
 )
@@ -56,7 +58,13 @@ var policyTests = []policyTest{
 	{"I-DEL-13 flag refused", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> NO zebra\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
 	{"I-DEL-13 flag BAD", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> BAD zebra\n" + undeleted + left("7 8"), notPerm},
 	{"I-DEL-10 flag read-only", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> OK [READ-ONLY] zebra\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
-	{"I-DEL-4 check refused", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> NO zebra\n", proxy.ErrNotRemoved},
+	{"I-DEL-4 check refused", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> NO zebra\n" + flagsOf78 + "S: <v> NO zebra\n", proxy.ErrNotRemoved},
+	{"I-DEL-4 check refused, flags", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> NO zebra\n" + flagsOf78 +
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS (\\deleted) UID 8)\nS: <v> OK x\n", nil},
+	{"I-DEL-4 check not answered, flags not set", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> OK x\n" + flagsOf78 +
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8 FLAGS ())\nS: <v> OK x\n", proxy.ErrNotRemoved},
+	{"I-DEL-4 check not answered, flags missing", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> OK x\n" + flagsOf78 +
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8)\nS: <v> OK x\n", proxy.ErrNotRemoved},
 
 	// trash by MOVE
 	{"I-DEL-8 MOVE", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + moved + checking("7:8") + nothing, nil},
@@ -109,7 +117,12 @@ var policyTests = []policyTest{
 	{"I-DEL-7 alone, ESEARCH over others", "ESEARCH", alone, storing("7:8") + stored + "C: <a> UID SEARCH RETURN (ALL) DELETED\nS: * ESEARCH (TAG \"<a>\") UID ALL 6:8\nS: <a> OK x\n" +
 		"C: <q> UID SEARCH RETURN (ALL) UID 7:8 UNDELETED\nS: * ESEARCH (TAG \"<q>\") UID\nS: <q> OK x\n", nil},
 	{"I-DEL-7 alone, STORE refused", "", alone, storing("7:8") + "S: <st> NO zebra\n" + foreign + "S: * SEARCH\nS: <a> OK x\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
-	{"I-DEL-7 alone, SEARCH refused", "", alone, storing("7:8") + stored + foreign + "S: <a> NO zebra\n" + undeleted + nothing, nil},
+	{"I-DEL-7 alone, SEARCH refused", "", alone, storing("7:8") + stored + foreign + "S: <a> NO zebra\n" + foreignBy + "S: <w> NO zebra\n" + undeleted + nothing, nil},
+	{"I-DEL-7 alone, by flags", "", alone, storing("7:8") + stored + foreign + "S: <a> OK x\n" + foreignBy +
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: <w> OK x\n" + expunge + "S: <p> OK x\n" + flagsOf78 + "S: <v> OK x\n", nil},
+	{"I-DEL-7 not alone, by flags", "", alone, storing("7:8") + stored + foreign + "S: <a> OK x\n" + foreignBy +
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: * 3 FETCH (UID 9 FLAGS (\\Deleted))\nS: <w> OK x\n" +
+		flagsOf78 + "S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: <v> OK x\n", nil},
 	{"I-DEL-7 alone, EXPUNGE refused", "", alone, storing("7:8") + stored + foreign + "S: * SEARCH 7 8\nS: <a> OK x\n" + expunge + "S: <p> NO zebra\n" + undeleted + nothing, nil},
 	{"I-DEL-7 alone does not concern UIDPLUS", "UIDPLUS", alone, removing("7:8"), nil},
 }

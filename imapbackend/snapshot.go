@@ -1,14 +1,20 @@
 package imapbackend
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
+	"sort"
 
 	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/upstream"
+	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
+
+var errForeign = errors.New("imap: SEARCH DELETED finds messages that are not in the mailbox")
 
 // snapshot is the mailbox as it was when it was selected. It does not change
 // after Open.
@@ -32,20 +38,19 @@ func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	mb := o.Wire.Mailbox()
 	s := &snapshot{uidValidity: mb.UIDValidity, form: o.b.form, maxLine: o.MaxLine()}
 	l := listing{entries: make([]entry, 0, o.expect(mb))}
-	if err := o.readListing(ctx, &l, o.searchCmd, o.fetchCmd); err != nil {
+	searched, err := o.readFlight(ctx, &l)
+	if err != nil {
 		return nil, err
 	}
-	deleted, err := uidset.Expand(l.ranges, max(mb.Exists, o.Wire.Mailbox().Exists))
-	if err != nil {
-		return nil, upstream.SetupError(err)
-	}
-	s.deleted = deleted
 	all, err := o.current(ctx, mb, &l)
 	if err != nil {
 		return nil, err
 	}
 	if uint64(len(all)) >= uint64(mb.Exists) && len(l.vanished) == 0 {
 		o.order = all
+	}
+	if s.deleted, err = o.flaggedDeleted(ctx, mb, all, searched); err != nil {
+		return nil, err
 	}
 	s.hidden = l.vanished
 	s.show(all, o.b.opts.ShowDeleted)
@@ -62,6 +67,72 @@ func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// readFlight reads the answers to the commands that were sent with SELECT: those to
+// the listing into l, those to the search into o.search, whose status it returns.
+func (o *opening) readFlight(ctx context.Context, l *listing) (searched wire.Status, err error) {
+	began := o.Wire.Started() - 1
+	results, err := o.Answers(ctx, []string{o.search.Command(), o.fetchCmd}, func(ev wire.Event) {
+		o.search.Add(ev)
+		if !o.search.ByFetch() || !ev.Flags || ev.Octets >= 0 {
+			l.add(ev)
+		}
+	})
+	if err != nil {
+		o.lostAtSearch = !o.search.ByFetch() && o.Wire.ResultOf(began) == wire.Status{} && o.MayRefuseSearch()
+		return searched, o.Lost(upstream.AtList, err)
+	}
+	return results[0], o.checkListed(o.fetchCmd, results[1])
+}
+
+// flaggedDeleted returns those of all, the messages of the mailbox, that are flagged
+// \Deleted, ascending; the search for them was answered with searched (requirement
+// I-SNAP-3). Mail must not be hidden because a search has found what it should not:
+// where the upstream is not known to search the selected mailbox only, what was
+// found is looked at by itself.
+func (o *opening) flaggedDeleted(ctx context.Context, mb wire.Mailbox, all []proxy.Message, searched wire.Status) ([]uint32, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	ranges, err := o.search.Result(ctx, upstream.AtList, searched)
+	if err != nil {
+		return nil, err
+	}
+	deleted, foreign := among(all, ranges, mb.UIDNext)
+	switch {
+	case o.search.ByFetch() || o.Dialect().SearchesMailbox:
+	case foreign:
+		if o.Wire.Mailbox().Exists >= mb.Exists { // else another client has expunged them
+			o.DistrustSearch(ctx, errForeign)
+		}
+		if ranges, err = o.FetchSearch(ctx, upstream.AtList, "", upstream.Deleted); err != nil {
+			return nil, err
+		}
+		deleted, _ = among(all, ranges, mb.UIDNext)
+	case len(deleted) > 0:
+		return o.SearchAmong(ctx, upstream.AtList, deleted, upstream.Deleted)
+	}
+	return deleted, nil
+}
+
+// among returns the UIDs of all, ascending, that are in ranges, which it sorts.
+// foreign reports that a range contains no message of all, although its UIDs are
+// below next, where messages that have arrived since SELECT begin; 0: not known.
+func among(all []proxy.Message, ranges []uidset.Range, next uint64) (found []uint32, foreign bool) {
+	slices.SortFunc(ranges, func(a, b uidset.Range) int { return cmp.Compare(a.Low, b.Low) })
+	done := 0 // of all
+	for _, r := range ranges {
+		i := sort.Search(len(all), func(i int) bool { return all[i].UID >= r.Low })
+		if i == len(all) || all[i].UID > r.High {
+			foreign = foreign || next == 0 || uint64(r.Low) < next
+		}
+		for i = max(i, done); i < len(all) && all[i].UID <= r.High; i++ {
+			found = append(found, all[i].UID)
+			done = i + 1
+		}
+	}
+	return found, foreign
 }
 
 // show makes the messages of the snapshot from all of the mailbox. The slice is

@@ -31,9 +31,16 @@ func listingOf3(more string) string {
 const (
 	found   = "S: * SEARCH\nS: <d> OK x\n"
 	three   = "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 2 FETCH (UID 6 RFC822.SIZE 60)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\n"
+	flags   = "C: <v> UID FETCH 1:* (UID FLAGS)\n"
 	allOf   = "C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH ALL\n"
 	uidNext = "S: * OK [UIDNEXT 10] x\n"
+	flagged = "S: * 2 FETCH (UID 6 FLAGS (\\Deleted))\nS: * 1 FETCH (UID 5 FLAGS (\\Seen))\nS: * 3 FETCH (UID 9 FLAGS ())\nS: <v> OK x\n"
 )
+
+// confirmed is the search for 5 and 6 that SEARCH DELETED has found, and its result.
+func confirmed(uids string) string {
+	return "C: <c> UID SEARCH UID 5:6 DELETED\nS: * SEARCH " + uids + "\nS: <c> OK x\n"
+}
 
 // I-SNAP-1, I-SNAP-2, I-SNAP-3, I-SNAP-4, I-CONN-3, I-CONC-2, I-CONC-3, Q9: the
 // forms that a listing can have.
@@ -48,7 +55,8 @@ func TestSnapshot(t *testing.T) {
 			"S: * 2 FETCH (RFC822.SIZE 60 FLAGS (\\Seen))\nS: * 1 FETCH (UID 5)\nS: * 3 FETCH (UID 9)\nS: * 3 FETCH (FLAGS ())\n" +
 			"S: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n", "5/50 6/60 9/90"},
 		{"I-CONN-3 data between, answers mixed", listingOf3(uidNext) + "S: * 1 FETCH (FLAGS (a]b) UID 5)\n" + three + "S: * OK hi\nS: <f> OK x\n" +
-			"S: * SEARCH 6 \nS: * 1 RECENT\nS: <d> OK x\n", "5/50 9/90"},
+			"S: * SEARCH 6 \nS: * 1 RECENT\nS: <d> OK x\n" +
+			"C: <c> UID SEARCH UID 6 DELETED\nS: * SEARCH 6\nS: <c> OK x\n", "5/50 9/90"},
 		{"I-CONN-3 UIDFETCH", listingOf3(uidNext) + found + "S: * 5 UIDFETCH (RFC822.SIZE 50)\nS: * 6 UIDFETCH (UID 6 RFC822.SIZE 60)\n" +
 			"S: * 9 UIDFETCH (RFC822.SIZE 90)\nS: <f> OK x\n", "5/50 6/60 9/90"},
 		{"P-GRAM-10 sizes of 63 bits", selecting + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <s> OK x\n" + found +
@@ -58,8 +66,23 @@ func TestSnapshot(t *testing.T) {
 		{"I-SNAP-1 no UIDNEXT", listingOf3("") + found + three + "S: * 4 EXISTS\nS: * 4 FETCH (UID 10 RFC822.SIZE 1)\nS: <f> OK x\n",
 			"5/50 6/60 9/90 10/1"},
 		{"I-SNAP-1 a second UIDNEXT does not count", listingOf3(uidNext) + "S: * OK [UIDNEXT 6] x\n" + found + three + "S: <f> OK x\n", "5/50 6/60 9/90"},
-		{"I-SNAP-3 deleted hidden", listingOf3(uidNext) + "S: * SEARCH 6 5\nS: <d> OK x\n" + three + "S: <f> OK x\n", "9/90"},
-		{"I-SNAP-3 deleted hidden, by ESEARCH", listingOf3(uidNext) + "S: * ESEARCH (TAG \"<d>\") UID ALL 1:6\nS: <d> OK x\n" + three + "S: <f> OK x\n", "9/90"},
+		{"I-SNAP-3 deleted hidden", listingOf3(uidNext) + "S: * SEARCH 6 5\nS: <d> OK x\n" + three + "S: <f> OK x\n" + confirmed("5 6"), "9/90"},
+		{"I-SNAP-3 deleted hidden, by ESEARCH", listingOf3(uidNext) + "S: * ESEARCH (TAG \"<d>\") UID ALL 1:6\nS: <d> OK x\n" + three + "S: <f> OK x\n" + confirmed("5 6"), "9/90"},
+		{"I-SNAP-3 a search that finds messages of other mailboxes", listingOf3(uidNext) + "S: * SEARCH 6 5\nS: <d> OK x\n" + three + "S: <f> OK x\n" +
+			confirmed("6"), "5/50 9/90"},
+		{"I-SNAP-3 a search that finds everything", listingOf3(uidNext) + "S: * SEARCH 1:4294967295\nS: <d> OK x\n" + three + "S: <f> OK x\n" +
+			"C: <c> UID SEARCH UID 5:6,9 DELETED\nS: * SEARCH\nS: <c> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-3 a search that finds what is not there", listingOf3(uidNext) + "S: * SEARCH 4 5 6\nS: <d> OK x\n" + three + "S: <f> OK x\n" + flags +
+			"S: * 1 FETCH (UID 5 FLAGS ())\nS: * 2 FETCH (FLAGS (\\Seen \\deleted) UID 6)\nS: * 3 FETCH (FLAGS (\\Deleted))\nS: <v> OK x\n", "5/50 9/90"},
+		{"I-SNAP-3 search finds what has arrived since", listingOf3(uidNext) + "S: * SEARCH 10\nS: <d> OK x\n" + three + "S: <f> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-3 search NO", listingOf3(uidNext) + "S: <d> NO zebra\n" + three + "S: <f> OK x\n" + flags + flagged, "5/50 9/90"},
+		{"I-SNAP-3 search BAD", listingOf3(uidNext) + three + "S: <f> OK x\nS: <d> BAD zebra\n" + flags + flagged, "5/50 9/90"},
+		{"I-SNAP-3 search not answered", listingOf3(uidNext) + three + "S: <f> OK x\nS: <d> OK x\n" + flags + flagged, "5/50 9/90"},
+		{"I-SNAP-3 ESEARCH for another command", listingOf3(uidNext) + "S: * ESEARCH (TAG \"zebra\") UID ALL 6\nS: <d> OK x\n" + three + "S: <f> OK x\n" +
+			flags + "S: <v> OK x\n", "5/50 6/60 9/90"},
+		{"I-SNAP-3 COUNT only, then FETCH", listingOf3(uidNext) + "S: * ESEARCH (TAG \"<d>\") UID COUNT 1\nS: <d> OK x\n" + three + "S: <f> OK x\n" +
+			flags + flagged, "5/50 9/90"},
+		{"I-SNAP-3 COUNT 0", listingOf3(uidNext) + "S: * ESEARCH (TAG \"<d>\") UID COUNT 0\nS: <d> OK x\n" + three + "S: <f> OK x\n", "5/50 6/60 9/90"},
 		{"I-SNAP-4 one missing, then found", listingOf3(uidNext) + found +
 			"S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: * 2 FETCH (UID 6 RFC822.SIZE 60)\nS: <g> OK x\n", "5/50 6/60 9/90"},
@@ -90,7 +113,8 @@ func TestSnapshot(t *testing.T) {
 			}
 		})
 	}
-	play(t, "I-SNAP-3 deleted shown", listingOf3(uidNext)+"S: * SEARCH 6\nS: <d> OK x\n"+three+"S: <f> OK x\n"+bye,
+	play(t, "I-SNAP-3 deleted shown", listingOf3(uidNext)+"S: * SEARCH 6\nS: <d> OK x\n"+three+"S: <f> OK x\n"+
+		"C: <c> UID SEARCH UID 6 DELETED\nS: * SEARCH 6\nS: <c> OK x\n"+bye,
 		Options{ShowDeleted: true, WithoutUIDPLUS: Refuse}, func(s *session) {
 			if got := show(s.open()); got != "5/50 6/60 9/90" {
 				s.Errorf("snapshot %s", got)
@@ -107,15 +131,16 @@ func TestSnapshotRefused(t *testing.T) {
 	}{
 		{"I-SNAP-5 NO", listingOf3("") + found + three + "S: <f> NO zebra\n" + bye, temp},
 		{"I-SNAP-5 BAD", listingOf3("") + found + three + "S: <f> BAD zebra\n" + bye, perm},
-		{"I-SNAP-5 search NO", listingOf3("") + three + "S: <f> OK x\nS: <d> NO zebra\n" + bye, temp},
+		{"I-SNAP-5 search NO", listingOf3("") + three + "S: <f> OK x\nS: <d> NO zebra\n" + flags + "S: <v> BAD zebra\n" + bye, temp},
 		{"I-SNAP-5 lost in between", listingOf3("") + found + two + "X:\n", temp},
 		{"I-SNAP-4 size never given", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> OK x\nC: <r> UID SEARCH UID 6\nS: * SEARCH 6\nS: <r> OK x\n" + bye, temp},
-		{"I-SNAP-4 search of all refused", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: <q> NO zebra\n" + bye, temp},
+		{"I-SNAP-4 search of all refused", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: <q> NO zebra\n" +
+			"C: <v> UID FETCH 1:* (UID)\nS: <v> NO zebra\n" + bye, temp},
 		{"I-SNAP-4 repeat BAD", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 6\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> BAD zebra\n" + bye, perm},
 		{"I-SNAP-4 lost in NOOP", listingOf3("") + found + two + "S: <f> OK x\nC: <n> NOOP\nX:\n", temp},
-		{"I-CONN-3 an impossible search result", listingOf3("") + "S: * SEARCH 1:4294967295\nS: <d> OK x\n" + three + "S: <f> OK x\n" + bye, perm},
+		{"I-CONN-3 an impossible search result", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 1:4294967295\nS: <q> OK x\n" + bye, perm},
 		{"I-CONN-3 not FETCH data", listingOf3("") + "S: * 1 FETCH UID 5\nW:\n", perm},
 		{"I-CONN-3 UID above 32 bits", listingOf3("") + "S: * 1 FETCH (UID 4294967296 RFC822.SIZE 1)\nW:\n", perm},
 		{"I-CONN-3 size above 63 bits", listingOf3("") + "S: * 1 FETCH (UID 1 RFC822.SIZE 9223372036854775808)\nW:\n", perm},

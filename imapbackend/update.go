@@ -126,14 +126,14 @@ func (r *removal) run(ctx context.Context, p plan) error {
 // (requirements I-DEL-4, 9). Where p leaves messages flagged, these count as
 // removed.
 func (r *removal) check(ctx context.Context, p plan) error {
-	key := ""
+	key := upstream.Any
 	if p.flags {
-		key = "UNDELETED"
+		key = upstream.Undeleted
 	}
 	u := r.m.u
 	rest, err := u.SearchSets(ctx, upstream.AtUpdate, r.marked, r.m.sets(r.marked), key)
-	if err == nil {
-		err = r.m.usable(upstream.AtUpdate)
+	if void := r.m.usable(upstream.AtUpdate); void != nil && (err == nil || r.m.rebuilt) {
+		err = void
 	}
 	switch {
 	case err != nil:

@@ -21,6 +21,11 @@ type Dialect struct {
 	// them, but some servers and proxies discard what they have buffered when
 	// a login ends, and then wait for a command that has already been sent.
 	PipelinesLogin bool
+
+	// SearchesMailbox reports that SEARCH finds messages of the selected mailbox
+	// only. SEARCH DELETED of maddy 0.8.1 has those of other users too, whose
+	// UIDs may be those of messages that are not flagged.
+	SearchesMailbox bool
 }
 
 // String describes the Dialect in one line, for an operator.
@@ -37,7 +42,7 @@ var profiles = []struct {
 	without  string // a capability of proxies that pass this greeting on
 	dialect  Dialect
 }{
-	{regexp.MustCompile(`\bDovecot\b`), "XIMAPPROXY", Dialect{Profile: "dovecot", PipelinesLogin: true}},
+	{regexp.MustCompile(`\bDovecot\b`), "XIMAPPROXY", Dialect{Profile: "dovecot", PipelinesLogin: true, SearchesMailbox: true}},
 }
 
 // Recognise returns the Dialect of the server with this greeting and these

@@ -27,7 +27,7 @@ func TestRecognise(t *testing.T) {
 		{"nothing", "", "", "", false},
 	} {
 		got := Recognise(tt.greeting, strings.Fields(tt.capabilities))
-		if want := (Dialect{Profile: tt.profile, PipelinesLogin: tt.pipelinesLogin}); got != want {
+		if want := (Dialect{Profile: tt.profile, PipelinesLogin: tt.pipelinesLogin, SearchesMailbox: tt.pipelinesLogin}); got != want {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, want)
 		}
 	}

@@ -203,6 +203,18 @@ func (c *conn) search(tag, args string) string {
 		return "BAD " + err.Error()
 	}
 	var uids []string
+	switch {
+	case c.m.Search == DeletedRefused && onlyDeleted(args):
+		return "BAD what"
+	case c.m.Search == FindsOthers && onlyDeleted(args):
+		for _, b := range c.m.mailboxes {
+			for _, msg := range b.messages {
+				if b != c.box && match(msg) {
+					uids = append(uids, strconv.Itoa(int(msg.UID)))
+				}
+			}
+		}
+	}
 	for _, uid := range c.view {
 		msg, ok := c.box.get(uid)
 		if !ok && c.m.Style == Served {
@@ -213,6 +225,9 @@ func (c *conn) search(tag, args string) string {
 		}
 	}
 	switch {
+	case len(uids) == 0 && c.m.Search == SilentIfEmpty:
+	case extended && c.m.Search == CountOnly:
+		c.say("* ESEARCH (TAG %q) UID COUNT %d", tag, len(uids))
 	case !extended && !rev2:
 		c.say("* SEARCH %s", strings.Join(uids, " "))
 	case len(uids) == 0:
@@ -222,6 +237,9 @@ func (c *conn) search(tag, args string) string {
 	}
 	return "OK done"
 }
+
+// onlyDeleted reports whether the arguments of a search are DELETED by itself.
+func onlyDeleted(args string) bool { return strings.TrimPrefix(args, "RETURN (ALL) ") == "DELETED" }
 
 // criteria parses search keys: ALL, DELETED, UNDELETED and UID with a set. All of
 // them must match.

@@ -173,6 +173,9 @@ func (c *conn) execute(tag, cmd string) bool {
 		c.say("* BYE the mailbox has been rebuilt or removed")
 		return false
 	}
+	if m.Search == DeletedCloses && verb == "UID SEARCH" && onlyDeleted(args) {
+		return false
+	}
 	c.say("%s %s", tag, c.result(tag, verb, args))
 	return verb != "LOGOUT"
 }

@@ -127,6 +127,29 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+func TestSearchStyles(t *testing.T) {
+	for style, want := range map[SearchStyle][3]string{ // to DELETED, to it with RETURN, and to an empty result
+		Searches:       {"* SEARCH 2\n* 3 EXISTS\nOK done", "* ESEARCH (TAG \"a\") UID ALL 2\n* 3 EXISTS\nOK done", "* SEARCH \n* 3 EXISTS\nOK done"},
+		CountOnly:      {"* SEARCH 2\n* 3 EXISTS\nOK done", "* ESEARCH (TAG \"a\") UID COUNT 1\n* 3 EXISTS\nOK done", "* SEARCH \n* 3 EXISTS\nOK done"},
+		DeletedRefused: {"* 3 EXISTS\nBAD what", "* 3 EXISTS\nBAD what", "* SEARCH \n* 3 EXISTS\nOK done"},
+		SilentIfEmpty:  {"* SEARCH 2\n* 3 EXISTS\nOK done", "* ESEARCH (TAG \"a\") UID ALL 2\n* 3 EXISTS\nOK done", "* 3 EXISTS\nOK done"},
+		FindsOthers:    {"* SEARCH 1 2\n* 3 EXISTS\nOK done", "* ESEARCH (TAG \"a\") UID ALL 1,2\n* 3 EXISTS\nOK done", "* SEARCH \n* 3 EXISTS\nOK done"},
+	} {
+		m := New()
+		m.Search = style
+		for range 3 {
+			m.Inbox().Add("x")
+		}
+		m.Inbox().SetFlag(2, `\Deleted`, true)
+		m.Mailbox("bob", "INBOX").AddMessage(Message{Body: "x", Flags: []string{`\Deleted`}})
+		c := login(t, m)
+		c.do("SELECT INBOX")
+		c.want("UID SEARCH DELETED", want[0])
+		c.want("UID SEARCH RETURN (ALL) DELETED", want[1])
+		c.want("UID SEARCH UID 1 DELETED", want[2])
+	}
+}
+
 // RFC 2180 §4.1.
 func TestStyles(t *testing.T) {
 	for style, want := range map[Style]string{

@@ -26,6 +26,21 @@ const (
 	Kept                 // it cannot be expunged while a connection sees it (§4.1.4)
 )
 
+// SearchStyle is how UID SEARCH is answered.
+type SearchStyle int
+
+// The styles. Searches is right, the others are those of real servers.
+const (
+	Searches       SearchStyle = iota
+	CountOnly                  // an ESEARCH response contains COUNT, whatever was asked
+	DeletedRefused             // DELETED by itself is BAD
+	DeletedCloses              // DELETED by itself ends the connection
+	SilentIfEmpty              // an empty result has no response
+	FindsOthers                // DELETED by itself finds messages of all mailboxes
+
+	SearchStyles // the number of styles
+)
+
 // Model is the server. The fields are set before a connection uses them; the
 // methods are safe for concurrent use.
 type Model struct {
@@ -54,6 +69,9 @@ type Model struct {
 	// UIDNext returns what SELECT announces as UIDNEXT of a mailbox whose next
 	// UID is next, such as a number that is too small. nil: next itself.
 	UIDNext func(next uint32) string
+
+	// Search is how UID SEARCH is answered.
+	Search SearchStyle
 
 	// AnnounceRebuilt keeps a connection open whose mailbox gets another
 	// UIDVALIDITY: it sends OK [UIDVALIDITY], and NO to each command on

@@ -67,6 +67,7 @@ func TestGateway(t *testing.T) {
 			t.Run("logins", func(t *testing.T) { checkLogins(t, g) })
 			t.Run("reading", func(t *testing.T) { checkReading(t, g) })
 			t.Run("removal", func(t *testing.T) { checkRemoval(t, g) })
+			t.Run("flagged", func(t *testing.T) { checkFlagged(t, g) })
 		})
 	}
 }
@@ -141,4 +142,32 @@ func checkRemoval(t *testing.T, g gateway) {
 		}
 	}
 	c.Do("QUIT", "+OK")
+}
+
+// checkFlagged has another client flag a message \Deleted: it is hidden, and all
+// messages of other users are shown, also those with the same UID (I-SNAP-3).
+func checkFlagged(t *testing.T, g gateway) {
+	one, two := g.s.NewUser(), g.s.NewUser()
+	for _, user := range []string{one, two} {
+		for i := range 4 {
+			g.s.Append(user, message(i))
+		}
+	}
+	other := g.s.Login(one)
+	other.Select("INBOX")
+	other.Store("3", `+FLAGS (\Deleted)`)
+	other.Logout()
+	for range 2 {
+		c := g.session(one)
+		c.Do("STAT", "+OK 3 ")
+		for n, i := range []int{0, 1, 3} {
+			if got := c.Fetch(fmt.Sprintf("RETR %d", n+1)); !strings.Contains(got, fmt.Sprintf("Subject: message %d\r\n", i)) {
+				t.Errorf("RETR %d: %q", n+1, got)
+			}
+		}
+		c.Do("QUIT", "+OK")
+		c = g.session(two)
+		c.Do("STAT", "+OK 4 ")
+		c.Do("QUIT", "+OK")
+	}
 }

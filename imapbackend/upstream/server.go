@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"popgate/imapbackend/dialect"
 	"popgate/proxy"
 	"popgate/proxy/endpoint"
 )
@@ -51,6 +52,7 @@ type Server struct {
 	tls          *tls.Config              // shared, never changed
 	objectID     atomic.Bool              // it had OBJECTID at the last login
 	capabilities atomic.Pointer[[]string] // before the last login; nil: not known
+	learned      dialect.Learned
 }
 
 // NewServer returns a Server and does not contact it.

@@ -300,11 +300,10 @@ func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
 // checkTag checks that tag is that of a command in flight and returns the
 // command's number, 0 for go-imap's.
 func (c *Conn) checkTag(tag []byte) (int, error) {
-	for i, number := range c.pending {
-		if string(tag) == "P"+strconv.Itoa(number) {
-			c.pending = slices.Delete(c.pending, i, i+1)
-			return number, nil
-		}
+	if i := c.inFlight(tag); i >= 0 {
+		number := c.pending[i]
+		c.pending = slices.Delete(c.pending, i, i+1)
+		return number, nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -312,4 +311,9 @@ func (c *Conn) checkTag(tag []byte) (int, error) {
 		return 0, nil
 	}
 	return 0, violation("a response that starts with %q", tag)
+}
+
+// inFlight returns the index in pending of the command with a tag, or -1.
+func (c *Conn) inFlight(tag []byte) int {
+	return slices.IndexFunc(c.pending, func(number int) bool { return string(tag) == "P"+strconv.Itoa(number) })
 }

@@ -14,6 +14,8 @@ type fetchState struct {
 	uid       uint32
 	uidZero   bool // UID 0: the response is about no message
 	octets    int64
+	flags     bool   // FLAGS has been read
+	deleted   bool   // \Deleted was among them
 	object    string // EMAILID
 	gmail     uint64 // X-GM-MSGID
 	left      int64  // octets of the current body's literal not read yet
@@ -72,7 +74,7 @@ func (c *Conn) fetchItem() (Event, error) {
 				return Event{Kind: Fetch, Seq: f.seq, Octets: -1}, c.endLine()
 			}
 			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets, EmailID: f.object, GmailID: f.gmail,
-				Later: f.seq > c.mailbox.Remaining}, c.endLine()
+				Flags: f.flags, Deleted: f.deleted, Later: f.seq > c.mailbox.Remaining}, c.endLine()
 		}
 		name, err := c.word(c.scratch[:0])
 		if err != nil {
@@ -106,8 +108,8 @@ func (c *Conn) fetchItem() (Event, error) {
 func (c *Conn) fetchValue(name []byte) error {
 	f := &c.fetch
 	switch string(name) {
-	case "UID", "RFC822.SIZE", "EMAILID", "X-GM-MSGID":
-	case "FLAGS", "INTERNALDATE", "MODSEQ", "ENVELOPE", "BODYSTRUCTURE":
+	case "UID", "RFC822.SIZE", "FLAGS", "EMAILID", "X-GM-MSGID":
+	case "INTERNALDATE", "MODSEQ", "ENVELOPE", "BODYSTRUCTURE":
 		return c.skipItem()
 	default:
 		f.unknown = true
@@ -125,6 +127,9 @@ func (c *Conn) fetchValue(name []byte) error {
 		}
 	case "RFC822.SIZE":
 		f.octets, err = c.sizeOrNil()
+	case "FLAGS":
+		f.flags = true
+		f.deleted, err = c.hasDeleted()
 	case "EMAILID":
 		f.object, err = c.objectID()
 	case "X-GM-MSGID":
@@ -148,6 +153,45 @@ func (c *Conn) sizeOrNil() (int64, error) {
 		return -1, c.skipAtom()
 	}
 	return c.number()
+}
+
+// hasDeleted reads a list of flags and reports whether \Deleted is among them, in
+// any case: some servers change it. Flags may contain any octets.
+func (c *Conn) hasDeleted() (deleted bool, err error) {
+	const flag = `\Deleted`
+	if b, err := c.peek(); err != nil || b != '(' {
+		if err == nil {
+			err = c.skipValue()
+		}
+		return false, err
+	}
+	c.r++
+	for {
+		b, err := c.peek()
+		switch {
+		case err != nil:
+			return false, err
+		case b == ')':
+			c.r++
+			return deleted, nil
+		case b == ' ':
+			c.r++
+			continue
+		case b != '\\':
+			if err := c.skipValue(); err != nil {
+				return false, err
+			}
+			continue
+		}
+		word := c.scratch[:0]
+		for ; err == nil && b != ' ' && b != '(' && b != ')' && b != '\r' && b != '\n'; b, err = c.peek() {
+			if c.r++; len(word) <= len(flag) {
+				word = append(word, b)
+			}
+		}
+		c.scratch = word
+		deleted = deleted || strings.EqualFold(string(word), flag)
+	}
 }
 
 // objectID reads an object id in its parentheses (RFC 8474 §4). It returns "" for

@@ -16,7 +16,7 @@ const (
 	Done Kind = iota + 1
 
 	// Fetch is the end of a FETCH response: Seq, and UID, Octets
-	// (RFC822.SIZE), EmailID and GmailID as far as it contained them.
+	// (RFC822.SIZE), Flags, EmailID and GmailID as far as it contained them.
 	Fetch
 
 	// Body is a BODY[...] item within a FETCH response. BodyTo reads its
@@ -26,6 +26,10 @@ const (
 
 	// Search is a range of results of SEARCH or ESEARCH: Low to High.
 	Search
+
+	// Searched is the end of a SEARCH response, or of an ESEARCH response to a
+	// command in flight: Whole.
+	Searched
 
 	// continuation is a continuation request: Text.
 	continuation
@@ -56,7 +60,11 @@ type Event struct {
 	Origin  int64  // of Body: first octet of a partial one, else -1
 	Nil     bool   // Body is NIL
 
+	Flags   bool // Fetch contained FLAGS
+	Deleted bool // \Deleted was among them
+
 	Low, High uint32 // of Search
+	Whole     bool   // of Searched: the ranges before it are all of the result
 
 	Name, Text string
 }
@@ -65,6 +73,9 @@ type Event struct {
 type searchState struct {
 	open     bool
 	extended bool
+	foreign  bool // it is for a command that is not in flight
+	all      bool // it contains ALL
+	some     bool // it contains something else that an empty result has not
 }
 
 // Next reads the next event of the commands in flight. After an error the

@@ -2,8 +2,9 @@ package wire
 
 import "bytes"
 
-// searchItem reads the next range of a SEARCH or ESEARCH response; at its end
-// it returns an empty Data event.
+// searchItem reads the next range of a SEARCH or ESEARCH response, and then its
+// end. Of an ESEARCH response for another command it returns nothing but a Data
+// event.
 func (c *Conn) searchItem() (Event, error) {
 	for {
 		b, err := c.peek()
@@ -14,11 +15,15 @@ func (c *Conn) searchItem() (Event, error) {
 		case b == ' ' || b == ',':
 			c.r++
 		case b == '\r' || b == '\n':
-			c.search.open = false
-			return Event{Kind: Data, Name: "SEARCH"}, c.endLine()
+			s := &c.search
+			s.open = false
+			if s.foreign {
+				return Event{Kind: Data, Name: "ESEARCH"}, c.endLine()
+			}
+			return Event{Kind: Searched, Whole: s.all || !s.some}, c.endLine()
 		case '0' <= b && b <= '9':
 			ev, ok, err := c.searchRange()
-			if err != nil || ok {
+			if err != nil || ok && !c.search.foreign {
 				return ev, err
 			}
 		case c.search.extended:
@@ -59,14 +64,15 @@ func (c *Conn) searchRange() (ev Event, ok bool, err error) {
 
 // searchOption reads what an ESEARCH response contains besides the set
 // (RFC 4731 §3.1): the correlator, UID, and items other than ALL with their
-// values. The set itself follows ALL.
+// values. The set itself follows ALL, which an empty result does not have: that is
+// empty, or has COUNT 0.
 func (c *Conn) searchOption() error {
 	b, err := c.peek()
 	if err != nil {
 		return err
 	}
 	if b == '(' {
-		return c.skipValue()
+		return c.correlator()
 	}
 	word, err := c.word(c.scratch[:0])
 	if err != nil {
@@ -76,11 +82,50 @@ func (c *Conn) searchOption() error {
 	switch {
 	case len(word) == 0:
 		return violation("%q in a search result", b)
-	case bytes.Equal(word, []byte("ALL")), bytes.Equal(word, []byte("UID")):
+	case bytes.Equal(word, []byte("ALL")):
+		c.search.all = true
+		return nil
+	case bytes.Equal(word, []byte("UID")):
 		return nil
 	}
+	isCount := bytes.Equal(word, []byte("COUNT"))
 	if err := c.expect(' '); err != nil {
 		return err
 	}
+	if b, err = c.peek(); err == nil && isCount && b == '0' {
+		n, err := c.number()
+		c.search.some = c.search.some || n > 0
+		return err
+	}
+	c.search.some = true
 	return c.skipValue()
+}
+
+// correlator reads a list with the tag of the command that an ESEARCH response is
+// for, as a quoted string.
+func (c *Conn) correlator() error {
+	c.r++ // its parenthesis
+	for {
+		b, err := c.peek()
+		switch {
+		case err != nil:
+			return err
+		case b == ')':
+			c.r++
+			return nil
+		case b == ' ':
+			c.r++
+		case b == '"':
+			tag, err := c.quoted(c.scratch[:0])
+			if err != nil {
+				return err
+			}
+			c.scratch = tag
+			c.search.foreign = c.inFlight(tag) < 0
+		default:
+			if err := c.skipValue(); err != nil {
+				return err
+			}
+		}
+	}
 }

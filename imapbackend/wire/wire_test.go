@@ -68,6 +68,9 @@ func play(in string, step int) []string {
 			return append(out, "done: "+c.Result().String())
 		case Fetch:
 			line := fmt.Sprintf("fetch %d uid %d octets %d", ev.Seq, ev.UID, ev.Octets)
+			if ev.Deleted {
+				line += " deleted"
+			}
 			if ev.EmailID != "" {
 				line += fmt.Sprintf(" emailid %q", ev.EmailID)
 			}
@@ -90,6 +93,8 @@ func play(in string, step int) []string {
 			out = append(out, line)
 		case Search:
 			out = append(out, fmt.Sprintf("search %d-%d", ev.Low, ev.High))
+		case Searched:
+			out = append(out, fmt.Sprintf("searched, whole: %v", ev.Whole))
 		case Notice:
 			out = append(out, "notice: "+parseStatus("*", string(c.scratch), c.text).String())
 		case Data:
@@ -116,7 +121,7 @@ var streams = []struct {
 		"fetch 1 uid 0 octets -1", "fetch 2 uid 0 octets -1", `body 3 uid 0 []<-1> "ab"`, "fetch 3 uid 0 octets -1",
 		"fetch 0 uid 0 octets -1", "fetch 4 uid 7 octets 100", "done: OK x"}},
 	{"search, UID 0", "* SEARCH 0 7 0\n* ESEARCH (TAG \"P1\") UID ALL 0,0:3,5:0,0:0,9\nP1 OK x\n", []string{
-		"search 7-7", "data SEARCH 0", "search 1-3", "search 1-5", "search 9-9", "data SEARCH 0", "done: OK x"}},
+		"search 7-7", "searched, whole: true", "search 1-3", "search 1-5", "search 9-9", "searched, whole: true", "done: OK x"}},
 	{"UID above 32 bits", "* 1 FETCH (UID 4294967296)\nP1 OK x\n", []string{"error: "}},
 	{"search, UID above 32 bits", "* SEARCH 1 4294967296\nP1 OK x\n", []string{"search 1-1", "error: "}},
 	{"sequence number above 32 bits", "* 4294967296 EXISTS\nP1 OK x\n", []string{"error: "}},
@@ -161,9 +166,18 @@ var streams = []struct {
 	{"X-GM-MSGID above 64 bits", "* 1 FETCH (X-GM-MSGID 18446744073709551616)\nP1 OK x\n", []string{"error: "}},
 	{"X-GM-MSGID that is not a number", "* 1 FETCH (X-GM-MSGID x)\nP1 OK x\n", []string{"error: "}},
 	{"search", "* SEARCH 1 5 3 \n* SEARCH\n* SEARCH 7 (MODSEQ 9)\nP1 OK x\n", []string{
-		"search 1-1", "search 5-5", "search 3-3", "data SEARCH 0", "data SEARCH 0", "search 7-7", "data SEARCH 0", "done: OK x"}},
+		"search 1-1", "search 5-5", "search 3-3", "searched, whole: true", "searched, whole: true", "search 7-7", "searched, whole: true", "done: OK x"}},
 	{"esearch", "* ESEARCH (TAG \"P1\") UID COUNT 3 ALL 2:4,9\n* ESEARCH (TAG \"P1\") UID\n* ESEARCH UID ALL 9:7\nP1 OK x\n", []string{
-		"search 2-4", "search 9-9", "data SEARCH 0", "data SEARCH 0", "search 7-9", "data SEARCH 0", "done: OK x"}},
+		"search 2-4", "search 9-9", "searched, whole: true", "searched, whole: true", "search 7-9", "searched, whole: true", "done: OK x"}},
+	{"esearch without ALL", "* ESEARCH (TAG \"P1\") UID COUNT 0\n* ESEARCH (TAG \"P1\") UID COUNT 2\n* ESEARCH (TAG \"P1\") UID MIN 3 COUNT 0\n" +
+		"* ESEARCH (TAG \"P1\") MAX 3\n* ESEARCH (TAG \"P1\") UID MODSEQ 5\nP1 OK x\n", []string{
+		"searched, whole: true", "searched, whole: false", "searched, whole: false", "searched, whole: false", "searched, whole: false", "done: OK x"}},
+	{"esearch for another command", "* ESEARCH (TAG \"P2\") UID ALL 2:4,9\n* ESEARCH (X (y) TAG \"P2\") UID\nP1 OK x\n", []string{
+		"data ESEARCH 0", "data ESEARCH 0", "done: OK x"}},
+	{"flags", "* 1 FETCH (UID 7 FLAGS (\\Seen \\deleted a]b))\n* 2 FETCH (FLAGS (\\DeletedX Deleted x{y) UID 8)\n* 3 FETCH (UID 9 FLAGS ())\n" +
+		"* 4 FETCH (UID 10 FLAGS NIL)\nP1 OK x\n", []string{
+		"fetch 1 uid 7 octets -1 deleted", "fetch 2 uid 8 octets -1", "fetch 3 uid 9 octets -1",
+		"fetch 4 uid 10 octets -1", "done: OK x"}},
 	{"unilateral data", "* 5 EXISTS\n* 2 RECENT\n* 1 EXPUNGE\n* FLAGS (\\Seen {3}\na b)\n* 7 WHATEVER (x)\n* OK [ALERT] beware {5}\n* VANISHED 1:2\nP1 OK x\n", []string{
 		"data EXISTS 5", "data RECENT 2", "data EXPUNGE 1", "data FLAGS 0 (\\Seen {3}\r\na b)", "data WHATEVER 7",
 		"notice: OK [ALERT] beware {5}", "data VANISHED 0 1:2", "done: OK x"}},
@@ -440,7 +454,7 @@ func TestFlight(t *testing.T) {
 		}
 		got = append(got, fmt.Sprint(ev.Kind, ev.Command, ev.Low, c.status.Type))
 	}
-	want := []string{fmt.Sprint(Search, 0, 3, "OK"), fmt.Sprint(Data, 0, 0, "OK"), fmt.Sprint(Done, 1, 0, "OK"), fmt.Sprint(Done, 2, 0, "NO")}
+	want := []string{fmt.Sprint(Search, 0, 3, "OK"), fmt.Sprint(Searched, 0, 0, "OK"), fmt.Sprint(Done, 1, 0, "OK"), fmt.Sprint(Done, 2, 0, "NO")}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

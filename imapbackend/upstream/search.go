@@ -1,0 +1,238 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"syscall"
+
+	"popgate/imapbackend/dialect"
+	"popgate/imapbackend/internal/uidset"
+	"popgate/imapbackend/wire"
+	"popgate/proxy"
+)
+
+// Keys of a Search.
+const (
+	Any       = ""
+	Deleted   = "DELETED"
+	Undeleted = "UNDELETED"
+)
+
+// Search is one search of the selected mailbox, in the form that the upstream is
+// known to answer properly. An answer that proves nothing is no result.
+type Search struct {
+	c        *Conn
+	set, key string
+	form     dialect.Search
+
+	ranges   []uidset.Range
+	answered bool            // by a SEARCH or ESEARCH response
+	partial  bool            // which does not contain all of the result
+	fetched  map[uint32]bool // UIDs, and whether \Deleted is set, by FETCH
+}
+
+// NewSearch returns a search among the messages of set, "" for all, for those that
+// match key. It sends nothing.
+func (c *Conn) NewSearch(set, key string) *Search {
+	return c.searchBy(c.server.learned.Search(), set, key)
+}
+
+// NewFetchSearch is NewSearch for a search by FETCH.
+func (c *Conn) NewFetchSearch(set, key string) *Search {
+	return c.searchBy(dialect.SearchFetch, set, key)
+}
+
+func (c *Conn) searchBy(form dialect.Search, set, key string) *Search {
+	if form == dialect.SearchReturn && !c.Can("ESEARCH") {
+		form = dialect.SearchPlain
+	}
+	return &Search{c: c, set: set, key: key, form: form}
+}
+
+// ByFetch reports whether the command is FETCH.
+func (s *Search) ByFetch() bool { return s.form == dialect.SearchFetch }
+
+// Command returns the command to be sent. Its answer goes to Add, and its result
+// to Result.
+func (s *Search) Command() string {
+	if s.ByFetch() {
+		set, items := s.set, "(UID FLAGS)"
+		if set == "" {
+			set = "1:*"
+		}
+		if s.key == Any {
+			items = "(UID)"
+		}
+		return "UID FETCH " + set + " " + items
+	}
+	cmd := "UID SEARCH"
+	if s.form == dialect.SearchReturn {
+		cmd += " RETURN (ALL)"
+	}
+	switch {
+	case s.set != "":
+		cmd += " UID " + s.set
+	case s.key == Any:
+		cmd += " ALL"
+	}
+	if s.key != Any {
+		cmd += " " + s.key
+	}
+	return cmd
+}
+
+// Add takes an event of the answer.
+func (s *Search) Add(ev wire.Event) {
+	switch {
+	case !s.ByFetch() && ev.Kind == wire.Search:
+		s.ranges = append(s.ranges, uidset.Range{Low: ev.Low, High: ev.High})
+	case !s.ByFetch() && ev.Kind == wire.Searched:
+		s.answered = true
+		s.partial = s.partial || !ev.Whole
+	case s.ByFetch() && ev.Kind == wire.Fetch && ev.UID != 0:
+		if s.fetched == nil {
+			s.fetched = make(map[uint32]bool)
+		}
+		if _, known := s.fetched[ev.UID]; ev.Flags || !known {
+			s.fetched[ev.UID] = ev.Deleted
+		}
+	}
+}
+
+// Result returns the UIDs found, in no order, if the answer, which has ended with
+// status, proves that they are all. If it does not, Result searches again in the
+// next form, and the upstream is addressed in the form that succeeds from then on.
+// A refusal teaches that only if the upstream has never answered SEARCH properly.
+// Errors are *proxy.Error.
+func (s *Search) Result(ctx context.Context, ph Phase, status wire.Status) ([]uidset.Range, error) {
+	learned := &s.c.server.learned
+	var cause error // the first refusal, else the last answer that proves nothing
+	first, refused := s.form, false
+	teaches := !s.c.dialect.SearchesMailbox && !learned.Searches()
+	for !s.proves(status) {
+		err := s.unproved(ph, status)
+		if !refused {
+			cause, refused = err, !status.OK()
+		}
+		teaches = teaches || status.OK()
+		if s.ByFetch() || s.c.Wire.Mailbox().Rebuilt { // then UIDs are those of other messages
+			return nil, cause
+		}
+		*s = Search{c: s.c, set: s.set, key: s.key, form: s.form + 1}
+		if status, err = s.c.Collect(ctx, s.Command(), s.Add); err != nil {
+			return nil, s.c.Failed(ph, s.Command(), status, err)
+		}
+	}
+	if s.form != first && teaches {
+		s.c.useSearch(ctx, s.form, cause)
+	}
+	if !s.ByFetch() {
+		learned.HasSearched()
+	}
+	return s.found(), nil
+}
+
+// proves reports whether the answer shows all that the search looks for. FETCH of
+// messages that do not exist is OK without a response (RFC 9051 §6.4.9), but an
+// upstream may refuse it if there are none at all.
+func (s *Search) proves(status wire.Status) bool {
+	if s.ByFetch() {
+		return status.OK() || s.set == "" && s.c.Wire.Mailbox().Exists == 0
+	}
+	return status.OK() && s.answered && !s.partial
+}
+
+// unproved returns the error of an answer that proves nothing.
+func (s *Search) unproved(ph Phase, status wire.Status) error {
+	if !status.OK() {
+		return s.c.Failed(ph, s.Command(), status, nil)
+	}
+	what := "without a SEARCH response"
+	if s.answered {
+		what = "by an ESEARCH response without ALL"
+	}
+	return TempError(errors.New("imap: " + s.Command() + " is answered " + what))
+}
+
+// found returns what the answer has brought.
+func (s *Search) found() []uidset.Range {
+	for uid, deleted := range s.fetched {
+		if s.key == Any || deleted == (s.key == Deleted) {
+			s.ranges = append(s.ranges, uidset.Range{Low: uid, High: uid})
+		}
+	}
+	return s.ranges
+}
+
+// DistrustSearch has all searches of this upstream made by FETCH from now on.
+func (c *Conn) DistrustSearch(ctx context.Context, cause error) {
+	c.useSearch(ctx, dialect.SearchFetch, cause)
+}
+
+func (c *Conn) useSearch(ctx context.Context, form dialect.Search, cause error) {
+	if !c.server.learned.UseSearch(form) {
+		return
+	}
+	by := "SEARCH without RETURN"
+	if form == dialect.SearchFetch {
+		by = "FETCH"
+	}
+	proxy.Logger(ctx).WarnContext(ctx, "upstream does not search as it should, another command is used from now on",
+		"upstream", c.opts.Name, "command", by, "cause", cause)
+}
+
+// MayRefuseSearch reports whether the upstream may be one that closes the
+// connection at SEARCH: it has closed this one, and is not known to have answered
+// a SEARCH.
+func (c *Conn) MayRefuseSearch() bool {
+	loss := c.loss()
+	_, bye := errors.AsType[*wire.ByeError](loss)
+	closed := bye || errors.Is(loss, io.ErrUnexpectedEOF) || errors.Is(loss, syscall.ECONNRESET)
+	return closed && !c.dialect.SearchesMailbox && !c.server.learned.Searches()
+}
+
+// Search returns the UIDs among set, "" for all, that match key, in no order.
+// Errors are *proxy.Error, as in the other searches.
+func (c *Conn) Search(ctx context.Context, ph Phase, set, key string) ([]uidset.Range, error) {
+	return c.NewSearch(set, key).run(ctx, ph)
+}
+
+// FetchSearch is Search by FETCH.
+func (c *Conn) FetchSearch(ctx context.Context, ph Phase, set, key string) ([]uidset.Range, error) {
+	return c.NewFetchSearch(set, key).run(ctx, ph)
+}
+
+func (s *Search) run(ctx context.Context, ph Phase) ([]uidset.Range, error) {
+	cmd := s.Command()
+	status, err := s.c.Collect(ctx, cmd, s.Add)
+	if err != nil {
+		return nil, s.c.Failed(ph, cmd, status, err)
+	}
+	return s.Result(ctx, ph, status)
+}
+
+// SearchAmong returns those of uids, which is ascending, that are in the mailbox
+// and match key. Other UIDs in the answer are ignored.
+func (c *Conn) SearchAmong(ctx context.Context, ph Phase, uids []uint32, key string) ([]uint32, error) {
+	return c.SearchSets(ctx, ph, uids, uidset.Split(uids, nil, c.MaxLine()-uidset.Frame), key)
+}
+
+// SearchSets is SearchAmong with uids given as sets too.
+func (c *Conn) SearchSets(ctx context.Context, ph Phase, uids []uint32, sets []uidset.Set, key string) ([]uint32, error) {
+	found := make(map[uint32]bool)
+	for _, set := range sets {
+		ranges, err := c.Search(ctx, ph, set.Text, key)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range ranges {
+			i, _ := slices.BinarySearch(uids, r.Low)
+			for ; i < len(uids) && uids[i] <= r.High; i++ {
+				found[uids[i]] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return !found[uid] }), nil
+}
