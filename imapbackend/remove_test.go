@@ -63,6 +63,10 @@ var policyTests = []policyTest{
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS (\\deleted) UID 8)\nS: <v> OK x\n", nil},
 	{"I-DEL-4 check not answered, flags not set", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> OK x\n" + flagsOf78 +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8 FLAGS ())\nS: <v> OK x\n", proxy.ErrNotRemoved},
+	{"I-DEL-4 check not answered, UID missing", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> OK x\n" + flagsOf78 +
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS ())\nS: <v> OK x\n", proxy.ErrNotRemoved},
+	{"I-DEL-4 check not answered, no UID at all", "UIDPLUS", Options{}, storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "S: <q> OK x\n" +
+		"C: <v> UID FETCH 7:8 (UID)\nS: * 1 FETCH ()\nS: <v> OK x\n", proxy.ErrNotRemoved},
 	{"I-DEL-4 check not answered, flags missing", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> OK x\n" + flagsOf78 +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8)\nS: <v> OK x\n", proxy.ErrNotRemoved},
 

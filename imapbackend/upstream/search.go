@@ -29,7 +29,7 @@ type Search struct {
 
 	ranges   []uidset.Range
 	answered bool            // by a SEARCH or ESEARCH response
-	partial  bool            // which does not contain all of the result
+	partial  bool            // the answer does not show all of the result
 	fetched  map[uint32]bool // UIDs, and whether \Deleted is set, by FETCH
 }
 
@@ -91,7 +91,11 @@ func (s *Search) Add(ev wire.Event) {
 	case !s.ByFetch() && ev.Kind == wire.Searched:
 		s.answered = true
 		s.partial = s.partial || !ev.Whole
-	case s.ByFetch() && ev.Kind == wire.Fetch && ev.UID != 0:
+	case s.ByFetch() && ev.Kind == wire.Fetch && ev.UID == 0:
+		// About which message? If it has what was requested, the answer does
+		// not show which are left. Flags may be those of any message.
+		s.partial = s.partial || s.key == Undeleted || s.key == Any && !ev.Flags
+	case s.ByFetch() && ev.Kind == wire.Fetch:
 		if s.fetched == nil {
 			s.fetched = make(map[uint32]bool)
 		}
@@ -139,7 +143,7 @@ func (s *Search) Result(ctx context.Context, ph Phase, status wire.Status) ([]ui
 // upstream may refuse it if there are none at all.
 func (s *Search) proves(status wire.Status) bool {
 	if s.ByFetch() {
-		return status.OK() || s.set == "" && s.c.Wire.Mailbox().Exists == 0
+		return status.OK() && !s.partial || s.set == "" && s.c.Wire.Mailbox().Exists == 0
 	}
 	return status.OK() && s.answered && !s.partial
 }
@@ -150,7 +154,10 @@ func (s *Search) unproved(ph Phase, status wire.Status) error {
 		return s.c.Failed(ph, s.Command(), status, nil)
 	}
 	what := "without a SEARCH response"
-	if s.answered {
+	switch {
+	case s.ByFetch():
+		what = "by a FETCH response without UID"
+	case s.answered:
 		what = "by an ESEARCH response without ALL"
 	}
 	return TempError(errors.New("imap: " + s.Command() + " is answered " + what))
