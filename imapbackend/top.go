@@ -42,6 +42,7 @@ type top struct {
 	body  wire.Event // the body of the header
 	text  []byte     // a piece of text that came before the header
 	lost  bool       // it was too large to be kept
+	bare  bool       // the header is empty, as far as it has come
 	kept  []byte     // the message or its header, from the read-ahead
 	out   topWriter
 }
@@ -149,7 +150,8 @@ func (t *top) awaitKept(p part) error {
 }
 
 // awaitHeader reads up to the data of the header. Text that comes before it is
-// kept, at most one piece.
+// kept, at most one piece. A header that is empty counts only with a text: some
+// upstreams send neither of a message that they cannot read.
 func (t *top) awaitHeader() error {
 	for {
 		ev, ok, err := t.next()
@@ -170,28 +172,39 @@ func (t *top) awaitHeader() error {
 			} else if !again {
 				return t.outcome()
 			}
-			t.text = nil
+			t.text, t.lost, t.bare = nil, false, false
 		case !ok: // the read-ahead did not bring it: ask for it alone
 			if err := t.send(headerItem); err != nil {
 				return t.m.u.Lost(upstream.AtRead, err)
 			}
 		case ev.Section == "TEXT" && ev.Origin <= 0 && t.text == nil && t.piece > 0:
-			if t.lost = ev.Octets > lastPiece; t.lost {
-				continue
-			}
-			buf := bytes.NewBuffer(make([]byte, 0, ev.Octets+1))
-			if _, err := t.m.u.Wire.BodyTo(buf); err != nil {
+			if err := t.keepText(ev); err != nil {
 				return t.m.u.Lost(upstream.AtRead, err)
 			}
-			t.text = buf.Bytes()
+			if t.bare && (t.lost || len(t.text) > 0) {
+				return nil
+			}
 		case ev.Section != "HEADER" || ev.Origin >= 0:
-		case (ev.Nil || ev.Octets == 0 && t.lines == 0) && t.size > 0:
-			t.empty = true
+		case (ev.Nil || ev.Octets == 0 && !t.lost && len(t.text) == 0) && t.size > 0:
+			// Empty, unless a text follows.
+			t.empty, t.bare, t.body = true, !ev.Nil, ev
 		default:
 			t.body = ev
 			return nil
 		}
 	}
+}
+
+// keepText reads a piece of text that is needed before it can be written, unless
+// it is too large.
+func (t *top) keepText(ev wire.Event) error {
+	if t.lost = ev.Octets > lastPiece; t.lost {
+		return nil
+	}
+	buf := bytes.NewBuffer(make([]byte, 0, ev.Octets+1))
+	_, err := t.m.u.Wire.BodyTo(buf)
+	t.text = buf.Bytes()
+	return err
 }
 
 // Octets implements proxy.Body.
@@ -261,8 +274,10 @@ func (t *top) write() error {
 		return err
 	}
 	t.out.headerOnly = true
-	if _, err := conn.BodyTo(&t.out); err != nil {
-		return err
+	if !t.bare {
+		if _, err := conn.BodyTo(&t.out); err != nil {
+			return err
+		}
 	}
 	if t.lines == 0 {
 		return t.verify(t.body)

@@ -82,6 +82,8 @@ func TestTop(t *testing.T) {
 			"\nS:  UID 7)\nS: <r> OK x\n", header + line},
 		{"I-TOP-3 too long to be kept, text before header", 5 << 20, 1, both(1024) + "S: * 1 FETCH (BODY[TEXT] " + lit(strings.Repeat("x", lastPiece+1)) +
 			"\nS:  BODY[HEADER] " + lit(header) + "\nS:  UID 7)\nS: <r> OK x\n" + piece(0, 1024) + more(0, line), header + line},
+		{"I-TOP-2 no header", 100, 1, both(1024) + first("", "one\r\ntwo\r\n"), "\r\none\r\n"},
+		{"I-TOP-2 no header, too long a text", 5 << 20, 1, both(1024) + first("", strings.Repeat("x", lastPiece+1)) + piece(0, 1024) + more(0, line), "\r\n" + line},
 		{"I-TOP-2 header without its empty line", 100, 1, both(1024) + first("A: b\r\n", "one\r\n"), "A: b\r\n\r\none\r\n"},
 		{"I-TOP-2 header without a line end", 100, 1, both(1024) + first("A: b", "one\r\n"), "A: b\r\n\r\none\r\n"},
 		{"P-TOP-3 no text, no empty line", 6, 1, both(1024) + first("A: b\r\n", ""), "A: b\r\n"},
@@ -128,6 +130,22 @@ func TestTopOutcomes(t *testing.T) {
 		play(t, "I-FETCH-5 "+tt.name, opened+headerOnly+tt.answer, Options{}, func(s *session) {
 			_, err := s.open().Top(s.ctx, 7, 0)
 			s.fails(err, tt.want)
+		})
+	}
+	both := topCommand("r", "BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.1024>")
+	for name, items := range map[string]string{
+		"empty":             "BODY[HEADER] {0}\nS:  BODY[TEXT]<0> {0}\nS: ",
+		"empty, text first": "BODY[TEXT]<0> \"\" BODY[HEADER] \"\"",
+		"NIL":               "BODY[HEADER] NIL BODY[TEXT]<0> NIL",
+		"header empty":      "BODY[HEADER] \"\" BODY[TEXT]<0> NIL",
+		"no text":           "BODY[HEADER] \"\"",
+	} {
+		play(t, "I-FETCH-5 header and text, "+name, opened+both+"S: * 1 FETCH (UID 7 "+items+")\nS: <r> OK x\n"+present+bye, Options{}, func(s *session) {
+			body, err := s.open().Top(s.ctx, 7, 1)
+			if err == nil {
+				defer body.Close()
+			}
+			s.fails(err, temp)
 		})
 	}
 }
