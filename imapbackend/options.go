@@ -226,7 +226,9 @@ type OptionError struct {
 	Err error
 }
 
+// Error names the option and says what is wrong.
 func (e *OptionError) Error() string { return e.Option + ": " + e.Err.Error() }
+// Unwrap returns the cause.
 func (e *OptionError) Unwrap() error { return e.Err }
 
 // OptionErrors are all errors of Options.
