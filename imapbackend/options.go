@@ -228,6 +228,7 @@ type OptionError struct {
 
 // Error names the option and says what is wrong.
 func (e *OptionError) Error() string { return e.Option + ": " + e.Err.Error() }
+
 // Unwrap returns the cause.
 func (e *OptionError) Unwrap() error { return e.Err }
 
