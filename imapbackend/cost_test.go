@@ -19,8 +19,7 @@ func TestAllocations(t *testing.T) {
 			n := 0
 			step := func() {
 				n++
-				c.OK(fmt.Sprintf(command, n))
-				c.Discard()
+				fetch(t, c, fmt.Sprintf(command, n))
 			}
 			for range 40 { // until the read-ahead is in full use
 				step()
@@ -34,8 +33,7 @@ func TestAllocations(t *testing.T) {
 		c := benchClient(t, benchUpstream(t, 1, 8<<20))
 		// The size of the message does not matter.
 		atMost(t, "allocations for 8 MiB", testing.AllocsPerRun(3, func() {
-			c.OK("RETR 1")
-			c.Discard()
+			fetch(t, c, "RETR 1")
 		}), 60)
 	})
 	t.Run("session", func(t *testing.T) {

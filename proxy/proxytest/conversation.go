@@ -37,7 +37,22 @@ type Conversation struct {
 
 // NewConversation returns a Conversation over conn, which the caller closes.
 func NewConversation(conn net.Conn) *Conversation {
-	return &Conversation{Conn: conn, Reader: bufio.NewReader(conn)}
+	c := &Conversation{Conn: conn}
+	c.Buffer(4 << 10)
+	return c
+}
+
+// Buffer replaces Reader by one with a buffer of n octets, before the first read.
+func (c *Conversation) Buffer(n int) { c.Reader = bufio.NewReaderSize(input{c}, n) }
+
+// input reads from the connection of a Conversation, under its deadline.
+type input struct{ c *Conversation }
+
+func (in input) Read(p []byte) (int, error) {
+	if err := in.c.Conn.SetReadDeadline(in.c.deadline()); err != nil {
+		return 0, err
+	}
+	return in.c.Conn.Read(p)
 }
 
 // DialConversation connects to a server by TCP.
@@ -130,13 +145,6 @@ func (c *Conversation) send() error {
 // A line longer than the buffer of c.Reader is returned in pieces, of which only
 // the last ends in LF.
 func (c *Conversation) slice() ([]byte, error) {
-	here, err := c.Reader.Peek(c.Reader.Buffered())
-	if err == nil && bytes.IndexByte(here, '\n') < 0 {
-		err = c.Conn.SetReadDeadline(c.deadline())
-	}
-	if err != nil {
-		return nil, err
-	}
 	line, err := c.Reader.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
 		err = nil
@@ -296,5 +304,5 @@ func (c *Conversation) Fetch(command string) ([]byte, error) {
 func (c *Conversation) Use(conn net.Conn) {
 	c.note("   ", []byte("(another connection)"))
 	c.Conn = conn
-	c.Reader.Reset(conn)
+	c.Reader.Reset(input{c})
 }
