@@ -165,10 +165,12 @@ func (b *reader) decimal(name string, bits int) (uint64, error) {
 	limit := uint64(1)<<bits - 1
 	var n uint64
 	for digits := 0; ; digits++ {
-		c, err := b.peek()
-		if err != nil {
-			return 0, err
+		if b.r == b.w { // peek, which costs a call for each digit
+			if err := b.fill(); err != nil {
+				return 0, err
+			}
 		}
+		c := b.buf[b.r]
 		if c < '0' || c > '9' {
 			if digits == 0 {
 				return 0, violation("%q instead of a %s", c, name)
@@ -210,10 +212,12 @@ func (b *reader) number64() (uint64, error) { return b.decimal("number", 64) }
 // parenthesis, bracket, quote, brace or line end, which it does not read.
 func (b *reader) word(dst []byte) ([]byte, error) {
 	for {
-		c, err := b.peek()
-		if err != nil {
-			return dst, err
+		if b.r == b.w { // as in decimal
+			if err := b.fill(); err != nil {
+				return dst, err
+			}
 		}
+		c := b.buf[b.r]
 		switch c {
 		case ' ', '(', ')', '[', ']', '"', '{', '\r', '\n':
 			return dst, nil
