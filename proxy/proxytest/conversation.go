@@ -146,7 +146,7 @@ func (c *Conversation) send() error {
 // the last ends in LF.
 func (c *Conversation) slice() ([]byte, error) {
 	line, err := c.Reader.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
+	if err == bufio.ErrBufferFull { // not wrapped, and errors.Is is slow here
 		err = nil
 	}
 	return line, err
@@ -274,7 +274,7 @@ func (c *Conversation) eachLine(f func(line []byte, begins bool)) error {
 			c.noteOctets(octets + len(line))
 			return c.failed(err)
 		}
-		if begins && string(line) == ".\r\n" {
+		if begins && line[0] == '.' && string(line) == ".\r\n" {
 			c.noteOctets(octets)
 			c.note("S: ", []byte("."))
 			return nil
