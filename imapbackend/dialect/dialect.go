@@ -8,19 +8,20 @@ import (
 	"slices"
 )
 
-// Dialect is what a server is known to take. The zero value is the careful one:
-// it costs round trips, and no server hangs because of it. A Dialect is a value
-// and never changes.
+// Dialect is how a server is to be addressed before anything has been learned of
+// it. The zero value is the careful one: it costs round trips, and no server hangs
+// because of it. A Dialect is a value and never changes.
 type Dialect struct {
 	// Profile names the profile that the server was recognised by, "" if by
 	// none.
 	Profile string
 
-	// PipelinesLogin reports that the server executes commands that arrive
-	// before it has answered ID, AUTHENTICATE or LOGIN. RFC 9051 §5.5 allows
-	// them, but some servers and proxies discard what they have buffered when
-	// a login ends, and then wait for a command that has already been sent.
-	PipelinesLogin bool
+	// Takes are the forms that servers of this profile are known to take, from
+	// tests with them.
+	Takes Form
+
+	// Avoids are the forms that they do not take.
+	Avoids Form
 
 	// SearchesMailbox reports that SEARCH finds messages of the selected mailbox
 	// only. SEARCH DELETED of maddy 0.8.1 has those of other users too, whose
@@ -28,12 +29,20 @@ type Dialect struct {
 	SearchesMailbox bool
 }
 
+// Uses reports whether all of the forms are to be used, as long as nothing else is
+// learned.
+func (d Dialect) Uses(f Form) bool { return f&^((AllForms&^unasked|d.Takes)&^d.Avoids) == 0 }
+
 // String describes the Dialect in one line, for an operator.
 func (d Dialect) String() string {
-	if d.Profile == "" {
-		return "careful: during a login each command waits for the answer to the one before"
+	name := d.Profile
+	if name == "" {
+		name = "careful"
 	}
-	return d.Profile + ": commands of a login are sent together"
+	if d.Uses(IDFlight | LoginFlight) {
+		return name + ": commands of a login are sent together"
+	}
+	return name + ": during a login each command waits for the answer to the one before"
 }
 
 // profiles are the servers that differ from the zero Dialect.
@@ -42,7 +51,7 @@ var profiles = []struct {
 	without  string // a capability of proxies that pass this greeting on
 	dialect  Dialect
 }{
-	{regexp.MustCompile(`\bDovecot\b`), "XIMAPPROXY", Dialect{Profile: "dovecot", PipelinesLogin: true, SearchesMailbox: true}},
+	{regexp.MustCompile(`\bDovecot\b`), "XIMAPPROXY", Dialect{Profile: "dovecot", Takes: AllForms &^ IDAfterLogin, SearchesMailbox: true}},
 }
 
 // Recognise returns the Dialect of the server with this greeting and these

@@ -1,53 +1,59 @@
 package dialect
 
-import "sync/atomic"
-
 // Search is a form in which messages are looked for. Each is right on more servers
 // than the one before it, and costs more.
-type Search int32
+type Search int
 
-// The forms.
+// The forms of a Search.
 const (
-	// SearchReturn is SEARCH RETURN (ALL) where the server offers ESEARCH
-	// (RFC 4731), else SearchPlain. iCloud answers it with COUNT only.
-	SearchReturn Search = iota
+	// BySearchReturn is SEARCH RETURN (ALL) where the server offers ESEARCH
+	// (RFC 4731), else BySearch. iCloud answers it with COUNT only.
+	BySearchReturn Search = iota
 
-	// SearchPlain is SEARCH. Some servers refuse it or close the connection,
+	// BySearch is SEARCH. Some servers refuse it or close the connection,
 	// hoodiecrow sends no SEARCH response for an empty result, and that of
 	// maddy has the messages of other users.
-	SearchPlain
+	BySearch
 
-	// SearchFetch is FETCH of the flags.
-	SearchFetch
+	// ByFetch is FETCH of the flags.
+	ByFetch
 )
 
-// Learned is what the connections to one server have found out about it. The zero
-// value knows nothing. It is safe for concurrent use.
-type Learned struct {
-	search   atomic.Int32
-	searches atomic.Bool
+// Search returns the first form that a server of dialect d is not known to get
+// wrong.
+func (l *Learned) Search(d Dialect) Search {
+	switch {
+	case l.Uses(d, SearchReturn|SearchPlain):
+		return BySearchReturn
+	case l.Uses(d, SearchPlain):
+		return BySearch
+	}
+	return ByFetch
 }
-
-// Search returns the first form that is not known to be wrong.
-func (l *Learned) Search() Search { return Search(l.search.Load()) }
 
 // UseSearch records that the forms before s are wrong. news reports that this was
 // not known.
 func (l *Learned) UseSearch(s Search) (news bool) {
-	for {
-		old := l.search.Load()
-		if old >= int32(s) {
-			return false
-		}
-		if l.search.CompareAndSwap(old, int32(s)) {
-			return true
-		}
+	switch s {
+	case BySearch:
+		return l.Failed(SearchReturn)
+	case ByFetch:
+		return l.Failed(SearchReturn | SearchPlain)
 	}
+	return false
 }
 
 // Searches reports whether the server has answered SEARCH properly. If so, a
 // refusal says nothing about the form.
-func (l *Learned) Searches() bool { return l.searches.Load() }
+func (l *Learned) Searches() bool { return l.Facts().Works&(SearchReturn|SearchPlain) != 0 }
 
-// HasSearched records that the server has answered SEARCH properly.
-func (l *Learned) HasSearched() { l.searches.Store(true) }
+// HasSearched records that the server has answered SEARCH properly in the form s.
+func (l *Learned) HasSearched(s Search) (news bool) {
+	switch s {
+	case BySearchReturn:
+		return l.Succeeded(SearchReturn)
+	case BySearch:
+		return l.Succeeded(SearchPlain)
+	}
+	return false
+}

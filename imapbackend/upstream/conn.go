@@ -46,6 +46,7 @@ type Conn struct {
 	opts       *Options
 	server     *Server
 	dialect    dialect.Dialect
+	learned    *learned       // of the server
 	client     *client.Client // go-imap's, nil while it has nothing to do
 	secrets    secrets
 	utf8       bool        // UTF8=ACCEPT is enabled
@@ -56,6 +57,9 @@ type Conn struct {
 
 // Dialect returns what the upstream is known to take.
 func (c *Conn) Dialect() dialect.Dialect { return c.dialect }
+
+// uses reports whether the server is to be addressed in all of the forms.
+func (c *Conn) uses(f dialect.Form) bool { return c.learned.Uses(c.dialect, f) }
 
 // UTF8 reports whether UTF8=ACCEPT is enabled, so that mailbox names are in
 // UTF-8 (RFC 6855 §3).

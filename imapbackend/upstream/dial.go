@@ -105,13 +105,14 @@ func (c *Conn) greet(ctx context.Context) error {
 	capabilities := c.Wire.Capabilities()
 	c.server.capabilities.Store(&capabilities)
 	c.dialect = dialect.Recognise(c.Greeting, capabilities)
+	c.learned = c.server.learnedOf(c.Greeting, capabilities)
 	return c.introduce(ctx)
 }
 
 // introduce sends ID and waits for the answer, as long as for the greeting at
 // most, unless ID can be sent with the login.
 func (c *Conn) introduce(ctx context.Context) error {
-	if c.dialect.PipelinesLogin || !c.Wire.Has("ID") {
+	if c.uses(dialect.IDFlight) || !c.sendsID() {
 		return nil
 	}
 	defer c.Wire.SetProgress(c.Wire.SetProgress(GreetingTimeout))
@@ -120,6 +121,9 @@ func (c *Conn) introduce(ctx context.Context) error {
 	}
 	return nil
 }
+
+// sendsID reports whether ID is to be sent before the login.
+func (c *Conn) sendsID() bool { return c.Wire.Has("ID") && c.uses(dialect.ID) }
 
 // startTLS negotiates TLS. Any failure ends the attempt before a credential is
 // sent (O-TLS-7).

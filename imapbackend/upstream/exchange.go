@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -156,7 +157,7 @@ func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, an
 	op := "AUTHENTICATE " + mechanism
 	ops := []string{op}
 	var err error
-	if c.dialect.PipelinesLogin && c.Wire.Has("ID") {
+	if c.uses(dialect.IDFlight) && c.sendsID() {
 		ops = []string{c.opts.idCommand(ctx), op}
 		err = c.Wire.Start(ops[0])
 	}
@@ -164,7 +165,7 @@ func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, an
 		err = errors.Join(err, c.Wire.Start(op))
 	} else {
 		encoded := base64.StdEncoding.EncodeToString([]byte(first))
-		err = errors.Join(err, c.Wire.StartAuthenticate(mechanism, encoded, c.Wire.Has("SASL-IR")))
+		err = errors.Join(err, c.Wire.StartAuthenticate(mechanism, encoded, c.initialResponse()))
 	}
 	c.Wire.ForgetCapabilities() // as in logIn
 	var gaveUp error

@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-sasl"
 	"golang.org/x/text/secure/precis"
 
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
@@ -79,7 +80,7 @@ func CanonicalUser(authzid, username string) string {
 // so without go-imap, which can wait forever for the continuation before a
 // literal.
 func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
-	plain := c.Wire.Has("AUTH=PLAIN")
+	plain := c.Wire.Has("AUTH=PLAIN") && c.uses(dialect.Authenticate)
 	switch {
 	case plain:
 	case c.Wire.Has("LOGINDISABLED"):
@@ -90,12 +91,12 @@ func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 		return "", SetupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
 	}
 	var ops []string
-	if c.dialect.PipelinesLogin && c.Wire.Has("ID") {
+	if c.uses(dialect.IDFlight) && c.sendsID() {
 		ops = append(ops, c.opts.idCommand(ctx))
 		err = c.Wire.Start(ops[0])
 	}
 	login := len(ops)
-	initial := c.Wire.Has("SASL-IR")
+	initial := c.initialResponse()
 	if plain {
 		ops = append(ops, "AUTHENTICATE PLAIN")
 		_, response, _ := sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password).Start() // never fails
@@ -105,7 +106,7 @@ func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 		ops = append(ops, "LOGIN")
 		err = errors.Join(err, c.Wire.StartLogin(cred.Username, cred.Password, literals(c.Wire)))
 	}
-	if err == nil && c.dialect.PipelinesLogin && plain && initial && c.server.objectID.Load() {
+	if err == nil && c.uses(dialect.LoginFlight) && plain && initial && c.server.objectID.Load() {
 		ops = append(ops, c.mailboxIDCommand())
 		err = c.Wire.Start(c.mailboxIDCommand())
 	}
@@ -123,6 +124,11 @@ func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 		return "", c.Failed(AtLogin, ops[login], status[login], nil)
 	}
 	return mailboxID, nil
+}
+
+// initialResponse reports whether the response is to be sent with AUTHENTICATE.
+func (c *Conn) initialResponse() bool {
+	return c.Wire.Has("SASL-IR") && c.uses(dialect.InitialResponse)
 }
 
 // literals returns which literals the upstream accepts without a continuation

@@ -36,23 +36,23 @@ type Search struct {
 // NewSearch returns a search among the messages of set, "" for all, for those that
 // match key. It sends nothing.
 func (c *Conn) NewSearch(set, key string) *Search {
-	return c.searchBy(c.server.learned.Search(), set, key)
+	return c.searchBy(c.learned.Search(c.dialect), set, key)
 }
 
 // NewFetchSearch is NewSearch for a search by FETCH.
 func (c *Conn) NewFetchSearch(set, key string) *Search {
-	return c.searchBy(dialect.SearchFetch, set, key)
+	return c.searchBy(dialect.ByFetch, set, key)
 }
 
 func (c *Conn) searchBy(form dialect.Search, set, key string) *Search {
-	if form == dialect.SearchReturn && !c.Can("ESEARCH") {
-		form = dialect.SearchPlain
+	if form == dialect.BySearchReturn && !c.Can("ESEARCH") {
+		form = dialect.BySearch
 	}
 	return &Search{c: c, set: set, key: key, form: form}
 }
 
 // ByFetch reports whether the command is FETCH.
-func (s *Search) ByFetch() bool { return s.form == dialect.SearchFetch }
+func (s *Search) ByFetch() bool { return s.form == dialect.ByFetch }
 
 // Command returns the command to be sent. Its answer goes to Add, and its result
 // to Result.
@@ -68,7 +68,7 @@ func (s *Search) Command() string {
 		return "UID FETCH " + set + " " + items
 	}
 	cmd := "UID SEARCH"
-	if s.form == dialect.SearchReturn {
+	if s.form == dialect.BySearchReturn {
 		cmd += " RETURN (ALL)"
 	}
 	switch {
@@ -111,7 +111,7 @@ func (s *Search) Add(ev wire.Event) {
 // A refusal teaches that only if the upstream has never answered SEARCH properly.
 // Errors are *proxy.Error.
 func (s *Search) Result(ctx context.Context, ph Phase, status wire.Status) ([]uidset.Range, error) {
-	learned := &s.c.server.learned
+	learned := s.c.learned
 	var cause error // the first refusal, else the last answer that proves nothing
 	first, refused := s.form, false
 	teaches := !s.c.dialect.SearchesMailbox && !learned.Searches()
@@ -133,7 +133,7 @@ func (s *Search) Result(ctx context.Context, ph Phase, status wire.Status) ([]ui
 		s.c.useSearch(ctx, s.form, cause)
 	}
 	if !s.ByFetch() {
-		learned.HasSearched()
+		s.c.server.save(learned, learned.HasSearched(s.form))
 	}
 	return s.found(), nil
 }
@@ -175,15 +175,16 @@ func (s *Search) found() []uidset.Range {
 
 // DistrustSearch has all searches of this upstream made by FETCH from now on.
 func (c *Conn) DistrustSearch(ctx context.Context, cause error) {
-	c.useSearch(ctx, dialect.SearchFetch, cause)
+	c.useSearch(ctx, dialect.ByFetch, cause)
 }
 
 func (c *Conn) useSearch(ctx context.Context, form dialect.Search, cause error) {
-	if !c.server.learned.UseSearch(form) {
+	if !c.learned.UseSearch(form) {
 		return
 	}
+	c.server.save(c.learned, true)
 	by := "SEARCH without RETURN"
-	if form == dialect.SearchFetch {
+	if form == dialect.ByFetch {
 		by = "FETCH"
 	}
 	proxy.Logger(ctx).WarnContext(ctx, "upstream does not search as it should, another command is used from now on",
@@ -197,7 +198,7 @@ func (c *Conn) MayRefuseSearch() bool {
 	loss := c.loss()
 	_, bye := errors.AsType[*wire.ByeError](loss)
 	closed := bye || errors.Is(loss, io.ErrUnexpectedEOF) || errors.Is(loss, syscall.ECONNRESET)
-	return closed && !c.dialect.SearchesMailbox && !c.server.learned.Searches()
+	return closed && !c.dialect.SearchesMailbox && !c.learned.Searches()
 }
 
 // Search returns the UIDs among set, "" for all, that match key, in no order.

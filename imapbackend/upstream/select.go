@@ -9,6 +9,7 @@ import (
 	"github.com/emersion/go-imap/client"
 	"github.com/emersion/go-imap/utf7"
 
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/wire"
 )
 
@@ -16,7 +17,7 @@ import (
 // tries again.
 func (c *Conn) SelectAfterLogin(ctx context.Context, trailing ...string) (wire.Status, error) {
 	status, err := c.Select(ctx, trailing...)
-	if err == nil && status.Type == "NO" && c.Wire.Has("ID") {
+	if err == nil && status.Type == "NO" && c.Wire.Has("ID") && c.uses(dialect.ID) {
 		// Some providers refuse SELECT until ID has been sent after
 		// the login.
 		if _, err := c.run(ctx, c.opts.idCommand(ctx)); err != nil {
@@ -29,17 +30,27 @@ func (c *Conn) SelectAfterLogin(ctx context.Context, trailing ...string) (wire.S
 
 // Select selects the configured mailbox read-write: on some servers
 // UIDVALIDITY after EXAMINE is not final. The trailing commands go in the same
-// flight; Answers reads their results. The error is the loss of the
-// connection.
+// flight, if the server takes that, else once it has answered OK; Answers reads
+// their results. The error is the loss of the connection.
 func (c *Conn) Select(ctx context.Context, trailing ...string) (wire.Status, error) {
 	c.Wire.ResetMailbox()
 	defer c.Wire.SetProgress(c.Wire.SetProgress(SelectTimeout))
 	name := c.MailboxName()
 	cmd := &imap.Command{Name: "SELECT", Arguments: []any{imap.RawString(name)}}
-	return c.execute(ctx, "SELECT "+name, func(cl *client.Client) error {
+	run := func(cl *client.Client) error {
 		_, err := cl.Execute(cmd, nil)
 		return err
-	}, trailing...)
+	}
+	if c.uses(dialect.SelectFlight) {
+		return c.execute(ctx, "SELECT "+name, run, trailing...)
+	}
+	status, err := c.execute(ctx, "SELECT "+name, run)
+	for _, cmd := range trailing {
+		if err == nil && status.OK() {
+			err = c.Wire.Start(cmd)
+		}
+	}
+	return status, err
 }
 
 // MailboxName returns the configured mailbox as it goes into a command.

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +45,20 @@ type Options struct {
 
 	// Observer is informed of the connections. nil: none.
 	Observer proxy.Observer
+
+	// Memory keeps what is learned of the server. nil: it is known until the
+	// process ends.
+	Memory Memory
+}
+
+// Memory keeps what was learned of a server from one run to the next, by the
+// fingerprint of what it has announced (dialect.Fingerprint). It is called
+// concurrently, and seldom: Load once for each fingerprint, Save when something is
+// learned.
+type Memory interface {
+	// Load returns what was last saved, or nothing.
+	Load(fingerprint string) dialect.Facts
+	Save(fingerprint string, facts dialect.Facts)
 }
 
 // Server is one upstream server: how it is reached, and what it has announced.
@@ -52,7 +68,46 @@ type Server struct {
 	tls          *tls.Config              // shared, never changed
 	objectID     atomic.Bool              // it had OBJECTID at the last login
 	capabilities atomic.Pointer[[]string] // before the last login; nil: not known
-	learned      dialect.Learned
+	mu           sync.Mutex
+	learned      []*learned // the latest is the last one
+}
+
+// learned is what was learned of the servers that announce the same.
+type learned struct {
+	*dialect.Learned
+	fingerprint string
+}
+
+// maxLearned is how many kinds of servers may take turns at the address of an
+// upstream, as they do while a cluster is updated, without being learned again.
+const maxLearned = 4
+
+// learnedOf returns what was learned of the server that announces this.
+func (s *Server) learnedOf(greeting string, capabilities []string) *learned {
+	fingerprint := dialect.Fingerprint(greeting, capabilities)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.learned {
+		if l.fingerprint == fingerprint {
+			return l
+		}
+	}
+	var known dialect.Facts
+	if m := s.opts.Memory; m != nil {
+		known = m.Load(fingerprint)
+	}
+	l := &learned{dialect.NewLearned(known), fingerprint}
+	if s.learned = append(s.learned, l); len(s.learned) > maxLearned {
+		s.learned = slices.Delete(s.learned, 0, 1)
+	}
+	return l
+}
+
+// save keeps what was learned, if it is news.
+func (s *Server) save(l *learned, news bool) {
+	if m := s.opts.Memory; m != nil && news {
+		m.Save(l.fingerprint, l.Facts())
+	}
 }
 
 // NewServer returns a Server and does not contact it.

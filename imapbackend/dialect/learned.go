@@ -1,0 +1,80 @@
+package dialect
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// Facts is what is known of a server from connections to it. It is a value.
+type Facts struct {
+	Works Form // forms that have succeeded
+	Fails Form // forms that do not work, where a more careful one does
+}
+
+// MarshalText returns the facts as text for a store and for an operator, such as
+// "works=id,search fails=login-flight". It never fails.
+func (f Facts) MarshalText() ([]byte, error) {
+	return []byte("works=" + f.Works.String() + " fails=" + f.Fails.String()), nil
+}
+
+// UnmarshalText reads what MarshalText has written.
+func (f *Facts) UnmarshalText(text []byte) error {
+	works, fails, ok := strings.Cut(string(text), " fails=")
+	works, found := strings.CutPrefix(works, "works=")
+	if !ok || !found {
+		return fmt.Errorf("dialect: %q are no facts", text)
+	}
+	var err error
+	if f.Works, err = ParseForms(works); err != nil {
+		return err
+	}
+	f.Fails, err = ParseForms(fails)
+	return err
+}
+
+// Learned is what the connections to one server have found out about it, as long as
+// its Fingerprint is the same. The zero value knows nothing. It is safe for
+// concurrent use.
+type Learned struct {
+	mu    sync.Mutex
+	facts Facts
+}
+
+// NewLearned returns a Learned that begins with what is known.
+func NewLearned(known Facts) *Learned { return &Learned{facts: known} }
+
+// Facts returns what is known now.
+func (l *Learned) Facts() Facts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.facts
+}
+
+// Uses reports whether all of the forms are to be used with a server of dialect d.
+func (l *Learned) Uses(d Dialect, f Form) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d.Takes |= l.facts.Works
+	return f&l.facts.Fails == 0 && d.Uses(f)
+}
+
+// Succeeded records that forms work. news reports that this was not known of all.
+func (l *Learned) Succeeded(f Form) (news bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news = l.facts.Works&f != f
+	l.facts.Works |= f
+	return news
+}
+
+// Failed records that forms do not work. news reports that this was not known of
+// all.
+func (l *Learned) Failed(f Form) (news bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news = l.facts.Fails&f != f
+	l.facts.Fails |= f
+	l.facts.Works &^= f
+	return news
+}
