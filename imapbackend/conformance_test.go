@@ -130,7 +130,7 @@ func TestFlights(t *testing.T) {
 		costs(s, "TOP 0", 1)
 		s.text(d.Top(s.ctx, 7, 1))
 		costs(s, "TOP 1", 1)
-		if err := d.Update(s.ctx, []uint32{7}); err != nil {
+		if err := d.Update(s.ctx, []uint64{7}); err != nil {
 			s.Error(err)
 		}
 		costs(s, "UPDATE of one", 3)

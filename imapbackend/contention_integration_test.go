@@ -116,7 +116,7 @@ type raceSession struct {
 func (s *raceSession) play(ctx context.Context) {
 	messages, first := slices.Clone(s.d.Messages()), s.listing()
 	q := raceEnd{marked: make(map[string]bool)}
-	var uids []uint32
+	var uids []uint64
 	for _, msg := range messages {
 		name := s.box.named[msg.UID]
 		mail := s.mails[name]
@@ -175,7 +175,7 @@ func (s *raceSession) listing() string {
 }
 
 // read is RETR, or TOP if lines is not negative.
-func (s *raceSession) read(ctx context.Context, uid uint32, lines int) (string, error) {
+func (s *raceSession) read(ctx context.Context, uid uint64, lines int) (string, error) {
 	var body proxy.Body
 	var err error
 	if lines < 0 {

@@ -40,7 +40,7 @@ type raceMail struct {
 // raceBox is a mailbox as long as it has one UIDVALIDITY.
 type raceBox struct {
 	validity uint64
-	named    map[uint32]string // by UID, all messages that it ever had
+	named    map[uint64]string // by UID, all messages that it ever had
 	stale    bool              // the mailbox now has another UIDVALIDITY
 }
 
@@ -85,7 +85,7 @@ func (w *rival) add(count int) {
 func (w *rival) listUIDs() {
 	w.openMailbox("EXAMINE", raceMailbox)
 	for _, line := range w.c.Command("UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])") {
-		var number, uid uint32
+		var number, uid uint64
 		if _, err := fmt.Sscanf(line.Text, "* %d FETCH (UID %d ", &number, &uid); err == nil {
 			w.recordUID(raceMailbox, uid, string(line.Literals[0]))
 		}
@@ -94,7 +94,7 @@ func (w *rival) listUIDs() {
 }
 
 // recordUID records the UID of a message. It fails if another message had it.
-func (w *rival) recordUID(mailbox string, uid uint32, octets string) (name string) {
+func (w *rival) recordUID(mailbox string, uid uint64, octets string) (name string) {
 	w.Helper()
 	name, named := raceName(octets), w.boxes[mailbox].named
 	if named[uid] != "" && named[uid] != name {
@@ -105,7 +105,7 @@ func (w *rival) recordUID(mailbox string, uid uint32, octets string) (name strin
 }
 
 // some chooses messages of the mailbox at random.
-func (w *rival) some() (uids []uint32, set string) {
+func (w *rival) some() (uids []uint64, set string) {
 	var texts []string
 	for _, uid := range slices.Sorted(maps.Keys(w.boxes[raceMailbox].named)) {
 		if w.r.IntN(3) == 0 {
@@ -181,7 +181,7 @@ func (w *rival) recordUIDValidity(mailbox string, lines []dovecottest.Response) 
 	if box != nil {
 		box.stale, w.replaced = true, true
 	}
-	box = &raceBox{validity: validity, named: make(map[uint32]string)}
+	box = &raceBox{validity: validity, named: make(map[uint64]string)}
 	w.boxes[mailbox], w.all[validity] = box, box
 }
 

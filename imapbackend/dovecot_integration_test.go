@@ -100,7 +100,7 @@ func TestForeignDeletedDovecot(t *testing.T) {
 	b := backend(t, Options{Address: up.TLSAddr, RootCAs: up.RootCAs, TLS: TLSImplicit})
 	d := openMaildrop(t, b)
 	defer d.Close()
-	var marked []uint32
+	var marked []uint64
 	for _, m := range d.Messages() {
 		marked = append(marked, m.UID)
 	}
@@ -161,7 +161,7 @@ func TestRecreatedDovecot(t *testing.T) {
 	other.Command("DELETE Work")
 	other.Command("CREATE Work")
 	other.Append("Work", proxytest.Samples()[3:6]...)
-	if err := d.Update(t.Context(), []uint32{1, 2}); err == nil {
+	if err := d.Update(t.Context(), []uint64{1, 2}); err == nil {
 		t.Error("UPDATE of a deleted mailbox succeeds")
 	}
 	other.Command("EXAMINE Work")

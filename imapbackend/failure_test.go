@@ -182,7 +182,7 @@ func testQuitFailure(t *testing.T, name func(string) string, form func(_, _ stri
 	for step, script := range scripts {
 		play(t, name("UPDATE "+step), opened+script, Options{}, func(s *session) {
 			d := s.open()
-			e := s.fails(d.Update(s.ctx, []uint32{7}), want)
+			e := s.fails(d.Update(s.ctx, []uint64{7}), want)
 			text := proxy.ErrNotRemoved.Text
 			if strings.Contains(status, "OVERQUOTA") {
 				text = upstream.TextQuota
@@ -277,6 +277,6 @@ func TestSecretsInCauses(t *testing.T) {
 		})
 	}
 	play(t, "UPDATE", opened+"C: <r> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: * BYE "+echo+"\nX:\n", Options{}, func(s *session) {
-		noSecret(s, s.open().Update(s.ctx, []uint32{7}))
+		noSecret(s, s.open().Update(s.ctx, []uint64{7}))
 	})
 }

@@ -17,9 +17,9 @@ import (
 type popSession struct {
 	*proxytest.Conversation
 
-	uidOf   map[int]uint32    // by message-number, from UIDL
-	got     map[uint32]string // messages that RETR has brought, up to the dot
-	marked  map[uint32]bool
+	uidOf   map[int]uint64    // by message-number, from UIDL
+	got     map[uint64]string // messages that RETR has brought, up to the dot
+	marked  map[uint64]bool
 	refused []string // commands that were answered -ERR, with the answer
 	changed []string // listings that differ from the first one
 	lost    bool     // the server ended the session too early
@@ -30,9 +30,9 @@ type popSession struct {
 
 // begin reads the greeting, logs in and asks for the unique-ids. visible are
 // the UIDs of the maildrop, for unique-ids that do not contain them.
-func begin(conn net.Conn, visible []uint32) *popSession {
+func begin(conn net.Conn, visible []uint64) *popSession {
 	c := &popSession{Conversation: proxytest.NewConversation(conn),
-		uidOf: make(map[int]uint32), got: make(map[uint32]string), marked: make(map[uint32]bool)}
+		uidOf: make(map[int]uint64), got: make(map[uint64]string), marked: make(map[uint64]bool)}
 	c.Timeout = 24 * time.Hour
 	c.line()
 	c.do("USER joe")
@@ -45,8 +45,8 @@ func begin(conn net.Conn, visible []uint32) *popSession {
 			n, _ := strconv.Atoi(number)
 			c.uidOf[n] = visible[min(n, len(visible))-1]
 			if _, uid, ok := strings.Cut(id, "."); ok { // else it is a hash
-				u, _ := strconv.ParseUint(uid, 10, 32)
-				c.uidOf[n] = uint32(u)
+				u, _ := strconv.ParseUint(uid, 10, 64)
+				c.uidOf[n] = uint64(u)
 			}
 		}
 	}

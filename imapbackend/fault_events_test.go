@@ -63,7 +63,7 @@ var events = []event{
 }
 
 // expunge removes a message for another client.
-func (w *faultWorld) expunge(uid uint32) {
+func (w *faultWorld) expunge(uid uint64) {
 	if w.inbox.Remove(uid) {
 		w.removed[uid] = true
 	}

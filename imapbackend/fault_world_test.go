@@ -65,7 +65,7 @@ type faultWorld struct {
 	c      *popSession
 	log    proxytest.Log
 
-	removed map[uint32]bool // by another client
+	removed map[uint64]bool // by another client
 	frozen  string          // contents of INBOX that must not change any more; "": they may
 	number  int             // of the last command
 }
@@ -91,7 +91,7 @@ func (fc faultCase) run(t *testing.T) (h traffic) {
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		w := &faultWorld{T: t, fc: fc, m: imapmodel.New(), removed: make(map[uint32]bool),
+		w := &faultWorld{T: t, fc: fc, m: imapmodel.New(), removed: make(map[uint64]bool),
 			in: imapfault.New(fc.faults...).RefuseDials(fc.dials)}
 		w.fill()
 		w.serve()
@@ -155,8 +155,8 @@ func (w *faultWorld) fill() {
 }
 
 // visible are the UIDs of the maildrop now.
-func (w *faultWorld) visible() []uint32 {
-	var uids []uint32
+func (w *faultWorld) visible() []uint64 {
+	var uids []uint64
 	for _, msg := range w.m.Inbox().Messages() {
 		if !msg.Deleted() {
 			uids = append(uids, msg.UID)
@@ -205,7 +205,7 @@ func (w *faultWorld) checkInvariant() {
 	if e := w.fc.event; e != nil && !e.ends && w.c.lost {
 		w.Error("the session is lost")
 	}
-	left := make(map[uint32]imapmodel.Message)
+	left := make(map[uint64]imapmodel.Message)
 	for _, msg := range w.inbox.Messages() {
 		left[msg.UID] = msg
 	}
@@ -312,7 +312,7 @@ func (w *faultWorld) checkNextSession() {
 	}
 	want := w.visible()
 	c := begin(w.g.Dial().Conn, want)
-	var shown []uint32
+	var shown []uint64
 	for n := 1; n <= len(c.uidOf); n++ {
 		shown = append(shown, c.uidOf[n])
 		c.retr(n)

@@ -29,19 +29,19 @@ type fetch struct {
 	m       *maildrop
 	ctx     context.Context
 	release func()
-	uid     uint32
+	uid     uint64
 	cmd     string
 	number  int  // of the command that is to bring the body
 	own     bool // it was sent for this message alone
 	done    bool // its status has been read
 
-	uidOf  map[uint32]uint32 // by sequence number, from responses without a body
+	uidOf  map[uint32]uint64 // by sequence number, from responses without a body
 	empty  bool              // a response named the message, without its content
 	missed bool              // a body was dropped before its UID came
 }
 
 // newFetch acquires the connection to read the message uid.
-func (m *maildrop) newFetch(ctx context.Context, uid uint32) (*fetch, error) {
+func (m *maildrop) newFetch(ctx context.Context, uid uint64) (*fetch, error) {
 	release, err := m.acquire(ctx, upstream.AtRead)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (f *fetch) replaceConn(err error) error {
 
 func (f *fetch) send(items string) error {
 	f.done, f.empty, f.own, f.missed = false, false, true, false
-	f.cmd = "UID FETCH " + strconv.FormatUint(uint64(f.uid), 10) + " (UID " + items + ")"
+	f.cmd = "UID FETCH " + strconv.FormatUint(f.uid, 10) + " (UID " + items + ")"
 	err := f.m.u.Wire.Start(f.cmd)
 	f.number = f.m.u.Wire.Started()
 	return err
@@ -105,7 +105,7 @@ func (f *fetch) step() (ev wire.Event, ok bool, err error) {
 		f.uidOf = nil // sequence numbers have moved
 	case ev.Kind == wire.Fetch && ev.UID != 0:
 		if f.uidOf == nil {
-			f.uidOf = make(map[uint32]uint32, 1)
+			f.uidOf = make(map[uint32]uint64, 1)
 		}
 		f.uidOf[ev.Seq] = ev.UID
 		f.empty = f.empty || ev.UID == f.uid
@@ -210,7 +210,7 @@ func (f *fetch) outcome() error {
 	if err != nil {
 		return u.Lost(upstream.AtRead, err)
 	}
-	found, err := u.SearchAmong(f.ctx, upstream.AtRead, []uint32{f.uid}, "")
+	found, err := u.SearchAmong(f.ctx, upstream.AtRead, []uint64{f.uid}, "")
 	switch {
 	case err != nil:
 		return err
@@ -251,14 +251,14 @@ func (f *fetch) close() {
 }
 
 // index returns the position of uid in the snapshot.
-func (s *snapshot) index(uid uint32) (int, bool) {
-	return slices.BinarySearchFunc(s.messages, uid, func(m proxy.Message, uid uint32) int {
+func (s *snapshot) index(uid uint64) (int, bool) {
+	return slices.BinarySearchFunc(s.messages, uid, func(m proxy.Message, uid uint64) int {
 		return cmp.Compare(m.UID, uid)
 	})
 }
 
 // octets returns the announced size of a message of the snapshot.
-func (s *snapshot) octets(uid uint32) int64 {
+func (s *snapshot) octets(uid uint64) int64 {
 	if i, ok := s.index(uid); ok {
 		return s.messages[i].Octets
 	}

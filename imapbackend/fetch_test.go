@@ -127,7 +127,7 @@ func TestReadOutcomes(t *testing.T) {
 			body, err := d.Read(s.ctx, 7)
 			if tt.lost {
 				s.fails(err, tt.want) // and so does UPDATE
-				s.fails(d.Update(s.ctx, []uint32{7}), tt.want)
+				s.fails(d.Update(s.ctx, []uint64{7}), tt.want)
 			} else if got := s.text(body, err); got != "next" {
 				s.Errorf("I-FETCH-6: then %q", got)
 			}
@@ -289,7 +289,7 @@ func TestReadCancelled(t *testing.T) {
 		s.fails(err, temp)
 		_, err = d.Top(ctx, 7, 1)
 		s.fails(err, temp)
-		s.fails(d.Update(ctx, []uint32{7}), temp)
+		s.fails(d.Update(ctx, []uint64{7}), temp)
 	})
 	play(t, "P-SESS-9 in the body", opened+retr+"S: * 1 FETCH (UID 7 BODY[] {9}\nS+: hello\nW:\n", Options{}, func(s *session) {
 		d := s.open()

@@ -27,10 +27,10 @@ func mail(i, n int) string {
 }
 
 // read returns a message, and header the header of one.
-func read(t *testing.T, d proxy.Maildrop, uid uint32) string {
+func read(t *testing.T, d proxy.Maildrop, uid uint64) string {
 	return text(t)(d.Read(t.Context(), uid))
 }
-func header(t *testing.T, d proxy.Maildrop, uid uint32) string {
+func header(t *testing.T, d proxy.Maildrop, uid uint64) string {
 	return text(t)(d.Top(t.Context(), uid, 0))
 }
 
@@ -160,7 +160,7 @@ func TestWarmLogin(t *testing.T) {
 			t.Errorf("octets of a login: %d cold, %d unchanged, %d with 10 new messages", cold, unchanged, more)
 		}
 		d := openMaildrop(t, b)
-		if err := d.Update(t.Context(), []uint32{1, 2, 3, 700}); err != nil {
+		if err := d.Update(t.Context(), []uint64{1, 2, 3, 700}); err != nil {
 			t.Error(err)
 		}
 		d.Close()
@@ -231,10 +231,10 @@ func TestSnapshotProperty(t *testing.T) {
 				m.Caps = strings.ReplaceAll(m.Caps, " ESEARCH", "")
 			}
 			if seed%4 >= 2 {
-				m.Inbox().SetUIDValidity(1_700_000_000_000)
+				m.Inbox().SetUIDValidity(1_700_000_000_000).SetUIDNext(1<<32 - 20)
 			}
 			if seed%3 == 2 { // UIDNEXT is too small
-				m.UIDNext = func(next uint32) string { return itoa(min(int(next), int(seed)) - r.IntN(2)) }
+				m.UIDNext = func(next uint64) string { return itoa(min(int(next), int(seed)) - r.IntN(2)) }
 			}
 			b := m.backend(t, Options{})
 			change := func() {
@@ -291,7 +291,7 @@ func checkSnapshot(t *testing.T, got []proxy.Message, before, after []imapmodel.
 	if !slices.IsSortedFunc(got, func(a, b proxy.Message) int { return int(a.UID) - int(b.UID) }) {
 		t.Errorf("not ascending: %v", got)
 	}
-	shown := make(map[uint32]int64)
+	shown := make(map[uint64]int64)
 	for _, msg := range got {
 		shown[msg.UID] = msg.Octets
 	}
@@ -318,42 +318,42 @@ func checkSnapshot(t *testing.T, got []proxy.Message, before, after []imapmodel.
 func TestReadAheadFlights(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		walk func(t *testing.T, d proxy.Maildrop, check func(uid uint32, got string))
+		walk func(t *testing.T, d proxy.Maildrop, check func(uid uint64, got string))
 		most float64
 	}{
-		{"RETR of all", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+		{"RETR of all", func(t *testing.T, d proxy.Maildrop, check func(uint64, string)) {
 			for _, msg := range d.Messages() {
 				check(msg.UID, read(t, d, msg.UID))
 			}
 		}, 8},
-		{"TOP n 0 of all", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+		{"TOP n 0 of all", func(t *testing.T, d proxy.Maildrop, check func(uint64, string)) {
 			for _, msg := range d.Messages() {
 				check(msg.UID, header(t, d, msg.UID)+"*")
 			}
 		}, 8},
-		{"TOP n 999999 of all", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+		{"TOP n 999999 of all", func(t *testing.T, d proxy.Maildrop, check func(uint64, string)) {
 			for _, msg := range d.Messages() {
 				check(msg.UID, text(t)(d.Top(t.Context(), msg.UID, 999999)))
 			}
 		}, 8},
-		{"TOP n 0 and RETR n", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+		{"TOP n 0 and RETR n", func(t *testing.T, d proxy.Maildrop, check func(uint64, string)) {
 			for _, msg := range d.Messages() {
 				check(msg.UID, header(t, d, msg.UID)+"*")
 				check(msg.UID, read(t, d, msg.UID))
 			}
 		}, 16},
-		{"every third", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+		{"every third", func(t *testing.T, d proxy.Maildrop, check func(uint64, string)) {
 			for i, msg := range d.Messages() {
 				if i%3 == 0 {
 					check(msg.UID, read(t, d, msg.UID))
 				}
 			}
 		}, 12},
-		{"pipelined", func(t *testing.T, d proxy.Maildrop, check func(uint32, string)) {
+		{"pipelined", func(t *testing.T, d proxy.Maildrop, check func(uint64, string)) {
 			all := d.Messages()
 			for i := 0; i < 64; i++ {
 				if i == 0 {
-					var uids []uint32
+					var uids []uint64
 					for _, msg := range all[1:64] {
 						uids = append(uids, msg.UID)
 					}
@@ -372,7 +372,7 @@ func TestReadAheadFlights(t *testing.T) {
 			defer func() { <-time.After(rtt) }() // for what is on its way
 			defer d.Close()
 			start := time.Now()
-			tt.walk(t, d, func(uid uint32, got string) {
+			tt.walk(t, d, func(uid uint64, got string) {
 				want := m.messages()[uid-1].Body
 				if got, ok := strings.CutSuffix(got, "*"); ok {
 					want, _, _ = strings.Cut(want, "\r\n\r\n")
@@ -446,13 +446,13 @@ func TestReadAheadProperty(t *testing.T) {
 						m.remove(i)
 					}
 				case 4:
-					d.(proxy.Expecter).Expect([]uint32{uint32(r.IntN(200) + 1), uint32(r.IntN(200) + 1)})
+					d.(proxy.Expecter).Expect([]uint64{uint64(r.IntN(200) + 1), uint64(r.IntN(200) + 1)})
 				case 5:
 					<-time.After(time.Duration(r.IntN(3)) * keepAlive)
 				default:
 					pos = min(pos+1, 199)
 				}
-				uid := uint32(pos + 1)
+				uid := uint64(pos + 1)
 				want := originals[pos].Body
 				var body proxy.Body
 				var err error

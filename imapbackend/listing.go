@@ -57,13 +57,12 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 func (o *opening) countsProve(mb wire.Mailbox, all []proxy.Message) bool {
 	decreased := o.warm && mb.UIDValidity == o.cached.UIDValidity && mb.UIDNext < o.cached.UIDNext
 	return mb.UIDValidity != 0 && mb.UIDNext != 0 && !decreased && !o.Wire.Mailbox().UIDZero &&
-		(len(all) == 0 || uint64(all[len(all)-1].UID) < mb.UIDNext)
+		(len(all) == 0 || all[len(all)-1].UID < mb.UIDNext)
 }
 
 // entry is what a listing says of one message.
 type entry struct {
-	uid    uint32
-	later  bool  // it came after SELECT
+	uid    uint64
 	octets int64 // -1: unknown
 }
 
@@ -98,21 +97,21 @@ func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) 
 	if mb.UIDNext != 0 {
 		exists, n = o.Wire.Mailbox().Remaining, 0
 		for _, e := range entries {
-			if !e.isNext(mb) {
+			if !l.isNext(mb, e.uid) {
 				n++
 			}
 		}
 	}
 	if l.expunged || uint32(n) != exists || slices.ContainsFunc(entries, unsized) {
 		var err error
-		if entries, err = o.complete(ctx, entries); err != nil {
+		if entries, err = o.complete(ctx, l, entries); err != nil {
 			return nil, err
 		}
 	}
 	all := make([]proxy.Message, 0, len(entries))
 	for _, e := range entries {
 		switch {
-		case e.isNext(mb):
+		case l.isNext(mb, e.uid):
 		case unsized(e):
 			l.vanished = append(l.vanished, e.uid) // probably expunged
 		default:
@@ -124,10 +123,10 @@ func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) 
 
 func unsized(e entry) bool { return e.octets < 0 }
 
-// isNext reports whether the message belongs to the next session; mb is the mailbox
-// of SELECT.
-func (e entry) isNext(mb wire.Mailbox) bool {
-	return e.later && mb.UIDNext != 0 && uint64(e.uid) >= mb.UIDNext
+// isNext reports whether a message of sorted belongs to the next session; mb is the
+// mailbox of SELECT.
+func (l *listing) isNext(mb wire.Mailbox, uid uint64) bool {
+	return mb.UIDNext != 0 && uid >= mb.UIDNext && uidset.Contains(l.later, uid)
 }
 
 // listing collects the answers to FETCH. Several responses may be about one
@@ -135,19 +134,23 @@ func (e entry) isNext(mb wire.Mailbox) bool {
 // expunged.
 type listing struct {
 	entries  []entry
+	later    []uint64         // UIDs of messages that came after SELECT
 	halves   map[uint32]entry // by sequence number: UID or size is missing
 	expunged bool             // some messages were: the count proves nothing
-	vanished []uint32         // listed, but never with a size
+	vanished []uint64         // listed, but never with a size
 }
 
 func (l *listing) add(ev wire.Event) {
+	if ev.Kind == wire.Fetch && ev.UID != 0 && ev.Later {
+		l.later = append(l.later, ev.UID)
+	}
 	switch {
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
 		l.expunged = true
 		l.flush()
 	case ev.Kind != wire.Fetch:
 	case ev.UID != 0 && ev.Octets >= 0:
-		l.entries = append(l.entries, entry{uid: ev.UID, later: ev.Later, octets: ev.Octets})
+		l.entries = append(l.entries, entry{uid: ev.UID, octets: ev.Octets})
 	case ev.UID != 0 || ev.Octets >= 0:
 		l.addHalf(ev)
 	}
@@ -156,7 +159,7 @@ func (l *listing) add(ev wire.Event) {
 func (l *listing) addHalf(ev wire.Event) {
 	half, ok := l.halves[ev.Seq]
 	if !ok {
-		half.octets, half.later = -1, ev.Later
+		half.octets = -1
 	}
 	if ev.UID != 0 {
 		half.uid = ev.UID
@@ -188,6 +191,7 @@ func (l *listing) flush() {
 // sorted returns the entries in ascending order, one for each UID.
 func (l *listing) sorted() []entry {
 	l.flush()
+	slices.Sort(l.later)
 	return mergeEntries(l.entries)
 }
 
@@ -207,7 +211,7 @@ func mergeEntries(entries []entry) []entry {
 // complete completes a listing that does not add up: it asks which UIDs there
 // are, and once more for those without a size. What is still missing then has
 // been expunged, or the login fails: a shortened maildrop would hide mail.
-func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error) {
+func (o *opening) complete(ctx context.Context, l *listing, entries []entry) ([]entry, error) {
 	if _, err := o.Noop(ctx); err != nil {
 		return nil, o.Lost(upstream.AtList, err)
 	}
@@ -223,7 +227,7 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 	if len(missing) == 0 {
 		return entries, nil
 	}
-	l := listing{entries: entries}
+	l.entries = entries
 	for _, set := range uidset.Split(missing, nil, o.MaxLine()) {
 		cmd := "UID FETCH " + set.Text + " (UID RFC822.SIZE)"
 		status, err := o.Collect(ctx, cmd, l.add)
@@ -252,8 +256,8 @@ func (o *opening) complete(ctx context.Context, entries []entry) ([]entry, error
 
 // subtract returns the UIDs of present whose size is not in entries; both
 // are ascending.
-func subtract(present []uint32, entries []entry) []uint32 {
-	var out []uint32
+func subtract(present []uint64, entries []entry) []uint64 {
+	var out []uint64
 	for _, uid := range present {
 		for len(entries) > 0 && entries[0].uid < uid {
 			entries = entries[1:]

@@ -1,7 +1,6 @@
 package imapbackend
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -24,8 +23,8 @@ func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]pr
 	}
 	// n:* also brings the last message where its UID is below n, and
 	// messages that have arrived since SELECT.
-	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return uint64(e.uid) < o.cached.UIDNext || e.isNext(mb) })
-	if slices.ContainsFunc(fresh, func(e entry) bool { return unsized(e) || uint64(e.uid) >= mb.UIDNext }) {
+	fresh := slices.DeleteFunc(l.sorted(), func(e entry) bool { return e.uid < o.cached.UIDNext || l.isNext(mb, e.uid) })
+	if slices.ContainsFunc(fresh, func(e entry) bool { return unsized(e) || e.uid >= mb.UIDNext }) {
 		return nil, nil
 	}
 	old := o.cached.Messages
@@ -57,7 +56,7 @@ func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.M
 	if err != nil {
 		return nil, nil, upstream.SetupError(err)
 	}
-	has := func(uid uint32) bool {
+	has := func(uid uint64) bool {
 		_, ok := slices.BinarySearch(present, uid)
 		return ok
 	}
@@ -68,7 +67,7 @@ func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.M
 		}
 	}
 	fresh = slices.DeleteFunc(fresh, func(e entry) bool { return !has(e.uid) })
-	below, _ := slices.BinarySearchFunc(present, mb.UIDNext, func(uid uint32, next uint64) int { return cmp.Compare(uint64(uid), next) })
+	below, _ := slices.BinarySearch(present, mb.UIDNext)
 	if len(kept)+len(fresh) != below || uint32(below) != o.Wire.Mailbox().Remaining || uint32(len(present)) != exists {
 		return nil, nil, nil
 	}
@@ -77,7 +76,7 @@ func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.M
 
 // forget takes removed messages, ascending, out of what is remembered, so that
 // the counts agree at the next login.
-func (b *Backend) forget(key store.Key, removed []uint32) {
+func (b *Backend) forget(key store.Key, removed []uint64) {
 	if b.opts.UIDLMemory {
 		b.forgetUniqueIDs(key, removed)
 	}

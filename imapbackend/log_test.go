@@ -23,7 +23,7 @@ func TestLog(t *testing.T) {
 		if _, err := d.Read(s.ctx, 7); err == nil {
 			s.Error("Read succeeded")
 		}
-		if err := d.Update(s.ctx, []uint32{7}); err == nil {
+		if err := d.Update(s.ctx, []uint64{7}); err == nil {
 			s.Error("Update succeeded")
 		}
 		log := s.log.String()

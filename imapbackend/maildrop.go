@@ -20,15 +20,15 @@ type maildrop struct {
 	opts      *Options
 	source    proxy.Source // of its first connection
 	readOnly  bool
-	retrieved []uint32         // retrieved messages to flag \Seen at QUIT
-	learnt    map[uint32]int64 // true octets of retrieved messages, where not as announced
+	retrieved []uint64         // retrieved messages to flag \Seen at QUIT
+	learnt    map[uint64]int64 // true octets of retrieved messages, where not as announced
 	stored    int              // how many of them are in the store
 	done      atomic.Bool      // UPDATE has succeeded
 
 	// placeholders are messages that are never removed; inspected are those
 	// whose header has been scanned on Exchange (see placeholder.go).
-	placeholders []uint32
-	inspected    []uint32
+	placeholders []uint64
+	inspected    []uint64
 
 	readAhead *readAhead
 	// order are all messages by sequence number, from 1, as far as those have not
@@ -49,7 +49,7 @@ func (m *maildrop) Messages() []proxy.Message { return m.messages }
 
 // uidAt returns the UID of the message with a sequence number on the current
 // connection, or 0 if nothing proves it.
-func (m *maildrop) uidAt(seq uint32) uint32 {
+func (m *maildrop) uidAt(seq uint32) uint64 {
 	mb := m.u.Wire.Mailbox()
 	if seq == 0 || uint64(seq) > uint64(len(m.order)) || mb.Expunged || mb.UIDZero {
 		return 0
@@ -64,22 +64,22 @@ func (m *maildrop) ReadOnly() bool { return m.readOnly }
 func (m *maildrop) Source() proxy.Source { return m.source }
 
 // Expect implements proxy.Expecter.
-func (m *maildrop) Expect(uids []uint32) { m.readAhead.expected = uids }
+func (m *maildrop) Expect(uids []uint64) { m.readAhead.expected = uids }
 
 // Retrieved implements proxy.Maildrop: it records the true size (requirement
 // I-SIZE-3) and applies the policy for \Seen. A failure to set \Seen is only
 // logged (I-FLAG-1).
-func (m *maildrop) Retrieved(ctx context.Context, uid uint32, octets int64) {
+func (m *maildrop) Retrieved(ctx context.Context, uid uint64, octets int64) {
 	m.learnSize(uid, octets)
 	switch m.opts.Seen {
 	case SeenOnQuit:
 		m.retrieved = append(m.retrieved, uid)
 	case SeenOnRetr:
-		m.flagSeen(ctx, []uint32{uid})
+		m.flagSeen(ctx, []uint64{uid})
 	}
 }
 
-func (m *maildrop) flagSeen(ctx context.Context, uids []uint32) {
+func (m *maildrop) flagSeen(ctx context.Context, uids []uint64) {
 	if len(uids) == 0 {
 		return
 	}

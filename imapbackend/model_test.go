@@ -39,7 +39,7 @@ func inEachForm(t *testing.T, name string, f func(t *testing.T, m *model)) {
 }
 
 // add appends a message and returns its UID.
-func (m *model) add(body string) uint32 { return m.Inbox().Add(body) }
+func (m *model) add(body string) uint64 { return m.Inbox().Add(body) }
 
 // setSearch has SEARCH answered in a style. If it is wrong, the upstream is one that
 // no dialect knows, with a mailbox of another user whose messages are flagged

@@ -3,9 +3,12 @@ package imapbackend
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"popgate/imapbackend/imapmodel"
 )
 
 // wide replaces the UIDVALIDITY of a script.
@@ -47,7 +50,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// I-CONN-3: a UIDVALIDITY that is no number of 64 bits, and a UID above 32 bits,
+// I-CONN-3: a UIDVALIDITY that is no number of 64 bits, and a UID above 64 bits,
 // fail the login; the log says which.
 func TestNumbersRefused(t *testing.T) {
 	lost := "W:\n"
@@ -57,10 +60,9 @@ func TestNumbersRefused(t *testing.T) {
 		{"UIDVALIDITY is negative", wide(selected, "-1") + lost, `UIDVALIDITY "-1" is not a number of 64 bits`},
 		{"UIDVALIDITY without a number", strings.Replace(selected, "UIDVALIDITY 9]", "UIDVALIDITY]", 1) + lost, `UIDVALIDITY "" is not a number of 64 bits`},
 		{"UIDVALIDITY, announced later", selected + "S: * OK [UIDVALIDITY 99999999999999999999] x\n" + lost, "is not a number of 64 bits"},
-		{"UID above 32 bits", selected + "S: * 1 FETCH (UID 4294967296 RFC822.SIZE 100)\n" + lost, "UID above 32 bits"},
-		{"UID above 64 bits", selected + "S: * 1 FETCH (UID 18446744073709551617 RFC822.SIZE 100)\n" + lost, "UID above 32 bits"},
-		{"UID above 32 bits by SEARCH", selected + "S: * SEARCH 4294967303\n" + lost, "UID above 32 bits"},
-		{"UID above 32 bits by ESEARCH", selected + "S: * ESEARCH (TAG \"<d>\") UID ALL 7:4294967303\n" + lost, "UID above 32 bits"},
+		{"UID above 64 bits", selected + "S: * 1 FETCH (UID 18446744073709551617 RFC822.SIZE 100)\n" + lost, "UID above 64 bits"},
+		{"UID above 64 bits by SEARCH", selected + "S: * SEARCH 18446744073709551616\n" + lost, "UID above 64 bits"},
+		{"UID above 64 bits by ESEARCH", selected + "S: * ESEARCH (TAG \"<d>\") UID ALL 7:99999999999999999999\n" + lost, "UID above 64 bits"},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {
 			if e := s.fails(s.openFails(), perm); !strings.Contains(e.Error(), tt.cause) {
@@ -76,17 +78,17 @@ func TestReconnectWideUIDValidity(t *testing.T) {
 	script := wide(opened, "1700000000001") + "X:\n" + another
 	play(t, "another", script+wide(reselected, "1800000000002")+bye, Options{}, func(s *session) {
 		d := s.open()
-		if e := s.fails(d.Update(s.ctx, []uint32{7}), temp); e.Text != textRebuilt {
+		if e := s.fails(d.Update(s.ctx, []uint64{7}), temp); e.Text != textRebuilt {
 			s.Errorf("%q", e.Text)
 		}
 	})
 	play(t, "the same", script+wide(reselected, "1700000000001")+removing("7")+bye, Options{}, func(s *session) {
-		if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
+		if err := s.open().Update(s.ctx, []uint64{7}); err != nil {
 			s.Error(err)
 		}
 	})
 	play(t, "above 64 bits at the reconnect", script+wide(reselected[:strings.Index(reselected, "S: * OK [UIDNEXT")], "18446744073709551616")+"W:\n", Options{},
-		func(s *session) { s.fails(s.open().Update(s.ctx, []uint32{7}), perm) })
+		func(s *session) { s.fails(s.open().Update(s.ctx, []uint64{7}), perm) })
 }
 
 // I-UIDV-3, I-SNAP-7: between two sessions a change of a UIDVALIDITY above 32
@@ -142,12 +144,12 @@ func TestUIDNextTooSmall(t *testing.T) {
 	})
 }
 
-// I-SNAP-7: a remembered UIDNEXT above 32 bits is compared as it is, and does not
-// go into a command.
+// I-SNAP-7: a remembered UIDNEXT above 32 bits is compared as it is. It does not go
+// into a command where all UIDs have 32 bits: the upstream may refuse it.
 func TestWarmWideUIDNext(t *testing.T) {
 	cold := listingOf3("S: * OK [UIDNEXT 4294967300] x\n") + found + three + "S: <f> OK x\n"
 	warm := func(uidNext string) string {
-		return strings.ReplaceAll(listingOf3("S: * OK [UIDNEXT "+uidNext+"] x\n"), "1:*", "4294967295:*") + found +
+		return strings.ReplaceAll(listingOf3("S: * OK [UIDNEXT "+uidNext+"] x\n"), "1:*", "10:*") + found +
 			"S: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n"
 	}
 	play(t, "the same", cold+bye+another+warm("4294967300")+bye, Options{}, func(s *session) {
@@ -164,6 +166,101 @@ func TestWarmWideUIDNext(t *testing.T) {
 		s.open().Close()
 		if got := show(s.open()); got != "5/50 6/60 9/90" {
 			s.Errorf("snapshot %s", got)
+		}
+	})
+}
+
+// wideMailbox is the beginning of a script up to a snapshot of three messages with
+// UIDs up to the largest one.
+const wideMailbox = selecting + "S: * 3 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 18446744073709551615] x\nS: <s> OK [READ-WRITE] x\n" +
+	found + "S: * 1 FETCH (UID 7 RFC822.SIZE 7)\nS: * 2 FETCH (UID 4294967303 RFC822.SIZE 7)\n" +
+	"S: * 3 FETCH (UID 18446744073709551614 RFC822.SIZE 7)\nS: <f> OK x\n"
+
+// P-GRAM-10, I-CONN-3, I-UIDL-1, I-DEL-3: a UID above 32 bits is the one that is
+// read, listed and removed, and not the one with the same lower 32 bits.
+func TestWideUIDs(t *testing.T) {
+	const retr = "C: <r> UID FETCH 4294967303 (UID BODY.PEEK[])\n" +
+		"S: * 1 FETCH (UID 7 BODY[] {7}\nS: wrong\nS: )\nS: * 2 FETCH (UID 4294967303 BODY[] {7}\nS: right\nS: )\nS: <r> OK x\n"
+	again := strings.ReplaceAll(wideMailbox[:strings.Index(wideMailbox, "S: * SEARCH")], "1:*", "18446744073709551615:*") + found +
+		"S: * 3 FETCH (UID 18446744073709551614 RFC822.SIZE 7)\nS: <f> OK x\n"
+	play(t, "read and remove", wideMailbox+retr+removing("4294967303,18446744073709551614")+bye, Options{}, func(s *session) {
+		d := s.open()
+		if got, want := s.ids(d), "9.7 9.4294967303 9.18446744073709551614"; got != want {
+			s.Errorf("unique-ids %s, want %s", got, want)
+		}
+		if got := s.text(d.Read(s.ctx, 4294967303)); got != "right\r\n" {
+			s.Errorf("%q", got)
+		}
+		if err := d.Update(s.ctx, []uint64{4294967303, 18446744073709551614}); err != nil {
+			s.Error(err)
+		}
+	})
+	play(t, "the next session", wideMailbox+bye+another+again+bye, Options{}, func(s *session) {
+		for range 2 {
+			d := s.open()
+			if got := show(d); got != "7/7 4294967303/7 18446744073709551614/7" {
+				s.Errorf("snapshot %s", got)
+			}
+			d.Close()
+		}
+	})
+	largest := strings.ReplaceAll(wideMailbox, "551614", "551615")
+	play(t, "the largest UID", largest+bye+another+largest+bye, Options{}, func(s *session) {
+		for range 2 { // UIDNEXT cannot be above it: nothing is remembered
+			d := s.open()
+			if got := show(d); got != "7/7 4294967303/7 18446744073709551615/7" {
+				s.Errorf("snapshot %s", got)
+			}
+			d.Close()
+		}
+	})
+	play(t, "UIDFETCH", wideMailbox+strings.NewReplacer("1 FETCH (UID 7 ", "7 UIDFETCH (", "2 FETCH (UID 4294967303 ", "4294967303 UIDFETCH (").Replace(retr)+bye,
+		Options{}, func(s *session) {
+			if got := s.text(s.open().Read(s.ctx, 4294967303)); got != "right\r\n" {
+				s.Errorf("%q", got)
+			}
+		})
+}
+
+// P-GRAM-10, I-UIDL-1, I-DEL-1, I-CONC-4: sessions with a mailbox whose UIDs pass 32
+// bits list, read, reconnect, remember, and remove exactly what is marked.
+func TestWideUIDSessions(t *testing.T) {
+	inEachForm(t, "sessions", func(t *testing.T, m *model) {
+		m.Inbox().SetUIDNext(1<<32 - 2)
+		for i := range 6 {
+			m.add(mail(i, 200+i))
+		}
+		b := m.backend(t, Options{})
+		conns := cuttable(b)
+		for range 2 {
+			m.add(mail(len(m.messages()), 100))
+			d, before := openMaildrop(t, b), m.messages()
+			if n := len(d.Messages()); n != len(before) {
+				t.Fatalf("%d messages, want %d", n, len(before))
+			}
+			check := func(got, want string) {
+				t.Helper()
+				if got != want {
+					t.Errorf("%q, want %q", got, want)
+				}
+			}
+			last := before[len(before)-1]
+			for _, msg := range before[:3] {
+				check(read(t, d, msg.UID), msg.Body)
+			}
+			conns.last.left = 0
+			check(read(t, d, last.UID), last.Body)
+			check(text(t)(d.Top(t.Context(), last.UID, 100)), last.Body)
+			conns.last.left = 0
+			if err := d.Update(t.Context(), []uint64{before[1].UID, before[3].UID}); err != nil {
+				t.Error(err)
+			}
+			d.Close()
+			synctest.Wait()
+			want := slices.Concat(before[:1], before[2:3], before[4:])
+			if !slices.EqualFunc(m.messages(), want, func(a, b imapmodel.Message) bool { return a.UID == b.UID && !a.Deleted() }) {
+				t.Errorf("left are %v, want %v", m.messages(), want)
+			}
 		}
 	})
 }

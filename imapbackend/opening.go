@@ -109,10 +109,23 @@ func (l *login) newOpening() *opening {
 		fetchCmd: fetchAll,
 	}
 	if o.cached, o.warm = l.b.store.Listing(o.key); o.warm {
-		// A number above 32 bits may be refused; n:* brings the last message anyway.
-		o.fetchCmd = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", min(o.cached.UIDNext, math.MaxUint32))
+		o.fetchCmd = fmt.Sprintf("UID FETCH %d:* (UID RFC822.SIZE)", o.cachedNext())
 	}
 	return o
+}
+
+// cachedNext returns the UID from which on a remembered listing is to be continued:
+// its UIDNEXT, or less where that has more than 32 bits and no UID has. Only an
+// upstream that has sent such UIDs is known to take them.
+func (o *opening) cachedNext() uint64 {
+	last := uint64(0)
+	if n := len(o.cached.Messages); n > 0 {
+		last = o.cached.Messages[n-1].UID
+	}
+	if o.cached.UIDNext > math.MaxUint32 && last <= math.MaxUint32 {
+		return min(last+1, math.MaxUint32)
+	}
+	return o.cached.UIDNext
 }
 
 // expect guesses how many messages the listing has.

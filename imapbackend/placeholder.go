@@ -110,13 +110,13 @@ func isSubject(line []byte) bool { return bytes.EqualFold(bytes.TrimSpace(line),
 type placeholderDetector struct {
 	scanner
 	m   *maildrop
-	uid uint32
+	uid uint64
 	w   io.Writer
 }
 
 // detectPlaceholder returns a writer to w that scans the message uid, which is
 // written to it from its first octet on.
-func (m *maildrop) detectPlaceholder(uid uint32, w io.Writer) io.Writer {
+func (m *maildrop) detectPlaceholder(uid uint64, w io.Writer) io.Writer {
 	return &placeholderDetector{scanner: newScanner(), m: m, uid: uid, w: w}
 }
 
@@ -145,7 +145,7 @@ func (r *removal) sparePlaceholders(ctx context.Context) error {
 		}
 	}
 	slices.Sort(m.placeholders)
-	r.targets = slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool {
+	r.targets = slices.DeleteFunc(slices.Clone(r.marked), func(uid uint64) bool {
 		if !uidset.Contains(m.placeholders, uid) {
 			return false
 		}
@@ -160,7 +160,7 @@ func (r *removal) sparePlaceholders(ctx context.Context) error {
 func (r *removal) askSubjects(ctx context.Context) error {
 	m := r.m
 	slices.Sort(m.inspected)
-	unread := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint32) bool { return uidset.Contains(m.inspected, uid) })
+	unread := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint64) bool { return uidset.Contains(m.inspected, uid) })
 	for _, set := range m.setsFor(unread, subjectMore) {
 		good, err := r.withSubject(ctx, set)
 		if err == nil {
@@ -182,9 +182,9 @@ func (r *removal) askSubjects(ctx context.Context) error {
 
 // withSubject returns those of set whose Subject the upstream gives and that
 // are no placeholder by it.
-func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint32]bool, error) {
+func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint64]bool, error) {
 	u := r.m.u
-	good := make(map[uint32]bool)
+	good := make(map[uint64]bool)
 	var subject scanner
 	got := false
 	cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, subjectItem)

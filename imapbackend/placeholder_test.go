@@ -87,7 +87,7 @@ func TestPlaceholderRead(t *testing.T) {
 			} else {
 				s.text(d.Read(s.ctx, 7))
 			}
-			s.wants(d.Update(s.ctx, []uint32{7, 8}), tt.want)
+			s.wants(d.Update(s.ctx, []uint64{7, 8}), tt.want)
 			if logged := strings.Contains(s.log.String(), "uid=7"); logged != (tt.opts.Delete != DeleteKeep) {
 				s.Errorf("log:\n%s", s.log.String())
 			}
@@ -128,7 +128,7 @@ func TestPlaceholderUnread(t *testing.T) {
 			script += bye
 		}
 		play(t, tt.name, script, Options{}, func(s *session) {
-			s.wants(s.open().Update(s.ctx, []uint32{7, 8}), tt.want)
+			s.wants(s.open().Update(s.ctx, []uint64{7, 8}), tt.want)
 		})
 	}
 	read := retr + "S: * 1 FETCH (UID 7 BODY[] \"a\")\nS: <r> OK x\n" + strings.Replace(strings.ReplaceAll(retr, "<r>", "<w>"), "FETCH 7", "FETCH 8", 1) +
@@ -138,6 +138,6 @@ func TestPlaceholderUnread(t *testing.T) {
 			d := s.open()
 			s.text(d.Read(s.ctx, 7))
 			s.text(d.Read(s.ctx, 8))
-			s.wants(d.Update(s.ctx, []uint32{7, 8}), nil)
+			s.wants(d.Update(s.ctx, []uint64{7, 8}), nil)
 		})
 }

@@ -103,7 +103,7 @@ func updatePolicies(t *testing.T, up *dovecottest.Server, opts Options, messages
 	opts.Address, opts.RootCAs, opts.TLS = up.TLSAddr, up.RootCAs, TLSImplicit
 	d := openMaildrop(t, backend(t, opts))
 	defer d.Close()
-	return d.Update(t.Context(), []uint32{messages[1].UID, messages[4].UID})
+	return d.Update(t.Context(), []uint64{messages[1].UID, messages[4].UID})
 }
 
 // leftIn returns the UIDs in a mailbox of joe's, in parentheses those flagged

@@ -20,11 +20,11 @@ type policyRun struct {
 	r       *rand.Rand
 	m       *model
 	opts    Options
-	present []uint32 // at SELECT
-	deleted []uint32 // those of them that were flagged before
-	marked  []uint32
-	removed []uint32 // by the other client
-	flagged []uint32 // \Deleted, by the other client
+	present []uint64 // at SELECT
+	deleted []uint64 // those of them that were flagged before
+	marked  []uint64
+	removed []uint64 // by the other client
+	flagged []uint64 // \Deleted, by the other client
 	began   int      // commands before UPDATE
 }
 
@@ -129,7 +129,7 @@ func (p *policyRun) checkCommands(err error) {
 	if p.opts.Delete == DeleteKeep && len(sent) > 0 {
 		p.Errorf("sent %q", sent)
 	}
-	covered := make(map[string]map[uint32]int)
+	covered := make(map[string]map[uint64]int)
 	for _, cmd := range sent {
 		words := strings.Fields(strings.Replace(cmd, "SEARCH RETURN (ALL)", "ESEARCH", 1))
 		if words[0] != "UID" || cmd == "UID SEARCH DELETED" || cmd == "UID SEARCH RETURN (ALL) DELETED" || cmd == "UID FETCH 1:* (UID FLAGS)" {
@@ -143,7 +143,7 @@ func (p *policyRun) checkCommands(err error) {
 			verb += words[3]
 		}
 		if covered[verb] == nil {
-			covered[verb] = make(map[uint32]int)
+			covered[verb] = make(map[uint64]int)
 		}
 		for _, uid := range p.present {
 			if !covers(set, uid) {
@@ -167,7 +167,7 @@ func (p *policyRun) checkCommands(err error) {
 // checkMailbox checks what is left.
 func (p *policyRun) checkMailbox(err error) {
 	p.Helper()
-	left := make(map[uint32]imapmodel.Message)
+	left := make(map[uint64]imapmodel.Message)
 	for _, msg := range p.m.Inbox().Messages() {
 		left[msg.UID] = msg
 	}

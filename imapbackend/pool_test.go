@@ -98,7 +98,7 @@ func TestNotKept(t *testing.T) {
 		{"P-SESS-5 a session without QUIT", openedKeep + bye, func(s *session, d proxy.Maildrop) { d.Close() }},
 		{"an UPDATE that fails", openedKeep + storing("7") + "S: <st> NO x\n" + checking("7") +
 			"S: * SEARCH 7\nS: <q> OK x\n" + bye, func(s *session, d proxy.Maildrop) {
-			if d.Update(s.ctx, []uint32{7}) == nil {
+			if d.Update(s.ctx, []uint64{7}) == nil {
 				s.Error("UPDATE succeeds")
 			}
 			d.Close()
@@ -109,7 +109,7 @@ func TestNotKept(t *testing.T) {
 			quit(s.T, d)
 		}},
 		{"something pushed after the last answer", openedKeep + removingPushed + bye, func(s *session, d proxy.Maildrop) {
-			if err := d.Update(s.ctx, []uint32{7}); err != nil {
+			if err := d.Update(s.ctx, []uint64{7}); err != nil {
 				s.Error(err)
 			}
 			d.Close()
@@ -304,7 +304,7 @@ func TestKeptReadAhead(t *testing.T) {
 			}
 			b := m.backend(t, keeping)
 			d := openMaildrop(t, b)
-			for uid := range uint32(2) {
+			for uid := range uint64(2) {
 				read(t, d, uid+1)
 			}
 			if d.(*maildrop).readAhead.coming == 0 {

@@ -35,7 +35,7 @@ type message struct {
 }
 
 // Read implements proxy.Maildrop.
-func (m *maildrop) Read(ctx context.Context, uid uint32) (proxy.Body, error) {
+func (m *maildrop) Read(ctx context.Context, uid uint64) (proxy.Body, error) {
 	if err := m.checkHeader(ctx, uid); err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (m *maildrop) Read(ctx context.Context, uid uint32) (proxy.Body, error) {
 	return msg, nil
 }
 
-func (m *maildrop) readMessage(ctx context.Context, uid uint32) (*message, error) {
+func (m *maildrop) readMessage(ctx context.Context, uid uint64) (*message, error) {
 	f, err := m.newFetch(ctx, uid)
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ const (
 
 // part is what is read of a message: all of it, or its header.
 type part struct {
-	uid    uint32
+	uid    uint64
 	header bool
 }
 
@@ -49,7 +49,7 @@ type readAhead struct {
 	reserved   int64           // of the budget
 	walks      [2]walk         // of whole messages, of headers
 
-	expected    []uint32 // what the client has asked for after the current message
+	expected    []uint64 // what the client has asked for after the current message
 	refusals    int
 	pending     []byte // a body whose UID has not come yet
 	pendingPart part
@@ -122,8 +122,8 @@ func (a *readAhead) size(p part) int64 {
 // wanted returns the expected messages that are neither kept nor on their way,
 // as many as fit: into memory, unless they come in the order in which the
 // client wants them.
-func (a *readAhead) wanted(header bool) []uint32 {
-	var uids []uint32
+func (a *readAhead) wanted(header bool) []uint64 {
+	var uids []uint64
 	var octets int64
 	limit := a.limit
 	if slices.IsSorted(a.expected) && a.m.opts.Seen != SeenOnRetr {
@@ -155,7 +155,7 @@ func (a *readAhead) askNext(w *walk, header bool) {
 	if len(a.flight) > count/2 || a.coming > octets/2 {
 		return
 	}
-	var uids []uint32
+	var uids []uint64
 	room := octets - a.coming
 	for i := w.next; i < len(a.m.messages) && len(uids) < count-len(a.flight); i++ {
 		p := part{a.m.messages[i].UID, header}
@@ -186,7 +186,7 @@ func (a *readAhead) has(p part) bool {
 }
 
 // ask sends commands for uids, ascending, as far as the budget allows.
-func (a *readAhead) ask(uids []uint32, header bool) {
+func (a *readAhead) ask(uids []uint64, header bool) {
 	for n, uid := range uids {
 		if !a.reserve(a.size(part{uid, header})) {
 			uids = uids[:n]

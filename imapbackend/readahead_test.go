@@ -24,7 +24,7 @@ func TestReadAheadCost(t *testing.T) {
 			d := openMaildrop(t, m.backend(t, Options{}))
 			defer d.Close()
 			before := m.Octets()
-			for uid := range uint32(tt.taken) {
+			for uid := range uint64(tt.taken) {
 				read(t, d, uid+1)
 			}
 			most := tt.most + tt.most/20 + 500 // the rest of the responses
@@ -55,7 +55,7 @@ func TestReadAheadOpens(t *testing.T) {
 			start := time.Now()
 			for i, msg := range d.Messages() {
 				if i%inFlight == 0 && inFlight > 1 {
-					var next []uint32
+					var next []uint64
 					for _, msg := range d.Messages()[i+1 : min(i+inFlight, 1000)] {
 						next = append(next, msg.UID)
 					}

@@ -69,7 +69,7 @@ func TestReconnect(t *testing.T) {
 		}
 	})
 	play(t, "I-DEL-11 at UPDATE", opened+"C: <st> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nX:\n"+another+reselected+removing("7")+bye, Options{}, func(s *session) {
-		if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
+		if err := s.open().Update(s.ctx, []uint64{7}); err != nil {
 			s.Error(err)
 		}
 	})
@@ -87,7 +87,7 @@ func TestUpdateHalfOpen(t *testing.T) {
 		d := s.open()
 		s.after(probeAfter)
 		began := time.Now()
-		if err := d.Update(s.ctx, []uint32{7}); err != nil {
+		if err := d.Update(s.ctx, []uint64{7}); err != nil {
 			s.Error(err)
 		}
 		if took := time.Since(began); took > probeTimeout+time.Second {
@@ -97,7 +97,7 @@ func TestUpdateHalfOpen(t *testing.T) {
 	play(t, "P-QUIT-6 alive", opened+"C: <n> NOOP\nS: <n> OK x\n"+removing("7")+bye, Options{}, func(s *session) {
 		d := s.open()
 		s.after(probeAfter)
-		if err := d.Update(s.ctx, []uint32{7}); err != nil {
+		if err := d.Update(s.ctx, []uint64{7}); err != nil {
 			s.Error(err)
 		}
 	})
@@ -157,12 +157,12 @@ func TestReconnectRebuilt(t *testing.T) {
 					s.Errorf("%q", e.Text)
 				}
 			}
-			s.fails(d.Update(s.ctx, []uint32{7}), temp)
+			s.fails(d.Update(s.ctx, []uint64{7}), temp)
 		})
 	}
 	play(t, "at UPDATE", opened+"C: <st> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nX:\n"+another+
 		strings.ReplaceAll(reselected, "UIDVALIDITY 9", "UIDVALIDITY 10")+bye, Options{}, func(s *session) {
-		s.fails(s.open().Update(s.ctx, []uint32{7}), temp)
+		s.fails(s.open().Update(s.ctx, []uint64{7}), temp)
 	})
 }
 
@@ -181,11 +181,11 @@ func TestUpdateConfirms(t *testing.T) {
 		{"in use", "C: <s> SELECT \"Work\"\nS: <s> NO [INUSE] zebra\n" + bye, temp},
 	} {
 		play(t, tt.name, first+tt.script, Options{Mailbox: "Work"}, func(s *session) {
-			s.fails(s.open().Update(s.ctx, []uint32{7}), tt.want)
+			s.fails(s.open().Update(s.ctx, []uint64{7}), tt.want)
 		})
 	}
 	play(t, "the same", first+again+removing("7")+bye, Options{Mailbox: "Work"}, func(s *session) {
-		if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
+		if err := s.open().Update(s.ctx, []uint64{7}); err != nil {
 			s.Error(err)
 		}
 	})
@@ -197,14 +197,14 @@ func TestUpdateConfirms(t *testing.T) {
 		script := strings.Replace(first, "S: * OK [UIDVALIDITY 9] x\n", validity, 1) +
 			"C: <h> UID FETCH 1:* (UID BODY.PEEK[HEADER])\nS: * 1 FETCH (UID 7 BODY[HEADER] \"a\")\nS: <h> OK x\n"
 		play(t, name, script+removing("7")+bye, Options{Mailbox: "Work"}, func(s *session) {
-			if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
+			if err := s.open().Update(s.ctx, []uint64{7}); err != nil {
 				s.Error(err)
 			}
 		})
 	}
 	lost := first + "C: <s> SELECT \"Work\"\nX:\n" + another + strings.ReplaceAll(reselected, "SELECT INBOX", `SELECT "Work"`) + removing("7") + bye
 	play(t, "lost in between", lost, Options{Mailbox: "Work"}, func(s *session) {
-		if err := s.open().Update(s.ctx, []uint32{7}); err != nil {
+		if err := s.open().Update(s.ctx, []uint64{7}); err != nil {
 			s.Error(err)
 		}
 	})
@@ -219,7 +219,7 @@ func TestReconnectWithoutUIDValidity(t *testing.T) {
 		d := s.open()
 		_, err := d.Read(s.ctx, 7)
 		s.fails(err, temp)
-		s.fails(d.Update(s.ctx, []uint32{7}), temp)
+		s.fails(d.Update(s.ctx, []uint64{7}), temp)
 	})
 }
 
@@ -412,7 +412,7 @@ func TestReadAheadAfterLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel()
 		m.RTT = 20 * time.Millisecond
-		var uids []uint32
+		var uids []uint64
 		for i := range 200 {
 			uids = append(uids, m.add(fmt.Sprintf("Subject: %d\r\n\r\n%s", i, strings.Repeat("x", 3000))))
 		}
@@ -454,7 +454,7 @@ func TestCloseDuringReconnect(t *testing.T) {
 			return nil, ctx.Err()
 		}
 		done := make(chan error)
-		go func() { done <- d.Update(s.ctx, []uint32{7}) }()
+		go func() { done <- d.Update(s.ctx, []uint64{7}) }()
 		synctest.Wait()
 		began := time.Now()
 		d.Close()

@@ -136,7 +136,7 @@ var policyTests = []policyTest{
 func TestPolicies(t *testing.T) {
 	for _, tt := range policyTests {
 		play(t, tt.name, mailbox(tt.caps, "", "7", "8")+tt.script+bye, tt.opts, func(s *session) {
-			s.wants(s.open().Update(s.ctx, []uint32{7, 8}), tt.want)
+			s.wants(s.open().Update(s.ctx, []uint64{7, 8}), tt.want)
 		})
 	}
 }
@@ -170,7 +170,7 @@ func TestPoliciesLost(t *testing.T) {
 			for _, end := range []string{"X:\n", "R:\n", "S: * BYE [UNAVAILABLE] zebra\nX:\n"} {
 				script := mailbox(tt.caps, "", "7", "8") + strings.Join(lines[:i+1], "") + end
 				play(t, tt.name+" "+strings.Fields(end)[0]+" at "+strings.TrimSpace(line), script, tt.opts, func(s *session) {
-					s.wants(s.open().Update(s.ctx, []uint32{7, 8}), proxy.ErrNotRemoved)
+					s.wants(s.open().Update(s.ctx, []uint64{7, 8}), proxy.ErrNotRemoved)
 				})
 			}
 		}
@@ -197,7 +197,7 @@ func TestPoliciesRebuilt(t *testing.T) {
 			}
 			script := mailbox(tt.caps, "", "7", "8") + strings.Join(lines[:i+1], "") + "S: * OK [UIDVALIDITY 10] zebra\n" + strings.Join(lines[i+1:end], "")
 			play(t, tt.name+" at "+strings.TrimSpace(line), script+bye, tt.opts, func(s *session) {
-				s.wants(s.open().Update(s.ctx, []uint32{7, 8}), rebuilt)
+				s.wants(s.open().Update(s.ctx, []uint64{7, 8}), rebuilt)
 			})
 		}
 	}
@@ -240,12 +240,12 @@ func TestReadOnlyByPolicy(t *testing.T) {
 func TestDeletedRefused(t *testing.T) {
 	without := strings.Replace(mailbox("UIDPLUS", "", "7"), "S: * OK [UIDNEXT", "S: * OK [PERMANENTFLAGS ()] x\nS: * OK [UIDNEXT", 1)
 	play(t, "stored", without+removing("7")+bye, Options{}, func(s *session) {
-		s.wants(s.open().Update(s.ctx, []uint32{7}), nil)
+		s.wants(s.open().Update(s.ctx, []uint64{7}), nil)
 	})
 	refused := "C: <t> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: <t> NO zebra\n" +
 		"C: <c> UID SEARCH UID 7\nS: * SEARCH 7\nS: <c> OK x\n"
 	play(t, "refused", without+refused+bye, Options{}, func(s *session) {
-		s.fails(s.open().Update(s.ctx, []uint32{7}), temp)
+		s.fails(s.open().Update(s.ctx, []uint64{7}), temp)
 	})
 }
 
@@ -255,13 +255,13 @@ func TestCreateLost(t *testing.T) {
 	lost := opened + copying("7", `"Bin"`) + "S: <c> NO [TRYCREATE] zebra\n" + create + "X:\n" + another + reselected
 	play(t, "not created", lost+copying("7", `"Bin"`)+"S: <c> NO [TRYCREATE] zebra\n"+create+"S: <n> OK x\n"+
 		"C: <k> UID COPY 7 \"Bin\"\nS: <k> OK x\n"+removing("7")+bye, bin, func(s *session) {
-		s.wants(s.open().Update(s.ctx, []uint32{7}), nil)
+		s.wants(s.open().Update(s.ctx, []uint64{7}), nil)
 	})
 	play(t, "created", lost+copying("7", `"Bin"`)+copied+removing("7")+bye, bin, func(s *session) {
-		s.wants(s.open().Update(s.ctx, []uint32{7}), nil)
+		s.wants(s.open().Update(s.ctx, []uint64{7}), nil)
 	})
 	play(t, "lost again", lost+copying("7", `"Bin"`)+"S: <c> NO [TRYCREATE] zebra\n"+create+"X:\n", bin, func(s *session) {
-		s.fails(s.open().Update(s.ctx, []uint32{7}), temp)
+		s.fails(s.open().Update(s.ctx, []uint64{7}), temp)
 	})
 }
 

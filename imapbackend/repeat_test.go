@@ -96,7 +96,7 @@ func cutUpdate(t *testing.T, caps string, opts Options, octets, connections int)
 	defer d.Close()
 	conns.last.left = octets
 	conns.next = slices.Repeat([]int{octets}, connections-1)
-	err = d.Update(t.Context(), []uint32{2, 5})
+	err = d.Update(t.Context(), []uint64{2, 5})
 	return m, m.Dials(), err
 }
 
@@ -121,7 +121,7 @@ func TestUpdateSecondAttempt(t *testing.T) {
 			checking("7:8") + nothing + bye, Options{}, nil},
 	} {
 		play(t, tt.name, tt.script, tt.opts, func(s *session) {
-			s.wants(s.open().Update(s.ctx, []uint32{7, 8}), tt.want)
+			s.wants(s.open().Update(s.ctx, []uint64{7, 8}), tt.want)
 		})
 	}
 }

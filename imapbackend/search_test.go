@@ -54,7 +54,7 @@ func TestSearchStyles(t *testing.T) {
 					if got := d.Messages(); len(got) != 8-i || slices.ContainsFunc(got, func(msg proxy.Message) bool { return msg.UID == 2 }) {
 						t.Errorf("session %d shows %v", i, got)
 					}
-					err = d.Update(ctx, []uint32{d.Messages()[0].UID})
+					err = d.Update(ctx, []uint64{d.Messages()[0].UID})
 					if n := len(m.messages()); err != nil || n != 8-i {
 						t.Errorf("session %d: %v, %d messages", i, err, n)
 					}
@@ -131,7 +131,7 @@ func TestPoliciesUnproved(t *testing.T) {
 				"there":   "S: * 1 FETCH (UID 7 FLAGS ())\nS: * 2 FETCH (UID 8)\nS: <v> OK x\n" + still,
 			} {
 				play(t, tt.name+", "+answer+", "+end, script+rest+bye, tt.opts, func(s *session) {
-					err := s.open().Update(s.ctx, []uint32{7, 8})
+					err := s.open().Update(s.ctx, []uint64{7, 8})
 					if e := s.fails(err, proxy.AsError(err).Code); e.Text != proxy.ErrNotRemoved.Text {
 						s.Errorf("%v", e)
 					}

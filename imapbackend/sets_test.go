@@ -11,18 +11,18 @@ import (
 )
 
 // covers reports whether uid is in the sequence-set text.
-func covers(text string, uid uint32) bool {
+func covers(text string, uid uint64) bool {
 	for item := range strings.SplitSeq(text, ",") {
 		low, high, ok := strings.Cut(item, ":")
 		if !ok {
 			high = low
 		}
-		l, err1 := strconv.ParseUint(low, 10, 32)
-		h, err2 := strconv.ParseUint(high, 10, 32)
+		l, err1 := strconv.ParseUint(low, 10, 64)
+		h, err2 := strconv.ParseUint(high, 10, 64)
 		if err1 != nil || err2 != nil {
 			panic("not a set: " + text)
 		}
-		if uint32(l) <= uid && uid <= uint32(h) {
+		if l <= uid && uid <= h {
 			return true
 		}
 	}
@@ -38,10 +38,11 @@ func TestSetsProperty(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	for range 400 {
 		m := &maildrop{snapshot: &snapshot{maxLine: 60 + r.IntN(900)}}
-		var marked, kept []uint32
-		step := 1 + r.Uint32N(1<<uint(r.IntN(20)))
+		var marked, kept []uint64
+		step := 1 + r.Uint64N(1<<uint(r.IntN(20)))
 		share := 1 + r.IntN(5)
-		for uid, i := 1+r.Uint32N(100), 0; i < r.IntN(500); i++ {
+		base := r.Uint64N(1 << uint(r.IntN(64))) // some of more than 32 bits
+		for uid, i := base+1+r.Uint64N(100), 0; i < r.IntN(500); i++ {
 			switch {
 			case r.IntN(10) == 0:
 				m.hidden = append(m.hidden, uid)
@@ -53,7 +54,7 @@ func TestSetsProperty(t *testing.T) {
 				m.messages = append(m.messages, proxy.Message{UID: uid})
 				marked = append(marked, uid)
 			}
-			uid += 1 + r.Uint32N(step)
+			uid += 1 + r.Uint64N(step)
 		}
 		sets := m.sets(marked)
 		for _, uid := range kept {
@@ -69,7 +70,7 @@ func TestSetsProperty(t *testing.T) {
 				if covers(set.Text, uid) {
 					n++
 				}
-				if len(set.Text) > max(m.maxLine-uidset.Frame, len("4294967295:4294967295")) {
+				if len(set.Text) > max(m.maxLine-uidset.Frame, len("18446744073709551615:18446744073709551615")) {
 					t.Fatalf("a set of %d octets", len(set.Text))
 				}
 			}

@@ -32,7 +32,7 @@ func (o *opening) trueSizes(ctx context.Context, s *snapshot) error {
 	if o.b.opts.Sizes == SizesExact {
 		missing := s.without(known)
 		if len(missing) > 0 {
-			m := &measurement{o: o, s: s, found: make(map[uint32]int64)}
+			m := &measurement{o: o, s: s, found: make(map[uint64]int64)}
 			err := m.measure(ctx, missing)
 			m.store()
 			if err != nil {
@@ -49,8 +49,8 @@ func (o *opening) trueSizes(ctx context.Context, s *snapshot) error {
 }
 
 // without returns the messages of the snapshot that are not in known.
-func (s *snapshot) without(known map[uint32]int64) []uint32 {
-	var missing []uint32
+func (s *snapshot) without(known map[uint64]int64) []uint64 {
+	var missing []uint64
 	for _, msg := range s.messages {
 		if _, ok := known[msg.UID]; !ok {
 			missing = append(missing, msg.UID)
@@ -61,7 +61,7 @@ func (s *snapshot) without(known map[uint32]int64) []uint32 {
 
 // announce makes the sizes of the snapshot those of known. The messages are
 // shared, so they are copied if one differs.
-func (s *snapshot) announce(known map[uint32]int64) {
+func (s *snapshot) announce(known map[uint64]int64) {
 	for uid, octets := range known {
 		i, ok := s.index(uid)
 		if !ok || s.messages[i].Octets == octets {
@@ -69,7 +69,7 @@ func (s *snapshot) announce(known map[uint32]int64) {
 		}
 		if s.reported == nil {
 			s.messages = slices.Clone(s.messages)
-			s.reported = make(map[uint32]int64)
+			s.reported = make(map[uint64]int64)
 		}
 		s.reported[uid] = s.messages[i].Octets
 		s.messages[i].Octets = octets
@@ -78,7 +78,7 @@ func (s *snapshot) announce(known map[uint32]int64) {
 
 // reportedOctets returns what the upstream reports as the size of a message of
 // the snapshot.
-func (s *snapshot) reportedOctets(uid uint32) int64 {
+func (s *snapshot) reportedOctets(uid uint64) int64 {
 	if octets, ok := s.reported[uid]; ok {
 		return octets
 	}
@@ -87,12 +87,12 @@ func (s *snapshot) reportedOctets(uid uint32) int64 {
 
 // learnSize records the octets of a message that has been read. A placeholder
 // says nothing about the size.
-func (m *maildrop) learnSize(uid uint32, octets int64) {
+func (m *maildrop) learnSize(uid uint64, octets int64) {
 	if !m.lasting || octets == m.octets(uid) || slices.Contains(m.placeholders, uid) {
 		return
 	}
 	if m.learnt == nil {
-		m.learnt = make(map[uint32]int64)
+		m.learnt = make(map[uint64]int64)
 	}
 	// The next session may begin before this one is closed: sizes are
 	// stored at once. Where there are many, they are stored in larger
@@ -115,22 +115,22 @@ func (m *maildrop) rememberSizes() {
 type measurement struct {
 	o     *opening
 	s     *snapshot
-	found map[uint32]int64 // octets as RETR would send them
+	found map[uint64]int64 // octets as RETR would send them
 
 	kept       int // how many of found are stored
-	uidOf      map[uint32]uint32
+	uidOf      map[uint32]uint64
 	unassigned map[uint32]int64 // by sequence number: the UID follows the body
 }
 
 // measure measures the messages uids. One that cannot be read keeps the
 // reported size. Sizes are stored on the way, so that after a loss of the
 // connection the next login resumes from there.
-func (m *measurement) measure(ctx context.Context, uids []uint32) error {
+func (m *measurement) measure(ctx context.Context, uids []uint64) error {
 	log := proxy.Logger(ctx).With("upstream", m.o.key.Upstream)
 	reported := time.Now()
 	for batch := range slices.Chunk(uids, measureBatch) {
 		for _, set := range uidset.Split(batch, nil, m.o.MaxLine()-uidset.Frame) {
-			m.uidOf, m.unassigned = make(map[uint32]uint32), make(map[uint32]int64)
+			m.uidOf, m.unassigned = make(map[uint32]uint64), make(map[uint32]int64)
 			cmd := "UID FETCH " + set.Text + " (UID BODY.PEEK[])"
 			status, err := m.o.Collect(ctx, cmd, m.addEvent)
 			if err != nil {
@@ -191,7 +191,7 @@ func (m *measurement) addEvent(ev wire.Event) {
 
 // record records the octets of a message of the snapshot. An empty body does
 // not count where the upstream reports a size.
-func (m *measurement) record(uid uint32, octets int64) {
+func (m *measurement) record(uid uint64, octets int64) {
 	if _, ok := m.s.index(uid); ok && (octets > 0 || m.s.octets(uid) == 0) {
 		m.found[uid] = octets
 	}

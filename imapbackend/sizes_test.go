@@ -184,7 +184,7 @@ func TestSizesNotLasting(t *testing.T) {
 		if s.Sizes(m.key, 9) != nil {
 			t.Error("a size is remembered")
 		}
-		m.lasting, m.placeholders = true, []uint32{7}
+		m.lasting, m.placeholders = true, []uint64{7}
 		m.learnSize(7, 103)
 		m.rememberSizes()
 		if s.Sizes(m.key, 9) != nil {

@@ -20,15 +20,15 @@ var errForeign = errors.New("imap: SEARCH DELETED finds messages that are not in
 // after Open.
 type snapshot struct {
 	messages    []proxy.Message // ascending by UID
-	hidden      []uint32        // present but not shown, ascending
-	deleted     []uint32        // flagged \Deleted by others before, ascending
+	hidden      []uint64        // present but not shown, ascending
+	deleted     []uint64        // flagged \Deleted by others before, ascending
 	uidValidity uint64
 	lasting     bool              // UIDs mean the same in the next session
-	reported    map[uint32]int64  // RFC822.SIZE of messages that LIST announces with another
-	hashes      map[uint32]string // unique-ids where UIDs do not last, else nil
+	reported    map[uint64]int64  // RFC822.SIZE of messages that LIST announces with another
+	hashes      map[uint64]string // unique-ids where UIDs do not last, else nil
 	noUniqueIDs error
 	form        *uniqueid.Template                  // of unique-ids
-	named       func(dst []byte, uid uint32) []byte // makes them instead of form, unless nil
+	named       func(dst []byte, uid uint64) []byte // makes them instead of form, unless nil
 	maxLine     int                                 // octets of a command line
 }
 
@@ -91,7 +91,7 @@ func (o *opening) readFlight(ctx context.Context, l *listing) (searched wire.Sta
 // I-SNAP-3). Mail must not be hidden because a search has found what it should not:
 // where the upstream is not known to search the selected mailbox only, what was
 // found is looked at by itself.
-func (o *opening) flaggedDeleted(ctx context.Context, mb wire.Mailbox, all []proxy.Message, searched wire.Status) ([]uint32, error) {
+func (o *opening) flaggedDeleted(ctx context.Context, mb wire.Mailbox, all []proxy.Message, searched wire.Status) ([]uint64, error) {
 	if len(all) == 0 {
 		return nil, nil
 	}
@@ -119,13 +119,13 @@ func (o *opening) flaggedDeleted(ctx context.Context, mb wire.Mailbox, all []pro
 // among returns the UIDs of all, ascending, that are in ranges, which it sorts.
 // foreign reports that a range contains no message of all, although its UIDs are
 // below next, where messages that have arrived since SELECT begin; 0: not known.
-func among(all []proxy.Message, ranges []uidset.Range, next uint64) (found []uint32, foreign bool) {
+func among(all []proxy.Message, ranges []uidset.Range, next uint64) (found []uint64, foreign bool) {
 	slices.SortFunc(ranges, func(a, b uidset.Range) int { return cmp.Compare(a.Low, b.Low) })
 	done := 0 // of all
 	for _, r := range ranges {
 		i := sort.Search(len(all), func(i int) bool { return all[i].UID >= r.Low })
 		if i == len(all) || all[i].UID > r.High {
-			foreign = foreign || next == 0 || uint64(r.Low) < next
+			foreign = foreign || next == 0 || r.Low < next
 		}
 		for i = max(i, done); i < len(all) && all[i].UID <= r.High; i++ {
 			found = append(found, all[i].UID)
@@ -156,12 +156,12 @@ func (s *snapshot) show(all []proxy.Message, deletedToo bool) {
 // UniqueIDs implements proxy.Maildrop. A unique-id has the configured form
 // (requirements I-UIDL-1 to 3), or is the remembered one (I-UIDL-5). Where the
 // upstream's UIDs do not last it is a hash of the header (I-UIDL-4).
-func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
+func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint64) []byte, error) {
 	if s.noUniqueIDs != nil {
 		return nil, s.noUniqueIDs
 	}
 	if s.hashes != nil {
-		return func(dst []byte, uid uint32) []byte { return append(dst, s.hashes[uid]...) }, nil
+		return func(dst []byte, uid uint64) []byte { return append(dst, s.hashes[uid]...) }, nil
 	}
 	if s.named != nil {
 		return s.named, nil
@@ -171,12 +171,12 @@ func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
 
 // sets returns uids of the snapshot, ascending, as sequence-sets that contain
 // no other message of the mailbox, shown or hidden.
-func (s *snapshot) sets(uids []uint32) []uidset.Set { return s.setsFor(uids, 0) }
+func (s *snapshot) sets(uids []uint64) []uidset.Set { return s.setsFor(uids, 0) }
 
 // setsFor is sets for commands that are longer than uidset.Frame by more
 // octets.
-func (s *snapshot) setsFor(uids []uint32, more int) []uidset.Set {
-	others := make([]uint32, 0, len(s.messages)+len(s.hidden)-len(uids))
+func (s *snapshot) setsFor(uids []uint64, more int) []uidset.Set {
+	others := make([]uint64, 0, len(s.messages)+len(s.hidden)-len(uids))
 	others = append(others, s.hidden...)
 	for _, msg := range s.messages {
 		if _, ours := slices.BinarySearch(uids, msg.UID); !ours {
@@ -189,13 +189,13 @@ func (s *snapshot) setsFor(uids []uint32, more int) []uidset.Set {
 
 // runs is sets for uids that are close together in the snapshot: it is faster,
 // as it considers only the messages between them.
-func (s *snapshot) runs(uids []uint32) []uidset.Set {
+func (s *snapshot) runs(uids []uint64) []uidset.Set {
 	if len(uids) == 0 {
 		return nil
 	}
 	i, _ := s.index(uids[0])
 	j, _ := s.index(uids[len(uids)-1])
-	others := make([]uint32, 0, len(s.hidden))
+	others := make([]uint64, 0, len(s.hidden))
 	others = append(others, s.hidden...)
 	for _, msg := range s.messages[i : j+1] {
 		if _, ours := slices.BinarySearch(uids, msg.UID); !ours {

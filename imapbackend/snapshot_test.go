@@ -142,7 +142,7 @@ func TestSnapshotRefused(t *testing.T) {
 		{"I-SNAP-4 lost in NOOP", listingOf3("") + found + two + "S: <f> OK x\nC: <n> NOOP\nX:\n", temp},
 		{"I-CONN-3 an impossible search result", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 1:4294967295\nS: <q> OK x\n" + bye, perm},
 		{"I-CONN-3 not FETCH data", listingOf3("") + "S: * 1 FETCH UID 5\nW:\n", perm},
-		{"I-CONN-3 UID above 32 bits", listingOf3("") + "S: * 1 FETCH (UID 4294967296 RFC822.SIZE 1)\nW:\n", perm},
+		{"I-CONN-3 UID above 64 bits", listingOf3("") + "S: * 1 FETCH (UID 18446744073709551616 RFC822.SIZE 1)\nW:\n", perm},
 		{"I-CONN-3 size above 63 bits", listingOf3("") + "S: * 1 FETCH (UID 1 RFC822.SIZE 9223372036854775808)\nW:\n", perm},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) { s.fails(s.openFails(), tt.want) })
@@ -210,7 +210,7 @@ func TestSnapshotAllocations(t *testing.T) {
 // I-SNAP-4: messages are missing if they have no entry, or one without a size.
 func TestSubtract(t *testing.T) {
 	entries := []entry{{uid: 2, octets: 10}, {uid: 3, octets: -1}, {uid: 5, octets: 10}, {uid: 9, octets: 10}}
-	if got := subtract([]uint32{1, 2, 3, 4, 5, 10}, entries); !slices.Equal(got, []uint32{1, 3, 4, 10}) {
+	if got := subtract([]uint64{1, 2, 3, 4, 5, 10}, entries); !slices.Equal(got, []uint64{1, 3, 4, 10}) {
 		t.Errorf("missing %d", got)
 	}
 }

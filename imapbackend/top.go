@@ -48,7 +48,7 @@ type top struct {
 }
 
 // Top implements proxy.Maildrop.
-func (m *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Body, error) {
+func (m *maildrop) Top(ctx context.Context, uid uint64, lines uint64) (proxy.Body, error) {
 	if err := m.checkHeader(ctx, uid); err != nil {
 		return nil, err
 	}

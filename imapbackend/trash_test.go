@@ -45,7 +45,7 @@ func TestTrashMailbox(t *testing.T) {
 			rest = moving("7:8", tt.want) + moved + checking("7:8") + nothing
 		}
 		play(t, "I-DEL-8 "+tt.name, mailbox("MOVE "+tt.caps, "", "7", "8")+tt.list+rest+bye, tt.opts, func(s *session) {
-			err := s.open().Update(s.ctx, []uint32{7, 8})
+			err := s.open().Update(s.ctx, []uint64{7, 8})
 			if tt.want != "" {
 				s.wants(err, nil)
 				return
@@ -56,10 +56,10 @@ func TestTrashMailbox(t *testing.T) {
 	again := "C: <a> SELECT \"Trash\"\nS: * OK [UIDVALIDITY 9] x\nS: <a> OK x\n" // I-DEL-1
 	play(t, "I-DEL-8 served, with another name", strings.Replace(mailbox("MOVE", "", "7"), "SELECT INBOX", `SELECT "Trash"`, 1)+again+
 		plain+`S: * LIST (\Trash) "/" Trash`+"\n"+done+bye, Options{Delete: DeleteTrash, Mailbox: "Trash"}, func(s *session) {
-		s.wants(s.open().Update(s.ctx, []uint32{7}), noTrashes)
+		s.wants(s.open().Update(s.ctx, []uint64{7}), noTrashes)
 	})
 	play(t, "I-DEL-8 LIST refused", mailbox("MOVE", "", "7")+plain+"S: <t> NO [UNAVAILABLE] zebra\n"+bye, trash, func(s *session) {
-		s.fails(s.open().Update(s.ctx, []uint32{7}), temp)
+		s.fails(s.open().Update(s.ctx, []uint64{7}), temp)
 	})
 }
 

@@ -56,7 +56,7 @@ func TestUIDLast(t *testing.T) {
 		}
 		play(t, tt.name, tt.script+bye, Options{ReadAhead: tt.memory}, func(s *session) {
 			d := s.open()
-			d.(proxy.Expecter).Expect([]uint32{2, 3})
+			d.(proxy.Expecter).Expect([]uint64{2, 3})
 			if got := s.text(d.Read(s.ctx, 1)); got != "first" {
 				s.Errorf("message 1 is %q", got)
 			}
@@ -83,9 +83,9 @@ func TestUIDMissing(t *testing.T) {
 		body(1, "first") + "S: <r> OK x\n" + body(2, "second") + body(3, "third") + body(4, "fourth") + "S: <c> OK x\n"
 	play(t, "walk", script+bye, Options{}, func(s *session) {
 		d := s.open()
-		d.(proxy.Expecter).Expect([]uint32{6, 9, 10})
+		d.(proxy.Expecter).Expect([]uint64{6, 9, 10})
 		for _, want := range []struct {
-			uid  uint32
+			uid  uint64
 			text string
 		}{{5, "first"}, {9, "third"}, {6, "second"}, {10, "fourth"}} {
 			if got := s.text(d.Read(s.ctx, want.uid)); got != want.text {
@@ -100,9 +100,9 @@ func TestUIDMissing(t *testing.T) {
 func TestUIDLastWalk(t *testing.T) {
 	several := regexp.MustCompile(`^UID FETCH \d+[:,]`)
 	for _, large := range []int{0, 20} { // the UID of a large one, 0: none
-		for name, get := range map[string]func(t *testing.T, d proxy.Maildrop, uid uint32) string{
+		for name, get := range map[string]func(t *testing.T, d proxy.Maildrop, uid uint64) string{
 			"RETR": read,
-			"TOP": func(t *testing.T, d proxy.Maildrop, uid uint32) string {
+			"TOP": func(t *testing.T, d proxy.Maildrop, uid uint64) string {
 				return text(t)(d.Top(t.Context(), uid, 1<<20))
 			},
 		} {

@@ -18,12 +18,12 @@ import (
 // order of UIDs, the second gets ".2", and so on. An error is a lost
 // connection; if the upstream does not give a header there are no unique-ids.
 func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
-	s.hashes = make(map[uint32]string, len(s.messages))
+	s.hashes = make(map[uint64]string, len(s.messages))
 	if len(s.messages) == 0 {
 		return nil
 	}
 	const cmd = "UID FETCH 1:* (UID BODY.PEEK[HEADER])"
-	sums := make(map[uint32]string, len(s.messages))
+	sums := make(map[uint64]string, len(s.messages))
 	var sum string
 	var bodyErr error
 	status, err := o.Collect(ctx, cmd, func(ev wire.Event) {
@@ -51,7 +51,7 @@ func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 		if !ok {
 			s.noUniqueIDs = &proxy.Error{Code: proxy.CodeSysPerm, Text: textNoUniqueIDs,
 				Err: errors.New("imap: UIDs do not last and the header of UID " +
-					strconv.FormatUint(uint64(msg.UID), 10) + " is not given: " + o.Clean(status.String()))}
+					strconv.FormatUint(msg.UID, 10) + " is not given: " + o.Clean(status.String()))}
 			return nil
 		}
 		if seen[sum]++; seen[sum] > 1 {

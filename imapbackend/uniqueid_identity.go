@@ -42,8 +42,8 @@ var _ io.Writer = (*capped)(nil)
 // identityFetch collects the answers to a fetch of identities.
 type identityFetch struct {
 	o         *opening
-	uids      []uint32 // ascending
-	found     map[uint32]*identityParts
+	uids      []uint64 // ascending
+	found     map[uint64]*identityParts
 	header    capped // of the current response
 	hasHeader bool   // it has one
 	bodyErr   error
@@ -62,7 +62,7 @@ type identityParts struct {
 // have been expunged are missing from the result. The status is that of the
 // first command that was refused, or OK. An error is a lost connection;
 // identities received before it are returned too.
-func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
+func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids []uint64, kinds []uniqueid.Kind) (map[uint64]uniqueid.Identities, wire.Status, error) {
 	items := "UID"
 	for _, k := range kinds {
 		switch k {
@@ -74,7 +74,7 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 			items += " RFC822.SIZE BODY.PEEK[HEADER.FIELDS (" + strings.ToUpper(strings.Join(uniqueid.HeaderFields, " ")) + ")]"
 		}
 	}
-	others := []uint32{} // not to be in a range
+	others := []uint64{} // not to be in a range
 	for _, msg := range all {
 		if _, ours := slices.BinarySearch(uids, msg.UID); !ours {
 			others = append(others, msg.UID)
@@ -87,7 +87,7 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 			return nil, wire.Status{}, o.Lost(upstream.AtList, err)
 		}
 	}
-	f := &identityFetch{o: o, uids: uids, found: make(map[uint32]*identityParts, len(uids))}
+	f := &identityFetch{o: o, uids: uids, found: make(map[uint64]*identityParts, len(uids))}
 	results, err := o.Answers(ctx, ops, f.add)
 	if err == nil {
 		err = f.bodyErr
@@ -139,8 +139,8 @@ func (f *identityFetch) add(ev wire.Event) {
 }
 
 // ids returns the identities found, by UID.
-func (f *identityFetch) ids() map[uint32]uniqueid.Identities {
-	out := make(map[uint32]uniqueid.Identities, len(f.found))
+func (f *identityFetch) ids() map[uint64]uniqueid.Identities {
+	out := make(map[uint64]uniqueid.Identities, len(f.found))
 	for uid, one := range f.found {
 		var id uniqueid.Identities
 		if one.email != "" {

@@ -35,7 +35,7 @@ func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) 
 		memory.Identities, memory.Complete = found, status.OK()
 	}
 	byTemplate := o.b.form.Bind(s.uidValidity)
-	now, kept := memory.Assign(func(uid uint32, id uniqueid.Identities) string {
+	now, kept := memory.Assign(func(uid uint64, id uniqueid.Identities) string {
 		if source := o.b.source; source != uniqueid.NoKind && id[source] != "" {
 			return uniqueid.FromIdentity(source, id[source])
 		}
@@ -52,8 +52,8 @@ func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) 
 			proxy.Logger(ctx).ErrorContext(ctx, "unique-ids cannot be remembered", "upstream", o.key.Upstream, "error", err)
 		}
 	}
-	s.named = func(dst []byte, uid uint32) []byte {
-		i, _ := slices.BinarySearchFunc(now.Shown, uid, func(s store.Shown, uid uint32) int { return cmp.Compare(s.UID, uid) })
+	s.named = func(dst []byte, uid uint64) []byte {
+		i, _ := slices.BinarySearchFunc(now.Shown, uid, func(s store.Shown, uid uint64) int { return cmp.Compare(s.UID, uid) })
 		return append(dst, now.Shown[i].String...)
 	}
 	return nil
@@ -62,10 +62,10 @@ func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) 
 // resumeIdentities is fetchIdentities over as many sessions as needed: after a
 // lost connection, or if the client gives up because its first login takes too
 // long, the next session asks for what is still missing.
-func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint64, all []proxy.Message, uids []uint32, kinds []uniqueid.Kind) (map[uint32]uniqueid.Identities, wire.Status, error) {
+func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint64, all []proxy.Message, uids []uint64, kinds []uniqueid.Kind) (map[uint64]uniqueid.Identities, wire.Status, error) {
 	key := o.key
 	key.UTF8 = false
-	before := make(map[uint32]uniqueid.Identities)
+	before := make(map[uint64]uniqueid.Identities)
 	for _, k := range kinds {
 		for _, known := range o.b.store.Identities(key, uidValidity, partial(k)) {
 			id := before[known.UID]
@@ -76,8 +76,8 @@ func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint64, all 
 	whole := func(id uniqueid.Identities) bool {
 		return !slices.ContainsFunc(kinds, func(k uniqueid.Kind) bool { return id[k] == "" })
 	}
-	found, status := make(map[uint32]uniqueid.Identities), wire.Status{Type: "OK"}
-	missing := slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return whole(before[uid]) })
+	found, status := make(map[uint64]uniqueid.Identities), wire.Status{Type: "OK"}
+	missing := slices.DeleteFunc(slices.Clone(uids), func(uid uint64) bool { return whole(before[uid]) })
 	var err error
 	if len(missing) > 0 {
 		found, status, err = o.fetchIdentities(ctx, all, missing, kinds)
@@ -110,7 +110,7 @@ func partial(k uniqueid.Kind) string { return "partial " + k.String() }
 // has removed: one that comes back, from the trash or a backup, is new to the
 // client. Where a form without UIDVALIDITY could produce them again they are
 // blocked.
-func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint32) {
+func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint64) {
 	if u, ok := b.store.UniqueIDs(key); ok {
 		keep := b.source == uniqueid.NoKind && !b.form.HasUIDValidity()
 		_ = b.store.PutUniqueIDs(key, uniqueid.Forget(u, removed, keep, today())) // else the next session finds them vanished

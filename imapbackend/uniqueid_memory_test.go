@@ -185,7 +185,7 @@ func TestRecall(t *testing.T) {
 		m.add(letter(2))
 		before := strings.Fields(list(t, m, b).ids)
 		d := openMaildrop(t, b)
-		if err := d.Update(t.Context(), []uint32{1}); err != nil {
+		if err := d.Update(t.Context(), []uint64{1}); err != nil {
 			t.Fatal(err)
 		}
 		d.Close()

@@ -68,8 +68,8 @@ func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Mes
 		o.b.store.PutIdentities(key, s.uidValidity, o.b.opts.UIDL, named)
 	}
 	byTemplate := o.b.form.Bind(s.uidValidity)
-	s.named = func(dst []byte, uid uint32) []byte {
-		if i, ok := slices.BinarySearchFunc(named, uid, func(id store.Identity, uid uint32) int { return cmp.Compare(id.UID, uid) }); ok {
+	s.named = func(dst []byte, uid uint64) []byte {
+		if i, ok := slices.BinarySearchFunc(named, uid, func(id store.Identity, uid uint64) int { return cmp.Compare(id.UID, uid) }); ok {
 			return append(dst, named[i].ID...)
 		}
 		return byTemplate(dst, uid) // expunged by now, or its identity was refused
@@ -79,7 +79,7 @@ func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Mes
 
 // stillNamed returns those of known that are among all, and the UIDs of all
 // that are not among known; all are ascending.
-func stillNamed(known []store.Identity, all []proxy.Message) (named []store.Identity, fresh []uint32) {
+func stillNamed(known []store.Identity, all []proxy.Message) (named []store.Identity, fresh []uint64) {
 	named = make([]store.Identity, 0, len(all))
 	for _, msg := range all {
 		for len(known) > 0 && known[0].UID < msg.UID {

@@ -32,7 +32,7 @@ func TestUniqueID(t *testing.T) {
 	for _, tt := range []struct {
 		mailbox     string
 		uidValidity uint64
-		uid         uint32
+		uid         uint64
 		want        string
 	}{
 		{"INBOX", 1, 1, "1.1"},
@@ -42,7 +42,8 @@ func TestUniqueID(t *testing.T) {
 		{"INBOX", 1700000000001, 7, "1700000000001.7"},
 		{"Archive", 7, 8, "66f4804e.7.8"},
 		{"Entw\u00fcrfe", math.MaxUint32, math.MaxUint32, "ab5ee809.4294967295.4294967295"},
-		{"Entw\u00fcrfe", math.MaxUint64, math.MaxUint32, "ab5ee809.18446744073709551615.4294967295"},
+		{"INBOX", 9, math.MaxUint32 + 1, "9.4294967296"},
+		{"Entw\u00fcrfe", math.MaxUint64, math.MaxUint64, "ab5ee809.18446744073709551615.18446744073709551615"},
 	} {
 		s := &snapshot{form: backend(t, Options{Mailbox: tt.mailbox}).form, uidValidity: tt.uidValidity}
 		f, err := s.UniqueIDs()
@@ -60,9 +61,9 @@ var uniqueID = regexp.MustCompile(`^[!-~]{1,70}$`)
 // P-UIDL-2, I-UIDL-1: whatever the numbers and the mailbox, a unique-id is well
 // formed, and no two messages have the same.
 func FuzzUniqueID(f *testing.F) {
-	f.Add("INBOX", uint64(1), uint32(2), uint32(3))
-	f.Add("Entw\u00fcrfe/\x00\xff", uint64(math.MaxUint64), uint32(0), uint32(math.MaxUint32))
-	f.Fuzz(func(t *testing.T, mailbox string, uidValidity uint64, a, b uint32) {
+	f.Add("INBOX", uint64(1), uint64(2), uint64(3))
+	f.Add("Entw\u00fcrfe/\x00\xff", uint64(math.MaxUint64), uint64(0), uint64(math.MaxUint64))
+	f.Fuzz(func(t *testing.T, mailbox string, uidValidity uint64, a, b uint64) {
 		form, err := uniqueid.ForMailbox("", mailbox)
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +145,7 @@ func TestRebuilt(t *testing.T) {
 		rebuilt(s, err)
 		_, err = d.Top(s.ctx, 7, 0)
 		rebuilt(s, err)
-		rebuilt(s, d.Update(s.ctx, []uint32{7}))
+		rebuilt(s, d.Update(s.ctx, []uint64{7}))
 	})
 	play(t, "I-UIDV-1 QUIT without marks", script, Options{}, func(s *session) {
 		d := s.open()
@@ -154,11 +155,11 @@ func TestRebuilt(t *testing.T) {
 		}
 	})
 	play(t, "I-UIDV-1 announced by STORE: no EXPUNGE", opened+"C: <u> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: * OK [UIDVALIDITY 10] x\nS: <u> OK x\n"+bye,
-		Options{}, func(s *session) { rebuilt(s, s.open().Update(s.ctx, []uint32{7})) })
+		Options{}, func(s *session) { rebuilt(s, s.open().Update(s.ctx, []uint64{7})) })
 	play(t, "I-UIDV-1 announced by the keep-alive", opened+"C: <n> NOOP\nS: * OK [UIDVALIDITY 10] x\nS: <n> OK x\n"+bye, Options{}, func(s *session) {
 		d := s.open()
 		s.after(keepAlive)
-		rebuilt(s, d.Update(s.ctx, []uint32{7}))
+		rebuilt(s, d.Update(s.ctx, []uint64{7}))
 	})
 	play(t, "I-UIDV-1 the same value again", opened+"C: <n> NOOP\nS: * OK [UIDVALIDITY 9] x\nS: <n> OK x\n"+
 		"C: <r> UID FETCH 7 (UID BODY.PEEK[])\nS: * 1 FETCH (UID 7 BODY[] \"a\")\nS: <r> OK x\n"+bye, Options{}, func(s *session) {

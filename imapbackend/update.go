@@ -28,19 +28,19 @@ const textNoPlus = "mail server cannot remove single messages, nothing was remov
 // to the next.
 type removal struct {
 	m       *maildrop
-	marked  []uint32        // ascending
-	targets []uint32        // those of marked that may be removed, ascending
+	marked  []uint64        // ascending
+	targets []uint64        // those of marked that may be removed, ascending
 	trash   string          // as it goes into a command; "" until it is known
 	created bool            // CREATE has been tried
 	copied  map[string]bool // sets that have been copied to the trash mailbox
-	flagged []uint32        // what this session has flagged \Deleted, or may have
+	flagged []uint64        // what this session has flagged \Deleted, or may have
 	fault   *proxy.Error    // the first refusal of this attempt
 }
 
 // Update implements proxy.Maildrop (requirements I-DEL-1 to 13): it runs a
 // plan, chosen by policy and capabilities, on one set of messages after the
 // other. What is still there afterwards decides the answer.
-func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
+func (m *maildrop) Update(ctx context.Context, marked []uint64) error {
 	m.rememberSizes()
 	err := m.update(ctx, marked)
 	m.done.Store(err == nil)
@@ -50,8 +50,8 @@ func (m *maildrop) Update(ctx context.Context, marked []uint32) error {
 // Retains implements proxy.Retainer.
 func (m *maildrop) Retains() bool { return m.opts.Delete == DeleteKeep }
 
-func (m *maildrop) update(ctx context.Context, marked []uint32) error {
-	m.flagSeen(ctx, slices.DeleteFunc(m.retrievedOnce(), func(uid uint32) bool {
+func (m *maildrop) update(ctx context.Context, marked []uint64) error {
+	m.flagSeen(ctx, slices.DeleteFunc(m.retrievedOnce(), func(uid uint64) bool {
 		return m.opts.Delete == DeleteExpunge && uidset.Contains(marked, uid)
 	}))
 	if len(marked) == 0 || m.Retains() {
@@ -157,10 +157,10 @@ func (r *removal) check(ctx context.Context, p plan) error {
 // unflag removes \Deleted from the messages that are left, so that the next
 // session shows them, as the answer to QUIT says. Flags of other clients stay
 // (requirement I-DEL-5).
-func (r *removal) unflag(ctx context.Context, rest []uint32) {
+func (r *removal) unflag(ctx context.Context, rest []uint64) {
 	m := r.m
 	slices.Sort(r.flagged)
-	ours := slices.DeleteFunc(slices.Clone(rest), func(uid uint32) bool {
+	ours := slices.DeleteFunc(slices.Clone(rest), func(uid uint64) bool {
 		return !uidset.Contains(r.flagged, uid) || uidset.Contains(m.deleted, uid)
 	})
 	for _, set := range m.sets(ours) {
@@ -173,7 +173,7 @@ func (r *removal) unflag(ctx context.Context, rest []uint32) {
 }
 
 // retrievedOnce returns the messages to be flagged \Seen now, ascending.
-func (m *maildrop) retrievedOnce() []uint32 {
+func (m *maildrop) retrievedOnce() []uint64 {
 	slices.Sort(m.retrieved)
 	return slices.Compact(m.retrieved)
 }

@@ -36,7 +36,7 @@ func TestUpdateProperty(t *testing.T) {
 		before := up.Messages("joe")
 		marked := updateSome(t, b, r)
 		want := slices.DeleteFunc(slices.Clone(before), func(m demo.Message) bool {
-			_, gone := slices.BinarySearch(marked, m.UID)
+			_, gone := slices.BinarySearch(marked, uint64(m.UID))
 			return gone
 		})
 		if got, want := flagsOf(up.Messages("joe")), flagsOf(want); got != want {
@@ -54,7 +54,7 @@ func flagsOf(messages []demo.Message) string {
 }
 
 // updateSome runs a session that removes some messages, and returns which.
-func updateSome(t *testing.T, b *Backend, r *rand.Rand) (marked []uint32) {
+func updateSome(t *testing.T, b *Backend, r *rand.Rand) (marked []uint64) {
 	t.Helper()
 	d := openMaildrop(t, b)
 	defer d.Close()
@@ -95,7 +95,7 @@ func TestUpdateCutAnywhere(t *testing.T) {
 		}
 		conns.last.left = cut
 		m := d.Messages()
-		err = d.Update(t.Context(), []uint32{m[0].UID, m[2].UID})
+		err = d.Update(t.Context(), []uint64{m[0].UID, m[2].UID})
 		d.Close()
 		if err != nil && !errors.Is(err, proxy.ErrNotRemoved) {
 			t.Errorf("cut at %d: %v", cut, err)

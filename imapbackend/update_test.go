@@ -34,9 +34,9 @@ func removing(set string) string {
 // I-CONN-4, P-QUIT-4, section 13: the commands of UPDATE, and its result.
 func TestUpdate(t *testing.T) {
 	long := make([]string, 300)
-	var marked []uint32
+	var marked []uint64
 	for i := range long { // every other one is marked, so that there are no ranges
-		uid := uint32(2000000000 + 2*i)
+		uid := uint64(2000000000 + 2*i)
 		long[i] = fmt.Sprint(uid)
 		if i%2 == 0 {
 			marked = append(marked, uid)
@@ -53,43 +53,43 @@ func TestUpdate(t *testing.T) {
 	for _, tt := range []struct {
 		name, script string
 		opts         Options
-		marked       []uint32
+		marked       []uint64
 		want         *proxy.Error
 	}{
-		{"I-DEL-2 one", mailbox("UIDPLUS", "", "7") + removing("7"), Options{}, []uint32{7}, nil},
-		{"I-DEL-3 section 13, hidden 34", mailbox("UIDPLUS", "34", "7", "27", "34", "65") + removing("7,27,65"), Options{}, []uint32{7, 27, 65}, nil},
-		{"I-DEL-3 section 13, shown 34", mailbox("UIDPLUS", "", "7", "27", "34", "65") + removing("7,27,65"), Options{}, []uint32{7, 27, 65}, nil},
-		{"I-DEL-3 a range over a gap", mailbox("UIDPLUS", "", "7", "27", "65", "66") + removing("7:65"), Options{}, []uint32{7, 27, 65}, nil},
+		{"I-DEL-2 one", mailbox("UIDPLUS", "", "7") + removing("7"), Options{}, []uint64{7}, nil},
+		{"I-DEL-3 section 13, hidden 34", mailbox("UIDPLUS", "34", "7", "27", "34", "65") + removing("7,27,65"), Options{}, []uint64{7, 27, 65}, nil},
+		{"I-DEL-3 section 13, shown 34", mailbox("UIDPLUS", "", "7", "27", "34", "65") + removing("7,27,65"), Options{}, []uint64{7, 27, 65}, nil},
+		{"I-DEL-3 a range over a gap", mailbox("UIDPLUS", "", "7", "27", "65", "66") + removing("7:65"), Options{}, []uint64{7, 27, 65}, nil},
 		{"I-DEL-2 IMAP4rev2 implies UIDPLUS", mailbox("IMAP4rev2", "", "7") + storing("7") + stored + expunging("7") + expunged +
-			"C: <q> UID SEARCH RETURN (ALL) UID 7\nS: * ESEARCH (TAG \"<q>\") UID\nS: <q> OK x\n", Options{}, []uint32{7}, nil},
+			"C: <q> UID SEARCH RETURN (ALL) UID 7\nS: * ESEARCH (TAG \"<q>\") UID\nS: <q> OK x\n", Options{}, []uint64{7}, nil},
 		{"I-DEL-4 ESEARCH", mailbox("UIDPLUS ESEARCH", "", "7", "8") + storing("7:8") + stored + expunging("7:8") + "S: <e> NO [CANNOT] zebra\n" +
 			"C: <q> UID SEARCH RETURN (ALL) UID 7:8\nS: * ESEARCH (TAG \"<q>\") UID ALL 7:8\nS: <q> OK x\n" + unflagging("7:8") + "S: <u> OK x\n",
-			Options{}, []uint32{7, 8}, &proxy.Error{Code: perm, Text: proxy.ErrNotRemoved.Text}},
+			Options{}, []uint64{7, 8}, &proxy.Error{Code: perm, Text: proxy.ErrNotRemoved.Text}},
 		{"I-DEL-4, I-DEL-5 section 13, partial failure", mailbox("UIDPLUS", "", "101", "102") + storing("101:102") + stored +
 			expunging("101:102") + "S: * 1 EXPUNGE\nS: <e> NO [INUSE] zebra\n" + checking("101:102") + "S: * SEARCH 102\nS: <q> OK x\n" +
-			unflagging("102") + "S: <u> OK x\n", Options{}, []uint32{101, 102}, proxy.ErrNotRemoved},
+			unflagging("102") + "S: <u> OK x\n", Options{}, []uint64{101, 102}, proxy.ErrNotRemoved},
 		{"I-DEL-4 gone by others counts as removed", mailbox("UIDPLUS", "", "7", "8") + storing("7:8") + "S: * 1 EXPUNGE\nS: <st> NO [EXPUNGEISSUED] zebra\n" +
-			checking("7:8") + nothing, Options{}, []uint32{7, 8}, nil},
+			checking("7:8") + nothing, Options{}, []uint64{7, 8}, nil},
 		{"I-DEL-4 EXPUNGE responses are no proof", mailbox("UIDPLUS", "", "7") + storing("7") + stored + expunging("7") + "S: * 1 EXPUNGE\nS: <e> OK x\n" +
-			checking("7") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> OK x\n", Options{}, []uint32{7}, proxy.ErrNotRemoved},
+			checking("7") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
 		{"I-DEL-4 other UIDs in the search do not count", mailbox("UIDPLUS", "", "7", "8") + storing("7") + stored + expunging("7") + expunged +
-			checking("7") + "S: * SEARCH 8 9\nS: <q> OK x\n", Options{}, []uint32{7}, nil},
+			checking("7") + "S: * SEARCH 8 9\nS: <q> OK x\n", Options{}, []uint64{7}, nil},
 		{"I-DEL-5 refusal of unflagging is logged only", mailbox("UIDPLUS", "", "7") + storing("7") + stored + expunging("7") + "S: <e> NO zebra\n" +
-			checking("7") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> NO zebra\n", Options{}, []uint32{7}, proxy.ErrNotRemoved},
+			checking("7") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> NO zebra\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
 		{"I-DEL-5 flag of others stays", mailbox("UIDPLUS", "7", "7", "8") + storing("7:8") + stored + expunging("7:8") + "S: <e> NO zebra\n" +
 			checking("7:8") + "S: * SEARCH 7 8\nS: <q> OK x\n" + unflagging("8") + "S: <u> OK x\n",
-			Options{ShowDeleted: true, WithoutUIDPLUS: Refuse}, []uint32{7, 8}, proxy.ErrNotRemoved},
+			Options{ShowDeleted: true, WithoutUIDPLUS: Refuse}, []uint64{7, 8}, proxy.ErrNotRemoved},
 		{"I-DEL-10 STORE NO: no EXPUNGE, no unflagging", mailbox("UIDPLUS", "", "7") + storing("7") + "S: <st> NO zebra\n" + checking("7") +
-			"S: * SEARCH 7\nS: <q> OK x\n", Options{}, []uint32{7}, proxy.ErrNotRemoved},
+			"S: * SEARCH 7\nS: <q> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
 		{"I-DEL-10 STORE OK [READ-ONLY]", mailbox("UIDPLUS", "", "7") + storing("7") + "S: <st> OK [READ-ONLY] zebra\n" + checking("7") +
-			"S: * SEARCH 7\nS: <q> OK x\n", Options{}, []uint32{7}, proxy.ErrNotRemoved},
+			"S: * SEARCH 7\nS: <q> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
 		{"I-DEL-2 UIDPLUS shown before the login only does not count", greeted + strings.TrimPrefix(mailbox("", "", "7"), greeted) + storing("7") + stored +
-			"C: <q> UID SEARCH UID 7 UNDELETED\n" + nothing, Options{}, []uint32{7}, nil},
-		{"I-DEL-7 flag", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\n" + nothing, Options{}, []uint32{7, 8}, nil},
+			"C: <q> UID SEARCH UID 7 UNDELETED\n" + nothing, Options{}, []uint64{7}, nil},
+		{"I-DEL-7 flag", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\n" + nothing, Options{}, []uint64{7, 8}, nil},
 		{"I-DEL-7 flag, not set on all", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\nS: * SEARCH 8\nS: <q> OK x\n",
-			Options{}, []uint32{7, 8}, proxy.ErrNotRemoved},
-		{"I-DEL-7 refuse", mailbox("", "", "7"), Options{WithoutUIDPLUS: Refuse}, []uint32{7}, &proxy.Error{Code: perm, Text: textNoPlus}},
-		{"I-DEL-7 refuse does not concern UIDPLUS", mailbox("UIDPLUS", "", "7") + removing("7"), Options{WithoutUIDPLUS: Refuse}, []uint32{7}, nil},
+			Options{}, []uint64{7, 8}, proxy.ErrNotRemoved},
+		{"I-DEL-7 refuse", mailbox("", "", "7"), Options{WithoutUIDPLUS: Refuse}, []uint64{7}, &proxy.Error{Code: perm, Text: textNoPlus}},
+		{"I-DEL-7 refuse does not concern UIDPLUS", mailbox("UIDPLUS", "", "7") + removing("7"), Options{WithoutUIDPLUS: Refuse}, []uint64{7}, nil},
 		{"P-QUIT-4 none", mailbox("UIDPLUS", "", "7"), Options{}, nil, nil},
 		{"P-QUIT-4 none, refuse", mailbox("", "", "7"), Options{WithoutUIDPLUS: Refuse}, nil, nil},
 		{"I-CONN-4 long sets", longCheck("UIDPLUS") + pieces + checks, Options{}, marked, nil},
@@ -112,9 +112,9 @@ func TestUpdate(t *testing.T) {
 // I-DEL-10: after a refused set, the next ones are removed.
 func TestUpdatePieces(t *testing.T) {
 	var uids []string
-	var marked []uint32
+	var marked []uint64
 	for i := range 200 {
-		uid := 3_000_000_000 + uint32(2*i)
+		uid := 3_000_000_000 + uint64(2*i)
 		uids = append(uids, fmt.Sprint(uid), fmt.Sprint(uid+1))
 		marked = append(marked, uid)
 	}
@@ -152,7 +152,7 @@ func TestUpdateLost(t *testing.T) {
 			script := mailbox("UIDPLUS", "", "7", "8") + strings.Join(steps[:i+1], "") + end.script
 			play(t, "I-DEL-11 "+end.name+" at "+strings.Fields(steps[i])[3], "D: 1h\n"+script, Options{}, func(s *session) {
 				d := s.open()
-				err := d.Update(s.ctx, []uint32{7, 8})
+				err := d.Update(s.ctx, []uint64{7, 8})
 				if s.fails(err, temp); !errors.Is(err, proxy.ErrNotRemoved) {
 					s.Errorf("Update: %v", err)
 				}
@@ -167,13 +167,13 @@ func TestUpdateLost(t *testing.T) {
 		if _, err := d.Read(s.ctx, 7); err == nil {
 			s.Error("Read succeeded")
 		}
-		if err := d.Update(s.ctx, []uint32{7}); !errors.Is(err, proxy.ErrNotRemoved) {
+		if err := d.Update(s.ctx, []uint64{7}); !errors.Is(err, proxy.ErrNotRemoved) {
 			s.Errorf("Update: %v", err)
 		}
 	})
 	play(t, "P-QUIT-6 silent", "D: 1h\n"+opened+storing("7")+"W:\n", Options{}, func(s *session) {
 		d, began := s.open(), time.Now()
-		err := d.Update(s.ctx, []uint32{7})
+		err := d.Update(s.ctx, []uint64{7})
 		// The refused reconnect takes a moment more.
 		if took := time.Since(began); !errors.Is(err, proxy.ErrNotRemoved) || took < updateProgress || took > updateProgress+time.Second {
 			s.Errorf("Update: %v after %v", err, took)
@@ -190,19 +190,19 @@ func TestSeen(t *testing.T) {
 	for _, tt := range []struct {
 		name, script string
 		policy       Seen
-		marked       []uint32
+		marked       []uint64
 	}{
 		{"P-RETR-6 never", four, SeenNever, nil},
 		{"on-retr", four + seen("9") + seen("7") + seen("9"), SeenOnRetr, nil},
 		{"on-retr, refused", four + seen("9") + strings.Replace(seen("7"), "OK", "NO", 1) + seen("9"), SeenOnRetr, nil},
 		{"on-quit", four + seen("7,9"), SeenOnQuit, nil},
-		{"on-quit, without what is removed", four + seen("9") + removing("7"), SeenOnQuit, []uint32{7}},
-		{"on-quit, refused", four + strings.Replace(seen("9"), "OK", "BAD", 1) + removing("7"), SeenOnQuit, []uint32{7}},
-		{"on-quit, all removed", four + removing("7:9"), SeenOnQuit, []uint32{7, 8, 9}},
+		{"on-quit, without what is removed", four + seen("9") + removing("7"), SeenOnQuit, []uint64{7}},
+		{"on-quit, refused", four + strings.Replace(seen("9"), "OK", "BAD", 1) + removing("7"), SeenOnQuit, []uint64{7}},
+		{"on-quit, all removed", four + removing("7:9"), SeenOnQuit, []uint64{7, 8, 9}},
 	} {
 		play(t, "I-FLAG-1 "+tt.name, tt.script+bye, Options{Seen: tt.policy}, func(s *session) {
 			d := s.open()
-			for _, uid := range []uint32{9, 7, 9} {
+			for _, uid := range []uint64{9, 7, 9} {
 				d.Retrieved(s.ctx, uid, 100)
 			}
 			if err := d.Update(s.ctx, tt.marked); err != nil {

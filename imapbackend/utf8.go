@@ -18,7 +18,7 @@ var errNeedsUTF8 = &proxy.Error{Code: proxy.CodeUTF8, Text: "message needs UTF8 
 // above 0x7F and the client does not accept that (requirements I-UTF8-1,
 // P-EXT-5). It reads the header only where the upstream may send such octets,
 // and does not hold it in memory.
-func (m *maildrop) checkHeader(ctx context.Context, uid uint32) error {
+func (m *maildrop) checkHeader(ctx context.Context, uid uint64) error {
 	if !m.u.RawHeaders() {
 		return nil
 	}

@@ -151,7 +151,7 @@ type PreparedExchanger interface {
 
 // Message is one message of a snapshot.
 type Message struct {
-	UID    uint32
+	UID    uint64
 	Octets int64 // for LIST: line ends count as two octets, byte-stuffing not at all
 }
 
@@ -169,7 +169,7 @@ type Maildrop interface {
 	// of the snapshot to dst: 1 to 70 characters from 0x21 to 0x7E, unique in
 	// the maildrop (RFC 1939 §7). An error means that this maildrop has no
 	// unique-ids.
-	UniqueIDs() (func(dst []byte, uid uint32) []byte, error)
+	UniqueIDs() (func(dst []byte, uid uint64) []byte, error)
 
 	// ReadOnly reports that messages cannot be removed.
 	ReadOnly() bool
@@ -177,16 +177,16 @@ type Maildrop interface {
 	// Read starts reading the message uid and returns when the upstream has
 	// begun to deliver it, or ErrGone if it has been removed since the
 	// snapshot. The Maildrop must not be used until the Body is closed.
-	Read(ctx context.Context, uid uint32) (Body, error)
+	Read(ctx context.Context, uid uint64) (Body, error)
 
 	// Top is Read for the header, the empty line and the first lines lines
 	// of the text (RFC 1939 §7).
-	Top(ctx context.Context, uid uint32, lines uint64) (Body, error)
+	Top(ctx context.Context, uid uint64, lines uint64) (Body, error)
 
 	// Retrieved reports that RETR has sent the client the whole message,
 	// including the final line. octets is the size that LIST should have
 	// announced: with line ends repaired and without byte-stuffing.
-	Retrieved(ctx context.Context, uid uint32, octets int64)
+	Retrieved(ctx context.Context, uid uint64, octets int64)
 
 	// Update ends a session by QUIT (RFC 1939 §6). It removes exactly the
 	// marked messages, whose UIDs are in ascending order, and does any other
@@ -194,7 +194,7 @@ type Maildrop interface {
 	// marked. nil means that all marked messages are gone. Once ctx has ended
 	// no further removal is started, as another session may have locked the
 	// maildrop.
-	Update(ctx context.Context, marked []uint32) error
+	Update(ctx context.Context, marked []uint64) error
 
 	// Close leaves the mailbox without changing it and logs out upstream. It
 	// waits only a short time. It may be called after any error, and again.
@@ -227,7 +227,7 @@ type Expecter interface {
 	// one that the next call of Read or Top is for, in that order and in the
 	// same form: whole, or with the same number of lines. They may not be
 	// read after all. The callee owns the slice.
-	Expect(uids []uint32)
+	Expect(uids []uint64)
 }
 
 // Retainer is a Maildrop that may be configured to retain marked messages.

@@ -36,23 +36,23 @@ func (greetings) Messages() []proxy.Message {
 	return []proxy.Message{{UID: 1, Octets: int64(len(welcome))}}
 }
 
-func (greetings) UniqueIDs() (func(dst []byte, uid uint32) []byte, error) {
-	return func(dst []byte, uid uint32) []byte { return strconv.AppendUint(dst, uint64(uid), 10) }, nil
+func (greetings) UniqueIDs() (func(dst []byte, uid uint64) []byte, error) {
+	return func(dst []byte, uid uint64) []byte { return strconv.AppendUint(dst, uid, 10) }, nil
 }
 
 func (greetings) ReadOnly() bool { return true }
 
-func (greetings) Read(context.Context, uint32) (proxy.Body, error) {
+func (greetings) Read(context.Context, uint64) (proxy.Body, error) {
 	return body{strings.NewReader(welcome)}, nil
 }
 
-func (g greetings) Top(ctx context.Context, uid uint32, _ uint64) (proxy.Body, error) {
+func (g greetings) Top(ctx context.Context, uid uint64, _ uint64) (proxy.Body, error) {
 	return g.Read(ctx, uid) // every message is short enough
 }
 
-func (greetings) Retrieved(context.Context, uint32, int64) {}
+func (greetings) Retrieved(context.Context, uint64, int64) {}
 
-func (greetings) Update(_ context.Context, marked []uint32) error {
+func (greetings) Update(_ context.Context, marked []uint64) error {
 	if len(marked) > 0 {
 		return proxy.ErrNotRemoved
 	}

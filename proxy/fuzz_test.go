@@ -141,10 +141,10 @@ func checkOutput(t *testing.T, output string) {
 }
 
 // deleted returns the messages for which DELE succeeded.
-func deleted(output string) []uint32 {
-	var uids []uint32
+func deleted(output string) []uint64 {
+	var uids []uint64
 	for _, m := range regexp.MustCompile(`\+OK message ([123]) deleted`).FindAllStringSubmatch(output, -1) {
-		uids = append(uids, uint32(m[1][0]-'0'))
+		uids = append(uids, uint64(m[1][0]-'0'))
 	}
 	return uids
 }

@@ -44,7 +44,7 @@ type lossyMaildrop struct {
 	lose func()
 }
 
-func (d lossyMaildrop) Update(ctx context.Context, marked []uint32) error {
+func (d lossyMaildrop) Update(ctx context.Context, marked []uint64) error {
 	err := d.Maildrop.Update(ctx, marked)
 	d.lose()
 	<-ctx.Done()
@@ -84,7 +84,7 @@ func TestLockLost(t *testing.T) {
 			_ = p.Conn.Close()
 		}},
 		{name: "before QUIT is executed", faults: func(f *proxytest.Faults, lose func()) {
-			f.OnRetrieved = func(uint32) { lose() }
+			f.OnRetrieved = func(uint64) { lose() }
 		}, drive: func(p *proxytest.Client, _ func()) {
 			p.OK("DELE 1")
 			p.Send("RETR 2", "QUIT")
@@ -94,7 +94,7 @@ func TestLockLost(t *testing.T) {
 			p.Closed()
 		}},
 		{name: "before QUIT, none marked", faults: func(f *proxytest.Faults, lose func()) {
-			f.OnRetrieved = func(uint32) { lose() }
+			f.OnRetrieved = func(uint64) { lose() }
 		}, drive: func(p *proxytest.Client, _ func()) {
 			p.Send("RETR 2", "QUIT")
 			p.Expect("+OK")

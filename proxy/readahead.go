@@ -20,7 +20,7 @@ func (s *session) expect(lines uint64) {
 	if s.expected.left--; s.expected.left > s.expected.announced/2 {
 		return // most of what was announced is still to come
 	}
-	var uids []uint32
+	var uids []uint64
 	for rest := s.r.buffered(); len(uids) < maxExpected; {
 		line, after, found := bytes.Cut(rest, []byte("\n"))
 		if !found {
@@ -44,7 +44,7 @@ func (s *session) expect(lines uint64) {
 // expectLine returns the UID of the message that a line asks for in the same
 // form, or 0. more is false if the lines after it cannot be predicted. The
 // result is a guess: the line is checked when it is executed.
-func (s *session) expectLine(line string, lines uint64) (uid uint32, more bool) {
+func (s *session) expectLine(line string, lines uint64) (uid uint64, more bool) {
 	fields := strings.Fields(line)
 	if len(fields) == 0 {
 		return 0, false

@@ -113,8 +113,8 @@ func BenchmarkListing(b *testing.B) {
 // numbered is a Maildrop with unique-ids only.
 type numbered struct{ Maildrop }
 
-func (numbered) UniqueIDs() (func([]byte, uint32) []byte, error) {
-	return func(dst []byte, uid uint32) []byte {
+func (numbered) UniqueIDs() (func([]byte, uint64) []byte, error) {
+	return func(dst []byte, uid uint64) []byte {
 		return append(dst, "1234567890."...)
 	}, nil
 }
@@ -122,7 +122,7 @@ func (numbered) UniqueIDs() (func([]byte, uint32) []byte, error) {
 func listings() map[string]func() {
 	messages := make([]Message, 100_000)
 	for i := range messages {
-		messages[i] = Message{UID: uint32(i + 1), Octets: int64(i) * 1000}
+		messages[i] = Message{UID: uint64(i + 1), Octets: int64(i) * 1000}
 	}
 	s := &session{snap: newSnapshot(messages), maildrop: numbered{}}
 	s.w.setDst(io.Discard, plainBuffers)

@@ -176,7 +176,7 @@ func TestSTLSInjection(t *testing.T) {
 func TestDropDuringRETR(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory(generated(2, 1<<20)...)
-		b.SetFaults(proxytest.Faults{OnRetrieved: func(uid uint32) { t.Errorf("message %d retrieved", uid) }})
+		b.SetFaults(proxytest.Faults{OnRetrieved: func(uid uint64) { t.Errorf("message %d retrieved", uid) }})
 		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b}, proxytest.Insecure)
 		p := g.Dial()
 		p.Login("alice", "secret")
@@ -201,7 +201,7 @@ func TestRetrievedBeforeUpdate(t *testing.T) {
 		b := memory(generated(1, 10)...)
 		var order []string
 		b.SetFaults(proxytest.Faults{
-			OnRetrieved: func(uid uint32) { order = append(order, fmt.Sprint("retrieved ", uid)) },
+			OnRetrieved: func(uid uint64) { order = append(order, fmt.Sprint("retrieved ", uid)) },
 			OnUpdate:    func() { order = append(order, "update") },
 		})
 		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b}, proxytest.Insecure)

@@ -72,11 +72,11 @@ func (s *snapshot) reset() {
 }
 
 // markedUIDs returns the UIDs of the marked messages in ascending order.
-func (s *snapshot) markedUIDs() []uint32 {
+func (s *snapshot) markedUIDs() []uint64 {
 	if s.marked == 0 {
 		return nil
 	}
-	uids := make([]uint32, 0, s.marked)
+	uids := make([]uint64, 0, s.marked)
 	for i, m := range s.messages {
 		if s.isMarked(i + 1) {
 			uids = append(uids, m.UID)

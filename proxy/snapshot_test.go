@@ -46,7 +46,7 @@ func TestSnapshot(t *testing.T) {
 	for _, count := range []int{0, 1, 63, 64, 65, 200} {
 		messages := make([]Message, count)
 		for i := range messages {
-			messages[i] = Message{UID: uint32(10 * (i + 1)), Octets: r.Int64N(1 << 40)}
+			messages[i] = Message{UID: uint64(10 * (i + 1)), Octets: r.Int64N(1 << 40)}
 		}
 		s := newSnapshot(messages)
 		marked := make(map[int]bool)
@@ -76,7 +76,7 @@ func TestSnapshot(t *testing.T) {
 func checkSnapshot(t *testing.T, s *snapshot, marked map[int]bool) {
 	t.Helper()
 	wantCount, wantOctets := 0, int64(0)
-	var wantUIDs []uint32
+	var wantUIDs []uint64
 	for i, m := range s.messages {
 		if marked[i+1] {
 			wantUIDs = append(wantUIDs, m.UID)

@@ -115,7 +115,7 @@ type update struct {
 
 // startUpdate starts removing the marked messages. A client that disconnects
 // does not stop it: QUIT has been received.
-func (s *session) startUpdate(marked []uint32) *update {
+func (s *session) startUpdate(marked []uint64) *update {
 	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout+updateGrace)
 	u := &update{cancel: cancel, done: make(chan error, 1)}
 	maildrop := s.maildrop

@@ -110,7 +110,7 @@ func TestFaults(t *testing.T) {
 		{scenario: "login.c1", faults: proxytest.Faults{Login: proxy.ErrAuth}, want: "no session succeeded"},
 		{scenario: "list.1k", spoil: func(s *servers) { s.Expunge("list1k", 3) }, want: "29 lines"},
 		{scenario: "retr.small10k", spoil: func(s *servers) { s.Expunge("small10k", 3) }, want: "want 30 messages"},
-		{scenario: "retr.mix2k", faults: proxytest.Faults{Cut: map[uint32]int{2: 500}}, want: "message 2"},
+		{scenario: "retr.mix2k", faults: proxytest.Faults{Cut: map[uint64]int{2: 500}}, want: "message 2"},
 		{scenario: "retr.mix2k.pipe", spoil: func(s *servers) { s.Messages("mix2k")[4].Body[400] ^= 1 }, want: "message 5"},
 		{scenario: "huge", spoil: func(s *servers) { s.Messages("huge1")[0].Body[400] ^= 1 }, want: "CRC"},
 		{scenario: "dele", faults: proxytest.Faults{Update: errors.New("no")}, want: "QUIT"},

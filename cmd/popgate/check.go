@@ -268,7 +268,7 @@ func (k *checker) deletion(ctx context.Context, drop proxy.Maildrop) error {
 }
 
 // readTop reads the header of a message and returns its length in octets.
-func readTop(ctx context.Context, drop proxy.Maildrop, uid uint32) (int64, error) {
+func readTop(ctx context.Context, drop proxy.Maildrop, uid uint64) (int64, error) {
 	body, err := drop.Top(ctx, uid, 0)
 	if err != nil {
 		return 0, err

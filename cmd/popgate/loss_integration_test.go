@@ -45,7 +45,7 @@ func smallMaildrop(t testing.TB, opts ...dovecottest.Option) *maildrop {
 }
 
 // without returns the messages before the test, except those with uids.
-func (m *maildrop) without(uids ...uint32) []dovecottest.Message {
+func (m *maildrop) without(uids ...uint64) []dovecottest.Message {
 	var left []dovecottest.Message
 	for _, message := range m.before {
 		removed := false

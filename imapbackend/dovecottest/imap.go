@@ -203,7 +203,7 @@ func appendCommand(mailbox string, messages [][]byte) []byte {
 
 // Message is a message in the upstream's mailbox.
 type Message struct {
-	UID    uint32
+	UID    uint64
 	Flags  string // in brackets as sent, without \Recent, which any SELECT clears
 	Octets []byte // BODY.PEEK[], nil unless requested
 }
@@ -226,7 +226,7 @@ func (c *Client) Fetch(bodies bool) []Message {
 		if err != nil || bodies && len(r.Literals) != 1 {
 			c.t.Fatalf("dovecottest: %q with %d literals: %v", r.Text, len(r.Literals), err)
 		}
-		message := Message{UID: uint32(uid), Flags: withoutRecent(flags[1])}
+		message := Message{UID: uint64(uid), Flags: withoutRecent(flags[1])}
 		if bodies {
 			message.Octets = r.Literals[0]
 		}

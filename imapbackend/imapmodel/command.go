@@ -186,7 +186,7 @@ func (c *conn) store(uids set, args string) string {
 	if silent {
 		c.changed = c.changed[:before]
 	}
-	if c.m.Style == Refused && slices.ContainsFunc(c.view, func(uid uint32) bool { return c.expunged[uid].UID != 0 && uids.has(uid) }) {
+	if c.m.Style == Refused && slices.ContainsFunc(c.view, func(uid uint64) bool { return c.expunged[uid].UID != 0 && uids.has(uid) }) {
 		return "NO some of the messages have been expunged" // RFC 2180 §4.2.3
 	}
 	return "OK done"

@@ -30,16 +30,16 @@ type conn struct {
 	owner    string       // owner of the mailboxes that the session sees
 	box      *Mailbox     // the selected one
 	readOnly bool
-	view     []uint32           // UIDs by sequence number
-	expunged map[uint32]Message // in view, but expunged by others
-	changed  []uint32           // UIDs of messages whose flags others have changed
+	view     []uint64           // UIDs by sequence number
+	expunged map[uint64]Message // in view, but expunged by others
+	changed  []uint64           // UIDs of messages whose flags others have changed
 	stale    bool               // the view is invalid
 }
 
 // ServeConn serves one connection until it ends.
 func (m *Model) ServeConn(nc net.Conn) {
 	defer nc.Close()
-	c := &conn{m: m, net: nc, r: bufio.NewReader(nc), w: nc, expunged: make(map[uint32]Message)}
+	c := &conn{m: m, net: nc, r: bufio.NewReader(nc), w: nc, expunged: make(map[uint64]Message)}
 	m.mu.Lock()
 	m.conns[c] = struct{}{}
 	c.say("* OK [CAPABILITY %s] %s ready", m.Caps, m.name())
@@ -292,8 +292,8 @@ func (c *conn) announce(expunges bool) {
 }
 
 // get returns a message by its UID.
-func (b *Mailbox) get(uid uint32) (Message, bool) {
-	i, ok := slices.BinarySearchFunc(b.messages, uid, func(msg Message, uid uint32) int { return cmp.Compare(msg.UID, uid) })
+func (b *Mailbox) get(uid uint64) (Message, bool) {
+	i, ok := slices.BinarySearchFunc(b.messages, uid, func(msg Message, uid uint64) int { return cmp.Compare(msg.UID, uid) })
 	if !ok {
 		return Message{}, false
 	}

@@ -44,7 +44,7 @@ func (c *conn) fetchOne(seq int, msg Message, items []string, isNil bool) {
 	}
 	for _, item := range items {
 		if strings.HasPrefix(item, "BODY[") {
-			c.box.setFlags(func(uid uint32) bool { return uid == msg.UID }, func(old []string) []string { return changed(old, []string{`\Seen`}, true) })
+			c.box.setFlags(func(uid uint64) bool { return uid == msg.UID }, func(old []string) []string { return changed(old, []string{`\Seen`}, true) })
 		}
 		switch {
 		case item == "UID":

@@ -118,11 +118,11 @@ func TestChanges(t *testing.T) {
 		t.Errorf("%d messages in the trash", n)
 	}
 	c.do("CLOSE")
-	var left []uint32
+	var left []uint64
 	for _, msg := range m.Inbox().Messages() {
 		left = append(left, msg.UID)
 	}
-	if !slices.Equal(left, []uint32{2, 5}) { // CLOSE expunges what any client has flagged
+	if !slices.Equal(left, []uint64{2, 5}) { // CLOSE expunges what any client has flagged
 		t.Errorf("left %d", left)
 	}
 }
@@ -175,7 +175,7 @@ func TestStyles(t *testing.T) {
 func TestNumbers(t *testing.T) {
 	m := New()
 	m.Inbox().SetUIDValidity(1 << 40).Add("one")
-	m.UIDNext = func(next uint32) string { return fmt.Sprint(next - 1) }
+	m.UIDNext = func(next uint64) string { return fmt.Sprint(next - 1) }
 	c := login(t, m)
 	answer := c.do("SELECT INBOX")
 	for _, want := range []string{"* OK [UIDVALIDITY 1099511627776] x", "* OK [UIDNEXT 1] x"} {

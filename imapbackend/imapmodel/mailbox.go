@@ -12,7 +12,7 @@ type Mailbox struct {
 	owner, name string
 	id          string // MAILBOXID
 	uidValidity uint64
-	uidNext     uint32
+	uidNext     uint64
 	messages    []Message // ascending by UID; never changed in place
 	readOnly    bool
 	trash       bool
@@ -20,7 +20,7 @@ type Mailbox struct {
 
 // Message is one message of a Mailbox.
 type Message struct {
-	UID   uint32
+	UID   uint64
 	Body  string
 	Size  int64    // RFC822.SIZE in octets; 0: the length of Body
 	Flags []string // never changed in place
@@ -56,17 +56,26 @@ func (b *Mailbox) SetUIDValidity(v uint64) *Mailbox {
 	return b
 }
 
+// SetUIDNext sets the UID of the next message, which may be one of those above 32
+// bits that some servers have. It must be above all earlier ones.
+func (b *Mailbox) SetUIDNext(uid uint64) *Mailbox {
+	b.m.mu.Lock()
+	defer b.m.mu.Unlock()
+	b.uidNext = uid
+	return b
+}
+
 // Add appends a message and returns its UID.
-func (b *Mailbox) Add(body string) uint32 { return b.AddMessage(Message{Body: body}) }
+func (b *Mailbox) Add(body string) uint64 { return b.AddMessage(Message{Body: body}) }
 
 // AddMessage appends msg, with a UID of the mailbox, and returns that UID.
-func (b *Mailbox) AddMessage(msg Message) uint32 {
+func (b *Mailbox) AddMessage(msg Message) uint64 {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
 	return b.append(msg)
 }
 
-func (b *Mailbox) append(msg Message) uint32 {
+func (b *Mailbox) append(msg Message) uint64 {
 	msg.UID = b.uidNext
 	b.uidNext++
 	b.messages = append(b.messages, msg)
@@ -75,7 +84,7 @@ func (b *Mailbox) append(msg Message) uint32 {
 
 // Remove expunges a message. It reports whether the message existed and could be
 // expunged.
-func (b *Mailbox) Remove(uid uint32) bool {
+func (b *Mailbox) Remove(uid uint64) bool {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
 	if b.m.Style == Kept {
@@ -108,15 +117,15 @@ func (b *Mailbox) expunge(match func(Message) bool) int {
 }
 
 // SetFlag sets or clears a flag of a message.
-func (b *Mailbox) SetFlag(uid uint32, flag string, on bool) {
+func (b *Mailbox) SetFlag(uid uint64, flag string, on bool) {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
-	b.setFlags(func(u uint32) bool { return u == uid }, func(old []string) []string { return changed(old, []string{flag}, on) })
+	b.setFlags(func(u uint64) bool { return u == uid }, func(old []string) []string { return changed(old, []string{flag}, on) })
 }
 
 // setFlags changes the flags of the messages that match, which each connection
 // announces.
-func (b *Mailbox) setFlags(match func(uid uint32) bool, change func(old []string) []string) {
+func (b *Mailbox) setFlags(match func(uid uint64) bool, change func(old []string) []string) {
 	b.messages = slices.Clone(b.messages)
 	for i, msg := range b.messages {
 		if !match(msg.UID) {
@@ -148,9 +157,9 @@ func (b *Mailbox) Rebuild() {
 	messages := slices.Clone(b.messages)
 	slices.Reverse(messages)
 	for i := range messages {
-		messages[i].UID = uint32(i + 1)
+		messages[i].UID = uint64(i + 1)
 	}
-	b.messages, b.uidNext = messages, max(b.uidNext, uint32(len(messages)+1))
+	b.messages, b.uidNext = messages, max(b.uidNext, uint64(len(messages)+1))
 	b.makeStale()
 }
 
@@ -196,7 +205,7 @@ func (b *Mailbox) SetTrash() *Mailbox {
 }
 
 // Replace gives a message another body, which an IMAP server must not do.
-func (b *Mailbox) Replace(uid uint32, body string) {
+func (b *Mailbox) Replace(uid uint64, body string) {
 	b.m.mu.Lock()
 	defer b.m.mu.Unlock()
 	b.messages = slices.Clone(b.messages) // Messages has returned it

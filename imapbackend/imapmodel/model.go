@@ -68,7 +68,7 @@ type Model struct {
 
 	// UIDNext returns what SELECT announces as UIDNEXT of a mailbox whose next
 	// UID is next, such as a number that is too small. nil: next itself.
-	UIDNext func(next uint32) string
+	UIDNext func(next uint64) string
 
 	// Search is how UID SEARCH is answered.
 	Search SearchStyle

@@ -6,23 +6,23 @@ import (
 )
 
 // set is a set of UIDs, as ranges with both ends included.
-type set [][2]uint32
+type set [][2]uint64
 
 // parseSet reads a sequence-set of UIDs; "*" is the highest UID in view.
 func (c *conn) parseSet(text string) set {
-	last := uint32(0)
+	last := uint64(0)
 	if len(c.view) > 0 {
 		last = c.view[len(c.view)-1]
 	}
-	number := func(s string) uint32 {
+	number := func(s string) uint64 {
 		if s == "*" {
 			return last
 		}
-		n, err := strconv.ParseUint(s, 10, 32)
+		n, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
 			return 0 // which is no UID
 		}
-		return uint32(n)
+		return n
 	}
 	var out set
 	for part := range strings.SplitSeq(text, ",") {
@@ -31,12 +31,12 @@ func (c *conn) parseSet(text string) set {
 			high = low
 		}
 		a, b := number(low), number(high)
-		out = append(out, [2]uint32{min(a, b), max(a, b)})
+		out = append(out, [2]uint64{min(a, b), max(a, b)})
 	}
 	return out
 }
 
-func (s set) has(uid uint32) bool {
+func (s set) has(uid uint64) bool {
 	for _, r := range s {
 		if uid >= r[0] && uid <= r[1] {
 			return true

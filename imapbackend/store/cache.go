@@ -29,7 +29,7 @@ type record interface {
 // sizes are true sizes in octets, by UID.
 type sizes struct {
 	uidValidity uint64
-	octets      map[uint32]int64
+	octets      map[uint64]int64
 }
 
 // identities are those of one source, ascending by UID.

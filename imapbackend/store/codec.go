@@ -18,7 +18,8 @@ import (
 //
 // Numbers are varints. A UID is stored as its distance from the previous one, and
 // a text as the length of the prefix that it shares with the previous one and the
-// rest. Each value is preceded by a checksum of its key and itself.
+// rest. Each value is preceded by a checksum of its key and itself. A chunk's index
+// has 32 bits in its key, or 64 where the UIDs are too large for that.
 
 // chunk is one value of a record. The head has the suffix "".
 type chunk struct {
@@ -37,6 +38,7 @@ const (
 
 	tagByUID byte = 'n'
 	tagGone  byte = 'o'
+	tagWide  byte = 'p' // like tagByUID, with an index of 64 bits: after all of those
 
 	// textLimit is the maximum of one text, in octets. Unique-ids and
 	// identities are far shorter.
@@ -68,19 +70,19 @@ func verifyChecksum(key, value []byte) ([]byte, bool) {
 type chunker struct {
 	shift  int
 	chunks []chunk
-	index  uint32
-	uid    uint32 // of the last entry
+	index  uint64
+	uid    uint64 // of the last entry
 	texts  [2]string
 }
 
 // next begins an entry and returns its chunk.
-func (c *chunker) next(uid uint32) *chunk {
+func (c *chunker) next(uid uint64) *chunk {
 	if index := uid >> c.shift; len(c.chunks) == 0 || index != c.index {
 		c.index, c.uid, c.texts = index, index<<c.shift, [2]string{}
-		c.chunks = append(c.chunks, chunk{suffix: suffix(tagByUID, index)})
+		c.chunks = append(c.chunks, chunk{suffix: suffixOf(index)})
 	}
 	at := &c.chunks[len(c.chunks)-1]
-	at.body = binary.AppendUvarint(at.body, uint64(uid-c.uid))
+	at.body = binary.AppendUvarint(at.body, uid-c.uid)
 	c.uid = uid
 	return at
 }
@@ -89,6 +91,14 @@ func (c *chunker) next(uid uint32) *chunk {
 func (c *chunker) text(at *chunk, which int, s string) {
 	at.body = appendText(at.body, c.texts[which], s)
 	c.texts[which] = s
+}
+
+// suffixOf returns the suffix of a chunk of entries by UID.
+func suffixOf(index uint64) string {
+	if index > math.MaxUint32 {
+		return string(binary.BigEndian.AppendUint64([]byte{tagWide}, index))
+	}
+	return suffix(tagByUID, uint32(index))
 }
 
 func suffix(tag byte, numbers ...uint32) string {
@@ -173,8 +183,8 @@ func (u UniqueIDs) chunks() []chunk {
 // valid reports whether a record can be written and read back.
 func valid(r record) bool {
 	ascending := true
-	var last uint32
-	next := func(uid uint32, texts ...string) {
+	var last uint64
+	next := func(uid uint64, texts ...string) {
 		long := slices.ContainsFunc(texts, func(s string) bool { return len(s) > textLimit })
 		ascending = ascending && uid > last && !long
 		last = uid
@@ -238,8 +248,8 @@ func (r *reader) text(which int) string {
 
 // entries reads a chunk of entries by UID. It calls each for every UID, in
 // ascending order, to read the rest of the entry.
-func (r *reader) entries(index uint32, shift int, each func(uid uint32)) {
-	base := uint64(index) << shift
+func (r *reader) entries(index uint64, shift int, each func(uid uint64)) {
+	base := index << shift
 	uid, first := base, true
 	for r.more() {
 		delta := r.number(1<<shift - 1)
@@ -247,10 +257,10 @@ func (r *reader) entries(index uint32, shift int, each func(uid uint32)) {
 			r.bad = true
 		}
 		uid, first = uid+delta, false
-		if r.bad = r.bad || uid>>shift != uint64(index) || uid > math.MaxUint32; r.bad {
+		if r.bad = r.bad || uid>>shift != index; r.bad {
 			return
 		}
-		each(uint32(uid))
+		each(uid)
 	}
 }
 
@@ -280,7 +290,11 @@ func (d *decoder) add(suffix string, body []byte) bool {
 	}
 	switch {
 	case suffix[0] == tagByUID && len(suffix) == 5:
-		d.byUID(r, binary.BigEndian.Uint32([]byte(suffix[1:])))
+		d.byUID(r, uint64(binary.BigEndian.Uint32([]byte(suffix[1:]))))
+	case suffix[0] == tagWide && len(suffix) == 9:
+		index := binary.BigEndian.Uint64([]byte(suffix[1:]))
+		r.bad = index <= math.MaxUint32
+		d.byUID(r, index)
 	case suffix[0] == tagGone && len(suffix) == 9 && d.id.kind == kindUniqueIDs:
 		day := binary.BigEndian.Uint32([]byte(suffix[1:]))
 		for r.bad = day > math.MaxInt32; r.more(); {
@@ -295,21 +309,21 @@ func (d *decoder) add(suffix string, body []byte) bool {
 	return !r.bad
 }
 
-func (d *decoder) byUID(r *reader, index uint32) {
+func (d *decoder) byUID(r *reader, index uint64) {
 	switch d.id.kind {
 	case kindListing:
-		r.entries(index, numberShift, func(uid uint32) {
+		r.entries(index, numberShift, func(uid uint64) {
 			d.listing.Messages = append(d.listing.Messages, proxy.Message{UID: uid, Octets: int64(r.number(math.MaxInt64))})
 		})
 	case kindSizes:
 		if d.sizes.octets == nil {
-			d.sizes.octets = make(map[uint32]int64)
+			d.sizes.octets = make(map[uint64]int64)
 		}
-		r.entries(index, numberShift, func(uid uint32) { d.sizes.octets[uid] = int64(r.number(math.MaxInt64)) })
+		r.entries(index, numberShift, func(uid uint64) { d.sizes.octets[uid] = int64(r.number(math.MaxInt64)) })
 	case kindIdentities:
-		r.entries(index, textShift, func(uid uint32) { d.ids.ids = append(d.ids.ids, Identity{uid, r.text(0)}) })
+		r.entries(index, textShift, func(uid uint64) { d.ids.ids = append(d.ids.ids, Identity{uid, r.text(0)}) })
 	case kindUniqueIDs:
-		r.entries(index, textShift, func(uid uint32) {
+		r.entries(index, textShift, func(uid uint64) {
 			s := Shown{UID: uid, ID: r.text(0), String: r.text(1)}
 			if !r.bad {
 				d.unique.Shown = append(d.unique.Shown, s)
@@ -329,7 +343,7 @@ func (d *decoder) record() record {
 		l := d.listing
 		l.UIDValidity, l.UIDNext = validity, d.head[1]
 		n := len(l.Messages)
-		if uint64(n) != count || n > 0 && uint64(l.Messages[n-1].UID) >= l.UIDNext {
+		if uint64(n) != count || n > 0 && l.Messages[n-1].UID >= l.UIDNext {
 			return nil
 		}
 		return l

@@ -33,8 +33,8 @@ var (
 	keyFormat       = []byte("format")
 )
 
-// formatName names the format and its version. In formatBefore UIDVALIDITY and
-// UIDNEXT have at most 32 bits; such a file is read as it is.
+// formatName names the format and its version. In formatBefore UIDVALIDITY,
+// UIDNEXT and UIDs have at most 32 bits; such a file is read as it is.
 const (
 	formatName   = "popgate store 2"
 	formatBefore = "popgate store 1"

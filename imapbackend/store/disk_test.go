@@ -29,11 +29,13 @@ func TestDisk(t *testing.T) {
 	s.PutListing(key("gone"), listing(5))
 	s.PutListing(key("edge"), Listing{UIDValidity: math.MaxUint32, UIDNext: math.MaxUint32,
 		Messages: []proxy.Message{{UID: 1, Octets: 0}, {UID: 1024, Octets: 1 << 62}, {UID: math.MaxUint32 - 1, Octets: math.MaxInt64}}})
-	wide := Listing{UIDValidity: math.MaxUint64, UIDNext: math.MaxUint64, Messages: []proxy.Message{{UID: math.MaxUint32, Octets: 1}}}
+	wide := Listing{UIDValidity: math.MaxUint64, UIDNext: math.MaxUint64,
+		Messages: []proxy.Message{{UID: math.MaxUint32, Octets: 1}, {UID: 1 << 42, Octets: 2}, {UID: math.MaxUint64 - 1, Octets: 3}}}
 	s.PutListing(key("wide"), wide)
-	s.PutSizes(key("wide"), math.MaxUint64, map[uint32]int64{math.MaxUint32: 2})
-	s.PutIdentities(key("wide"), math.MaxUint64, "emailid", []Identity{{7, "M"}})
-	if err := s.PutUniqueIDs(key("wide"), UniqueIDs{UIDValidity: math.MaxUint64, Shown: []Shown{{7, "M", "x.7"}}}); err != nil {
+	s.PutSizes(key("wide"), math.MaxUint64, map[uint64]int64{math.MaxUint32: 2, math.MaxUint64: 3})
+	s.PutIdentities(key("wide"), math.MaxUint64, "emailid", []Identity{{7, "M"}, {1 << 38, "N"}, {math.MaxUint64, "O"}})
+	if err := s.PutUniqueIDs(key("wide"), UniqueIDs{UIDValidity: math.MaxUint64,
+		Shown: []Shown{{7, "M", "x.7"}, {math.MaxUint64 - 64, "N", "x.8"}, {math.MaxUint64, "O", "x.9"}}, Gone: []Gone{{"P", "x.6", 1}}}); err != nil {
 		t.Error(err)
 	}
 	s.DropListing(key("gone"))
@@ -56,7 +58,9 @@ func TestDisk(t *testing.T) {
 	l, _ := s.Listing(key("wide"))
 	u, _ := s.UniqueIDs(key("wide"))
 	sizes, ids := s.Sizes(key("wide"), math.MaxUint64), s.Identities(key("wide"), math.MaxUint64, "emailid")
-	if !cmp.Equal(l, wide) || sizes[math.MaxUint32] != 2 || len(ids) != 1 || u.UIDValidity != math.MaxUint64 || len(u.Shown) != 1 {
+	if !cmp.Equal(l, wide) || sizes[math.MaxUint32] != 2 || sizes[math.MaxUint64] != 3 ||
+		len(ids) != 3 || ids[2] != (Identity{math.MaxUint64, "O"}) ||
+		u.UIDValidity != math.MaxUint64 || len(u.Shown) != 3 || u.Shown[2] != (Shown{math.MaxUint64, "O", "x.9"}) || len(u.Gone) != 1 {
 		t.Errorf("numbers of 64 bits: %+v, %v, %v, %+v", l, sizes, ids, u)
 	}
 	if s.Sizes(key("wide"), math.MaxUint32) != nil {

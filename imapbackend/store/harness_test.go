@@ -32,15 +32,15 @@ func closeStore(t testing.TB, s *Store) {
 // sample is all records of a mailbox.
 type sample struct {
 	listing Listing
-	sizes   map[uint32]int64
+	sizes   map[uint64]int64
 	ids     []Identity
 	unique  UniqueIDs
 }
 
 func newSample(n int) sample {
-	s := sample{listing: Listing{UIDValidity: 7, UIDNext: uint64(3*n + 5)}, sizes: map[uint32]int64{}, unique: UniqueIDs{UIDValidity: 7}}
+	s := sample{listing: Listing{UIDValidity: 7, UIDNext: uint64(3*n + 5)}, sizes: map[uint64]int64{}, unique: UniqueIDs{UIDValidity: 7}}
 	for i := range n {
-		uid := uint32(3*i + 1)
+		uid := uint64(3*i + 1)
 		s.listing.Messages = append(s.listing.Messages, proxy.Message{UID: uid, Octets: int64(i) * 977 % 100_000})
 		if i%10 == 0 {
 			s.sizes[uid] = int64(i)

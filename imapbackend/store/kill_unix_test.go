@@ -68,7 +68,7 @@ func writeForEver(path string) {
 }
 
 func numbered(i int) UniqueIDs {
-	return UniqueIDs{UIDValidity: uint64(i), Shown: []Shown{{uint32(i + 1), "M", fmt.Sprint("number ", i)}}}
+	return UniqueIDs{UIDValidity: uint64(i), Shown: []Shown{{uint64(i + 1), "M", fmt.Sprint("number ", i)}}}
 }
 
 // The file survives SIGKILL at any moment, and what PutUniqueIDs has acknowledged

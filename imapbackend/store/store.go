@@ -31,7 +31,7 @@ type Listing struct {
 // Identity identifies a message whatever its UID: by an EMAILID, an X-GM-MSGID,
 // or a hash of its header.
 type Identity struct {
-	UID uint32
+	UID uint64
 	ID  string
 }
 
@@ -44,7 +44,7 @@ type UniqueIDs struct {
 
 // Shown is the unique-id of a message of the mailbox.
 type Shown struct {
-	UID    uint32
+	UID    uint64
 	ID     string // its identity
 	String string // the unique-id
 }
@@ -125,7 +125,7 @@ func (s *Store) DropListing(key Key) {
 // Sizes returns the true sizes that are known, in octets by UID; nil if there are
 // none. It deletes those of another UIDVALIDITY: their mailbox no longer exists
 // (requirement I-UIDV-3).
-func (s *Store) Sizes(key Key, uidValidity uint64) map[uint32]int64 {
+func (s *Store) Sizes(key Key, uidValidity uint64) map[uint64]int64 {
 	id := recordID{Key: key, kind: kindSizes}
 	known, ok := s.get(id).(sizes)
 	switch {
@@ -140,12 +140,12 @@ func (s *Store) Sizes(key Key, uidValidity uint64) map[uint32]int64 {
 
 // PutSizes adds true sizes to those known for the same UIDVALIDITY, and replaces
 // those of another.
-func (s *Store) PutSizes(key Key, uidValidity uint64, octets map[uint32]int64) {
+func (s *Store) PutSizes(key Key, uidValidity uint64, octets map[uint64]int64) {
 	s.merging.Lock()
 	defer s.merging.Unlock()
 	merged := maps.Clone(s.Sizes(key, uidValidity))
 	if merged == nil {
-		merged = make(map[uint32]int64, len(octets))
+		merged = make(map[uint64]int64, len(octets))
 	}
 	maps.Copy(merged, octets)
 	s.put(recordID{Key: key, kind: kindSizes}, sizes{uidValidity, merged})

@@ -13,7 +13,7 @@ import (
 func listing(n int) Listing {
 	l := Listing{UIDValidity: 1, UIDNext: uint64(n) + 1}
 	for i := range n {
-		l.Messages = append(l.Messages, proxy.Message{UID: uint32(i) + 1, Octets: 100})
+		l.Messages = append(l.Messages, proxy.Message{UID: uint64(i) + 1, Octets: 100})
 	}
 	return l
 }
@@ -59,14 +59,14 @@ func TestSizes(t *testing.T) {
 	if got := s.Sizes(key("a"), 1); got != nil {
 		t.Errorf("an empty store knows %v", got)
 	}
-	first := map[uint32]int64{1: 10, 2: 20}
+	first := map[uint64]int64{1: 10, 2: 20}
 	s.PutSizes(key("a"), 1, first)
 	before := s.Sizes(key("a"), 1)
-	s.PutSizes(key("a"), 1, map[uint32]int64{2: 21, 3: 30})
-	if diff := cmp.Diff(map[uint32]int64{1: 10, 2: 21, 3: 30}, s.Sizes(key("a"), 1)); diff != "" {
+	s.PutSizes(key("a"), 1, map[uint64]int64{2: 21, 3: 30})
+	if diff := cmp.Diff(map[uint64]int64{1: 10, 2: 21, 3: 30}, s.Sizes(key("a"), 1)); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(map[uint32]int64{1: 10, 2: 20}, before); diff != "" {
+	if diff := cmp.Diff(map[uint64]int64{1: 10, 2: 20}, before); diff != "" {
 		t.Errorf("a returned map has changed: %s", diff)
 	}
 	if got := s.Sizes(inUTF8(key("a")), 1); got != nil {
@@ -79,8 +79,8 @@ func TestSizes(t *testing.T) {
 		t.Errorf("I-UIDV-3: still known: %v", got)
 	}
 	s.PutSizes(key("a"), 1, first)
-	s.PutSizes(key("a"), 2, map[uint32]int64{9: 90})
-	if diff := cmp.Diff(map[uint32]int64{9: 90}, s.Sizes(key("a"), 2)); diff != "" {
+	s.PutSizes(key("a"), 2, map[uint64]int64{9: 90})
+	if diff := cmp.Diff(map[uint64]int64{9: 90}, s.Sizes(key("a"), 2)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -164,7 +164,7 @@ func TestCost(t *testing.T) {
 	long := strings.Repeat("x", 70)
 	for name, fill := range map[string]func(s *Store, user string){
 		"listings":   func(s *Store, user string) { s.PutListing(key(user), listing(500)) },
-		"sizes":      func(s *Store, user string) { s.PutSizes(key(user), 1, map[uint32]int64{1: 1, 2: 2}) },
+		"sizes":      func(s *Store, user string) { s.PutSizes(key(user), 1, map[uint64]int64{1: 1, 2: 2}) },
 		"identities": func(s *Store, user string) { s.PutIdentities(key(user), 1, "emailid", []Identity{{1, long}}) },
 		"unique-ids": func(s *Store, user string) {
 			_ = s.PutUniqueIDs(key(user), UniqueIDs{Shown: []Shown{{1, long, long}}, Gone: []Gone{{long, long, 1}}})

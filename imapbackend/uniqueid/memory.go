@@ -38,9 +38,9 @@ type Memory struct {
 	kept      []store.Shown // of messages that are still there, ascending
 	gone      []store.Gone  // of those that are not, the oldest first
 	newlyGone int           // index in gone of those that were there at the last session
-	Fresh     []uint32      // UIDs whose identities are needed, ascending
+	Fresh     []uint64      // UIDs whose identities are needed, ascending
 
-	Identities map[uint32]Identities // of Fresh; set by the caller
+	Identities map[uint64]Identities // of Fresh; set by the caller
 	Complete   bool                  // an identity missing in Identities does not exist; set by the caller
 	Imported   Imported              // set by the caller
 }
@@ -100,11 +100,11 @@ func (m *Memory) addGone(shown []store.Shown) {
 // an imported one on the same conditions; else the result of base, made different
 // if it was shown for another message. It returns what is to be stored, and how
 // many vanished messages have been found again.
-func (m *Memory) Assign(base func(uint32, Identities) string) (now store.UniqueIDs, found int) {
+func (m *Memory) Assign(base func(uint64, Identities) string) (now store.UniqueIDs, found int) {
 	if len(m.Fresh) == 0 {
 		return store.UniqueIDs{UIDValidity: m.uidValidity, Shown: m.kept, Gone: m.stillGone(nil)}, 0
 	}
-	names := make(map[uint32]store.Shown, len(m.Fresh))
+	names := make(map[uint64]store.Shown, len(m.Fresh))
 	for _, s := range m.kept {
 		if s.ID == "" {
 			names[s.UID] = s
@@ -244,7 +244,7 @@ func (m *Memory) former(id Identities, present, goneByID map[string]int, used *u
 
 // identity returns the identity by which a message can be found again,
 // noIdentity if it has none, "" if that is not known.
-func (m *Memory) identity(uid uint32) string {
+func (m *Memory) identity(uid uint64) string {
 	for _, one := range m.Identities[uid] {
 		if one != "" {
 			return one
@@ -257,7 +257,7 @@ func (m *Memory) identity(uid uint32) string {
 }
 
 // shown returns the unique-ids of all messages. Those in names replace older ones.
-func (m *Memory) shown(names map[uint32]store.Shown) []store.Shown {
+func (m *Memory) shown(names map[uint64]store.Shown) []store.Shown {
 	shown := make([]store.Shown, 0, len(m.all))
 	kept := m.kept
 	for _, msg := range m.all {
@@ -312,7 +312,7 @@ func (m *Memory) Kinds(source Kind, available func(Kind) bool) []Kind {
 
 // Forget drops the unique-ids of messages that the client has removed, ascending.
 // If keep is set, they are kept so that they are not used again.
-func Forget(u store.UniqueIDs, removed []uint32, keep bool, today int32) store.UniqueIDs {
+func Forget(u store.UniqueIDs, removed []uint64, keep bool, today int32) store.UniqueIDs {
 	gone := slices.Clip(u.Gone)
 	shown := make([]store.Shown, 0, len(u.Shown))
 	for _, s := range u.Shown {

@@ -25,9 +25,9 @@ type history struct {
 	rnd         *rand.Rand
 	base        string // form of new unique-ids
 	uidValidity uint64
-	uidNext     uint32
-	uids        []uint32
-	box         map[uint32]modelled
+	uidNext     uint64
+	uids        []uint64
+	box         map[uint64]modelled
 	lost        []modelled
 	count       int
 	identities  int
@@ -45,7 +45,7 @@ func (h *history) put(m modelled) {
 	h.note("put %d (%s) as %d", m.number, m.identity, h.uidNext)
 	h.uids = append(h.uids, h.uidNext)
 	h.box[h.uidNext] = m
-	h.uidNext += 1 + h.rnd.Uint32N(3)
+	h.uidNext += 1 + h.rnd.Uint64N(3)
 }
 
 // arrive adds a message that is new, a copy of another one, or without identity.
@@ -82,7 +82,7 @@ func (h *history) rebuild() {
 	for _, uid := range h.uids {
 		h.lost = append(h.lost, h.box[uid])
 	}
-	h.uids, h.box, h.uidNext = nil, make(map[uint32]modelled), 1
+	h.uids, h.box, h.uidNext = nil, make(map[uint64]modelled), 1
 	h.restore(h.rnd.IntN(len(h.lost) + 1))
 }
 
@@ -101,7 +101,7 @@ func (h *history) session() {
 		all = append(all, proxy.Message{UID: uid})
 	}
 	r := NewMemory(h.remembered, h.uidValidity, all, 20000)
-	r.Identities, r.Complete = make(map[uint32]Identities), true
+	r.Identities, r.Complete = make(map[uint64]Identities), true
 	for _, uid := range r.Fresh {
 		r.Identities[uid] = Identities{Header: h.box[uid].identity}
 	}
@@ -110,7 +110,7 @@ func (h *history) session() {
 		h.Fatal(err)
 	}
 	append := form.Bind(h.uidValidity)
-	now, _ := r.Assign(func(uid uint32, _ Identities) string { return string(append(nil, uid)) })
+	now, _ := r.Assign(func(uid uint64, _ Identities) string { return string(append(nil, uid)) })
 	if r.Changed {
 		h.remembered = now
 	}
@@ -145,7 +145,7 @@ func TestRecallProperty(t *testing.T) {
 	for seed := range uint64(400) {
 		h := &history{
 			T: t, rnd: rand.New(rand.NewPCG(seed, 1)), base: []string{Default, "{uid}", "{uid}.2"}[seed%3],
-			uidValidity: 1 + seed%2<<40, uidNext: 1, box: make(map[uint32]modelled), copied: make(map[string]bool),
+			uidValidity: 1 + seed%2<<40, uidNext: 1, box: make(map[uint64]modelled), copied: make(map[string]bool),
 			owner: make(map[string]string), first: make(map[int]string),
 		}
 		h.note("seed %d", seed)

@@ -146,19 +146,13 @@ func (t *Template) longest() int {
 	return n
 }
 
-// digits returns the maximum number of digits. UIDs have 32 bits, UIDVALIDITY has
-// 64.
-func (p *piece) digits() int {
-	most := uint64(math.MaxUint32)
-	if p.field == fieldUIDValidity {
-		most = math.MaxUint64
-	}
-	return len(strconv.FormatUint(most, p.base))
-}
+// digits returns the maximum number of digits of a UID or UIDVALIDITY: both have
+// up to 64 bits.
+func (p *piece) digits() int { return len(strconv.FormatUint(math.MaxUint64, p.base)) }
 
 // Bind returns a function that appends the unique-id of a UID to dst. It allocates
 // only to grow dst.
-func (t *Template) Bind(uidValidity uint64) func(dst []byte, uid uint32) []byte {
+func (t *Template) Bind(uidValidity uint64) func(dst []byte, uid uint64) []byte {
 	var parts []piece // with consecutive fixed texts joined
 	for _, p := range t.parts {
 		if p.field == fieldUIDValidity {
@@ -170,9 +164,9 @@ func (t *Template) Bind(uidValidity uint64) func(dst []byte, uid uint32) []byte 
 		}
 		parts = append(parts, p)
 	}
-	return func(dst []byte, uid uint32) []byte {
+	return func(dst []byte, uid uint64) []byte {
 		for i := range parts {
-			dst = parts[i].append(dst, uint64(uid))
+			dst = parts[i].append(dst, uid)
 		}
 		return dst
 	}

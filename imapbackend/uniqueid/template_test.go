@@ -31,11 +31,30 @@ func TestTemplate(t *testing.T) {
 		if got := string(form.Bind(v)([]byte("1 "), uid)); got != "1 "+tt.want {
 			t.Errorf("%s: %q, want %q", tt.template, got, tt.want)
 		}
-		if got := len(form.Bind(math.MaxUint64)(nil, math.MaxUint32)); got != form.longest() {
+		if got := len(form.Bind(math.MaxUint64)(nil, math.MaxUint64)); got != form.longest() {
 			t.Errorf("%s: %d characters, longest returns %d", tt.template, got, form.longest())
 		}
 		if want := strings.Contains(tt.template, "uidvalidity"); form.HasUIDValidity() != want {
 			t.Errorf("%s: HasUIDValidity is not %v", tt.template, want)
+		}
+	}
+}
+
+// I-UIDL-2: numbers above 32 bits have more digits than a padded field, and are
+// never cut.
+func TestTemplateWide(t *testing.T) {
+	for template, want := range map[string]string{
+		"{uid:08x}{uidvalidity:08x}":  "10000000018bcfe56801",
+		"{uid:08X}{uidvalidity:08X}":  "10000000018BCFE56801",
+		"{uidvalidity}.{uid}":         "1700000000001.4294967296",
+		"{uidvalidity:010}-{uid:010}": "1700000000001-4294967296",
+	} {
+		form, err := Parse(template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(form.Bind(1_700_000_000_001)(nil, 1<<32)); got != want {
+			t.Errorf("%s: %q, want %q", template, got, want)
 		}
 	}
 }
@@ -62,16 +81,16 @@ func TestTemplateRefused(t *testing.T) {
 		{"{uid:xx}", "{uid:xx}"},
 		{"{uid:071}", "{uid:071}"},
 		{"{uid:-08x}", "{uid:-08x}"},
-		{"{uid}" + strings.Repeat("a", 61), "71 characters"},
+		{"{uid}" + strings.Repeat("a", 51), "71 characters"},
 		{"{uid:068}abc", "71 characters"},
-		{"{uid:x}{uidvalidity:x}" + strings.Repeat("a", 47), "71 characters"},
-		{"{uid}{uidvalidity}" + strings.Repeat("a", 41), "71 characters"},
+		{"{uid:x}{uidvalidity:x}" + strings.Repeat("a", 39), "71 characters"},
+		{"{uid}{uidvalidity}" + strings.Repeat("a", 31), "71 characters"},
 	} {
 		if _, err := Parse(tt.template); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: %v, want %q in it", tt.template, err, tt.want)
 		}
 	}
-	for _, longest := range []string{"{uid}" + strings.Repeat("a", 60), "{uid}{uidvalidity}" + strings.Repeat("a", 40)} {
+	for _, longest := range []string{"{uid}" + strings.Repeat("a", 50), "{uid}{uidvalidity}" + strings.Repeat("a", 30)} {
 		if _, err := Parse(longest); err != nil {
 			t.Error(err)
 		}
@@ -81,9 +100,9 @@ func TestTemplateRefused(t *testing.T) {
 // I-UIDL-2: an accepted template makes unique-ids that are well formed and
 // different for different UIDs.
 func FuzzTemplate(f *testing.F) {
-	f.Add("{uid:08x}{uidvalidity:08x}", uint64(1), uint32(2), uint32(3))
-	f.Add("a{uid:X}{uidvalidity}", uint64(math.MaxUint64), uint32(0), uint32(math.MaxUint32))
-	f.Fuzz(func(t *testing.T, template string, uidValidity uint64, a, b uint32) {
+	f.Add("{uid:08x}{uidvalidity:08x}", uint64(1), uint64(2), uint64(3))
+	f.Add("a{uid:X}{uidvalidity}", uint64(math.MaxUint64), uint64(0), uint64(math.MaxUint64))
+	f.Fuzz(func(t *testing.T, template string, uidValidity uint64, a, b uint64) {
 		form, err := Parse(template)
 		if err != nil {
 			return
@@ -103,7 +122,7 @@ func TestTemplateAllocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, dst := form.Bind(7), make([]byte, 0, MaxLen)
-	if n := testing.AllocsPerRun(100, func() { dst = id(dst[:0], math.MaxUint32) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { dst = id(dst[:0], math.MaxUint64) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

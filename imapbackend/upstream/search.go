@@ -30,7 +30,7 @@ type Search struct {
 	ranges   []uidset.Range
 	answered bool            // by a SEARCH or ESEARCH response
 	partial  bool            // the answer does not show all of the result
-	fetched  map[uint32]bool // UIDs, and whether \Deleted is set, by FETCH
+	fetched  map[uint64]bool // UIDs, and whether \Deleted is set, by FETCH
 }
 
 // NewSearch returns a search among the messages of set, "" for all, for those that
@@ -97,7 +97,7 @@ func (s *Search) Add(ev wire.Event) {
 		s.partial = s.partial || s.key == Undeleted || s.key == Any && !ev.Flags
 	case s.ByFetch() && ev.Kind == wire.Fetch:
 		if s.fetched == nil {
-			s.fetched = make(map[uint32]bool)
+			s.fetched = make(map[uint64]bool)
 		}
 		if _, known := s.fetched[ev.UID]; ev.Flags || !known {
 			s.fetched[ev.UID] = ev.Deleted
@@ -223,13 +223,13 @@ func (s *Search) run(ctx context.Context, ph Phase) ([]uidset.Range, error) {
 
 // SearchAmong returns those of uids, which is ascending, that are in the mailbox
 // and match key. Other UIDs in the answer are ignored.
-func (c *Conn) SearchAmong(ctx context.Context, ph Phase, uids []uint32, key string) ([]uint32, error) {
+func (c *Conn) SearchAmong(ctx context.Context, ph Phase, uids []uint64, key string) ([]uint64, error) {
 	return c.SearchSets(ctx, ph, uids, uidset.Split(uids, nil, c.MaxLine()-uidset.Frame), key)
 }
 
 // SearchSets is SearchAmong with uids given as sets too.
-func (c *Conn) SearchSets(ctx context.Context, ph Phase, uids []uint32, sets []uidset.Set, key string) ([]uint32, error) {
-	found := make(map[uint32]bool)
+func (c *Conn) SearchSets(ctx context.Context, ph Phase, uids []uint64, sets []uidset.Set, key string) ([]uint64, error) {
+	found := make(map[uint64]bool)
 	for _, set := range sets {
 		ranges, err := c.Search(ctx, ph, set.Text, key)
 		if err != nil {
@@ -242,5 +242,5 @@ func (c *Conn) SearchSets(ctx context.Context, ph Phase, uids []uint32, sets []u
 			}
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(uids), func(uid uint32) bool { return !found[uid] }), nil
+	return slices.DeleteFunc(slices.Clone(uids), func(uid uint64) bool { return !found[uid] }), nil
 }

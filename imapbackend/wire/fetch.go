@@ -11,7 +11,7 @@ type fetchState struct {
 	open      bool // its closing parenthesis has not been read
 	unknown   bool // an item has a name that is not one of IMAP's
 	seq       uint32
-	uid       uint32
+	uid       uint64
 	uidZero   bool // UID 0: the response is about no message
 	octets    int64
 	flags     bool   // FLAGS has been read
@@ -26,11 +26,12 @@ type fetchState struct {
 
 // startFetch reads up to the first event of a FETCH response, or of a UIDFETCH
 // response, which has the UID in place of the sequence number (RFC 9586 §3.3).
-func (c *Conn) startFetch(seq uint32, byUID bool) (Event, error) {
-	c.fetch = fetchState{open: true, seq: seq, octets: -1, quoted: c.fetch.quoted[:0]}
+func (c *Conn) startFetch(number uint64, byUID bool) (Event, error) {
+	c.fetch = fetchState{open: true, octets: -1, quoted: c.fetch.quoted[:0]}
 	if byUID {
-		c.fetch.seq = 0
-		c.setUID(seq)
+		c.setUID(number)
+	} else {
+		c.fetch.seq = uint32(number)
 	}
 	err := c.skipSpaces()
 	if err == nil {
@@ -121,7 +122,7 @@ func (c *Conn) fetchValue(name []byte) error {
 	}
 	switch string(name) {
 	case "UID":
-		var uid uint32
+		var uid uint64
 		if uid, err = c.uid(); err == nil {
 			c.setUID(uid)
 		}
@@ -140,7 +141,7 @@ func (c *Conn) fetchValue(name []byte) error {
 
 // setUID records the UID of the response. One without a UID could be attributed to
 // a message; one with UID 0 must not be.
-func (c *Conn) setUID(uid uint32) {
+func (c *Conn) setUID(uid uint64) {
 	f := &c.fetch
 	f.uid, f.uidZero = uid, uid == 0
 	c.mailbox.UIDZero = c.mailbox.UIDZero || f.uidZero

@@ -192,18 +192,9 @@ func (b *reader) number() (int64, error) {
 	return int64(n), err
 }
 
-// number32 reads a sequence number.
-func (b *reader) number32() (uint32, error) {
-	n, err := b.decimal("number", 32)
-	return uint32(n), err
-}
-
-// uid reads a UID: 32 bits (RFC 3501 §2.3.1.1). A larger one would name another
-// message if it were cut.
-func (b *reader) uid() (uint32, error) {
-	n, err := b.decimal("UID", 32)
-	return uint32(n), err
-}
+// uid reads a UID. RFC 3501 §2.3.1.1 gives it 32 bits; some servers use more. One
+// above 64 bits would name another message if it were cut.
+func (b *reader) uid() (uint64, error) { return b.decimal("UID", 64) }
 
 // number64 reads a number of up to 64 bits.
 func (b *reader) number64() (uint64, error) { return b.decimal("number", 64) }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ type Event struct {
 	Kind    Kind
 	Command int // of Done: the command's number, counted from 1 by Start
 	Seq     uint32
-	UID     uint32 // 0: not given
+	UID     uint64 // 0: not given
 
 	// Octets is RFC822.SIZE for Fetch, -1 if it was not given, and the length
 	// of the data for Body.
@@ -63,7 +64,7 @@ type Event struct {
 	Flags   bool // Fetch contained FLAGS
 	Deleted bool // \Deleted was among them
 
-	Low, High uint32 // of Search
+	Low, High uint64 // of Search
 	Whole     bool   // of Searched: the ranges before it are all of the result
 
 	Name, Text string
@@ -186,10 +187,10 @@ func (c *Conn) untagged() (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	var seq uint32
+	var number uint64
 	numbered := '0' <= b && b <= '9'
 	if numbered {
-		if seq, err = c.number32(); err == nil {
+		if number, err = c.number64(); err == nil {
 			err = c.expect(' ')
 		}
 		if err != nil {
@@ -202,11 +203,15 @@ func (c *Conn) untagged() (Event, error) {
 	}
 	c.scratch = word
 	if numbered && (string(word) == "FETCH" || string(word) == "UIDFETCH") {
-		return c.startFetch(seq, len(word) == len("UIDFETCH"))
+		byUID := len(word) == len("UIDFETCH")
+		if number > math.MaxUint32 && !byUID {
+			return Event{}, violation("sequence number above 32 bits")
+		}
+		return c.startFetch(number, byUID)
 	}
 	switch name := string(word); {
 	case numbered:
-		return c.numbered(seq, name)
+		return c.numbered(number, name)
 	case isStatus(word):
 		_, err := c.readStatus("*", name)
 		return Event{Kind: Notice}, err
@@ -219,7 +224,11 @@ func (c *Conn) untagged() (Event, error) {
 }
 
 // numbered reads the rest of a response such as "5 EXISTS".
-func (c *Conn) numbered(seq uint32, name string) (Event, error) {
+func (c *Conn) numbered(number uint64, name string) (Event, error) {
+	if number > math.MaxUint32 {
+		return Event{}, violation("number above 32 bits")
+	}
+	seq := uint32(number)
 	var err error
 	if c.text, err = c.line(c.text[:0], true); err != nil {
 		return Event{}, err

@@ -122,8 +122,12 @@ var streams = []struct {
 		"fetch 0 uid 0 octets -1", "fetch 4 uid 7 octets 100", "done: OK x"}},
 	{"search, UID 0", "* SEARCH 0 7 0\n* ESEARCH (TAG \"P1\") UID ALL 0,0:3,5:0,0:0,9\nP1 OK x\n", []string{
 		"search 7-7", "searched, whole: true", "search 1-3", "search 1-5", "search 9-9", "searched, whole: true", "done: OK x"}},
-	{"UID above 32 bits", "* 1 FETCH (UID 4294967296)\nP1 OK x\n", []string{"error: "}},
-	{"search, UID above 32 bits", "* SEARCH 1 4294967296\nP1 OK x\n", []string{"search 1-1", "error: "}},
+	{"UID above 32 bits", "* 1 FETCH (UID 4294967296)\nP1 OK x\n", []string{"fetch 1 uid 4294967296 octets -1", "done: OK x"}},
+	{"UID above 64 bits", "* 1 FETCH (UID 18446744073709551616)\nP1 OK x\n", []string{"error: "}},
+	{"UIDFETCH, UID above 32 bits", "* 4294967296 UIDFETCH (FLAGS ())\nP1 OK x\n", []string{"fetch 0 uid 4294967296 octets -1", "done: OK x"}},
+	{"FETCH, sequence number above 32 bits", "* 4294967296 FETCH (UID 1)\nP1 OK x\n", []string{"error: "}},
+	{"search, UID above 32 bits", "* SEARCH 1 18446744073709551615\nP1 OK x\n", []string{"search 1-1", "search 18446744073709551615-18446744073709551615", "searched, whole: true", "done: OK x"}},
+	{"search, UID above 64 bits", "* SEARCH 1 18446744073709551616\nP1 OK x\n", []string{"search 1-1", "error: "}},
 	{"sequence number above 32 bits", "* 4294967296 EXISTS\nP1 OK x\n", []string{"error: "}},
 	{"body, UID before", "* 1 FETCH (UID 7 BODY[] {5}\nab\n)c)\nP1 OK x\n", []string{
 		"body error: "}},

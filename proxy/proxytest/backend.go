@@ -39,8 +39,8 @@ type Faults struct {
 	Login, Open           error // returned instead of success
 	LoginDelay, OpenDelay time.Duration
 
-	Read      map[uint32]error // returned by Read and Top, by UID
-	Cut       map[uint32]int   // octets after which the body breaks off
+	Read      map[uint64]error // returned by Read and Top, by UID
+	Cut       map[uint64]int   // octets after which the body breaks off
 	Chunk     int              // octets of one write of a body; 0: all
 	UniqueIDs error
 
@@ -48,17 +48,17 @@ type Faults struct {
 	RetainAll   bool          // Update removes nothing, by configuration
 	UpdateDelay time.Duration // before removing
 	UpdateLate  time.Duration // the same, whatever the context says
-	Unremovable []uint32      // UIDs that cannot be removed
+	Unremovable []uint64      // UIDs that cannot be removed
 	NoExchanges bool          // Offers says no
 	Panic       string        // method that panics, in lower case
 	OnWrite     func()        // called before each write of a body
 	OnUpdate    func()        // called when Update begins
-	OnRetrieved func(uid uint32)
+	OnRetrieved func(uid uint64)
 }
 
 // Stored is a message in a mailbox.
 type Stored struct {
-	UID       uint32 // 0: the next one
+	UID       uint64 // 0: the next one
 	Body      []byte
 	Listed    int64 // octets that LIST announces; 0: as many as RETR sends
 	Announced int64 // octets that RETR announces; 0: the length of Body
@@ -68,8 +68,8 @@ type account struct {
 	password string
 	readOnly bool
 	mailbox  []Stored
-	nextUID  uint32
-	removed  []uint32
+	nextUID  uint64
+	removed  []uint64
 }
 
 // NewBackend returns a Backend without accounts.
@@ -99,7 +99,7 @@ func (b *Backend) Add(user string, messages ...Stored) {
 }
 
 // Expunge removes a message as another client of the mailbox would.
-func (b *Backend) Expunge(user string, uid uint32) {
+func (b *Backend) Expunge(user string, uid uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a := b.accounts[strings.ToLower(user)]
@@ -114,7 +114,7 @@ func (b *Backend) Messages(user string) []Stored {
 }
 
 // Removed returns the UIDs that Update has removed from user's mailbox.
-func (b *Backend) Removed(user string) []uint32 {
+func (b *Backend) Removed(user string) []uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.accounts[strings.ToLower(user)].removed)
@@ -251,18 +251,18 @@ type maildrop struct {
 
 func (d *maildrop) Messages() []proxy.Message { return d.snapshot }
 
-func (d *maildrop) UniqueIDs() (func([]byte, uint32) []byte, error) {
+func (d *maildrop) UniqueIDs() (func([]byte, uint64) []byte, error) {
 	if f := d.b.call("uniqueids", nil); f.UniqueIDs != nil {
 		return nil, f.UniqueIDs
 	}
-	return func(dst []byte, uid uint32) []byte {
+	return func(dst []byte, uid uint64) []byte {
 		return fmt.Appendf(dst, "1.%d", uid)
 	}, nil
 }
 
 func (d *maildrop) ReadOnly() bool { return d.a.readOnly }
 
-func (d *maildrop) find(ctx context.Context, method string, uid uint32) (Stored, Faults, error) {
+func (d *maildrop) find(ctx context.Context, method string, uid uint64) (Stored, Faults, error) {
 	f := d.b.call(method, func(c *Counts) { c.Reads++ })
 	if err := ctx.Err(); err != nil {
 		return Stored{}, f, err
@@ -280,7 +280,7 @@ func (d *maildrop) find(ctx context.Context, method string, uid uint32) (Stored,
 	return Stored{}, f, proxy.ErrGone
 }
 
-func (d *maildrop) Read(ctx context.Context, uid uint32) (proxy.Body, error) {
+func (d *maildrop) Read(ctx context.Context, uid uint64) (proxy.Body, error) {
 	m, f, err := d.find(ctx, "read", uid)
 	if err != nil {
 		return nil, err
@@ -292,7 +292,7 @@ func (d *maildrop) Read(ctx context.Context, uid uint32) (proxy.Body, error) {
 	return newBody(m.Body, octets, uid, f), nil
 }
 
-func (d *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Body, error) {
+func (d *maildrop) Top(ctx context.Context, uid uint64, lines uint64) (proxy.Body, error) {
 	m, f, err := d.find(ctx, "top", uid)
 	if err != nil {
 		return nil, err
@@ -300,7 +300,7 @@ func (d *maildrop) Top(ctx context.Context, uid uint32, lines uint64) (proxy.Bod
 	return newBody(topOf(m.Body, lines), -1, uid, f), nil
 }
 
-func (d *maildrop) Retrieved(_ context.Context, uid uint32, _ int64) {
+func (d *maildrop) Retrieved(_ context.Context, uid uint64, _ int64) {
 	if f := d.b.call("retrieved", nil); f.OnRetrieved != nil {
 		f.OnRetrieved(uid)
 	}
@@ -309,7 +309,7 @@ func (d *maildrop) Retrieved(_ context.Context, uid uint32, _ int64) {
 // Retains implements proxy.Retainer.
 func (d *maildrop) Retains() bool { return d.b.call("retains", nil).RetainAll }
 
-func (d *maildrop) Update(ctx context.Context, marked []uint32) error {
+func (d *maildrop) Update(ctx context.Context, marked []uint64) error {
 	f := d.b.call("update", func(c *Counts) { c.Updates++ })
 	if f.OnUpdate != nil {
 		f.OnUpdate()
@@ -361,7 +361,7 @@ type body struct {
 	before func()
 }
 
-func newBody(data []byte, octets int64, uid uint32, f Faults) *body {
+func newBody(data []byte, octets int64, uid uint64, f Faults) *body {
 	b := &body{data: data, octets: octets, chunk: f.Chunk, before: f.OnWrite}
 	if n, cut := f.Cut[uid]; cut {
 		b.data, b.broken = data[:min(n, len(data))], true

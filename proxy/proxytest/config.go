@@ -132,9 +132,9 @@ func (sc *scenario) message(line string) error {
 		}
 		switch key {
 		case "uid":
-			m.UID = uint32(n)
+			m.UID = uint64(n)
 		case "octets":
-			m.Body = Generate(m.UID, int(n))
+			m.Body = Generate(uint32(m.UID), int(n))
 		case "listed":
 			m.Listed = n
 		case "announced":
@@ -217,7 +217,7 @@ var namedErrors = map[string]error{
 func (sc *scenario) fault(key, value string) error {
 	f := &sc.faults
 	key, uidText, _ := strings.Cut(key, " ")
-	uid, _ := strconv.ParseUint(uidText, 10, 32)
+	uid, _ := strconv.ParseUint(uidText, 10, 64)
 	named, known := namedErrors[value]
 	number, numErr := strconv.Atoi(value)
 	duration, durErr := time.ParseDuration(value)
@@ -233,15 +233,15 @@ func (sc *scenario) fault(key, value string) error {
 		*delay = duration
 	case key == "read" && known:
 		if f.Read == nil {
-			f.Read = make(map[uint32]error)
+			f.Read = make(map[uint64]error)
 		}
-		f.Read[uint32(uid)] = named
+		f.Read[uid] = named
 	case key == "cut" && numErr == nil:
-		f.Cut = map[uint32]int{uint32(uid): number}
+		f.Cut = map[uint64]int{uid: number}
 	case key == "chunk" && numErr == nil:
 		f.Chunk = number
 	case key == "unremovable" && numErr == nil:
-		f.Unremovable = append(f.Unremovable, uint32(number))
+		f.Unremovable = append(f.Unremovable, uint64(number))
 	case key == "retain_all":
 		f.RetainAll = value == "true"
 	case key == "no_exchanges":

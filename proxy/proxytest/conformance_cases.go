@@ -70,7 +70,7 @@ func (c *conformance) snapshot() {
 	if len(messages) != len(samples) {
 		c.Fatalf("%d messages, want %d", len(messages), len(samples))
 	}
-	last := uint32(0)
+	last := uint64(0)
 	for i, m := range messages {
 		if m.UID <= last {
 			c.Errorf("UID %d follows %d", m.UID, last)
@@ -95,7 +95,7 @@ func (c *conformance) newMail() {
 	if !slices.Equal(before, d.Messages()) {
 		c.Error("the snapshot has changed")
 	}
-	if err := d.Update(c.ctx, []uint32{before[0].UID}); err != nil {
+	if err := d.Update(c.ctx, []uint64{before[0].UID}); err != nil {
 		c.Errorf("Update: %v", err)
 	}
 	c.left(Samples()[1], Samples()[2])
@@ -134,7 +134,7 @@ func (c *conformance) uniqueIDs() {
 			}
 		}
 	}
-	if err := d.Update(c.ctx, []uint32{d.Messages()[0].UID}); err != nil {
+	if err := d.Update(c.ctx, []uint64{d.Messages()[0].UID}); err != nil {
 		c.Errorf("Update: %v", err)
 	}
 	_ = d.Close()
@@ -290,7 +290,7 @@ func (c *conformance) update() {
 	}
 	c.Seed(c.T, messages...)
 	d := c.open()
-	var marked []uint32
+	var marked []uint64
 	for i, m := range d.Messages() {
 		if i%3 == 0 || i >= 20 && i < 25 {
 			marked = append(marked, m.UID)
@@ -315,7 +315,7 @@ func (c *conformance) updateGone() {
 	d := c.open()
 	c.Expunge(c.T, 0)
 	m := d.Messages()
-	if err := d.Update(c.ctx, []uint32{m[0].UID, m[2].UID}); err != nil {
+	if err := d.Update(c.ctx, []uint64{m[0].UID, m[2].UID}); err != nil {
 		c.Errorf("Update: %v", err)
 	}
 	c.left(Samples()[1], Samples()[3])
@@ -350,7 +350,7 @@ func (c *conformance) cancelled() {
 		}
 		closeBody(body)
 	}
-	if err := d.Update(ctx, []uint32{d.Messages()[0].UID}); err == nil {
+	if err := d.Update(ctx, []uint64{d.Messages()[0].UID}); err == nil {
 		c.Error("Update under a cancelled context succeeded")
 	}
 	_ = d.Close()

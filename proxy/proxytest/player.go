@@ -36,7 +36,7 @@ type player struct {
 	background sync.WaitGroup
 	log        strings.Builder
 	mu         sync.Mutex
-	retrieved  []uint32
+	retrieved  []uint64
 }
 
 type client struct {
@@ -51,7 +51,7 @@ func newPlayer(t *testing.T, sc *scenario, update bool) (*player, error) {
 	if sc.listener.Mode != proxy.TLSNone {
 		sc.listener.TLS = NewCertificate(t, CertificateOptions{Names: []string{"pop.example"}}).Server()
 	}
-	sc.faults.OnRetrieved = func(uid uint32) {
+	sc.faults.OnRetrieved = func(uid uint64) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.retrieved = append(p.retrieved, uid)
@@ -167,11 +167,11 @@ func (p *player) event(kind, name, arg string) error {
 	case "TLS":
 		return p.handshake(p.client(name), arg)
 	case "U":
-		uid, err := strconv.ParseUint(arg, 10, 32)
+		uid, err := strconv.ParseUint(arg, 10, 64)
 		if err != nil {
 			return err
 		}
-		p.sc.backend.Expunge("alice", uint32(uid))
+		p.sc.backend.Expunge("alice", uid)
 	case "D":
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		p.background.Go(func() {

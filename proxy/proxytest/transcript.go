@@ -118,7 +118,7 @@ func (sc *scenario) check(t *testing.T, p *player) {
 	}
 }
 
-func join(uids []uint32) string {
+func join(uids []uint64) string {
 	words := make([]string, len(uids))
 	for i, uid := range uids {
 		words[i] = fmt.Sprint(uid)

@@ -14,7 +14,7 @@ const Frame = len("P1000000 UID SEARCH RETURN (ALL) UID  UNDELETED")
 // Set is one sequence-set of a command and the UIDs in it.
 type Set struct {
 	Text string
-	UIDs []uint32
+	UIDs []uint64
 }
 
 // Split writes uids, ascending, as sequence-sets of at most maxLen octets. A
@@ -22,15 +22,15 @@ type Set struct {
 // command must leave alone is never in its set (requirement I-DEL-3). A range may
 // contain UIDs that no message has, where that makes the set shorter: UIDs are
 // not used again. If others is nil, only consecutive UIDs form a range.
-func Split(uids, others []uint32, maxLen int) []Set {
+func Split(uids, others []uint64, maxLen int) []Set {
 	var sets []Set
 	var text []byte
 	start := 0
 	for i := 0; i < len(uids); {
 		n := rangeLen(uids[i:], others)
-		item := strconv.AppendUint(nil, uint64(uids[i]), 10)
+		item := strconv.AppendUint(nil, uids[i], 10)
 		if n > 1 {
-			item = strconv.AppendUint(append(item, ':'), uint64(uids[i+n-1]), 10)
+			item = strconv.AppendUint(append(item, ':'), uids[i+n-1], 10)
 		}
 		if len(text) > 0 && len(text)+1+len(item) > maxLen {
 			sets = append(sets, Set{string(text), uids[start:i]})
@@ -49,7 +49,7 @@ func Split(uids, others []uint32, maxLen int) []Set {
 }
 
 // rangeLen returns how many of the first uids form one range.
-func rangeLen(uids, others []uint32) int {
+func rangeLen(uids, others []uint64) int {
 	n := 1
 	for n < len(uids) {
 		low, high := uids[n-1], uids[n]
@@ -69,23 +69,28 @@ func rangeLen(uids, others []uint32) int {
 }
 
 // Range is a range of UIDs, both ends included.
-type Range struct{ Low, High uint32 }
+type Range struct{ Low, High uint64 }
 
 // Expand returns the UIDs in ranges, ascending and without duplicates. Before it
 // allocates, it refuses a result that is too large for a mailbox of exists
 // messages.
-func Expand(ranges []Range, exists uint32) ([]uint32, error) {
+func Expand(ranges []Range, exists uint32) ([]uint64, error) {
 	var total uint64
+	most := 2*uint64(exists) + 1000
 	for _, r := range ranges {
-		total += uint64(r.High-r.Low) + 1
+		n := r.High - r.Low // one less than its UIDs, which could be 2^64
+		if n >= most-total {
+			return nil, errors.New("imap: a search result larger than the mailbox")
+		}
+		total += n + 1
 	}
-	if total > 2*uint64(exists)+1000 {
-		return nil, errors.New("imap: a search result larger than the mailbox")
-	}
-	uids := make([]uint32, 0, total)
+	uids := make([]uint64, 0, total)
 	for _, r := range ranges {
-		for uid := uint64(r.Low); uid <= uint64(r.High); uid++ {
-			uids = append(uids, uint32(uid))
+		for uid := r.Low; ; uid++ {
+			uids = append(uids, uid)
+			if uid == r.High {
+				break
+			}
 		}
 	}
 	slices.Sort(uids)
@@ -93,14 +98,14 @@ func Expand(ranges []Range, exists uint32) ([]uint32, error) {
 }
 
 // Covers reports whether uids, ascending, contains each UID of the range.
-func Covers(uids []uint32, all Range) bool {
+func Covers(uids []uint64, all Range) bool {
 	low, _ := slices.BinarySearch(uids, all.Low)
 	high, ok := slices.BinarySearch(uids, all.High)
-	return ok && uint32(high-low) == all.High-all.Low
+	return ok && uint64(high-low) == all.High-all.Low
 }
 
 // Contains reports whether uids, ascending, contains uid.
-func Contains(uids []uint32, uid uint32) bool {
+func Contains(uids []uint64, uid uint64) bool {
 	_, ok := slices.BinarySearch(uids, uid)
 	return ok
 }
