@@ -74,7 +74,7 @@ func init() {
 		{"USER", inAuth, 1, wholeLine, scopeSys, keepsUser, (*session).userName},
 		{"PASS", inAuth, 1, wholeLine, scopeLogin, longLine, (*session).pass},
 		{"AUTH", inAuth, 0, 2, scopeLogin, longLine | secrets, (*session).auth},
-		{"UTF8", inAuth, 0, 0, scopeSys, 0, (*session).enterUTF8},
+		{"UTF8", inBoth, 0, 0, scopeSys, harmless, (*session).enterUTF8},
 		{"STAT", inTran, 0, 0, scopeSys, harmless, (*session).stat},
 		{"LIST", inTran, 0, 1, scopeMessage, harmless, (*session).list},
 		{"UIDL", inTran, 0, 1, scopeSys, harmless, (*session).uidl},

@@ -31,7 +31,7 @@ type mechanism struct {
 // RFC 7677; LOGIN and XOAUTH2 have no RFC.
 var mechanisms = [...]mechanism{
 	{name: mechPlain, credential: (*session).askPlain},
-	{name: mechLogin, serverFirst: true, credential: (*session).askLogin},
+	{name: mechLogin, credential: (*session).askLogin},
 	{name: "XOAUTH2", parse: parseXOAuth2},
 	{name: "OAUTHBEARER", parse: parseOAuthBearer},
 	{name: "CRAM-MD5", safe: true, relayed: true, serverFirst: true, parse: parseCRAM},
@@ -135,9 +135,15 @@ func (s *session) askPlain(initial []string) (Credential, error) {
 	return parsePlain(message)
 }
 
-// askLogin is the LOGIN mechanism (draft-murchison-sasl-login).
-func (s *session) askLogin([]string) (cred Credential, err error) {
-	if cred.Username, err = s.challenge("Username:", ""); err != nil {
+// askLogin is the LOGIN mechanism (draft-murchison-sasl-login). Departure: some
+// clients send the name with AUTH, although the server begins.
+func (s *session) askLogin(initial []string) (cred Credential, err error) {
+	if len(initial) > 0 {
+		cred.Username, err = s.initialResponse(initial)
+	} else {
+		cred.Username, err = s.challenge("Username:", "")
+	}
+	if err != nil {
 		return cred, err
 	}
 	cred.Password, err = s.challenge("Password:", cred.Username)

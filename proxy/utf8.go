@@ -7,7 +7,15 @@ import (
 )
 
 // enterUTF8 answers UTF8: RFC 6856 §2.1. The mode lasts until the session ends.
+// Departure: in TRANSACTION, where some clients send it and give up at -ERR, it
+// is accepted, whether offered or not, and changes nothing. The client then
+// allows UTF-8 in headers and does not get any: messages and sizes remain those
+// of the mode at login.
 func (s *session) enterUTF8([]string) error {
+	if s.record.State == StateTransaction {
+		s.w.ok("accepted")
+		return nil
+	}
 	if !s.srv.opts.UTF8 {
 		return errUnknown
 	}

@@ -194,7 +194,7 @@ func mustRead(t testing.TB, file string) []byte {
 }
 
 // P-RETR-1, P-RETR-2, P-RETR-3, P-RESP-2, P-AUTH-2 (curl sends AUTH PLAIN
-// without initial response), I-FETCH-1
+// without initial response, and AUTH LOGIN with one if asked to), I-FETCH-1
 func TestCurl(t *testing.T) {
 	t.Parallel()
 	m := newMaildrop(t)
@@ -212,6 +212,10 @@ func TestCurl(t *testing.T) {
 	list := client{dir: dir}.run(t, "curl", "--silent", "--show-error", "--fail", "--user", "joe:"+dovecottest.Password,
 		fmt.Sprintf("pop3://%s/", m.gateway.addr))
 	mustEqual(t, "LIST", []byte(list), []byte(wantList.String()))
+	// With --sasl-ir, curl sends the name with AUTH LOGIN.
+	list = client{dir: dir}.run(t, "curl", "--silent", "--show-error", "--fail", "--user", "joe:"+dovecottest.Password,
+		"--login-options", "AUTH=LOGIN", "--sasl-ir", fmt.Sprintf("pop3://%s/", m.gateway.addr))
+	mustEqual(t, "LIST after AUTH LOGIN", []byte(list), []byte(wantList.String()))
 	m.mustBeUntouched(t)
 }
 
