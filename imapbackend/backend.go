@@ -87,6 +87,9 @@ func (b *Backend) Close() error {
 // identifies the maildrop. Where a connection is kept for the credential, it
 // asks nothing.
 func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	if err := b.waits(cred); err != nil {
+		return nil, err
+	}
 	if l := b.resume(ctx, cred); l != nil {
 		return l, nil
 	}
@@ -108,12 +111,28 @@ func asLogin(l *login, err error) (proxy.Login, error) {
 
 // verify connects and logs in.
 func (b *Backend) verify(ctx context.Context, cred proxy.Credential) (*login, error) {
+	if err := b.waits(cred); err != nil {
+		return nil, err
+	}
 	return b.onNewConnection(ctx, func(u *upstream.Conn) (*login, error) { return b.authenticate(ctx, u, cred) })
 }
 
 // relay connects and logs in by a SASL exchange with the client.
 func (b *Backend) relay(ctx context.Context, ex *proxy.Exchange) (*login, error) {
+	if err := b.waitsFor(ex); err != nil {
+		return nil, err
+	}
 	return b.onNewConnection(ctx, func(u *upstream.Conn) (*login, error) { return b.exchange(ctx, u, ex) })
+}
+
+// waits returns the error for a login that the upstream has asked to wait with.
+// It does so for a kept connection too, whose next command would be refused.
+func (b *Backend) waits(cred proxy.Credential) error {
+	return b.server.Waits(cred.Authzid, cred.Username, cred.Password)
+}
+
+func (b *Backend) waitsFor(ex *proxy.Exchange) error {
+	return b.server.Waits(ex.Authzid, ex.Username, ex.Authorization)
 }
 
 func (b *Backend) onNewConnection(ctx context.Context, logIn func(*upstream.Conn) (*login, error)) (*login, error) {

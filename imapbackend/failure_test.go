@@ -43,7 +43,15 @@ var failures = []struct {
 	{"[SERVERBUG] zebra", perm, perm, perm, perm, perm},
 	{"[CLIENTBUG] zebra", perm, perm, perm, perm, perm},
 	{"[CANNOT] zebra", perm, perm, perm, perm, perm},
-	{"[OVERQUOTA] zebra", perm, perm, perm, perm, perm},
+	{"[OVERQUOTA] zebra", temp, temp, temp, temp, perm},
+	{"[OVERQUOTA] zebra exceeded command or bandwidth limits", temp, temp, temp, temp, temp},
+	{"[SERVERBUG] zebra: internal error", temp, temp, temp, temp, temp},
+	{"[AUTHENTICATIONFAILED] zebra, try again", auth, auth, auth, temp, temp},
+	{"[AUTHENTICATIONFAILED] zebra: too many failed attempts", temp, temp, temp, temp, temp},
+	{"[CONTACTADMIN] zebra: system error", perm, perm, perm, perm, perm},
+	{"[INUSE] zebra: the mailbox is locked", temp, inUse, temp, temp, temp},
+	{"[REFERRAL imap://joe@zebra.example/] Try zebra.example", perm, perm, perm, perm, perm},
+	{"BAD zebra is throttled", temp, temp, temp, temp, temp},
 	{"[EXPUNGEISSUED] zebra", auth, perm, temp, temp, temp},
 	{"[ALERT] zebra", auth, perm, temp, temp, temp},
 	{"[X-UNHEARD 1 (2)] zebra", auth, perm, temp, temp, temp},
@@ -184,7 +192,7 @@ func testQuitFailure(t *testing.T, name func(string) string, form func(_, _ stri
 			d := s.open()
 			e := s.fails(d.Update(s.ctx, []uint64{7}), want)
 			text := proxy.ErrNotRemoved.Text
-			if strings.Contains(status, "OVERQUOTA") {
+			if status == "[OVERQUOTA] zebra" {
 				text = upstream.TextQuota
 			}
 			if e.Text != text {
@@ -205,8 +213,13 @@ func TestGreetingFailures(t *testing.T) {
 		{"M-1 BYE code of credentials", "S: * BYE [AUTHENTICATIONFAILED] zebra\nX:\n", temp},
 		{"M-1 BYE CONTACTADMIN", "S: * BYE [CONTACTADMIN] zebra\nX:\n", perm},
 		{"I-CONN-1 PREAUTH", "S: * PREAUTH [CAPABILITY IMAP4rev1] zebra\nW:\n", perm},
-		{"M-1 no IMAP", "S: 220 zebra ESMTP\nW:\n", perm},
-		{"M-1 greeting NO", "S: * NO zebra\nW:\n", perm},
+		{"M-1 BYE REFERRAL", "S: * BYE [REFERRAL imap://zebra.example/] zebra\nX:\n", perm},
+		{"M-1 SMTP", "S: 220 zebra ESMTP\nW:\n", temp},
+		{"M-1 HTTP", "S: HTTP/1.1 503 Service Unavailable\nS: Server: zebra\nS:\nW:\n", temp},
+		{"M-1 garbage", "S64: AAH/Cg==\nW:\n", temp},
+		{"M-1 an untagged response", "S: * CAPABILITY IMAP4rev1\nW:\n", temp},
+		{"M-1 greeting NO", "S: * NO zebra\nW:\n", temp},
+		{"M-1 a UIDVALIDITY in the greeting", "S: * OK [UIDVALIDITY x] zebra\nW:\n", temp},
 		{"M-1 reset", "R:\n", temp},
 		{"M-1 closed", "X:\n", temp},
 		{"I-LOGIN-4 no known revision", "S: * OK [CAPABILITY IMAP4 AUTH=PLAIN] zebra\nW:\n", perm},
@@ -216,7 +229,7 @@ func TestGreetingFailures(t *testing.T) {
 		{"lost in ID", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN ID] x\nC: <i> ID ...\nS: * BYE [INUSE] zebra\nX:\n", temp},
 		{"untagged BAD, then nothing", greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: * BAD IMAP is disabled, zebra\nW: stall\n", temp},
 		{"P-SASL-1 no way to log in", "S: * OK [CAPABILITY IMAP4rev1 LOGINDISABLED] zebra\n" + bye, perm},
-		{"endless greeting", "S*: 70000 \"* OK x\"\nW:\n", perm},
+		{"endless greeting", "S*: 70000 \"* OK x\"\nW:\n", temp},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) { s.fails(s.openFails(), tt.want) })
 	}

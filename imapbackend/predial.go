@@ -76,6 +76,10 @@ func (p *prepared) claim() (ok bool) {
 
 // Login implements proxy.Prepared.
 func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	if err := p.b.waits(cred); err != nil {
+		p.Close()
+		return nil, err
+	}
 	if l := p.b.resume(ctx, cred); l != nil {
 		p.Close()
 		return l, nil
@@ -87,6 +91,10 @@ func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Logi
 
 // Exchange implements proxy.PreparedExchanger.
 func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
+	if err := p.b.waitsFor(ex); err != nil {
+		p.Close()
+		return nil, err
+	}
 	return p.logIn(ctx,
 		func(u *upstream.Conn) (*login, error) { return p.b.exchange(ctx, u, ex) },
 		func() (proxy.Login, error) { return p.b.Exchange(ctx, ex) })

@@ -49,6 +49,8 @@ type Conn struct {
 	learned    *learned       // of the server
 	client     *client.Client // go-imap's, nil while it has nothing to do
 	secrets    secrets
+	account    waitFor     // of the login
+	accepted   bool        // the upstream has accepted its credential
 	utf8       bool        // UTF8=ACCEPT is enabled
 	clientUTF8 bool        // the client accepts headers beyond ASCII
 	uidZero    bool        // a message with UID 0 has been logged
@@ -160,6 +162,7 @@ func (c *Conn) execute(ctx context.Context, cmd string, f func(*client.Client) e
 
 // Trace logs one upstream command with its result. cmd holds no secret.
 func (c *Conn) Trace(ctx context.Context, cmd string, status wire.Status, err error) {
+	c.heedWait(ctx, status, err)
 	l := proxy.Logger(ctx)
 	if err != nil {
 		l.DebugContext(ctx, "upstream", "command", cmd, "error", c.CleanError(err))

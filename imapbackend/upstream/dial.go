@@ -77,7 +77,7 @@ func (c *Conn) greet(ctx context.Context) error {
 	c.Wire.SetProgress(GreetingTimeout)
 	greeting, err := c.Wire.Greeting()
 	if err != nil {
-		return c.Lost(AtConnect, err)
+		return greetingError(c.CleanError(err))
 	}
 	c.Wire.SetProgress(ProgressTimeout)
 	c.Greeting = greeting.String()

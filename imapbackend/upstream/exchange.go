@@ -45,9 +45,12 @@ func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Ident
 	if IsToken(ex.Mechanism) {
 		authenticate = c.sendToken
 	}
+	c.account = c.server.waits.account(ex.Authzid, ex.Username, ex.Authorization)
 	if err := authenticate(ctx, ex); err != nil {
 		return id, err
 	}
+	c.account = c.server.waits.account(ex.Authzid, ex.Username, "") // CRAM-MD5 names the user late
+	c.accepted = true
 	c.clientUTF8 = ex.UTF8
 	return c.identify(ctx, CanonicalUser(ex.Authzid, ex.Username), "")
 }

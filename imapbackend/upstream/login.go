@@ -23,10 +23,12 @@ func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Ident
 		return id, WithCause(proxy.ErrAuth, errors.New("NUL in a credential"))
 	}
 	c.secrets = secretsOf(cred)
+	c.account = c.server.waits.account(cred.Authzid, cred.Username, cred.Password)
 	mailboxID, err := c.logIn(ctx, cred)
 	if err != nil {
 		return id, err
 	}
+	c.accepted = true
 	c.clientUTF8 = cred.UTF8
 	return c.identify(ctx, CanonicalUser(cred.Authzid, cred.Username), mailboxID)
 }

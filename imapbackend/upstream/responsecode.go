@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"syscall"
 
 	"popgate/imapbackend/wire"
@@ -51,22 +50,29 @@ func WithCause(e *proxy.Error, err error) *proxy.Error {
 }
 
 // statusError returns the error for a status that is not OK, with the response
-// code and text for the client; cause is logged.
+// code and text for the client; cause is logged. A text that names a temporary
+// fault decides, except against the codes that judge excepts.
 func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
+	judged := judge(s)
+	switch {
+	case s.Code == "REFERRAL":
+		return SetupError(fmt.Errorf("%w (referral to %q)", cause, referralHost(s)))
+	case s.Code == "INUSE" && ph == AtSelect:
+		return WithCause(proxy.ErrInUse, cause)
+	case s.Code == "OVERQUOTA" && ph == AtUpdate && judged != throttled:
+		return &proxy.Error{Code: proxy.CodeSysPerm, Text: TextQuota, Err: cause}
+	case judged != lasting:
+		return TempError(cause)
+	}
 	switch s.Code {
 	case "AUTHENTICATIONFAILED", "EXPIRED", "AUTHORIZATIONFAILED":
 		if ph == AtLogin || ph == AtSelect || ph == AtList {
 			return WithCause(proxy.ErrAuth, cause)
 		}
 		return TempError(cause)
-	case "UNAVAILABLE", "LIMIT":
-		return TempError(cause)
-	case "INUSE":
-		// Before SELECT it does not prove that the credentials are
-		// right (M-2).
-		if ph == AtSelect {
-			return WithCause(proxy.ErrInUse, cause)
-		}
+	case "INUSE", // before SELECT it does not prove that the credentials are right (M-2)
+		"UNAVAILABLE", "LIMIT", "TEMPFAIL", // the last is Yahoo's
+		"OVERQUOTA": // of a rate: reading takes no room
 		return TempError(cause)
 	case "CONTACTADMIN", "PRIVACYREQUIRED", "NONEXISTENT",
 		"CORRUPTION", "SERVERBUG", "CLIENTBUG", "CANNOT":
@@ -75,13 +81,11 @@ func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
 		if ph != AtLogin {
 			return SetupError(cause)
 		}
-	case "OVERQUOTA":
-		return &proxy.Error{Code: proxy.CodeSysPerm, Text: TextQuota, Err: cause}
 	}
 	switch {
 	case s.Type == "BAD":
 		return SetupError(cause)
-	case s.Type == "BYE" || soundsTemporary(s.Text):
+	case s.Type == "BYE":
 		return TempError(cause)
 	case ph == AtLogin:
 		return WithCause(proxy.ErrAuth, cause)
@@ -89,18 +93,6 @@ func statusError(ph Phase, s wire.Status, cause error) *proxy.Error {
 		return SetupError(cause)
 	}
 	return TempError(cause)
-}
-
-// soundsTemporary judges a NO by its text: servers older than RFC 5530 have no
-// response codes for this (requirement Q6).
-func soundsTemporary(text string) bool {
-	text = strings.ToLower(text)
-	for _, p := range []string{"try again", "temporar", "unavailable", "too many", "timeout"} {
-		if strings.Contains(text, p) {
-			return true
-		}
-	}
-	return false
 }
 
 // lossError is statusError for the cause of a lost connection.
@@ -112,6 +104,15 @@ func lossError(ph Phase, err error) *proxy.Error {
 		return SetupError(err)
 	}
 	return TempError(err)
+}
+
+// greetingError is lossError for the greeting. What is no greeting is temporary
+// too: it comes from something that answers in place of the upstream.
+func greetingError(err error) *proxy.Error {
+	if _, ok := errors.AsType[*wire.ProtocolError](err); ok {
+		return TempError(err)
+	}
+	return lossError(AtConnect, err)
 }
 
 // dialError is statusError for a connection that could not be established.

@@ -68,6 +68,7 @@ type Server struct {
 	tls          *tls.Config              // shared, never changed
 	objectID     atomic.Bool              // it had OBJECTID at the last login
 	capabilities atomic.Pointer[[]string] // before the last login; nil: not known
+	waits        waits
 	mu           sync.Mutex
 	learned      []*learned // the latest is the last one
 }

@@ -123,6 +123,9 @@ func (c *Conn) Has(capability string) bool { return slices.Contains(c.caps, capa
 // it has none, with that of the last untagged NO or BYE before it.
 func (c *Conn) Result() Status {
 	s := c.status
+	if s.Type != "OK" {
+		s.Untagged = c.notice.Text
+	}
 	if s.Code == "" {
 		s.Code, s.Args = c.notice.Code, c.notice.Args
 	}

@@ -26,7 +26,7 @@ func TestStartLogin(t *testing.T) {
 		{"injection, synchronising", "\"\r\nA2 DELETE x", "p", NoLiterals, "+ go\nP1 OK in\n", "P1 LOGIN {14}\n\"\r\nA2 DELETE x \"p\"\n", "OK in"},
 		{"both", "ä", "ö", NoLiterals, "+ go\n+ \nP1 OK in\n", "P1 LOGIN {2}\nä {2}\nö\n", "OK in"},
 		{"chatter before the request", "ä", "p", NoLiterals, "* OK [ALERT] x\n* 1 EXISTS\n+ go\nP1 OK in\n", "P1 LOGIN {2}\nä \"p\"\n", "OK in"},
-		{"first refused", "ä", "ö", NoLiterals, "* NO [LIMIT] x\nP1 NO no\n", "P1 LOGIN {2}\n", "NO [LIMIT] no"},
+		{"first refused", "ä", "ö", NoLiterals, "* NO [LIMIT] x\nP1 NO no\n", "P1 LOGIN {2}\n", "NO [LIMIT] no (untagged: x)"},
 		{"second refused", "ä", "ö", NoLiterals, "+ go\nP1 BAD no\n", "P1 LOGIN {2}\nä {2}\n", "BAD no"},
 		{"LITERAL- short", long[:4096], "p", ShortLiterals, "P1 OK in\n", "P1 LOGIN {4096+}\n" + long[:4096] + " \"p\"\n", "OK in"},
 		{"LITERAL- long", long, "p", ShortLiterals, "+ go\nP1 OK in\n", "P1 LOGIN {4097}\n" + long + " \"p\"\n", "OK in"},
@@ -69,7 +69,7 @@ func TestByeBeforeStatus(t *testing.T) {
 	if got := string(p[:n]); got != "abc NO -\r\n" || err != nil {
 		t.Errorf("read %q, %v", got, err)
 	}
-	if r := c.Result().String(); r != "NO [AUTHENTICATIONFAILED] no" {
+	if r := c.Result().String(); r != "NO [AUTHENTICATIONFAILED] no (untagged: x)" {
 		t.Errorf("result %q", r)
 	}
 }

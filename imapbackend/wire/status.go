@@ -13,6 +13,10 @@ type Status struct {
 	Code string
 	Args string
 	Text string
+
+	// Untagged is the text of the last untagged NO or BYE since the command
+	// began, for a result that is not OK.
+	Untagged string
 }
 
 // OK reports success.
@@ -32,6 +36,9 @@ func (s Status) String() string {
 	if s.Text != "" {
 		b.WriteString(" " + s.Text)
 	}
+	if s.Untagged != "" {
+		b.WriteString(" (untagged: " + s.Untagged + ")")
+	}
 	return b.String()
 }
 
@@ -50,7 +57,7 @@ func parseStatus(tag, word string, rest []byte) Status {
 	rest = bytes.TrimLeft(rest, " ")
 	if len(rest) > 0 && rest[0] == '[' {
 		if end := codeEnd(rest); end > 0 {
-			code, args, _ := strings.Cut(string(rest[1:end]), " ")
+			code, args, _ := strings.Cut(strings.TrimSpace(string(rest[1:end])), " ")
 			s.Code, s.Args = strings.ToUpper(code), strings.TrimSpace(args)
 			rest = rest[end+1:]
 		}

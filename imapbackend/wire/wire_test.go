@@ -186,7 +186,13 @@ var streams = []struct {
 		"data EXISTS 5", "data RECENT 2", "data EXPUNGE 1", "data FLAGS 0 (\\Seen {3}\r\na b)", "data WHATEVER 7",
 		"notice: OK [ALERT] beware {5}", "data VANISHED 0 1:2", "done: OK x"}},
 	{"codes", "* OK [PERMANENTFLAGS (a]b \\*)] yes\n* NO [inuse] wait\nP1 NO nothing\n", []string{
-		"notice: OK [PERMANENTFLAGS (a]b \\*)] yes", "notice: NO [INUSE] wait", "done: NO [INUSE] nothing"}},
+		"notice: OK [PERMANENTFLAGS (a]b \\*)] yes", "notice: NO [INUSE] wait", "done: NO [INUSE] nothing (untagged: wait)"}},
+	{"odd codes", "* OK [ UIDNEXT 4 ] x\n* NO [] x\n* NO [ALERT x\n* OK[ALERT]x\n* NO [[ALERT]] x\n* OK ] [ALERT] x\n* NO [SYS/TEMP] x\n" +
+		"* NO [CODE: WBL] x\n* OK [X \"a] b] c\n* OK [X (a b] c\n* OK [X a) b] c\n* OK [BADCHARSET ({3}] c\n* OK []\n* OK\n* OK \nP1 NO[limit]x\n", []string{
+		"notice: OK [UIDNEXT 4] x", "notice: NO x", "notice: NO [ALERT x", "notice: OK [ALERT] x", "notice: NO [[ALERT] ] x",
+		"notice: OK ] [ALERT] x", "notice: NO [SYS/TEMP] x", "notice: NO [CODE: WBL] x", "notice: OK [X \"a] b] c",
+		"notice: OK [X (a b] c", "notice: OK [X a) b] c", "notice: OK [BADCHARSET ({3}] c", "notice: OK", "notice: OK",
+		"notice: OK", "done: NO [LIMIT] x (untagged: x)"}},
 	{"bye", "* BYE [UNAVAILABLE] down\n", []string{
 		"notice: BYE [UNAVAILABLE] down", "error: imap: upstream closed: BYE [UNAVAILABLE] down"}},
 	{"empty stream", "", []string{"error: unexpected EOF"}},
