@@ -31,7 +31,7 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 	if o.warm {
 		all, err = o.extend(ctx, mb, l)
 		if err == nil && all == nil {
-			*l = listing{}
+			*l, o.known = listing{}, 0
 			if mb.Exists > 0 {
 				err = o.listAll(ctx, l)
 			}

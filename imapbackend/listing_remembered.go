@@ -27,6 +27,7 @@ func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]pr
 	if slices.ContainsFunc(fresh, func(e entry) bool { return unsized(e) || e.uid >= mb.UIDNext }) {
 		return nil, nil
 	}
+	o.known = o.cached.UIDNext
 	old := o.cached.Messages
 	if l.expunged || uint32(len(old)+len(fresh)) != o.Wire.Mailbox().Remaining {
 		var err error
@@ -71,6 +72,7 @@ func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.M
 	if len(kept)+len(fresh) != below || uint32(below) != o.Wire.Mailbox().Remaining || uint32(len(present)) != exists {
 		return nil, nil, nil
 	}
+	o.known = 0
 	return kept, fresh, nil
 }
 

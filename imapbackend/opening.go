@@ -94,6 +94,7 @@ type opening struct {
 	fetchCmd string
 	cached   store.Listing
 	warm     bool            // there is a cached listing, to be used if UIDVALIDITY is the same
+	known    uint64          // see snapshot
 	order    []proxy.Message // see maildrop
 
 	lostAtSearch bool // the upstream may have closed the connection because of it

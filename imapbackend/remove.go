@@ -2,12 +2,52 @@ package imapbackend
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"slices"
 
 	"popgate/imapbackend/internal/uidset"
 	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
+
+// lookIntoGaps asks which messages there are among the remembered ones, if that
+// makes the commands of UPDATE fewer: ranges reach over free UIDs, but what is
+// remembered does not prove them free.
+func (r *removal) lookIntoGaps(ctx context.Context) error {
+	m, low := r.m, r.marked[0]
+	if low >= m.known {
+		return nil
+	}
+	believed := uidset.Gaps{Others: m.others(r.marked)}
+	if len(uidset.Split(r.marked, &believed, m.maxLine-uidset.Frame)) == len(m.sets(r.marked)) {
+		return nil
+	}
+	high := m.known - 1
+	if m.messages[len(m.messages)-1].UID <= math.MaxUint32 {
+		high = min(high, math.MaxUint32) // the upstream may refuse a greater number
+	}
+	set := fmt.Sprintf("%d:%d", low, high)
+	ranges, err := m.u.Search(ctx, upstream.AtUpdate, set, upstream.Any)
+	if void := m.usable(upstream.AtUpdate); void != nil {
+		return void
+	}
+	var found []uint64
+	if err == nil {
+		found, err = uidset.Expand(ranges, m.u.Wire.Mailbox().Exists)
+	}
+	if err != nil {
+		proxy.Logger(ctx).DebugContext(ctx, "messages are removed in more commands: no answer shows which others there are", "error", err)
+		return nil
+	}
+	if slices.ContainsFunc(found, func(uid uint64) bool { return !m.isListed(uid) }) {
+		proxy.Logger(ctx).WarnContext(ctx, "remembered listing of a mailbox is wrong and forgotten", "upstream", m.key.Upstream, "mailbox", m.key.Mailbox)
+		m.b.store.DropListing(m.key)
+	}
+	m.found, m.known = found, low
+	return nil
+}
 
 // flag sets \Deleted. Messages whose answer is lost count as flagged, so that
 // the next attempt removes the flag where they stay.

@@ -30,6 +30,12 @@ type snapshot struct {
 	form        *uniqueid.Template                  // of unique-ids
 	named       func(dst []byte, uid uint64) []byte // makes them instead of form, unless nil
 	maxLine     int                                 // octets of a command line
+
+	// known: the upstream has reported in this session which messages have UIDs
+	// from this one on. Those below are remembered, except found, ascending,
+	// which it has reported for UPDATE.
+	known uint64
+	found []uint64
 }
 
 // takeSnapshot reads the listing that was sent with SELECT (requirements
@@ -52,7 +58,7 @@ func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	if s.deleted, err = o.flaggedDeleted(ctx, mb, all, searched); err != nil {
 		return nil, err
 	}
-	s.hidden = l.vanished
+	s.hidden, s.known = l.vanished, o.known
 	s.show(all, o.b.opts.ShowDeleted)
 	s.lasting = !mb.UIDNotSticky && mb.UIDValidity != 0
 	if err := o.trueSizes(ctx, s); err != nil {
@@ -170,25 +176,44 @@ func (s *snapshot) UniqueIDs() (func(dst []byte, uid uint64) []byte, error) {
 }
 
 // sets returns uids of the snapshot, ascending, as sequence-sets that contain
-// no other message of the mailbox, shown or hidden.
+// no other message of the mailbox, shown or hidden, even if what is remembered of
+// it is wrong.
 func (s *snapshot) sets(uids []uint64) []uidset.Set { return s.setsFor(uids, 0) }
 
 // setsFor is sets for commands that are longer than uidset.Frame by more
 // octets.
 func (s *snapshot) setsFor(uids []uint64, more int) []uidset.Set {
-	others := make([]uint64, 0, len(s.messages)+len(s.hidden)-len(uids))
-	others = append(others, s.hidden...)
-	for _, msg := range s.messages {
-		if _, ours := slices.BinarySearch(uids, msg.UID); !ours {
-			others = append(others, msg.UID)
-		}
-	}
-	slices.Sort(others)
-	return uidset.Split(uids, others, s.maxLine-uidset.Frame-more)
+	return uidset.Split(uids, &uidset.Gaps{From: s.known, Others: s.others(uids)}, s.maxLine-uidset.Frame-more)
 }
 
-// runs is sets for uids that are close together in the snapshot: it is faster,
-// as it considers only the messages between them.
+// isListed reports whether the listing has a message, shown or hidden.
+func (s *snapshot) isListed(uid uint64) bool {
+	_, shown := s.index(uid)
+	return shown || uidset.Contains(s.hidden, uid)
+}
+
+// others returns the messages of the mailbox other than uids, ascending.
+func (s *snapshot) others(uids []uint64) []uint64 {
+	others := make([]uint64, 0, max(0, len(s.messages)+len(s.hidden)+len(s.found)-len(uids)))
+	add := func(uid uint64) {
+		if !uidset.Contains(uids, uid) {
+			others = append(others, uid)
+		}
+	}
+	for _, msg := range s.messages {
+		add(msg.UID)
+	}
+	for _, uid := range s.found {
+		add(uid)
+	}
+	others = append(others, s.hidden...)
+	slices.Sort(others)
+	return slices.Compact(others)
+}
+
+// runs is sets for uids that are close together in the snapshot, to read them: it
+// is faster, as it considers only the messages between them, and relies on what is
+// remembered of the mailbox.
 func (s *snapshot) runs(uids []uint64) []uidset.Set {
 	if len(uids) == 0 {
 		return nil
@@ -203,5 +228,5 @@ func (s *snapshot) runs(uids []uint64) []uidset.Set {
 		}
 	}
 	slices.Sort(others)
-	return uidset.Split(uids, others, s.maxLine-len("P1000000 UID FETCH  (UID BODY.PEEK[HEADER])"))
+	return uidset.Split(uids, &uidset.Gaps{Others: others}, s.maxLine-len("P1000000 UID FETCH  (UID BODY.PEEK[HEADER])"))
 }

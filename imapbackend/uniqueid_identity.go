@@ -81,7 +81,7 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 		}
 	}
 	var ops []string
-	for _, set := range uidset.Split(uids, others, o.MaxLine()-len("P1000000 UID FETCH  ()")-len(items)) {
+	for _, set := range uidset.Split(uids, &uidset.Gaps{Others: others}, o.MaxLine()-len("P1000000 UID FETCH  ()")-len(items)) {
 		ops = append(ops, "UID FETCH "+set.Text+" ("+items+")")
 		if err := o.Wire.Start(ops[len(ops)-1]); err != nil {
 			return nil, wire.Status{}, o.Lost(upstream.AtList, err)

@@ -99,6 +99,9 @@ func (r *removal) run(ctx context.Context, p plan) error {
 			return err
 		}
 	}
+	if err := r.lookIntoGaps(ctx); err != nil {
+		return err
+	}
 	if err := r.sparePlaceholders(ctx); err != nil {
 		return err
 	}

@@ -1,11 +1,16 @@
 package store
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 	"hash/crc32"
+	"io"
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"popgate/proxy"
 )
@@ -13,13 +18,21 @@ import (
 // A record on disk is a head and chunks, each under a key of its own. A chunk
 // covers one range of UIDs, so that new mail leaves most chunks unchanged.
 //
-//	head   UIDVALIDITY, UIDNEXT of a listing, and the number of entries
+//	head   UIDVALIDITY, UIDNEXT of a listing, two numbers of entries, the version
+//	       of this form, and a digest of all chunks
 //	chunk  entries in ascending order of UID
 //
 // Numbers are varints. A UID is stored as its distance from the previous one, and
 // a text as the length of the prefix that it shares with the previous one and the
 // rest. Each value is preceded by a checksum of its key and itself. A chunk's index
-// has 32 bits in its key, or 64 where the UIDs are too large for that.
+// has 32 bits in its key, or 64 where the UIDs are too large for that. A chunk of
+// unique-ids, which is used even if others are lost, begins with the UIDVALIDITY:
+// one of an earlier mailbox is not taken for a chunk of this one.
+//
+// The checksums prove each value, and the digest the record: a chunk that is
+// missing, that occurs twice, or that is an older one of the same key does not
+// match it. A head without version and digest is of the form before, whose
+// unique-ids are used, being irreplaceable, and nothing else.
 
 // chunk is one value of a record. The head has the suffix "".
 type chunk struct {
@@ -39,6 +52,9 @@ const (
 	tagByUID byte = 'n'
 	tagGone  byte = 'o'
 	tagWide  byte = 'p' // like tagByUID, with an index of 64 bits: after all of those
+
+	// recordVersion is the version of the form above.
+	recordVersion = 1
 
 	// textLimit is the maximum of one text, in octets. Unique-ids and
 	// identities are far shorter.
@@ -69,6 +85,7 @@ func verifyChecksum(key, value []byte) ([]byte, bool) {
 // chunker builds the chunks of a record from entries in ascending order of UID.
 type chunker struct {
 	shift  int
+	start  []byte // of each chunk
 	chunks []chunk
 	index  uint64
 	uid    uint64 // of the last entry
@@ -79,7 +96,7 @@ type chunker struct {
 func (c *chunker) next(uid uint64) *chunk {
 	if index := uid >> c.shift; len(c.chunks) == 0 || index != c.index {
 		c.index, c.uid, c.texts = index, index<<c.shift, [2]string{}
-		c.chunks = append(c.chunks, chunk{suffix: suffixOf(index)})
+		c.chunks = append(c.chunks, chunk{suffix: suffixOf(index), body: bytes.Clone(c.start)})
 	}
 	at := &c.chunks[len(c.chunks)-1]
 	at.body = binary.AppendUvarint(at.body, uid-c.uid)
@@ -120,13 +137,38 @@ func appendText(b []byte, before, s string) []byte {
 	return append(b, s[shared:]...)
 }
 
-func headOf(numbers ...uint64) chunk {
+// headed returns all parts of a record: chunks, which it sorts, and the head, which
+// holds numbers.
+func headed(chunks []chunk, numbers [4]uint64) []chunk {
 	var b []byte
 	for _, n := range numbers {
 		b = binary.AppendUvarint(b, n)
 	}
-	return chunk{body: b}
+	slices.SortFunc(chunks, func(a, b chunk) int { return strings.Compare(a.suffix, b.suffix) })
+	sum := newSummer()
+	for _, c := range chunks {
+		sum.add(c.suffix, c.body)
+	}
+	return append(chunks, chunk{body: sum.appendTo(append(b, recordVersion))})
 }
+
+// summer computes the digest of a record.
+type summer struct{ hash.Hash }
+
+func newSummer() summer { return summer{sha256.New()} }
+
+// add adds a chunk: suffix and body, each after its length.
+func (s summer) add(suffix string, body []byte) {
+	var length []byte
+	length = binary.AppendUvarint(length, uint64(len(suffix)))
+	length = binary.AppendUvarint(length, uint64(len(body)))
+	s.Write(length) // a hash never fails
+	io.WriteString(s, suffix)
+	s.Write(body)
+}
+
+// appendTo appends the digest to b.
+func (s summer) appendTo(b []byte) []byte { return append(b, s.Sum(nil)[:digestSize]...) }
 
 func (l Listing) chunks() []chunk {
 	c := chunker{shift: numberShift}
@@ -134,7 +176,7 @@ func (l Listing) chunks() []chunk {
 		at := c.next(m.UID)
 		at.body = binary.AppendUvarint(at.body, uint64(m.Octets))
 	}
-	return append(c.chunks, headOf(l.UIDValidity, l.UIDNext, uint64(len(l.Messages))))
+	return headed(c.chunks, [4]uint64{l.UIDValidity, l.UIDNext, uint64(len(l.Messages))})
 }
 
 func (s sizes) chunks() []chunk {
@@ -143,7 +185,7 @@ func (s sizes) chunks() []chunk {
 		at := c.next(uid)
 		at.body = binary.AppendUvarint(at.body, uint64(s.octets[uid]))
 	}
-	return append(c.chunks, headOf(s.uidValidity, 0, uint64(len(s.octets))))
+	return headed(c.chunks, [4]uint64{s.uidValidity, 0, uint64(len(s.octets))})
 }
 
 func (i identities) chunks() []chunk {
@@ -151,11 +193,11 @@ func (i identities) chunks() []chunk {
 	for _, id := range i.ids {
 		c.text(c.next(id.UID), 0, id.ID)
 	}
-	return append(c.chunks, headOf(i.uidValidity, 0, uint64(len(i.ids))))
+	return headed(c.chunks, [4]uint64{i.uidValidity, 0, uint64(len(i.ids))})
 }
 
 func (u UniqueIDs) chunks() []chunk {
-	c := chunker{shift: textShift}
+	c := chunker{shift: textShift, start: binary.AppendUvarint(nil, u.UIDValidity)}
 	for _, s := range u.Shown {
 		at := c.next(s.UID)
 		c.text(at, 0, s.ID)
@@ -169,7 +211,7 @@ func (u UniqueIDs) chunks() []chunk {
 			n = 0
 		}
 		if n%goneInChunk == 0 {
-			chunks = append(chunks, chunk{suffix: suffix(tagGone, uint32(g.Day), uint32(n/goneInChunk))})
+			chunks = append(chunks, chunk{suffix: suffix(tagGone, uint32(g.Day), uint32(n/goneInChunk)), body: bytes.Clone(c.start)})
 			last = Gone{}
 		}
 		at := &chunks[len(chunks)-1]
@@ -177,7 +219,7 @@ func (u UniqueIDs) chunks() []chunk {
 		at.body = appendText(at.body, last.String, g.String)
 		last, n = g, n+1
 	}
-	return append(chunks, headOf(u.UIDValidity, 0, uint64(len(u.Shown)), uint64(len(gone))))
+	return headed(chunks, [4]uint64{u.UIDValidity, 0, uint64(len(u.Shown)), uint64(len(gone))})
 }
 
 // valid reports whether a record can be written and read back.
@@ -193,7 +235,7 @@ func valid(r record) bool {
 	case Listing:
 		for _, m := range r.Messages {
 			next(m.UID)
-			ascending = ascending && m.Octets >= 0
+			ascending = ascending && m.Octets >= 0 && m.UID < r.UIDNext
 		}
 	case sizes:
 		for uid, octets := range r.octets {
@@ -271,33 +313,64 @@ type decoder struct {
 	id      recordID
 	head    [4]uint64
 	hasHead bool
+	digest  []byte // of the record, as the head has it; nil: the form before
+	sum     summer
+	last    string // suffix
+	invalid bool   // what has been added is not the whole record
 	listing Listing
 	sizes   sizes
 	ids     identities
 	unique  UniqueIDs
 }
 
-// add decodes a chunk; false means that it is invalid.
-func (d *decoder) add(suffix string, body []byte) bool {
-	r := &reader{body: body}
-	if suffix == "" {
-		most := [4]uint64{math.MaxUint64, math.MaxUint64, math.MaxUint32, math.MaxUint32}
-		for i := 0; r.more() && i < len(d.head); i++ {
-			d.head[i] = r.number(most[i])
-		}
-		d.hasHead = !r.bad && len(r.body) == 0
-		return d.hasHead
+func newDecoder(id recordID) *decoder { return &decoder{id: id, sum: newSummer()} }
+
+// add decodes a value of the record. One that is invalid, or out of order, is
+// left out.
+func (d *decoder) add(suffix string, value []byte, key []byte) {
+	body, ok := verifyChecksum(key, value)
+	switch {
+	case !ok || !d.hasHead && suffix != "" || d.hasHead && suffix <= d.last:
+		ok = false
+	case suffix == "":
+		ok = d.addHead(&reader{body: body})
+	default:
+		d.last = suffix
+		d.sum.add(suffix, body)
+		ok = d.addChunk(suffix, &reader{body: body})
+	}
+	d.invalid = d.invalid || !ok
+}
+
+func (d *decoder) addHead(r *reader) bool {
+	most := [4]uint64{math.MaxUint64, math.MaxUint64, math.MaxUint32, math.MaxUint32}
+	for i := 0; r.more() && i < len(d.head); i++ {
+		d.head[i] = r.number(most[i])
+	}
+	if len(r.body) > 0 {
+		version := r.number(recordVersion)
+		r.bad = r.bad || version != recordVersion || len(r.body) != digestSize
+		d.digest = bytes.Clone(r.body)
+	}
+	d.hasHead = !r.bad
+	return d.hasHead
+}
+
+// addChunk decodes a chunk; false means that it is invalid.
+func (d *decoder) addChunk(suffix string, r *reader) bool {
+	if d.id.kind == kindUniqueIDs && d.digest != nil && r.number(math.MaxUint64) != d.head[0] {
+		return false
 	}
 	switch {
 	case suffix[0] == tagByUID && len(suffix) == 5:
 		d.byUID(r, uint64(binary.BigEndian.Uint32([]byte(suffix[1:]))))
 	case suffix[0] == tagWide && len(suffix) == 9:
 		index := binary.BigEndian.Uint64([]byte(suffix[1:]))
-		r.bad = index <= math.MaxUint32
+		r.bad = r.bad || index <= math.MaxUint32
 		d.byUID(r, index)
 	case suffix[0] == tagGone && len(suffix) == 9 && d.id.kind == kindUniqueIDs:
 		day := binary.BigEndian.Uint32([]byte(suffix[1:]))
-		for r.bad = day > math.MaxInt32; r.more(); {
+		for r.bad = r.bad || day > math.MaxInt32; r.more(); {
 			g := Gone{ID: r.text(0), String: r.text(1), Day: int32(day)}
 			if !r.bad {
 				d.unique.Gone = append(d.unique.Gone, g)
@@ -332,35 +405,36 @@ func (d *decoder) byUID(r *reader, index uint64) {
 	}
 }
 
-// record returns the decoded record, nil if it is incomplete.
-func (d *decoder) record() record {
+// record returns the decoded record, nil if there is none that can be trusted.
+// invalid reports that something is damaged.
+func (d *decoder) record() (r record, invalid bool) {
 	if !d.hasHead {
-		return nil
+		return nil, true
 	}
 	validity, count := d.head[0], d.head[2]
+	entries := 0
 	switch d.id.kind {
 	case kindListing:
-		l := d.listing
-		l.UIDValidity, l.UIDNext = validity, d.head[1]
-		n := len(l.Messages)
-		if uint64(n) != count || n > 0 && l.Messages[n-1].UID >= l.UIDNext {
-			return nil
-		}
-		return l
+		d.listing.UIDValidity, d.listing.UIDNext = validity, d.head[1]
+		entries, r = len(d.listing.Messages), d.listing
 	case kindSizes:
 		d.sizes.uidValidity = validity
-		if uint64(len(d.sizes.octets)) != count {
-			return nil
-		}
-		return d.sizes
+		entries, r = len(d.sizes.octets), d.sizes
 	case kindIdentities:
 		d.ids.uidValidity = validity
-		if uint64(len(d.ids.ids)) != count {
-			return nil
-		}
-		return d.ids
+		entries, r = len(d.ids.ids), d.ids
 	default:
 		d.unique.UIDValidity = validity
-		return d.unique
+		entries, r = len(d.unique.Shown), d.unique
 	}
+	whole := !d.invalid && uint64(entries) == count && d.digest != nil && bytes.Equal(d.digest, d.sum.appendTo(nil))
+	switch {
+	case !valid(r):
+		return nil, true
+	case whole:
+		return r, false
+	case d.id.kind == kindUniqueIDs:
+		return r, d.digest != nil || d.invalid
+	}
+	return nil, d.digest != nil
 }

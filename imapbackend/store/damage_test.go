@@ -32,18 +32,20 @@ func filled(t testing.TB) []byte {
 	return b
 }
 
-// checkKnown checks that s contains nothing that is not in m.
+// checkKnown checks that s contains nothing that is not in m, except records that
+// have not been replaced by those of m and are whole.
 func (m sample) checkKnown(t testing.TB, s *Store, k Key) {
 	t.Helper()
-	if l, ok := s.Listing(k); ok && !cmp.Equal(l, m.listing) {
-		t.Errorf("%v: a damaged listing", k)
+	old := newSample(500)
+	if l, ok := s.Listing(k); ok && !cmp.Equal(l, m.listing) && !cmp.Equal(l, old.listing) {
+		t.Errorf("%v: a damaged listing: %d messages, UIDNEXT %d; the one put has %d, %d", k, len(l.Messages), l.UIDNext, len(m.listing.Messages), m.listing.UIDNext)
 	}
 	for uid, octets := range s.Sizes(k, 7) {
 		if m.sizes[uid] != octets {
 			t.Errorf("%v: size %d of UID %d", k, octets, uid)
 		}
 	}
-	if ids := s.Identities(k, 7, "emailid"); ids != nil && !cmp.Equal(ids, m.ids) {
+	if ids := s.Identities(k, 7, "emailid"); ids != nil && !cmp.Equal(ids, m.ids) && !cmp.Equal(ids, old.ids) {
 		t.Errorf("%v: damaged identities", k)
 	}
 	shown := make(map[Shown]bool)
@@ -154,7 +156,7 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// Damage of any page causes no crash and no wrong answer.
+// I-SNAP-7: damage of any page causes no crash and no wrong answer.
 func TestDamagedPages(t *testing.T) {
 	good := filled(t)
 	page := os.Getpagesize()

@@ -33,12 +33,12 @@ var (
 	keyFormat       = []byte("format")
 )
 
-// formatName names the format and its version. In formatBefore UIDVALIDITY,
-// UIDNEXT and UIDs have at most 32 bits; such a file is read as it is.
-const (
-	formatName   = "popgate store 2"
-	formatBefore = "popgate store 1"
-)
+// formatName names the format and its version. A file of one of formatsBefore is
+// read as it is: in the first, UIDVALIDITY, UIDNEXT and UIDs have at
+// most 32 bits, and in both the heads of records have no digest.
+const formatName = "popgate store 3"
+
+var formatsBefore = []string{"popgate store 1", "popgate store 2"}
 
 // digestSize is how many octets of SHA-256 identify a mailbox.
 const digestSize = 16
@@ -123,23 +123,20 @@ func (d *disk) view(f func(*bolt.Tx) error) error {
 // of the record on the disk cannot be trusted.
 func (d *disk) read(id recordID) (r record, invalid bool, err error) {
 	prefix := id.prefix()
-	dec := decoder{id: id}
+	dec := newDecoder(id)
 	found := false
 	err = d.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketRecords).Cursor()
 		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			found = true
-			body, ok := verifyChecksum(k, v)
-			invalid = !ok || !dec.add(string(k[len(prefix):]), body) || invalid
+			dec.add(string(k[len(prefix):]), v, k)
 		}
 		return nil
 	})
 	if err != nil || !found {
 		return nil, false, err
 	}
-	if r = dec.record(); r == nil || invalid && id.kind != kindUniqueIDs {
-		return nil, true, nil
-	}
+	r, invalid = dec.record()
 	return r, invalid, nil
 }
 

@@ -233,7 +233,7 @@ func checkBuckets(tx *bolt.Tx) error {
 	if meta == nil {
 		return &damage{"the database of another program"}
 	}
-	if format := string(meta.Get(keyFormat)); format != formatName && format != formatBefore {
+	if format := string(meta.Get(keyFormat)); format != formatName && !slices.Contains(formatsBefore, format) {
 		return &damage{fmt.Sprintf("its format is %.40q, not %q", format, formatName)}
 	}
 	mailboxes, records := tx.Bucket(bucketMailboxes), tx.Bucket(bucketRecords)

@@ -45,43 +45,72 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
-// A file of the format before, in which UIDVALIDITY has at most 32 bits, is read
-// as it is, and then has the current format.
+// A file of a format before is read as it is, and then has the current format. Of
+// records without digest only unique-ids are used: the rest can be asked for.
 func TestFormatBefore(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
-	s, _ := openStore(t, path, Options{})
-	m := newSample(100)
-	m.put(t, s, key("a"))
-	closeStore(t, s)
-	format := func(change func(b *bolt.Bucket) error) {
-		t.Helper()
-		db, err := bolt.Open(path, 0o600, nil)
-		if err == nil {
-			err = db.Update(func(tx *bolt.Tx) error { return change(tx.Bucket(bucketMeta)) })
+	for _, before := range formatsBefore {
+		path := filepath.Join(t.TempDir(), "store.db")
+		s, _ := openStore(t, path, Options{})
+		m := newSample(100)
+		m.put(t, s, key("a"))
+		closeStore(t, s)
+		edit(t, path, func(b *bolt.Bucket) error {
+			for _, r := range []record{m.listing, sizes{7, m.sizes}, identities{7, m.ids}, m.unique} {
+				if err := putBefore(b, r); err != nil {
+					return err
+				}
+			}
+			return b.Tx().Bucket(bucketMeta).Put(keyFormat, []byte(before))
+		})
+		if got, err := Inspect(path); got != "good" || err != nil {
+			t.Errorf("%q, %v", got, err)
 		}
-		if err == nil {
-			err = db.Close()
+		s, log := openStore(t, path, Options{})
+		sample{unique: m.unique}.check(t, s, key("a"))
+		m.put(t, s, key("a"))
+		closeStore(t, s)
+		if log.String() != "" {
+			t.Errorf("log: %s", log)
 		}
-		if err != nil {
-			t.Fatal(err)
+		s, _ = openStore(t, path, Options{})
+		m.check(t, s, key("a"))
+		closeStore(t, s)
+		edit(t, path, func(b *bolt.Bucket) error {
+			if got := string(b.Tx().Bucket(bucketMeta).Get(keyFormat)); got != "popgate store 3" {
+				t.Errorf("format %q", got)
+			}
+			return nil
+		})
+	}
+}
+
+// putBefore writes a record as the formats before have it: the head without version
+// and digest, and chunks of unique-ids without UIDVALIDITY.
+func putBefore(b *bolt.Bucket, r record) error {
+	id := recordID{Key: key("a")}
+	switch r.(type) {
+	case Listing:
+		id.kind = kindListing
+	case sizes:
+		id.kind = kindSizes
+	case identities:
+		id.kind, id.source = kindIdentities, "emailid"
+	case UniqueIDs:
+		id.kind = kindUniqueIDs
+	}
+	for _, c := range r.chunks() {
+		at, body := append(id.prefix(), c.suffix...), c.body
+		switch {
+		case c.suffix == "":
+			body = body[:len(body)-digestSize-1]
+		case id.kind == kindUniqueIDs:
+			body = body[1:]
+		}
+		if err := b.Put(at, addChecksum(at, body)); err != nil {
+			return err
 		}
 	}
-	format(func(b *bolt.Bucket) error { return b.Put(keyFormat, []byte("popgate store 1")) })
-	if got, err := Inspect(path); got != "good" || err != nil {
-		t.Errorf("%q, %v", got, err)
-	}
-	s, log := openStore(t, path, Options{})
-	m.check(t, s, key("a"))
-	closeStore(t, s)
-	if log.String() != "" {
-		t.Errorf("log: %s", log)
-	}
-	format(func(b *bolt.Bucket) error {
-		if got := string(b.Get(keyFormat)); got != "popgate store 2" {
-			t.Errorf("format %q", got)
-		}
-		return nil
-	})
+	return nil
 }
 
 // What Inspect reports about a file.

@@ -98,14 +98,19 @@ func (s *Store) Listing(key Key) (Listing, bool) {
 }
 
 // PutListing replaces the listing of a mailbox by l. It is cheap if l is what
-// Listing has returned.
+// Listing has returned. A listing that does not ascend, or that has UIDs from
+// UIDNext on, is of no use: the mailbox is then without one.
 func (s *Store) PutListing(key Key, l Listing) {
 	id := recordID{Key: key, kind: kindListing}
 	s.mu.Lock()
 	known, ok := s.cache.get(id).(Listing)
 	s.mu.Unlock()
-	if !ok || !known.same(l) {
+	switch {
+	case ok && known.same(l):
+	case valid(l):
 		s.put(id, l)
+	default:
+		s.drop(id)
 	}
 }
 

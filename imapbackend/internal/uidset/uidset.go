@@ -17,17 +17,27 @@ type Set struct {
 	UIDs []uint64
 }
 
+// Gaps says between which UIDs of a set a range may reach over UIDs that are not
+// in the set: UIDs are not used again, so that those of no message stay free. From
+// From on all other messages of the mailbox are in Others, which is ascending.
+//
+// For a command that changes messages this must be what the upstream has reported
+// in this session, whatever is remembered of earlier ones (requirement I-DEL-3).
+type Gaps struct {
+	From   uint64
+	Others []uint64
+}
+
 // Split writes uids, ascending, as sequence-sets of at most maxLen octets. A
-// range contains no UID of others, which is ascending too: a message that a
-// command must leave alone is never in its set (requirement I-DEL-3). A range may
-// contain UIDs that no message has, where that makes the set shorter: UIDs are
-// not used again. If others is nil, only consecutive UIDs form a range.
-func Split(uids, others []uint64, maxLen int) []Set {
+// message that a command must leave alone is never in its set (requirement
+// I-DEL-3): consecutive UIDs form a range, and others where gaps allows it, unless
+// gaps is nil.
+func Split(uids []uint64, gaps *Gaps, maxLen int) []Set {
 	var sets []Set
 	var text []byte
 	start := 0
 	for i := 0; i < len(uids); {
-		n := rangeLen(uids[i:], others)
+		n := rangeLen(uids[i:], gaps)
 		item := strconv.AppendUint(nil, uids[i], 10)
 		if n > 1 {
 			item = strconv.AppendUint(append(item, ':'), uids[i+n-1], 10)
@@ -49,23 +59,24 @@ func Split(uids, others []uint64, maxLen int) []Set {
 }
 
 // rangeLen returns how many of the first uids form one range.
-func rangeLen(uids, others []uint64) int {
+func rangeLen(uids []uint64, gaps *Gaps) int {
 	n := 1
-	for n < len(uids) {
-		low, high := uids[n-1], uids[n]
-		if others == nil {
-			if high != low+1 {
-				break
-			}
-		} else if i, _ := slices.BinarySearch(others, low); i < len(others) && others[i] < high {
-			break
-		}
+	for n < len(uids) && (uids[n] == uids[n-1]+1 || gaps.isFree(uids[n-1], uids[n])) {
 		n++
 	}
 	if n == 2 && uids[1] != uids[0]+1 {
 		return 1 // "7,27" is no longer than "7:27"
 	}
 	return n
+}
+
+// isFree reports whether no message has a UID between low and high.
+func (g *Gaps) isFree(low, high uint64) bool {
+	if g == nil || low < g.From {
+		return false
+	}
+	i, _ := slices.BinarySearch(g.Others, low)
+	return i == len(g.Others) || g.Others[i] >= high
 }
 
 // Range is a range of UIDs, both ends included.

@@ -10,34 +10,39 @@ import (
 // I-DEL-3: sets contain no other messages.
 func TestUIDSets(t *testing.T) {
 	for _, tt := range []struct {
-		uids, others []uint64
-		maxLen       int
-		want         string // sets, separated by spaces
+		uids   []uint64
+		gaps   *Gaps
+		maxLen int
+		want   string // sets, separated by spaces
 	}{
 		{nil, nil, 100, ""},
 		{[]uint64{7}, nil, 100, "7"},
-		{[]uint64{101, 102}, []uint64{}, 100, "101:102"},
-		{[]uint64{7, 27, 65}, []uint64{34}, 100, "7,27,65"},
-		{[]uint64{7, 27, 33, 65}, []uint64{34}, 100, "7:33,65"},
+		{[]uint64{101, 102}, &Gaps{}, 100, "101:102"},
+		{[]uint64{7, 27, 65}, &Gaps{Others: []uint64{34}}, 100, "7,27,65"},
+		{[]uint64{7, 27, 33, 65}, &Gaps{Others: []uint64{34}}, 100, "7:33,65"},
 		{[]uint64{1, 2, 3, 5, 6, 9}, nil, 100, "1:3,5:6,9"},
-		{[]uint64{1, 2, 3, 5, 6, 9}, []uint64{4}, 100, "1:3,5:9"},
-		{[]uint64{2, 4, 6}, []uint64{1, 7}, 100, "2:6"},
-		{[]uint64{2, 4, 6}, []uint64{3, 5}, 100, "2,4,6"},
+		{[]uint64{1, 2, 3, 5, 6, 9}, &Gaps{Others: []uint64{4}}, 100, "1:3,5:9"},
+		{[]uint64{2, 4, 6}, &Gaps{Others: []uint64{1, 7}}, 100, "2:6"},
+		{[]uint64{2, 4, 6}, &Gaps{Others: []uint64{3, 5}}, 100, "2,4,6"},
+		{[]uint64{2, 3, 5, 9, 11, 13}, &Gaps{From: 9, Others: []uint64{12}}, 100, "2:3,5,9,11,13"},
+		{[]uint64{2, 3, 5, 9, 11, 14}, &Gaps{From: 5}, 100, "2:3,5:14"},
+		{[]uint64{2, 3, 5, 9, 11, 14}, &Gaps{From: 6}, 100, "2:3,5,9:14"},
+		{[]uint64{2, 4, 6}, &Gaps{From: 1 << 32}, 100, "2,4,6"},
 		{[]uint64{4294967294, 4294967295}, nil, 100, "4294967294:4294967295"},
 		{[]uint64{4294967295, 4294967296}, nil, 100, "4294967295:4294967296"},
 		{[]uint64{1, 18446744073709551614, 18446744073709551615}, nil, 100, "1,18446744073709551614:18446744073709551615"},
-		{[]uint64{1, 2, 18446744073709551615}, []uint64{3}, 100, "1:2,18446744073709551615"},
+		{[]uint64{1, 2, 18446744073709551615}, &Gaps{Others: []uint64{3}}, 100, "1:2,18446744073709551615"},
 		{[]uint64{10, 20, 30, 40}, nil, 5, "10,20 30,40"},
 		{[]uint64{10, 20, 30, 40}, nil, 1, "10 20 30 40"},
 	} {
 		var got []string
 		var all []uint64
-		for _, set := range Split(tt.uids, tt.others, tt.maxLen) {
+		for _, set := range Split(tt.uids, tt.gaps, tt.maxLen) {
 			got = append(got, set.Text)
 			all = append(all, set.UIDs...)
 		}
 		if strings.Join(got, " ") != tt.want || !slices.Equal(all, tt.uids) {
-			t.Errorf("%d without %d: %q for %d, want %q", tt.uids, tt.others, got, all, tt.want)
+			t.Errorf("%d, gaps %v: %q for %d, want %q", tt.uids, tt.gaps, got, all, tt.want)
 		}
 	}
 }
