@@ -14,7 +14,7 @@ import (
 )
 
 // drainLimit is how many octets of an abandoned message are read and discarded
-// to keep the connection; where more are left the connection is ended.
+// to keep the connection, at most; where more are left the connection is ended.
 const drainLimit = 1 << 20
 
 var (
@@ -75,6 +75,9 @@ func (f *fetch) join(number int, items string) {
 // is the message where that shows only after its body: then next returns early.
 func (f *fetch) next() (ev wire.Event, ok bool, err error) {
 	ahead := f.m.readAhead
+	if f.own && !f.done && ahead.isBefore(f.number) {
+		defer f.m.detour(f.ctx)()
+	}
 	for !f.done {
 		if ev, ok, err = f.step(); ok || err != nil {
 			return ev, ok, err
@@ -116,7 +119,7 @@ func (f *fetch) step() (ev wire.Event, ok bool, err error) {
 		if f.isBody(ev) {
 			if p, ok := partOf(ev); ok {
 				p.uid = f.uid
-				ahead.arrived(p)
+				ahead.arrives(p)
 			}
 			return ev, true, nil
 		}
@@ -169,7 +172,7 @@ func (f *fetch) askAgain(items string) (again bool, err error) {
 	if !f.missed {
 		return false, nil
 	}
-	if err := f.m.readAhead.drain(f.ctx); err != nil {
+	if err := f.m.drain(f.ctx); err != nil {
 		return false, err
 	}
 	f.m.readAhead.refusals = maxRefusals
@@ -203,7 +206,7 @@ func (f *fetch) outcome() error {
 	case status.OK() && !f.empty:
 		return f.gone(cause)
 	}
-	err := f.m.readAhead.drain(f.ctx)
+	err := f.m.drain(f.ctx)
 	if err == nil {
 		_, err = u.Noop(f.ctx)
 	}
@@ -236,11 +239,12 @@ func (f *fetch) gone(cause error) error {
 func (f *fetch) close() {
 	conn := f.m.u.Wire
 	f.m.readAhead.awaited = part{}
-	if conn.BodyLeft() > drainLimit {
+	limit := f.m.discardable()
+	if conn.BodyLeft() > limit {
 		conn.Fail(errAbandoned)
 	}
 	if len(f.m.readAhead.flight) == 0 {
-		for f.own && !f.done && conn.BodyLeft() <= drainLimit {
+		for f.own && !f.done && conn.BodyLeft() <= limit {
 			f.next()
 		}
 		if conn.Err() == nil {

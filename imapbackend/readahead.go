@@ -6,20 +6,23 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
+	"popgate/imapbackend/internal/speed"
 	"popgate/imapbackend/wire"
 )
 
 // Bounds of the read-ahead.
 const (
-	maxFlight      = 16 << 20 // octets of a session on their way
-	maxFlightCount = 512      // messages of a session on their way
-	minFlight      = 64 << 10 // octets to ask for in any walk
-	longFlight     = 1 << 20  // octets to ask for in a walk of longSteps
-	longSteps      = 2        // that is, of three messages in a row
-	walkGap        = 16       // messages that a walk may skip in one step
-	headerGuess    = 2 << 10  // octets of a header
-	maxRefusals    = 3        // commands that brought nothing, before read-ahead ends
+	maxFlight      = 16 << 20        // octets of a session on their way
+	maxFlightCount = 512             // messages of a session on their way
+	minFlight      = 64 << 10        // octets to ask for in any walk
+	longFlight     = 1 << 20         // octets to ask for in a walk of longSteps
+	longSteps      = 2               // that is, of three messages in a row
+	walkGap        = 16              // messages that a walk may skip in one step
+	headerGuess    = 2 << 10         // octets of a header
+	maxRefusals    = 3               // commands that brought nothing, before read-ahead ends
+	aheadTime      = 3 * time.Second // in which what is on its way comes, where that can be said
 )
 
 // part is what is read of a message: all of it, or its header.
@@ -36,7 +39,9 @@ type part struct {
 // How much it asks for grows with what the client has read in its walk. A walk
 // that ends has cost the upstream at most three times the octets that the
 // client wanted and, after three messages in a row, longFlight: with less, a
-// walk over a link with a long delay would be over before it is fast.
+// walk over a link with a long delay would be over before it is fast. But it
+// asks for no more than comes within aheadTime: all of it has to come before
+// anything else can, such as the answers to UPDATE (requirement I-FETCH-8).
 type readAhead struct {
 	m          *maildrop
 	limit      int64 // octets kept in memory, at most; 0: no read-ahead
@@ -48,6 +53,7 @@ type readAhead struct {
 	keptOctets int64           // octets of kept
 	reserved   int64           // of the budget
 	walks      [2]walk         // of whole messages, of headers
+	speed      speed.Meter     // of the parts, by their announced size
 
 	expected    []uint64 // what the client has asked for after the current message
 	refusals    int
@@ -149,14 +155,20 @@ func (a *readAhead) wanted(header bool) []uint64 {
 // have been read.
 func (a *readAhead) askNext(w *walk, header bool) {
 	count, octets := w.window()
-	if a.m.opts.Seen == SeenOnRetr {
-		octets = min(octets, a.limit) // each message is followed by a STORE
+	if most, known := a.speed.Within(aheadTime); known {
+		octets = min(octets, most)
 	}
-	if len(a.flight) > count/2 || a.coming > octets/2 {
+	ahead := a.coming
+	if a.m.opts.Seen == SeenOnRetr {
+		// Each message is followed by a STORE, before which all others
+		// are taken into memory.
+		octets, ahead = min(octets, a.limit), ahead+a.keptOctets
+	}
+	if len(a.flight) > count/2 || ahead > octets/2 {
 		return
 	}
 	var uids []uint64
-	room := octets - a.coming
+	room := octets - ahead
 	for i := w.next; i < len(a.m.messages) && len(uids) < count-len(a.flight); i++ {
 		p := part{a.m.messages[i].UID, header}
 		if a.has(p) || a.has(part{p.uid, false}) {
@@ -183,6 +195,17 @@ func (a *readAhead) has(p part) bool {
 	_, coming := a.flight[p]
 	_, here := a.kept[p]
 	return coming || here
+}
+
+// isBefore reports whether anything on its way comes before the answer to the
+// command with a number.
+func (a *readAhead) isBefore(number int) bool {
+	for n := range a.asked {
+		if n < number {
+			return true
+		}
+	}
+	return false
 }
 
 // ask sends commands for uids, ascending, as far as the budget allows.
@@ -228,8 +251,14 @@ func (a *readAhead) adjustBudget() {
 	a.reserved = a.coming + a.keptOctets
 }
 
-// arrived records that p is no longer on its way.
-func (a *readAhead) arrived(p part) {
+// arrives records that p comes, and is no longer on its way.
+func (a *readAhead) arrives(p part) {
+	a.speed.Begin(a.size(p))
+	a.forget(p)
+}
+
+// forget records that p is not on its way.
+func (a *readAhead) forget(p part) {
 	if _, ok := a.flight[p]; ok {
 		delete(a.flight, p)
 		a.coming -= a.size(p)
@@ -257,13 +286,16 @@ func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 				p.uid = a.m.uidAt(ev.Seq)
 			}
 			if _, asked := a.flight[p]; asked || p == a.awaited {
-				a.arrived(p)
+				a.arrives(p)
 				a.put(p, a.pending)
 			}
 		}
 		a.pending = nil
 	case wire.Done:
 		a.finished(ctx, ev.Command)
+		if !a.m.u.Wire.Pending() {
+			a.speed.Pause()
+		}
 	}
 	return nil
 }
@@ -278,7 +310,7 @@ func partOf(ev wire.Event) (p part, ok bool) {
 // receive reads a body into memory. It skips one that does not fit, or is
 // empty: then the client's own command will show why.
 func (a *readAhead) receive(p part, ev wire.Event) error {
-	a.arrived(p)
+	a.arrives(p)
 	if a.keptOctets+ev.Octets > a.limit {
 		a.evict()
 	}
@@ -329,7 +361,7 @@ func (a *readAhead) finished(ctx context.Context, number int) {
 	for p, n := range a.flight {
 		if n == number {
 			missing++
-			a.arrived(p)
+			a.forget(p)
 		}
 	}
 	if missing > 0 && !status.OK() {
@@ -368,6 +400,7 @@ func (a *readAhead) restart() {
 	clear(a.flight)
 	clear(a.asked)
 	a.coming, a.pending = 0, nil
+	a.speed.Pause()
 	a.adjustBudget()
 	for i := range a.walks {
 		w := &a.walks[i]

@@ -1,10 +1,17 @@
 package imapbackend
 
 import (
+	"context"
+	"net"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"popgate/imapbackend/imapmodel"
 	"popgate/proxy"
+	"popgate/proxy/proxytest"
 )
 
 // When a walk ends, the octets that it has cost are at most a multiple of those
@@ -66,6 +73,172 @@ func TestReadAheadOpens(t *testing.T) {
 			if n := trips(start); n > tt.most {
 				t.Errorf("%d in flight: %.1f round trips for 32 MB", inFlight, n)
 			}
+		})
+	}
+}
+
+// slowRate is 0.5 Mbit/s.
+const slowRate = 62_500
+
+// I-FETCH-8: on a slow link, what is on its way delays neither the removal of
+// what a client has read nor a message elsewhere by more than a login takes, and
+// the walk before them is as fast as the link.
+func TestSlowLink(t *testing.T) {
+	const size, total, taken = 60_000, 80, 20
+	for _, tt := range []struct {
+		name   string
+		fast   bool          // until the walk has ended
+		once   bool          // the user cannot be logged in again
+		top    bool          // the walk is one of headers
+		pause  time.Duration // of the client after each message
+		seen   Seen
+		within time.Duration // QUIT, or a message elsewhere
+		dials  int
+	}{
+		{name: "slow", within: 6 * time.Second, dials: 1},
+		{name: "slow, headers", top: true, within: 6 * time.Second, dials: 1},
+		{name: "slow, one login", once: true, within: 6 * time.Second, dials: 1},
+		{name: "slow, headers, one login", once: true, top: true, within: 6 * time.Second, dials: 1},
+		{name: "slow client, one login", once: true, pause: 5 * time.Second, within: 6 * time.Second, dials: 1},
+		{name: "slow, seen on QUIT", seen: SeenOnQuit, within: 6 * time.Second, dials: 1},
+		{name: "slow, seen on RETR", seen: SeenOnRetr, within: 6 * time.Second, dials: 1},
+		{name: "slows down", fast: true, within: 8 * time.Second, dials: 2},
+	} {
+		for _, end := range []string{"QUIT", "RETR", "TOP"} {
+			t.Run(tt.name+", "+end, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel()
+					m.RTT, m.Link = rtt, new(imapmodel.Link)
+					for i := range total {
+						m.add("X-Long: " + strings.Repeat("x", 6000) + "\r\n" + mail(i, size))
+					}
+					d := openMaildrop(t, m.backend(t, Options{Seen: tt.seen}))
+					defer d.Close()
+					if tt.once {
+						d.(*maildrop).relogin = nil
+					}
+					if !tt.fast {
+						m.Link.SetRate(slowRate)
+					}
+					began, octets, marked := time.Now(), 0, []uint64{}
+					for _, msg := range d.Messages()[:taken] {
+						if tt.top {
+							octets += len(header(t, d, msg.UID))
+						} else {
+							octets += len(read(t, d, msg.UID))
+							d.Retrieved(t.Context(), msg.UID, msg.Octets)
+						}
+						marked = append(marked, msg.UID)
+						<-time.After(tt.pause)
+					}
+					least := time.Duration(octets) * time.Second / slowRate
+					if tt.seen == SeenOnRetr { // each message waits for a STORE, the last one for all that is on its way
+						least += taken*rtt + aheadTime
+					}
+					if took := time.Since(began) - taken*tt.pause; took > least+least/10+3*rtt {
+						t.Errorf("the walk took %v, the link %v", took, least)
+					}
+					m.Link.SetRate(slowRate)
+					began = time.Now()
+					switch end {
+					case "QUIT":
+						if err := d.Update(t.Context(), marked); err != nil {
+							t.Error(err)
+						}
+						if left := m.messages(); len(left) != total-taken || left[0].UID != taken+1 {
+							t.Errorf("%d messages are left", len(left))
+						}
+					case "RETR":
+						if got := read(t, d, total-1); got != m.messages()[total-2].Body {
+							t.Error("another message")
+						}
+					case "TOP":
+						if got := text(t)(d.Top(t.Context(), total-1, 3)); !strings.HasPrefix(m.messages()[total-2].Body, got[:6000]) {
+							t.Error("another message")
+						}
+					}
+					if took := time.Since(began); took > tt.within {
+						t.Errorf("%s took %v", end, took)
+					}
+					if m.Dials() != tt.dials {
+						t.Errorf("%d connections, want %d", m.Dials(), tt.dials)
+					}
+				})
+			})
+		}
+	}
+}
+
+// I-FETCH-8: the login that is to replace a slow connection leaves it alone
+// where it fails, or takes longer than what is on its way.
+func TestDetour(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		refused bool          // the login
+		login   time.Duration // that it takes
+		rate    int           // of the link at QUIT
+		once    bool          // the user cannot be logged in again
+		within  time.Duration
+		dials   int
+		logs    string
+	}{
+		{name: "replaced", rate: slowRate, within: 8 * time.Second, dials: 2, logs: "lost and replaced"},
+		{name: "refused", refused: true, rate: slowRate, within: 60 * time.Second, dials: 2},
+		{name: "a login for ever", login: time.Hour, rate: slowRate, within: 60 * time.Second, dials: 1},
+		{name: "in time", login: 3 * time.Second, rate: 8 * slowRate, within: 8 * time.Second, dials: 1},
+		{name: "without another login", once: true, rate: slowRate, within: 60 * time.Second, dials: 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				m.RTT, m.Link = rtt, new(imapmodel.Link)
+				for i := range 80 {
+					m.add(mail(i, 60_000))
+				}
+				var refuses atomic.Bool
+				m.Refuse = func(cmd string) string {
+					if refuses.Load() && strings.HasPrefix(cmd, "AUTHENTICATE") {
+						return "NO [LIMIT] too many connections"
+					}
+					return ""
+				}
+				b := m.backend(t, Options{})
+				d := openMaildrop(t, b)
+				defer d.Close()
+				for uid := range uint64(20) {
+					read(t, d, uid+1)
+				}
+				m.Link.SetRate(tt.rate)
+				if tt.once {
+					d.(*maildrop).relogin = nil
+				}
+				refuses.Store(tt.refused)
+				b.dial = func(ctx context.Context) (net.Conn, error) {
+					select {
+					case <-time.After(tt.login):
+						return m.Dial(ctx)
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				}
+				var log proxytest.Log
+				began := time.Now()
+				if err := d.Update(proxy.WithLogger(t.Context(), log.Logger()), []uint64{1, 2, 20}); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took > tt.within {
+					t.Errorf("QUIT took %v", took)
+				}
+				if left := m.messages(); len(left) != 77 || left[0].UID != 3 || left[17].UID != 21 {
+					t.Errorf("%d messages are left", len(left))
+				}
+				if m.Dials() != tt.dials {
+					t.Errorf("%d connections, want %d", m.Dials(), tt.dials)
+				}
+				if got := log.String(); strings.Contains(got, "level=INFO") != (tt.logs != "") || strings.Contains(got, "level=WARN") || !strings.Contains(got, tt.logs) {
+					t.Errorf("log: %s", got)
+				}
+			})
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"popgate/imapbackend/upstream"
@@ -30,6 +31,10 @@ const (
 	// no time to repeat them.
 	probeAfter   = 30 * time.Second
 	probeTimeout = 20 * time.Second
+
+	// detourAfter is how long a command waits for data in front of its
+	// answer that nobody wants, before another connection is opened.
+	detourAfter = 4 * time.Second
 )
 
 // textRebuilt is the public text where the snapshot is no longer valid.
@@ -38,6 +43,7 @@ const textRebuilt = "mailbox was rebuilt, reconnect"
 var (
 	errHung    = errors.New("imap: the upstream did not answer NOOP before the end of the session")
 	errRebuilt = errors.New("imap: UIDVALIDITY or mailbox-id has changed during the session")
+	errDetour  = errors.New("imap: data on their way would have held up a command for longer than a login")
 )
 
 // link is a maildrop's connection to its mailbox. A lost connection is replaced
@@ -68,6 +74,7 @@ type link struct {
 	callCtx     context.Context // of the current call
 	unwatchCall func() bool     // nil where callCtx is openCtx
 	tried       bool            // the current call has tried to replace the connection
+	spare       *login          // that replaces the connection, made by a detour; usually nil
 }
 
 // startLink takes over the connection of l, on which the mailbox is selected.
@@ -115,6 +122,10 @@ func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func
 			m.unwatchCall()
 		}
 		m.callCtx, m.unwatchCall = nil, nil
+		if m.spare != nil {
+			m.spare.Close()
+			m.spare = nil
+		}
 		m.used = time.Now()
 		<-m.busy
 	}
@@ -136,7 +147,7 @@ func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func
 // ensureAlive reads what is on its way, and checks that the upstream is alive
 // if the connection has been idle for probeAfter.
 func (m *maildrop) ensureAlive(ctx context.Context) error {
-	if err := m.readAhead.drain(ctx); err != nil || time.Since(m.used) < probeAfter || m.tried {
+	if err := m.drain(ctx); err != nil || time.Since(m.used) < probeAfter || m.tried {
 		return err
 	}
 	defer m.u.Wire.SetProgress(m.u.Wire.SetProgress(probeTimeout))
@@ -173,9 +184,7 @@ func (m *maildrop) renew(ph upstream.Phase, err error) error {
 	switch {
 	case loss == nil, m.tried, m.rebuilt, m.callCtx.Err() != nil, m.ctx.Err() != nil:
 		return err
-	case m.relogin == nil, !m.lasting:
-		// The user cannot be logged in again, or the UIDs would not be
-		// those of the snapshot (I-UIDV-2).
+	case !m.replaceable():
 		return err
 	}
 	m.tried = true
@@ -194,20 +203,28 @@ func (m *maildrop) renew(ph upstream.Phase, err error) error {
 	return nil
 }
 
-// reconnect logs in and selects the mailbox again. On failure the lost
+// replaceable reports whether the user can be logged in again, on a connection
+// on which the UIDs are those of the snapshot (I-UIDV-2).
+func (m *maildrop) replaceable() bool { return m.relogin != nil && m.lasting }
+
+// reconnect logs in, unless a detour has, and selects the mailbox again. On failure the lost
 // connection stays, and the next call may try again.
 func (m *maildrop) reconnect(ph upstream.Phase) error {
 	ctx, cancel := context.WithCancel(m.callCtx)
 	defer cancel()
 	defer context.AfterFunc(m.ctx, cancel)()
-	select {
-	case <-time.After(rand.N(reconnectJitter)):
-	case <-ctx.Done():
-		return upstream.TempError(context.Cause(ctx))
-	}
-	l, err := m.relogin(ctx)
-	if err != nil {
-		return reconnectError(err)
+	l := m.spare
+	m.spare = nil
+	if l == nil {
+		select {
+		case <-time.After(rand.N(reconnectJitter)):
+		case <-ctx.Done():
+			return upstream.TempError(context.Cause(ctx))
+		}
+		var err error
+		if l, err = m.relogin(ctx); err != nil {
+			return reconnectError(err)
+		}
 	}
 	if err := m.selectAgain(ctx, l); err != nil {
 		l.Close()
@@ -238,6 +255,66 @@ func (m *maildrop) selectAgain(ctx context.Context, l *login) error {
 		return m.usable(upstream.AtSelect)
 	}
 	return nil
+}
+
+// drain reads what the read-ahead has on its way, for a command that cannot be
+// sent before, on a detour if that takes too long.
+func (m *maildrop) drain(ctx context.Context) error {
+	stop := m.detour(ctx)
+	err := m.readAhead.drain(ctx)
+	if stop(); err == nil {
+		err = m.u.Wire.Err()
+	}
+	return err
+}
+
+// discardable is how many octets of an abandoned message are read to keep the
+// connection: as many as come within aheadTime, where it can be replaced.
+func (m *maildrop) discardable() int64 {
+	if octets, known := m.readAhead.speed.Within(aheadTime); known && m.replaceable() {
+		return min(octets, drainLimit)
+	}
+	return drainLimit
+}
+
+// detour logs in again if the wait of the caller for data that nobody wants takes
+// longer than detourAfter (requirement I-FETCH-8). If the wait lasts until that
+// has succeeded, it ends the connection, and the new one replaces it as after a
+// loss. The caller calls stop when the wait has ended, in whichever way.
+func (m *maildrop) detour(ctx context.Context) (stop func()) {
+	if m.readAhead.coming == 0 || m.tried || m.rebuilt || !m.replaceable() {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	unwatch := context.AfterFunc(m.ctx, cancel)
+	var (
+		spare    *login
+		decided  atomic.Bool // by the end of the wait, or by that of the login
+		done     = make(chan struct{})
+		u, again = m.u, m.relogin
+	)
+	timer := time.AfterFunc(detourAfter, func() {
+		defer close(done)
+		l, err := again(ctx)
+		switch {
+		case err != nil:
+			proxy.Logger(ctx).DebugContext(ctx, "no detour", "error", err)
+		case decided.CompareAndSwap(false, true):
+			spare = l
+			u.Abandon(errDetour)
+		default:
+			l.u.Dismiss()
+		}
+	})
+	return func() {
+		decided.CompareAndSwap(false, true)
+		unwatch()
+		cancel()
+		if !timer.Stop() {
+			<-done
+		}
+		m.spare = spare
+	}
 }
 
 // reselect selects the mailbox again before messages are removed from it: it

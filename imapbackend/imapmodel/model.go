@@ -55,6 +55,9 @@ type Model struct {
 	// RTT is the round trip of connections made by Dial.
 	RTT time.Duration
 
+	// Link, if not nil, carries what these connections bring to the client.
+	Link *Link
+
 	// UIDLast puts the UID at the end of a FETCH response, after any body.
 	UIDLast bool
 

@@ -215,12 +215,16 @@ func (c *Conn) Reuse(cred proxy.Credential) { c.secrets = secretsOf(cred) }
 // Watch ends the connection if ctx ends before stop is called, as go-imap has
 // no contexts. stop is that of context.AfterFunc.
 func (c *Conn) Watch(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() {
-		if c.Wire.Err() == nil {
-			c.abandoned.Store(true)
-		}
-		c.Wire.Fail(context.Cause(ctx))
-	})
+	return context.AfterFunc(ctx, func() { c.Abandon(context.Cause(ctx)) })
+}
+
+// Abandon ends the connection because of cause, unless it has been lost before.
+// That does not count as a loss. It is safe for concurrent use.
+func (c *Conn) Abandon(cause error) {
+	if c.Wire.Err() == nil {
+		c.abandoned.Store(true)
+	}
+	c.Wire.Fail(cause)
 }
 
 // loss returns why the connection has been lost; nil if it has not, or if a
