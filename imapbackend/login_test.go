@@ -138,8 +138,8 @@ func TestCredentialsRefused(t *testing.T) {
 	}
 }
 
-// O-LOCK-2: the mailbox-id is asked for before SELECT and is the key of the
-// lock. Without an answer the name is.
+// O-LOCK-2: the mailbox-id is asked for before SELECT, with the account that it
+// is unique in where the upstream has ids of accounts.
 func TestMailboxID(t *testing.T) {
 	const objects = greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 OBJECTID] x\n"
 	for _, tt := range []struct{ name, mailbox, asked, answer, want string }{
@@ -149,6 +149,7 @@ func TestMailboxID(t *testing.T) {
 			"S: * STATUS \"(MAILBOXID (X))\" (MAILBOXID (F9))\nS: <m> OK x\n", "F9"},
 		{"name as literal", "INBOX", "INBOX", "S: * STATUS {5}\nS: INBOX (MAILBOXID (F9))\nS: <m> OK x\n", "F9"},
 		{"among other responses", "INBOX", "INBOX", "S: * 4 EXISTS\nS: * STATUS INBOX (MAILBOXID (F9))\nS: * OK x\nS: <m> OK x\n", "F9"},
+		{"a name that is shorter in upper case", "ııııı", "\"&ATEBMQExATEBMQ-\"", "S: * STATUS ııııı (MAILBOXID (F9))\nS: <m> OK x\n", "F9"},
 		{"refused", "INBOX", "INBOX", "S: <m> NO [NONEXISTENT] x\n", ""},
 		{"not given", "INBOX", "INBOX", "S: <m> OK x\n", ""},
 		{"unfinished", "INBOX", "INBOX", "S: * STATUS INBOX (MAILBOXID (F9\nS: <m> OK x\n", ""},
@@ -158,6 +159,21 @@ func TestMailboxID(t *testing.T) {
 			defer l.Close()
 			if id := l.Identity(); id.MailboxID != tt.want || id.Mailbox != tt.mailbox {
 				s.Errorf("identity %+v, want mailbox-id %q", id, tt.want)
+			}
+		})
+	}
+	accounts := strings.Replace(objects, "OBJECTID", "OBJECTID OBJECTID=ACCOUNTID", 1)
+	for answer, want := range map[string]proxy.Identity{
+		"S: * STATUS INBOX (MAILBOXID (F9) ACCOUNTID (A1))\nS: <m> OK x\n": {MailboxID: "F9", AccountID: "A1"},
+		"S: * STATUS INBOX (ACCOUNTID (A1) MAILBOXID (F9))\nS: <m> OK x\n": {MailboxID: "F9", AccountID: "A1"},
+		"S: * STATUS INBOX (MAILBOXID (F9))\nS: <m> OK x\n":                {MailboxID: "F9"},
+		"S: <m> BAD x\n": {},
+	} {
+		play(t, "account/"+answer, accounts+"C: <m> STATUS INBOX (MAILBOXID ACCOUNTID)\n"+answer+bye, Options{}, func(s *session) {
+			l := s.login()
+			defer l.Close()
+			if id := l.Identity(); id.MailboxID != want.MailboxID || id.AccountID != want.AccountID {
+				s.Errorf("identity %+v, want %+v", id, want)
 			}
 		})
 	}

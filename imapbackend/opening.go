@@ -150,7 +150,7 @@ func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status,
 	// that what it said of this mailbox was taken to be about the previous
 	// one.
 	mb := l.u.Wire.Mailbox()
-	if mb.UIDValidity == 0 || mb.MailboxID != "" && l.id.MailboxID != "" && mb.MailboxID != l.id.MailboxID {
+	if mb.UIDValidity == 0 || differ(mb.MailboxID, l.id.MailboxID) {
 		return status, false
 	}
 	l.resumed = nil
@@ -181,9 +181,12 @@ func (l *login) replace(ctx context.Context, again relogin) error {
 		l.u.Close()
 	}
 	l.u, l.ticket, l.source = fresh.u, fresh.ticket, fresh.source
-	if fresh.id.Key() != l.id.Key() {
+	if differ(fresh.id.MailboxID, l.id.MailboxID) || differ(fresh.id.AccountID, l.id.AccountID) {
 		// The session holds the lock of another maildrop.
 		return upstream.TempError(errors.New("imap: the mailbox is not the one of the last login"))
 	}
 	return nil
 }
+
+// differ reports whether two ids are both known and not the same.
+func differ(a, b string) bool { return a != "" && b != "" && a != b }

@@ -249,8 +249,8 @@ func (m *maildrop) selectAgain(ctx context.Context, l *login) error {
 		return l.u.Failed(upstream.AtSelect, "SELECT", status, err)
 	}
 	mb := l.u.Wire.Mailbox()
-	differs := func(id string) bool { return id != "" && m.id.MailboxID != "" && id != m.id.MailboxID }
-	if mb.UIDValidity != m.uidValidity || mb.UIDNotSticky || differs(mb.MailboxID) || differs(l.id.MailboxID) {
+	if mb.UIDValidity != m.uidValidity || mb.UIDNotSticky ||
+		differ(mb.MailboxID, m.id.MailboxID) || differ(l.id.MailboxID, m.id.MailboxID) {
 		m.rebuilt = true
 		return m.usable(upstream.AtSelect)
 	}

@@ -210,7 +210,7 @@ func (s *session) openMaildrop(verify func() (Login, error)) error {
 		return err
 	}
 	identity := s.login.Identity()
-	if err = s.acquire(identity.Key()); err != nil {
+	if err = s.acquire(identity.Keys()); err != nil {
 		return err
 	}
 	if s.maildrop, err = s.login.Open(s.ctx); err != nil {

@@ -62,17 +62,26 @@ type Identity struct {
 	Upstream  string // configured name of the upstream
 	User      string // canonical login name
 	Mailbox   string
-	MailboxID string // RFC 8474 §4; "" if the upstream has none
+	MailboxID string // RFC 8474 §4; "" if it is not known
+	AccountID string // of the account that owns the mailbox; "" if it is not known
 }
 
-// Key returns the key that locks the maildrop (RFC 1939 §4): the mailbox-id if
-// there is one, so that aliases of a mailbox share a key, otherwise user and
-// mailbox.
-func (id Identity) Key() string {
-	if id.MailboxID != "" {
-		return id.Upstream + "\x00id\x00" + id.MailboxID
+// minMailboxID is the length, in octets, from which a mailbox-id is that of one
+// mailbox of the whole upstream, as a UUID is. RFC 8474 §4 makes it unique, but
+// some upstreams number the mailboxes of each account.
+const minMailboxID = 16
+
+// Keys returns the keys that lock the maildrop (RFC 1939 §4), in the order in
+// which they are acquired: that of user and mailbox, which no other account has,
+// and that of the mailbox-id if it is long enough, which the aliases of a mailbox
+// share. No session that holds the second waits for a first, so the order cannot
+// deadlock.
+func (id Identity) Keys() []string {
+	keys := []string{id.Upstream + "\x00" + id.User + "\x00" + id.Mailbox}
+	if len(id.MailboxID) >= minMailboxID {
+		keys = append(keys, id.Upstream+"\x00\x00id\x00"+id.AccountID+"\x00"+id.MailboxID)
 	}
-	return id.Upstream + "\x00" + id.User + "\x00" + id.Mailbox
+	return keys
 }
 
 // Logins by a SASL exchange.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"popgate/proxy/lock"
@@ -16,7 +17,7 @@ const lockWait = 5 * time.Second
 // the answer to a QUIT that has already been received.
 var errLockLost = fmt.Errorf("lock of the maildrop lost: %w", ErrNotRemoved)
 
-// heldLock is the lock of a session's maildrop. If it can be lost, a goroutine
+// heldLock is a lock of a session's maildrop. If it can be lost, a goroutine
 // watches it.
 type heldLock struct {
 	lock.Lock
@@ -24,18 +25,27 @@ type heldLock struct {
 	watched  chan struct{} // closed when the goroutine has ended
 }
 
-// acquire locks the maildrop (RFC 1939 §4). The reply does not reveal who else
-// holds the lock; the log does.
-func (s *session) acquire(key string) error {
+// acquire locks the maildrop (RFC 1939 §4) by each of its keys in their order; all
+// of them together may take lockWait. The reply does not reveal who else holds a
+// lock; the log does.
+func (s *session) acquire(keys []string) error {
 	ctx, cancel := context.WithTimeout(s.ctx, lockWait)
 	defer cancel()
 	began := time.Now()
-	l, err := s.srv.opts.Locker.Acquire(ctx, key, fmt.Sprintf("session %s of %s", s.record.Session, s.clientName()))
+	holder := fmt.Sprintf("session %s of %s", s.record.Session, s.clientName())
+	var err error
+	for _, key := range keys {
+		var l lock.Lock
+		if l, err = s.srv.opts.Locker.Acquire(ctx, key, holder); err != nil {
+			break
+		}
+		s.locks = append(s.locks, s.watchLock(l))
+	}
 	s.attempt.LockWait = time.Since(began)
 	if err == nil {
-		s.lock = s.watchLock(l)
 		return nil
 	}
+	s.unlock()
 	if _, held := errors.AsType[*lock.HeldError](err); held && s.ctx.Err() == nil {
 		return &Error{Code: ErrInUse.Code, Text: ErrInUse.Text, Err: err}
 	}
@@ -61,30 +71,29 @@ func (s *session) watchLock(l lock.Lock) *heldLock {
 	return h
 }
 
-// lockLost reports whether the session's lock has been lost. UPDATE checks this
-// itself because the watching goroutine may not have run yet.
+// lockLost reports whether one of the session's locks has been lost. UPDATE
+// checks this itself because the watching goroutine may not have run yet.
 func (s *session) lockLost() bool {
-	if s.lock == nil {
-		return false
+	for _, h := range s.locks {
+		select {
+		case <-h.Lost():
+			return true
+		default:
+		}
 	}
-	select {
-	case <-s.lock.Lost():
-		return true
-	default:
-		return false
-	}
+	return false
 }
 
-// unlock releases the lock of the maildrop, if it is held, and stops watching it.
+// unlock releases the locks of the maildrop, those that are held, the last one
+// first, and stops watching them.
 func (s *session) unlock() {
-	h := s.lock
-	if h == nil {
-		return
+	locks := s.locks
+	s.locks = nil
+	for _, h := range slices.Backward(locks) {
+		if h.released != nil {
+			close(h.released)
+			<-h.watched
+		}
+		h.Release()
 	}
-	s.lock = nil
-	if h.released != nil {
-		close(h.released)
-		<-h.watched
-	}
-	h.Release()
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // aliceKey is the key of alice's maildrop in a proxytest.Backend.
-var aliceKey = proxy.Identity{Upstream: "memory", User: "alice", Mailbox: "INBOX"}.Key()
+var aliceKey = proxy.Identity{Upstream: "memory", User: "alice", Mailbox: "INBOX"}.Keys()[0]
 
 // lossy is a Backend whose UPDATE succeeds although the lock is lost during it.
 type lossy struct {

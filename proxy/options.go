@@ -48,7 +48,7 @@ type Options struct {
 	// Hiding "TOP" also disables the command.
 	HiddenCapabilities []string
 
-	// Locker locks the maildrops, each by the Key of its Identity. nil: a
+	// Locker locks the maildrops, each by the Keys of its Identity. nil: a
 	// lock.Local that only this Server uses.
 	Locker lock.Locker
 

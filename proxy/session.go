@@ -74,7 +74,7 @@ type session struct {
 	prepared Prepared // a connection that waits for the password, or nil
 
 	// Held from login on, and released in this order.
-	lock     *heldLock
+	locks    []*heldLock
 	login    Login
 	maildrop Maildrop
 

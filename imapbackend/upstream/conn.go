@@ -53,6 +53,7 @@ type Conn struct {
 	accepted   bool        // the upstream has accepted its credential
 	utf8       bool        // UTF8=ACCEPT is enabled
 	clientUTF8 bool        // the client accepts headers beyond ASCII
+	accountID  string      // of the mailbox; "": not given
 	uidZero    bool        // a message with UID 0 has been logged
 	abandoned  atomic.Bool // a context given to Watch has ended it
 }

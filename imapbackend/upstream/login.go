@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-sasl"
@@ -46,6 +47,9 @@ func (c *Conn) identify(ctx context.Context, user, mailboxID string) (id proxy.I
 	}
 	hasIDs := c.Wire.Has("OBJECTID")
 	c.server.objectID.Store(hasIDs)
+	c.server.accountID.Store(slices.ContainsFunc(c.Wire.Capabilities(), func(name string) bool {
+		return strings.HasSuffix(name, "ACCOUNTID") // of a draft; its name is not final
+	}))
 	if hasIDs && mailboxID == "" {
 		if mailboxID, err = c.askMailboxID(ctx); err != nil {
 			return id, err
@@ -59,6 +63,7 @@ func (c *Conn) identify(ctx context.Context, user, mailboxID string) (id proxy.I
 		User:      user,
 		Mailbox:   c.opts.Mailbox,
 		MailboxID: mailboxID,
+		AccountID: c.accountID,
 	}, nil
 }
 
@@ -117,7 +122,7 @@ func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID stri
 	c.Wire.ForgetCapabilities()
 	status := make([]wire.Status, len(ops))
 	if err == nil {
-		status, err = c.Answers(ctx, ops, func(ev wire.Event) { takeMailboxID(&mailboxID, ev) })
+		status, err = c.Answers(ctx, ops, func(ev wire.Event) { c.takeMailboxID(&mailboxID, ev) })
 	}
 	if err != nil {
 		return "", c.Failed(AtLogin, ops[login], wire.Status{}, err)
@@ -188,32 +193,42 @@ func (c *Conn) compress(ctx context.Context) error {
 }
 
 // mailboxIDCommand returns the command that asks for the mailbox-id, by which
-// two names of one mailbox share a lock (RFC 8474 §4.3).
+// two names of one mailbox share a lock (RFC 8474 §4.3), and for the account that
+// it is unique in where the upstream has ids of accounts.
 func (c *Conn) mailboxIDCommand() string {
-	return "STATUS " + c.MailboxName() + " (MAILBOXID)"
+	items := " (MAILBOXID)"
+	if c.server.accountID.Load() {
+		items = " (MAILBOXID ACCOUNTID)"
+	}
+	return "STATUS " + c.MailboxName() + items
 }
 
 // askMailboxID sends that command. id is "" if the upstream does not give it.
 func (c *Conn) askMailboxID(ctx context.Context) (id string, err error) {
 	cmd := c.mailboxIDCommand()
-	if _, err = c.Collect(ctx, cmd, func(ev wire.Event) { takeMailboxID(&id, ev) }); err != nil {
+	if _, err = c.Collect(ctx, cmd, func(ev wire.Event) { c.takeMailboxID(&id, ev) }); err != nil {
 		return "", c.Lost(AtSelect, err)
 	}
 	return id, nil
 }
 
-// takeMailboxID sets id from an answer to STATUS.
-func takeMailboxID(id *string, ev wire.Event) {
+// takeMailboxID sets id, and the account of the connection, from an answer to
+// STATUS.
+func (c *Conn) takeMailboxID(id *string, ev wire.Event) {
 	if ev.Kind == wire.Data && ev.Name == "STATUS" {
-		*id = statusMailboxID(ev.Text)
+		*id = statusID(ev.Text, "MAILBOXID")
+		c.accountID = statusID(ev.Text, "ACCOUNTID")
 	}
 }
 
-// statusMailboxID finds the mailbox-id in what follows STATUS: the mailbox's
-// name, which may contain anything, and a list at the end of the line.
-func statusMailboxID(text string) string {
-	const item = "MAILBOXID ("
-	i := strings.LastIndex(strings.ToUpper(text), item)
+// statusID finds an id in what follows STATUS: the mailbox's name, which may
+// contain anything, and a list at the end of the line.
+func statusID(text, item string) string {
+	item += " ("
+	i := len(text) - len(item)
+	for i >= 0 && !strings.EqualFold(text[i:i+len(item)], item) {
+		i--
+	}
 	if i < 0 {
 		return ""
 	}

@@ -67,6 +67,7 @@ type Server struct {
 	opts         Options
 	tls          *tls.Config              // shared, never changed
 	objectID     atomic.Bool              // it had OBJECTID at the last login
+	accountID    atomic.Bool              // it had ids of accounts then
 	capabilities atomic.Pointer[[]string] // before the last login; nil: not known
 	waits        waits
 	mu           sync.Mutex
