@@ -14,6 +14,10 @@ import (
 	"popgate/proxy"
 )
 
+// maxUncounted is how many messages a mailbox without EXISTS is assumed to have at
+// most, to bound the memory that a search result takes.
+const maxUncounted = 1 << 20
+
 const fetchAll = "UID FETCH 1:* (UID RFC822.SIZE)"
 
 // current returns all messages of the mailbox as it is now, and remembers them:
@@ -32,7 +36,7 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 		all, err = o.extend(ctx, mb, l)
 		if err == nil && all == nil {
 			*l, o.known = listing{}, 0
-			if mb.Exists > 0 {
+			if !mb.Empty() {
 				err = o.listAll(ctx, l)
 			}
 		}
@@ -53,10 +57,10 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 
 // countsProve reports whether UIDVALIDITY, UIDNEXT and EXISTS can prove a listing
 // of all current. They cannot where UIDNEXT is not above all UIDs or has decreased,
-// or where a message without a UID is counted by EXISTS.
+// or where EXISTS is not given or counts a message without a UID.
 func (o *opening) countsProve(mb wire.Mailbox, all []proxy.Message) bool {
 	decreased := o.warm && mb.UIDValidity == o.cached.UIDValidity && mb.UIDNext < o.cached.UIDNext
-	return mb.UIDValidity != 0 && mb.UIDNext != 0 && !decreased && !o.Wire.Mailbox().UIDZero &&
+	return mb.Counted && mb.UIDValidity != 0 && mb.UIDNext != 0 && !decreased && !o.Wire.Mailbox().UIDZero &&
 		(len(all) == 0 || all[len(all)-1].UID < mb.UIDNext)
 }
 
@@ -79,7 +83,7 @@ func (o *opening) listAll(ctx context.Context, l *listing) error {
 }
 
 // checkListed returns the error of a refused listing. Upstreams may refuse to list
-// an empty mailbox.
+// an empty mailbox; where it is not known whether it is, complete finds out.
 func (o *opening) checkListed(cmd string, status wire.Status) error {
 	if !status.OK() && o.Wire.Mailbox().Exists > 0 {
 		return o.Failed(upstream.AtList, cmd, status, nil)
@@ -102,7 +106,7 @@ func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) 
 			}
 		}
 	}
-	if l.expunged || uint32(n) != exists || slices.ContainsFunc(entries, unsized) {
+	if l.expunged || !mb.Counted || uint32(n) != exists || slices.ContainsFunc(entries, unsized) {
 		var err error
 		if entries, err = o.complete(ctx, l, entries); err != nil {
 			return nil, err
@@ -219,7 +223,11 @@ func (o *opening) complete(ctx context.Context, l *listing, entries []entry) ([]
 	if err != nil {
 		return nil, err
 	}
-	present, err := uidset.Expand(ranges, o.Wire.Mailbox().Exists)
+	exists := o.Wire.Mailbox().Exists
+	if !o.Wire.Mailbox().Counted {
+		exists = max(exists, maxUncounted)
+	}
+	present, err := uidset.Expand(ranges, exists)
 	if err != nil {
 		return nil, upstream.SetupError(err)
 	}

@@ -17,7 +17,7 @@ import (
 // UIDNEXT messages can only have disappeared, and SELECT has announced how
 // many there are below its own UIDNEXT.
 func (o *opening) extend(ctx context.Context, mb wire.Mailbox, l *listing) ([]proxy.Message, error) {
-	if mb.UIDValidity == 0 || mb.UIDValidity != o.cached.UIDValidity || mb.UIDNotSticky ||
+	if !mb.Counted || mb.UIDValidity == 0 || mb.UIDValidity != o.cached.UIDValidity || mb.UIDNotSticky ||
 		mb.UIDNext == 0 || mb.UIDNext < o.cached.UIDNext {
 		return nil, nil
 	}

@@ -144,6 +144,50 @@ func TestUIDNextTooSmall(t *testing.T) {
 	})
 }
 
+// I-SNAP-1, I-SNAP-7: where SELECT is answered without EXISTS, a listing is complete
+// only if a search says so, and none is remembered: no session hides a message.
+func TestNoExists(t *testing.T) {
+	flight := strings.Replace(listingOf3(uidNext), "S: * 3 EXISTS\n", "", 1) + found
+	all := allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n"
+	rest := func(result, fetched string) string {
+		return allOf + "S: * SEARCH " + result + "\nS: <q> OK x\nC: <m> UID FETCH 9 (UID RFC822.SIZE)\n" + fetched + "S: <m> OK x\n"
+	}
+	const two = "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 2 FETCH (UID 6 RFC822.SIZE 60)\n"
+	for _, tt := range []struct{ name, script, want string }{
+		{"listed", flight + three + "S: <f> OK x\n" + all, "5/50 6/60 9/90"},
+		{"one is not listed", flight + two + "S: <f> OK x\n" + rest("5 6 9", "S: * 3 FETCH (UID 9 RFC822.SIZE 90)\n"), "5/50 6/60 9/90"},
+		{"EXISTS comes late", flight + "S: * 3 EXISTS\n" + three + "S: <f> OK x\n" + all, "5/50 6/60 9/90"},
+		{"UIDNEXT is too small", strings.Replace(flight, "UIDNEXT 10", "UIDNEXT 6", 1) + three + "S: <f> OK x\n" + all, "5/50 6/60 9/90"},
+		{"empty", flight + "S: <f> OK x\n" + allOf + "S: * SEARCH\nS: <q> OK x\n", ""},
+		{"empty, the listing is refused", flight + "S: <f> NO x\n" + allOf + "S: * SEARCH\nS: <q> OK x\n", ""},
+		{"the listing is refused", flight + "S: <f> NO x\n" + rest("9", "S: * 3 FETCH (UID 9 RFC822.SIZE 90)\n"), "9/90"},
+	} {
+		play(t, tt.name, tt.script+bye+another+tt.script+bye, Options{}, func(s *session) {
+			for range 2 {
+				d := s.open()
+				if got := show(d); got != tt.want {
+					s.Errorf("snapshot %s, want %s", got, tt.want)
+				}
+				d.Close()
+			}
+		})
+	}
+	// A listing that an earlier session has remembered proves nothing then.
+	warm := strings.ReplaceAll(flight, "1:*", "10:*") + "S: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n"
+	before := listingOf3(uidNext) + found + three + "S: <f> OK x\n" + bye + another
+	play(t, "remembered", before+warm+"C: <g> UID FETCH 1:* (UID RFC822.SIZE)\n"+three+"S: <g> OK x\n"+all+bye, Options{}, func(s *session) {
+		s.open().Close()
+		if got := show(s.open()); got != "5/50 6/60 9/90" {
+			s.Errorf("snapshot %s", got)
+		}
+	})
+	play(t, "remembered, the listing is refused", before+warm+"C: <g> UID FETCH 1:* (UID RFC822.SIZE)\nS: <g> NO zebra\n"+allOf+
+		"S: * SEARCH 5\nS: <q> OK x\nC: <m> UID FETCH 5 (UID RFC822.SIZE)\nS: <m> BAD zebra\n"+bye, Options{}, func(s *session) {
+		s.open().Close()
+		s.fails(s.openFails(), perm)
+	})
+}
+
 // I-SNAP-7: a remembered UIDNEXT above 32 bits is compared as it is. It does not go
 // into a command where all UIDs have 32 bits: the upstream may refuse it.
 func TestWarmWideUIDNext(t *testing.T) {

@@ -48,9 +48,11 @@ func (c *conn) open(b *Mailbox) {
 		c.view = append(c.view, msg.UID)
 	}
 	c.say(`* FLAGS (\Answered \Flagged \Deleted \Seen \Draft)`)
-	c.say("* %d EXISTS", len(c.view))
+	if !c.m.NoExists {
+		c.say("* %d EXISTS", len(c.view))
+	}
 	c.say("* OK [UIDVALIDITY %d] x", b.uidValidity)
-	uidNext := strconv.FormatUint(uint64(b.uidNext), 10)
+	uidNext := strconv.FormatUint(b.uidNext, 10)
 	if c.m.UIDNext != nil {
 		uidNext = c.m.UIDNext(b.uidNext)
 	}

@@ -288,7 +288,9 @@ func (c *conn) announce(expunges bool) {
 			c.view = append(c.view, msg.UID)
 		}
 	}
-	c.say("* %d EXISTS", len(c.view))
+	if !c.m.NoExists {
+		c.say("* %d EXISTS", len(c.view))
+	}
 }
 
 // get returns a message by its UID.

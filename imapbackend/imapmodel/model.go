@@ -66,6 +66,9 @@ type Model struct {
 	// with an empty line in front of the closing parenthesis and another after it.
 	Loose bool
 
+	// NoExists leaves out EXISTS, which an IMAP server must not do.
+	NoExists bool
+
 	// Style is how expunges by others are seen.
 	Style Style
 

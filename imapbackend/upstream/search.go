@@ -143,7 +143,7 @@ func (s *Search) Result(ctx context.Context, ph Phase, status wire.Status) ([]ui
 // upstream may refuse it if there are none at all.
 func (s *Search) proves(status wire.Status) bool {
 	if s.ByFetch() {
-		return status.OK() && !s.partial || s.set == "" && s.c.Wire.Mailbox().Exists == 0
+		return status.OK() && !s.partial || s.set == "" && s.c.Wire.Mailbox().Empty()
 	}
 	return status.OK() && s.answered && !s.partial
 }

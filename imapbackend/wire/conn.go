@@ -78,8 +78,15 @@ type Mailbox struct {
 	// Rebuilt is set when UIDVALIDITY is announced again with another value.
 	Rebuilt bool
 
+	// Counted is set when the answer to SELECT had EXISTS. Without it neither
+	// Exists nor Remaining says anything.
+	Counted bool
+
 	selected bool // SELECT has been answered
 }
+
+// Empty reports whether the mailbox is known to have no messages.
+func (m Mailbox) Empty() bool { return m.Counted && m.Exists == 0 }
 
 // New returns a Conn over conn, which it then owns. Nothing may have been read
 // from conn. progress is the longest wait for the next octet of an answer.

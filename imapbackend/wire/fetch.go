@@ -75,7 +75,7 @@ func (c *Conn) fetchItem() (Event, error) {
 				return Event{Kind: Fetch, Seq: f.seq, Octets: -1}, c.endLine()
 			}
 			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets, EmailID: f.object, GmailID: f.gmail,
-				Flags: f.flags, Deleted: f.deleted, Later: f.seq > c.mailbox.Remaining}, c.endLine()
+				Flags: f.flags, Deleted: f.deleted, Later: c.mailbox.Counted && f.seq > c.mailbox.Remaining}, c.endLine()
 		}
 		name, err := c.word(c.scratch[:0])
 		if err != nil {

@@ -268,6 +268,7 @@ func (c *Conn) data(name string) (Event, error) {
 func (m *Mailbox) exist(n uint32) {
 	m.Expunged = m.Expunged || n < m.Exists
 	m.Exists = n
+	m.Counted = m.Counted || !m.selected
 	if !m.selected || n < m.Remaining {
 		m.Remaining = n
 	}
