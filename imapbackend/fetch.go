@@ -20,6 +20,7 @@ const drainLimit = 1 << 20
 var (
 	errOther     = errors.New("imap: the upstream sent a message other than the one asked for")
 	errAbandoned = errors.New("imap: message abandoned before its end")
+	errNoContent = errors.New("imap: the upstream gives no content of an existing message")
 )
 
 // fetch is the reading of one message. It holds the maildrop's connection until
@@ -34,6 +35,8 @@ type fetch struct {
 	number  int  // of the command that is to bring the body
 	own     bool // it was sent for this message alone
 	done    bool // its status has been read
+
+	unsee bool // \Seen is to be cleared when the message has been read
 
 	uidOf  map[uint32]uint64 // by sequence number, from responses without a body
 	empty  bool              // a response named the message, without its content
@@ -220,7 +223,7 @@ func (f *fetch) outcome() error {
 	case len(found) == 0:
 		return f.gone(cause)
 	case status.OK():
-		return upstream.TempError(fmt.Errorf("imap: %s: the upstream gives no content of an existing message", f.cmd))
+		return upstream.TempError(fmt.Errorf("%w: %s", errNoContent, f.cmd))
 	}
 	return u.Failed(upstream.AtRead, f.cmd, status, nil)
 }
@@ -250,6 +253,9 @@ func (f *fetch) close() {
 		if conn.Err() == nil {
 			f.m.readAhead.drain(f.ctx) // an error is in conn.Err
 		}
+	}
+	if f.unsee {
+		f.clearSeen()
 	}
 	f.release()
 }

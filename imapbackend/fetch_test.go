@@ -20,6 +20,7 @@ const (
 	retr    = "C: <r> UID FETCH 7 (UID BODY.PEEK[])\n"
 	recheck = "C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH UID 7\n"
 	present = recheck + "S: * SEARCH 7\nS: <q> OK x\n"
+	flagsNo = "C: <g> UID FETCH 7 (UID FLAGS)\nS: <g> NO zebra\n"
 	absent  = recheck + "S: * SEARCH\nS: <q> OK x\n"
 )
 
@@ -91,12 +92,12 @@ func TestReadOutcomes(t *testing.T) {
 		{"OK with others only", "S: * 2 FETCH (UID 9 BODY[] {2}\nS+: no\nS: )\nS: <r> OK [EXPUNGEISSUED] x\n", gone, false},
 		{"expunged in the answer", "S: * 1 EXPUNGE\nS: <r> OK x\n", gone, false},
 		{"NIL, absent", "S: * 1 FETCH (UID 7 BODY[] NIL)\nS: <r> OK [EXPUNGEISSUED] x\n" + absent, gone, false},
-		{"NIL, present", "S: * 1 FETCH (UID 7 BODY[] NIL)\nS: <r> OK x\n" + present, temp, false},
+		{"NIL, present", "S: * 1 FETCH (UID 7 BODY[] NIL)\nS: <r> OK x\n" + present + flagsNo, temp, false},
 		{"NIL, UID after it", "S: * 1 FETCH (BODY[] NIL UID 7)\nS: <r> OK x\n" + absent, gone, false},
 		{"empty, absent", "S: * 1 FETCH (UID 7 BODY[] \"\")\nS: <r> OK x\n" + absent, gone, false},
-		{"empty, present", "S: * 1 FETCH (UID 7 BODY[] {0}\nS: )\nS: <r> OK x\n" + present, temp, false},
+		{"empty, present", "S: * 1 FETCH (UID 7 BODY[] {0}\nS: )\nS: <r> OK x\n" + present + flagsNo, temp, false},
 		{"FETCH without body, absent", "S: * 1 FETCH (UID 7 FLAGS ())\nS: <r> OK x\n" + absent, gone, false},
-		{"FETCH without body, present", "S: * 1 FETCH (UID 7)\nS: <r> OK x\n" + present, temp, false},
+		{"FETCH without body, present", "S: * 1 FETCH (UID 7)\nS: <r> OK x\n" + present + flagsNo, temp, false},
 		{"NO, absent", "S: <r> NO [EXPUNGEISSUED] zebra\n" + absent, gone, false},
 		{"NO, present", "S: <r> NO [EXPUNGEISSUED] zebra\n" + present, temp, false},
 		{"NO, search finds others only", "S: <r> NO zebra\n" + recheck + "S: * SEARCH 1:6 8:9\nS: <q> OK x\n", gone, false},
@@ -133,6 +134,92 @@ func TestReadOutcomes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// I-FETCH-5, P-RETR-6, P-TOP-4: a message that is empty by BODY.PEEK[] is asked for once more
+// by BODY[], if its flags are known, and \Seen is as before then.
+func TestReadUnpeeked(t *testing.T) {
+	flags := func(list string) string {
+		return "C: <g> UID FETCH 7 (UID FLAGS)\nS: * 1 FETCH (UID 7 FLAGS (" + list + "))\nS: <g> OK x\n"
+	}
+	const (
+		again = "C: <w> UID FETCH 7 (UID BODY[])\n"
+		body  = "S: * 1 FETCH (FLAGS (\\Seen) UID 7 BODY[] {5}\nS+: hello\nS: )\nS: <w> OK x\n"
+		clear = "C: <u> UID STORE 7 -FLAGS.SILENT (\\Seen)\nS: <u> OK x\n"
+		set   = "C: <v> UID STORE 7 +FLAGS.SILENT (\\Seen)\nS: <v> OK x\n"
+	)
+	empties := map[string]string{
+		"empty":          "S: * 1 FETCH (UID 7 BODY[] {0}\nS: )\nS: <r> OK x\n" + present,
+		"NIL":            "S: * 1 FETCH (UID 7 BODY[] NIL)\nS: <r> OK x\n" + present,
+		"without a body": "S: * 1 FETCH (UID 7 FLAGS ())\nS: <r> OK x\n" + present,
+	}
+	for empty, answer := range empties {
+		for _, tt := range []struct{ name, script string }{
+			{"not seen before", flags(`\Answered`) + again + body + clear},
+			{"seen before", flags(`\seen \Answered`) + again + body},
+			{"clearing is refused", flags("") + again + body + strings.Replace(clear, "OK", "NO", 1)},
+			{"UID after the body", flags("") + again + strings.Replace(strings.Replace(body, "UID 7 ", "", 1), "S: )", "S:  UID 7)", 1) + clear},
+		} {
+			play(t, empty+", "+tt.name, opened+retr+answer+tt.script+bye, Options{}, func(s *session) {
+				if got := s.text(s.open().Read(s.ctx, 7)); got != "hello" {
+					s.Errorf("%q", got)
+				}
+			})
+		}
+		for _, tt := range []struct{ name, script string }{
+			{"flags refused", flagsNo},
+			{"flags of another message", "C: <g> UID FETCH 7 (UID FLAGS)\nS: * 2 FETCH (UID 9 FLAGS ())\nS: <g> OK x\n"},
+			{"flags left out", "C: <g> UID FETCH 7 (UID FLAGS)\nS: * 1 FETCH (UID 7)\nS: <g> OK x\n"},
+			{"still empty", flags("") + again + "S: * 1 FETCH (UID 7 BODY[] \"\")\nS: <w> OK x\n" + clear},
+			{"still empty, seen before", flags(`\Seen`) + again + "S: * 1 FETCH (UID 7 BODY[] NIL)\nS: <w> OK x\n"},
+			{"refused", flags("") + again + "S: <w> NO zebra\n" + clear},
+		} {
+			play(t, empty+", "+tt.name, opened+retr+answer+tt.script+bye, Options{}, func(s *session) {
+				_, err := s.open().Read(s.ctx, 7)
+				s.fails(err, temp)
+			})
+		}
+	}
+	start := opened + retr + empties["empty"] + flags("") + again
+	for _, tt := range []struct {
+		name, script string
+		seen         Seen
+	}{
+		{"on-retr", start + body + clear + set, SeenOnRetr},
+		{"on-quit", start + body + clear + set, SeenOnQuit},
+	} {
+		play(t, tt.name, tt.script+bye, Options{Seen: tt.seen}, func(s *session) {
+			d := s.open()
+			if got := s.text(d.Read(s.ctx, 7)); got != "hello" {
+				s.Errorf("%q", got)
+			}
+			d.Retrieved(s.ctx, 7, 5)
+			if err := d.Update(s.ctx, nil); err != nil {
+				s.Error(err)
+			}
+		})
+	}
+	lost := start + "S: * 1 FETCH (UID 7 BODY[] {9}\nS+: hello\nX:\n" + another + reselected + announce +
+		"C: <p> UID FETCH 7 (UID BODY.PEEK[]<0.9>)\nS: * 1 FETCH (UID 7 BODY[] {0}\nS: )\nS: <p> OK x\n"
+	play(t, "lost on the way", lost+clear+bye, Options{}, func(s *session) {
+		body, err := s.open().Read(s.ctx, 7)
+		if err != nil {
+			s.Fatal(err)
+		}
+		if _, err := body.WriteTo(io.Discard); !errors.Is(err, errChanged) {
+			s.Errorf("%v", err)
+		}
+		body.Close()
+	})
+	play(t, "read-only", strings.Replace(start, "[READ-WRITE]", "[READ-ONLY]", 1)+body+bye, Options{}, func(s *session) {
+		if got := s.text(s.open().Read(s.ctx, 7)); got != "hello" {
+			s.Errorf("%q", got)
+		}
+	})
+	play(t, "TOP does not", openedSize(100)+topCommand("r", "BODY.PEEK[]")+empties["empty"]+bye, Options{}, func(s *session) {
+		_, err := s.open().Top(s.ctx, 7, 1000)
+		s.fails(err, temp)
+	})
 }
 
 // broken reads an incomplete message: the part that arrives is passed on, and

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -97,10 +99,18 @@ type session struct {
 var forbidden = regexp.MustCompile(`(?i)^(CLOSE|EXPUNGE|EXAMINE|FETCH|STORE|IDLE|CREATE|DELETE|RENAME|APPEND)\b|` +
 	`BODY\[|RFC822\b[^.]|FETCH.*FLAGS|STATUS.*(MESSAGES|SIZE)|STORE.* FLAGS|STORE .*\*|EXPUNGE .*\*`)
 
+// unpeeked is the one command that sets \Seen: it asks again for a message that is
+// empty by BODY.PEEK[], right after its flags (I-FETCH-5).
+var unpeeked = regexp.MustCompile(`^UID FETCH (\d+) \(UID BODY\[\]\)$`)
+
 // permitted reports whether a policy allows a command that is otherwise
-// forbidden (requirements I-DEL-7, 8). FETCH of nothing but the flags is for where
-// SEARCH has failed (I-SNAP-3).
-func permitted(cmd string, opts Options) bool {
+// forbidden (requirements I-DEL-7, 8), or before allows it, the command that was
+// sent before. FETCH of nothing but the flags is for where SEARCH has failed
+// (I-SNAP-3), and for what BODY.PEEK[] does not bring (I-FETCH-5).
+func permitted(before, cmd string, opts Options) bool {
+	if m := unpeeked.FindStringSubmatch(cmd); m != nil && before == "UID FETCH "+m[1]+" (UID FLAGS)" {
+		return true
+	}
 	toTrash := opts.Delete == DeleteTrash || opts.WithoutUIDPLUS == Move
 	return strings.HasPrefix(cmd, "UID FETCH ") && strings.HasSuffix(cmd, " (UID FLAGS)") ||
 		opts.WithoutUIDPLUS == ExpungeIfAlone && cmd == "EXPUNGE" || toTrash && strings.HasPrefix(cmd, "CREATE ")
@@ -119,6 +129,52 @@ func TestForbidden(t *testing.T) {
 		"UID STORE 7 +FLAGS.SILENT (\\Deleted)", "STATUS INBOX (MAILBOXID)", "LOGOUT"} {
 		if forbidden.MatchString(cmd) {
 			t.Errorf("%q is found", cmd)
+		}
+	}
+}
+
+// withSet finds the set of a command.
+var withSet = regexp.MustCompile(`(?:^UID (?:FETCH|STORE|COPY|MOVE|EXPUNGE)|\bSEARCH.* UID) ([^ ]*)`)
+
+// checkSets checks that the set of a command, if it has one, is not empty and
+// ascends: some upstreams refuse others.
+func checkSets(cmd string) error {
+	m := withSet.FindStringSubmatch(cmd)
+	if m == nil {
+		return nil
+	}
+	last := uint64(0)
+	for item := range strings.SplitSeq(m[1], ",") {
+		low, high, isRange := strings.Cut(item, ":")
+		if !isRange {
+			high = low
+		}
+		from, err := strconv.ParseUint(low, 10, 64)
+		to := uint64(math.MaxUint64)
+		if err == nil && high != "*" {
+			to, err = strconv.ParseUint(high, 10, 64)
+		}
+		switch {
+		case err != nil:
+			return err
+		case from <= last || to < from || isRange && high != "*" && to == from:
+			return fmt.Errorf("%q does not ascend", m[1])
+		}
+		last = to
+	}
+	return nil
+}
+
+// I-CONN-4: the check of play finds sets that do not ascend.
+func TestCheckSets(t *testing.T) {
+	for cmd, ok := range map[string]bool{
+		"UID FETCH 1:* (UID FLAGS)": true, "UID FETCH 7 (UID BODY.PEEK[])": true, "UID STORE 7:9,12 +FLAGS.SILENT (\\Deleted)": true,
+		"UID SEARCH RETURN (ALL) UID 1,3 DELETED": true, "UID SEARCH ALL": true, "UID SEARCH DELETED": true, "UID EXPUNGE 3,5:18446744073709551615": true,
+		"UID FETCH  (UID)": false, "UID EXPUNGE ": false, "UID SEARCH UID  DELETED": false, "UID STORE 9,7 +FLAGS.SILENT (\\Seen)": false,
+		"UID MOVE 7,7 \"x\"": false, "UID COPY 9:7 \"x\"": false, "UID FETCH 5:9,7 (UID)": false, "UID EXPUNGE 0": false,
+	} {
+		if err := checkSets(cmd); (err == nil) != ok {
+			t.Errorf("%s: %v", cmd, err)
 		}
 	}
 }
@@ -143,10 +199,15 @@ func play(t *testing.T, name, script string, opts Options, f func(*session), ser
 				if up == nil {
 					return // the script has an error
 				}
+				before := ""
 				for _, cmd := range up.Commands() {
-					if forbidden.MatchString(cmd) && !permitted(cmd, opts) {
+					if forbidden.MatchString(cmd) && !permitted(before, cmd, opts) {
 						t.Errorf("the upstream got %q", cmd)
 					}
+					if err := checkSets(cmd); err != nil {
+						t.Errorf("the upstream got %q: %v", cmd, err)
+					}
+					before = cmd
 					if len(cmd) > 980 {
 						t.Errorf("a command has %d octets without its tag", len(cmd))
 					}

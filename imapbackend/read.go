@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 
 	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
@@ -57,11 +58,66 @@ func (m *maildrop) readMessage(ctx context.Context, uid uint64) (*message, error
 			msg, err = f.message()
 		}
 	}
+	if errors.Is(err, errNoContent) {
+		msg, err = f.messageUnpeeked(err)
+	}
 	if err != nil {
 		f.close()
 		return nil, err
 	}
 	return msg, nil
+}
+
+// messageUnpeeked asks for a message by BODY[], where BODY.PEEK[] has brought
+// nothing: for some messages iCloud has a content only then. It sets \Seen, which
+// close clears, so it is not sent where it is not known whether \Seen was set
+// before. If it brings nothing either, failure is returned.
+func (f *fetch) messageUnpeeked(failure error) (*message, error) {
+	known, seen := false, false
+	cmd := fmt.Sprintf("UID FETCH %d (UID FLAGS)", f.uid)
+	status, err := f.m.u.Collect(f.ctx, cmd, func(ev wire.Event) {
+		if ev.Kind == wire.Fetch && ev.UID == f.uid && ev.Flags {
+			known, seen = true, ev.Seen
+		}
+	})
+	if err != nil || !status.OK() || !known {
+		return nil, failure
+	}
+	proxy.Logger(f.ctx).InfoContext(f.ctx, "message is empty by BODY.PEEK[], asking by BODY[]", "uid", f.uid)
+	f.m.readAhead.awaited = part{}
+	f.unsee = !seen && !f.m.readOnly
+	if err := f.send("BODY[]"); err != nil {
+		return nil, f.m.u.Lost(upstream.AtRead, err)
+	}
+	for {
+		ev, ok, err := f.next()
+		switch {
+		case err != nil:
+			return nil, f.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+		case !ok:
+			return nil, failure
+		case ev.Section == "" && ev.Origin < 0 && ev.Octets > 0:
+			return &message{fetch: f, body: ev}, nil
+		}
+	}
+}
+
+// clearSeen clears \Seen, which BODY[] has set. A connection that was lost on the
+// way is replaced for it.
+func (f *fetch) clearSeen() {
+	err := f.m.usable(upstream.AtRead)
+	if err != nil {
+		err = f.m.renew(upstream.AtRead, err)
+	}
+	if err == nil {
+		var status wire.Status
+		status, err = f.m.u.UIDCommand(f.ctx, "STORE", strconv.FormatUint(f.uid, 10)+` -FLAGS.SILENT (\Seen)`)
+		if err == nil && status.OK() {
+			return
+		}
+		err = f.m.u.Failed(upstream.AtRead, "STORE", status, err)
+	}
+	proxy.Logger(f.ctx).WarnContext(f.ctx, `cannot clear \Seen`, "uid", f.uid, "error", err)
 }
 
 // message waits for the message. It asks for it, and for what may be wanted

@@ -43,6 +43,7 @@ type top struct {
 	text  []byte     // a piece of text that came before the header
 	lost  bool       // it was too large to be kept
 	bare  bool       // the header is empty, as far as it has come
+	some  bool       // a response has had a header or a text, if only an empty one
 	kept  []byte     // the message or its header, from the read-ahead
 	out   topWriter
 }
@@ -165,12 +166,13 @@ func (t *top) awaitHeader() error {
 				return nil
 			}
 		}
+		t.some = t.some || ok && (ev.Section == "HEADER" || ev.Section == "TEXT")
 		switch {
 		case !ok && t.own:
 			if again, err := t.askAgain(t.items); err != nil {
 				return t.m.u.Lost(upstream.AtRead, err)
 			} else if !again {
-				return t.outcome()
+				return t.instead()
 			}
 			t.text, t.lost, t.bare = nil, false, false
 		case !ok: // the read-ahead did not bring it: ask for it alone
@@ -193,6 +195,23 @@ func (t *top) awaitHeader() error {
 			return nil
 		}
 	}
+}
+
+// instead is what is done without a header. Where the upstream has sent neither a
+// header nor a text, the message may be one of those that it cannot divide: maddy
+// sends nothing of a message without an empty line, where a piece of text is asked
+// for too. Then it is read as a whole.
+func (t *top) instead() error {
+	if t.piece == 0 || t.some || !t.m.u.Wire.ResultOf(t.number).OK() {
+		return t.outcome()
+	}
+	return t.openWhole()
+}
+
+func (t *top) openWhole() (err error) {
+	t.restart()
+	t.whole, err = t.fetch.message()
+	return err
 }
 
 // keepText reads a piece of text that is needed before it can be written, unless
@@ -234,8 +253,7 @@ func (t *top) WriteTo(w io.Writer) (int64, error) {
 		}
 	}
 	if err == errNoOrigin {
-		t.restart()
-		if t.whole, err = t.fetch.message(); err == nil {
+		if err = t.openWhole(); err == nil {
 			err = t.rewrite(out)
 		}
 	}
@@ -271,11 +289,17 @@ func (t *top) write() error {
 		return err
 	case t.kept != nil:
 		_, err := t.out.Write(t.kept)
+		if err == nil && t.out.headerOnly {
+			err = t.out.endHeader()
+		}
 		return err
 	}
 	t.out.headerOnly = true
 	if !t.bare {
 		if _, err := conn.BodyTo(&t.out); err != nil {
+			return err
+		}
+		if err := t.out.endHeader(); err != nil {
 			return err
 		}
 	}
@@ -328,6 +352,9 @@ func (t *top) writePiece(offset int64) (int64, error) {
 	if t.text != nil {
 		text := t.text
 		t.text = nil
+		if t.out.isStray(text) {
+			text = nil
+		}
 		err := t.out.startText(int64(len(text)))
 		if err == nil {
 			_, err = t.out.Write(text)
@@ -349,6 +376,12 @@ func (t *top) writePiece(offset int64) (int64, error) {
 			return 0, fmt.Errorf("imap: %s: the text is NIL", t.cmd)
 		}
 		var n int64
+		if t.out.cut && ev.Octets == 1 && offset == 0 && t.text == nil {
+			if err := t.keepText(ev); err != nil {
+				return 0, err
+			}
+			return t.writePiece(0)
+		}
 		if err = t.out.startText(ev.Octets); err == nil {
 			n, err = t.m.u.Wire.BodyTo(&t.out)
 		}

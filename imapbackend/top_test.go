@@ -87,6 +87,16 @@ func TestTop(t *testing.T) {
 		{"I-TOP-2 header without its empty line", 100, 1, both(1024) + first("A: b\r\n", "one\r\n"), "A: b\r\n\r\none\r\n"},
 		{"I-TOP-2 header without a line end", 100, 1, both(1024) + first("A: b", "one\r\n"), "A: b\r\n\r\none\r\n"},
 		{"P-TOP-3 no text, no empty line", 6, 1, both(1024) + first("A: b\r\n", ""), "A: b\r\n"},
+		{"P-TOP-3 the CR of a cut header as text (Courier)", 6, 1, both(1024) + first("A: b\r", "\r"), "A: b\r\n"},
+		{"P-TOP-3 the CR of a cut header, in two responses", 6, 1, both(1024) + "S: * 1 FETCH (UID 7 BODY[HEADER] " + lit("A: b\r") + "\nS: )\nS: * 1 FETCH (UID 7 BODY[TEXT]<0> " +
+			lit("\r") + "\nS: )\nS: <r> OK x\n", "A: b\r\n"},
+		{"P-TOP-3 the CR of a cut header before it", 6, 1, both(1024) + "S: * 1 FETCH (BODY[TEXT]<0> " + lit("\r") + "\nS:  BODY[HEADER] " + lit("A: b\r") + "\nS:  UID 7)\nS: <r> OK x\n", "A: b\r\n"},
+		{"P-TOP-3 a cut header", 6, 0, headerOnly + "S: * 1 FETCH (UID 7 BODY[HEADER] " + lit("A: b\r") + "\nS: )\nS: <r> OK x\n", "A: b\r\n"},
+		{"P-TOP-3 a text of one CR", 9, 1, both(1024) + first(header, "\r"), header + "\r"},
+		{"P-TOP-3 nothing of a message without a text (maddy)", 8, 1, both(1024) + "S: <r> OK x\n" + topCommand("w", "BODY.PEEK[]") +
+			"S: * 1 FETCH (UID 7 BODY[] " + lit(header) + "\nS: )\nS: <w> OK x\n", header},
+		{"P-TOP-3 neither header nor text", 100, 1, both(1024) + "S: * 1 FETCH (UID 7)\nS: <r> OK x\n" + topCommand("w", "BODY.PEEK[]") +
+			"S: * 1 FETCH (UID 7 BODY[] " + lit(header+"one\r\ntwo\r\n") + "\nS: )\nS: <w> OK x\n", header + "one\r\n"},
 		{"P-TOP-3 no text", 8, 2, both(1024) + first(header, ""), header},
 		{"I-TOP-2 header in bare LF", 100, 1, both(1024) + first("A: b\n\n", "one\ntwo\n"), "A: b\n\none\n"},
 		{"I-CONN-3 text before header", 100, 1, both(1024) + "S: * 1 FETCH (BODY[TEXT]<0> " + lit("one\r\ntwo") + "\nS:  BODY[HEADER] " + lit(header) +

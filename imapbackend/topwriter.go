@@ -58,7 +58,24 @@ type topWriter struct {
 	col        int  // octets of the current line, 2 for 2 or more
 	cr         bool // the current line is one CR
 	emptyLine  bool // the last line was empty
+	lastCR     bool // the last octet was a CR
+	cut        bool // the header lacked its last LF
 }
+
+// endHeader is called after a header that was written separately. It writes the LF
+// of a header that ends with CR: of a message without an empty line Courier sends
+// the header without its last octet, and that CR once more as the text.
+func (t *topWriter) endHeader() error {
+	if !t.lastCR {
+		return nil
+	}
+	t.cut = true
+	_, err := t.Write([]byte{'\n'})
+	return err
+}
+
+// isStray reports whether text is the CR of a cut header.
+func (t *topWriter) isStray(text []byte) bool { return t.cut && string(text) == "\r" }
 
 // startText announces that a piece of n octets of text follows. It ends the
 // header with an empty line if it has none (requirement I-TOP-2).
@@ -85,6 +102,9 @@ func (t *topWriter) Write(p []byte) (int, error) {
 	end, done := t.scan(p)
 	n, err := t.w.Write(p[:end])
 	t.written += int64(n)
+	if n > 0 {
+		t.lastCR = p[n-1] == '\r'
+	}
 	switch {
 	case err != nil:
 		return n, err

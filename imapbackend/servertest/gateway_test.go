@@ -3,6 +3,7 @@
 package servertest_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"sync"
@@ -66,6 +67,7 @@ func TestGateway(t *testing.T) {
 			g := serve(t, s, nil)
 			t.Run("logins", func(t *testing.T) { checkLogins(t, g) })
 			t.Run("reading", func(t *testing.T) { checkReading(t, g) })
+			t.Run("header only", func(t *testing.T) { checkHeaderOnly(t, g) })
 			t.Run("removal", func(t *testing.T) { checkRemoval(t, g) })
 			t.Run("flagged", func(t *testing.T) { checkFlagged(t, g) })
 		})
@@ -127,6 +129,33 @@ func checkReading(t *testing.T, g gateway) {
 		}
 		c.Do("QUIT", "+OK")
 	}
+}
+
+// checkHeaderOnly reads messages without a text: one that ends with an empty line,
+// and one without. To that some servers add it, mailutils with a text that is an
+// empty line, and hoodiecrow only to BODY[HEADER] (P-TOP-3, I-TOP-2).
+func checkHeaderOnly(t *testing.T, g gateway) {
+	user := g.s.NewUser()
+	header, _, _ := bytes.Cut(message(7), []byte("\r\n\r\n"))
+	g.s.Append(user, append(header, "\r\n\r\n"...))
+	g.s.Append(user, append(header, "\r\n"...))
+	c := g.session(user)
+	for n := 1; n <= 2; n++ {
+		want := c.Fetch(fmt.Sprintf("RETR %d", n))
+		if !strings.Contains(want, "Subject: message 7\r\n") || len(want) < len(header) {
+			t.Errorf("RETR %d: %q", n, want)
+		}
+		for _, k := range []int{0, 1, 3, 1000} {
+			top, want := c.Fetch(fmt.Sprintf("TOP %d %d", n, k)), want
+			if k == 0 && g.s.Name == "mailutils" || g.s.Name == "hoodiecrow" && n == 2 && k < 1000 {
+				want = strings.TrimRight(want, "\r\n") + "\r\n\r\n"
+			}
+			if top != want {
+				t.Errorf("TOP %d %d:\n%q, want\n%q", n, k, top, want)
+			}
+		}
+	}
+	c.Do("QUIT", "+OK")
 }
 
 // checkRemoval removes two messages by the default policy.

@@ -16,6 +16,7 @@ type fetchState struct {
 	octets    int64
 	flags     bool   // FLAGS has been read
 	deleted   bool   // \Deleted was among them
+	seen      bool   // and so was \Seen
 	object    string // EMAILID
 	gmail     uint64 // X-GM-MSGID
 	left      int64  // octets of the current body's literal not read yet
@@ -75,7 +76,7 @@ func (c *Conn) fetchItem() (Event, error) {
 				return Event{Kind: Fetch, Seq: f.seq, Octets: -1}, c.endLine()
 			}
 			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets, EmailID: f.object, GmailID: f.gmail,
-				Flags: f.flags, Deleted: f.deleted, Later: c.mailbox.Counted && f.seq > c.mailbox.Remaining}, c.endLine()
+				Flags: f.flags, Deleted: f.deleted, Seen: f.seen, Later: c.mailbox.Counted && f.seq > c.mailbox.Remaining}, c.endLine()
 		}
 		name, err := c.word(c.scratch[:0])
 		if err != nil {
@@ -130,7 +131,7 @@ func (c *Conn) fetchValue(name []byte) error {
 		f.octets, err = c.sizeOrNil()
 	case "FLAGS":
 		f.flags = true
-		f.deleted, err = c.hasDeleted()
+		err = c.readFlags()
 	case "EMAILID":
 		f.object, err = c.objectID()
 	case "X-GM-MSGID":
@@ -156,42 +157,45 @@ func (c *Conn) sizeOrNil() (int64, error) {
 	return c.number()
 }
 
-// hasDeleted reads a list of flags and reports whether \Deleted is among them, in
-// any case: some servers change it. Flags may contain any octets.
-func (c *Conn) hasDeleted() (deleted bool, err error) {
-	const flag = `\Deleted`
+// readFlags reads a list of flags and records whether \Deleted and \Seen are among
+// them, in any case: some servers change it. Flags may contain any octets.
+func (c *Conn) readFlags() error {
+	const deleted, seen = `\Deleted`, `\Seen`
+	f := &c.fetch
+	f.deleted, f.seen = false, false
 	if b, err := c.peek(); err != nil || b != '(' {
 		if err == nil {
 			err = c.skipValue()
 		}
-		return false, err
+		return err
 	}
 	c.r++
 	for {
 		b, err := c.peek()
 		switch {
 		case err != nil:
-			return false, err
+			return err
 		case b == ')':
 			c.r++
-			return deleted, nil
+			return nil
 		case b == ' ':
 			c.r++
 			continue
 		case b != '\\':
 			if err := c.skipValue(); err != nil {
-				return false, err
+				return err
 			}
 			continue
 		}
 		word := c.scratch[:0]
 		for ; err == nil && b != ' ' && b != '(' && b != ')' && b != '\r' && b != '\n'; b, err = c.peek() {
-			if c.r++; len(word) <= len(flag) {
+			if c.r++; len(word) <= len(deleted) {
 				word = append(word, b)
 			}
 		}
 		c.scratch = word
-		deleted = deleted || strings.EqualFold(string(word), flag)
+		f.deleted = f.deleted || strings.EqualFold(string(word), deleted)
+		f.seen = f.seen || strings.EqualFold(string(word), seen)
 	}
 }
 

@@ -63,6 +63,7 @@ type Event struct {
 
 	Flags   bool // Fetch contained FLAGS
 	Deleted bool // \Deleted was among them
+	Seen    bool // and so was \Seen
 
 	Low, High uint64 // of Search
 	Whole     bool   // of Searched: the ranges before it are all of the result
