@@ -20,6 +20,7 @@ type kind string
 const (
 	tiny  kind = "tiny"  // 700 to 1,300 octets
 	small kind = "small" // 4 KiB
+	large kind = "large" // 60 kB
 	mixed kind = "mix"   // lognormal, median 12 KiB; one in 200 of 1 to 5 MiB
 	huge  kind = "huge"  // 100 MiB
 )
@@ -39,6 +40,7 @@ type catalogue struct {
 	small  box
 	huge   box
 	delete box // emptied by its scenario, which fills it first
+	slow   box // the same, of which a quarter is read and deleted
 	idle   []int
 }
 
@@ -49,6 +51,7 @@ var standard = catalogue{
 	small:  box{"small10k", 10000, small},
 	huge:   box{"huge1", 1, huge},
 	delete: box{"dele5k", 5000, tiny},
+	slow:   box{"slow80", 80, large},
 	idle:   []int{1000, 5000},
 }
 
@@ -122,6 +125,8 @@ func (k kind) octets(rng *rand.Rand) int {
 		return 700 + rng.IntN(600)
 	case small:
 		return 4096
+	case large:
+		return 60_000
 	case huge:
 		return 100 << 20
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,13 +19,14 @@ const delayWindow = 32 << 20
 // slow start and loss.
 type delayProxy struct {
 	rtt  time.Duration // half of it for each direction
+	rate int           // octets a second from the server, on each connection; 0: no limit
 	dial func() (net.Conn, error)
 	log  progress
 }
 
 func delayCommand() *cobra.Command {
 	var listen, to string
-	rtt := 20 * time.Millisecond
+	rtt, rate := 20*time.Millisecond, 0
 	cmd := &cobra.Command{
 		Use:   "delay --listen ADDR --to ADDR",
 		Short: "Forward TCP connections and add a delay",
@@ -34,7 +36,7 @@ func delayCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d := &delayProxy{rtt, func() (net.Conn, error) { return net.Dial("tcp", to) }, progress{cmd.ErrOrStderr()}}
+			d := &delayProxy{rtt, rate, func() (net.Conn, error) { return net.Dial("tcp", to) }, progress{cmd.ErrOrStderr()}}
 			d.log.printf("delay: %s to %s, round trip %v", l.Addr(), to, rtt)
 			return d.serve(l)
 		},
@@ -42,6 +44,7 @@ func delayCommand() *cobra.Command {
 	cmd.Flags().StringVar(&listen, "listen", "", "`ADDR`ess to listen on")
 	cmd.Flags().StringVar(&to, "to", "", "`ADDR`ess to forward to")
 	cmd.Flags().DurationVar(&rtt, "rtt", rtt, "round trip to add")
+	cmd.Flags().IntVar(&rate, "rate", rate, "octets a second that a connection gets from the upstream; 0: no limit")
 	_ = cmd.MarkFlagRequired("listen") // fails for unknown flags only
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
@@ -78,6 +81,7 @@ func (d *delayProxy) forward(client net.Conn) {
 		return
 	}
 	inward := newDelayLine(d.rtt/2, time.Now())
+	inward.rate = d.rate
 	wg.Go(func() { inward.fill(server) })
 	var writers sync.WaitGroup
 	writers.Go(func() { outward.drain(server, client) })
@@ -91,6 +95,7 @@ func (d *delayProxy) forward(client net.Conn) {
 type delayLine struct {
 	delay   time.Duration
 	opening time.Time // nothing is sent earlier
+	rate    int       // octets a second, 0: no limit
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -190,7 +195,7 @@ func (l *delayLine) drain(dst, src net.Conn) {
 		for len(chunks) > 0 {
 			time.Sleep(time.Until(chunks[0].due))
 			due, octets := takeDue(&chunks)
-			if _, err := due.WriteTo(dst); err != nil {
+			if err := l.write(dst, due); err != nil {
 				l.abandon()
 				_ = src.Close() // as the other side has
 				return
@@ -220,4 +225,21 @@ func takeDue(chunks *[]chunk) (due net.Buffers, octets int) {
 	}
 	*chunks = (*chunks)[len(due):]
 	return due, octets
+}
+
+// write writes p to dst, no faster than the line's rate.
+func (l *delayLine) write(dst net.Conn, p net.Buffers) error {
+	if l.rate == 0 {
+		_, err := p.WriteTo(dst)
+		return err
+	}
+	for _, b := range p {
+		for piece := range slices.Chunk(b, max(l.rate/20, 1)) {
+			time.Sleep(time.Duration(len(piece)) * time.Second / time.Duration(l.rate))
+			if _, err := dst.Write(piece); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

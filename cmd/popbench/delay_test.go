@@ -149,3 +149,28 @@ func TestDelayEnd(t *testing.T) {
 		})
 	}
 }
+
+// TestDelayRate checks that a slow link takes as long as it should, and loses
+// nothing.
+func TestDelayRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		const rate, octets = 1000, 5000
+		sent := bytes.Repeat([]byte("0123456789"), octets/10)
+		start := time.Now()
+		go func() {
+			l := delayLine{rate: rate}
+			if err := l.write(near, net.Buffers{sent[:1234], sent[1234:]}); err != nil {
+				t.Error(err)
+			}
+			_ = near.Close()
+		}()
+		got, err := io.ReadAll(far)
+		if err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("%d octets, %v", len(got), err)
+		}
+		if took := time.Since(start); took != octets/rate*time.Second {
+			t.Errorf("%v", took)
+		}
+	})
+}

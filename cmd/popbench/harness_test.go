@@ -26,6 +26,7 @@ var testCatalogue = catalogue{
 	small:  box{"small10k", 30, small},
 	huge:   box{"huge1", 1, mixed},
 	delete: box{"dele5k", 20, tiny},
+	slow:   box{"slow80", 8, small},
 	idle:   []int{testUsers},
 }
 
@@ -49,7 +50,7 @@ func (s *servers) Login(ctx context.Context, cred proxy.Credential) (proxy.Login
 func startServers(t *testing.T) *servers {
 	t.Helper()
 	s := &servers{Backend: proxytest.NewBackend()}
-	for _, b := range append(testCatalogue.boxes(testUsers), testCatalogue.delete) {
+	for _, b := range append(testCatalogue.boxes(testUsers), testCatalogue.delete, testCatalogue.slow) {
 		s.AddAccount(b.name, password, false)
 	}
 	imap := proxytest.Loopback(t)

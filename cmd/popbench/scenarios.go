@@ -49,6 +49,8 @@ func scenarios(c catalogue) []scenario {
 		reference: func(e *env) error { return e.copy(c.huge) },
 	})
 	add("dele", "DELE of a whole maildrop, then QUIT", func(e *env) error { return e.dele(c.delete) })
+	add("slow", "RETR and DELE of a quarter of a maildrop, then QUIT; for an upstream on a slow link",
+		func(e *env) error { return e.leave(c.slow) })
 	for _, n := range c.idle {
 		add(fmt.Sprintf("idle.%d", n), fmt.Sprintf("memory of %d idle sessions after login", n),
 			func(e *env) error { return e.idle(n) })

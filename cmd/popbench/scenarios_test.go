@@ -27,6 +27,7 @@ var scenarioFigures = map[string][]string{
 	"top.pipe":           {figMessages},
 	"huge":               {figBytes, figFirstOctet},
 	"dele":               {"dele s", figQuit, figDeleQuit},
+	"slow":               {figBytes, figQuit},
 }
 
 // inSequence reports whether a scenario has one session at a time for each
@@ -61,6 +62,9 @@ func TestScenarios(t *testing.T) {
 	}
 	if left := len(s.Messages("dele5k")); left != 0 {
 		t.Errorf("dele left %d messages", left)
+	}
+	if left := len(s.Messages("slow80")); left != 6 {
+		t.Errorf("slow left %d messages", left)
 	}
 }
 
@@ -114,6 +118,7 @@ func TestFaults(t *testing.T) {
 		{scenario: "retr.mix2k.pipe", spoil: func(s *servers) { s.Messages("mix2k")[4].Body[400] ^= 1 }, want: "message 5"},
 		{scenario: "huge", spoil: func(s *servers) { s.Messages("huge1")[0].Body[400] ^= 1 }, want: "CRC"},
 		{scenario: "dele", faults: proxytest.Faults{Update: errors.New("no")}, want: "QUIT"},
+		{scenario: "slow", faults: proxytest.Faults{Update: errors.New("no")}, want: "QUIT"},
 	} {
 		t.Run(tt.scenario, func(t *testing.T) {
 			s := seededServers(t, g)

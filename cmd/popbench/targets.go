@@ -89,6 +89,8 @@ var targets = []target{
 	{"dele", figDeleQuit, 0, "", 1, timesDirect},
 	{"dele", figQuit, 0, "", 0.4, timesDirect},
 	{"dele", figDeleQuit, far, "", 6, roundTrips},
+
+	{"slow", figQuit, near, "", 15, absolute},
 }
 
 // findTarget returns the target of a figure, if it has one.

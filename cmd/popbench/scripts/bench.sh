@@ -5,8 +5,8 @@
 #   bench.sh
 #
 # Environment:
-#   STAGES   of "quick base big idle tls kept rtt20 rtt80", or all, which leaves
-#            out quick (default: quick)
+#   STAGES   of "quick base big idle tls kept rtt20 rtt80 slow", or all, which
+#            leaves out quick (default: quick)
 #   ROUNDS   rounds of base and kept (default: 3)
 #   WORK     directory for the mail, kept for the next run (default: temporary)
 #   OUT      directory for the results (default: bin/bench)
@@ -18,10 +18,10 @@
 set -eu
 
 stages=${STAGES:-quick}
-[ "$stages" != all ] || stages="base big idle tls kept rtt20 rtt80"
+[ "$stages" != all ] || stages="base big idle tls kept rtt20 rtt80 slow"
 for s in $stages; do
 	case $s in
-	quick | base | big | idle | tls | kept | rtt20 | rtt80) ;;
+	quick | base | big | idle | tls | kept | rtt20 | rtt80 | slow) ;;
 	*) sed -n '5,17s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 	esac
 done
@@ -77,10 +77,12 @@ watched() {
 	return $code
 }
 
+rate=0 # octets a second from the upstream; 0: no limit
+
 # delay MS: forward port +4 to IMAP and port +5 to IMAPS.
 delay() {
 	for i in 0 1; do
-		"$popbench" delay --listen 127.0.0.1:$((port + 4 + i)) --to 127.0.0.1:$((port + i)) --rtt "$1ms" &
+		"$popbench" delay --listen 127.0.0.1:$((port + 4 + i)) --to 127.0.0.1:$((port + i)) --rtt "$1ms" --rate "$rate" &
 		children="$children $!"
 	done
 }
@@ -220,6 +222,12 @@ stage() {
 	kept) ! keeps || part kept 0 kept "direct popgate" login,poll $rounds --users 200 ;;
 	rtt20) delayed 20 ;;
 	rtt80) delayed 80 ;;
+	# 0.5 Mbit/s.
+	slow)
+		rate=62500
+		part slow 20 plain popgate slow --rounds 1 --timeout 180s
+		rate=0
+		;;
 	esac
 }
 
