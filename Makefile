@@ -8,7 +8,7 @@ BENCHTIME ?= 1s
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
-.PHONY: all build test check vuln fuzz soak bench bench-compare bench-peer deps servers interop
+.PHONY: all build test check vuln fuzz soak mutate bench bench-compare bench-peer deps servers interop
 
 all: build
 
@@ -57,6 +57,16 @@ fuzz:
 SOAK ?= 10m
 soak: deps
 	SOAK=$(SOAK) $(GO) test -race -tags integration -count=1 -timeout 0 -v -run TestSoak ./imapbackend/internal/soak
+
+# Breaks lines of FILES on purpose and prints what no test notices: a sample of
+# MUTANTS, or all with MUTANTS=0. SEED repeats a sample.
+FILES ?= $(addprefix imapbackend/,fetch.go read.go readahead.go reconnect.go remove.go top.go trash.go update.go) \
+	$(filter-out %_test.go,$(wildcard imapbackend/store/*.go))
+MUTANTS ?= 30
+SEED ?=
+mutate:
+	@mkdir -p bin && $(GO) build -o bin/popmutate ./cmd/popmutate
+	bin/popmutate --count $(MUTANTS) $(if $(SEED),--seed $(SEED)) --also ./imapbackend $(FILES)
 
 # What every session does most: byte-stuffing, listings, lines, RETR.
 bench:
