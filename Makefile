@@ -8,17 +8,34 @@ BENCHTIME ?= 1s
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
-.PHONY: all build test check vuln fuzz soak mutate bench bench-compare bench-peer deps servers interop
+.PHONY: all build test check unit unit-386 vuln fuzz soak mutate bench bench-compare bench-peer deps servers interop server
 
 all: build
 
 build:
 	$(GO) build -o bin/popgate ./cmd/popgate
 
-# All but what needs make servers, which make interop runs.
-test: deps build check
+# Everything that must pass, part by part, with the time that each one takes.
+PARTS = deps build check servers unit interop unit-386
+
+test:
+	@times=$$(mktemp); trap 'rm -f $$times' EXIT; exec 3>&1 4>&2; \
+	for part in $(PARTS); do \
+		TIMEFORMAT="make test: $$part took %0R s (%0U + %0S s of processor time)"; \
+		{ time $(MAKE) --no-print-directory $$part >&3 2>&4; } 2>>$$times && code=0 || code=$$?; \
+		tail -n 1 $$times; \
+		[ $$code -eq 0 ] || break; \
+	done; \
+	echo "make test: $$SECONDS s in all"; cat $$times; \
+	[ $$code -eq 0 ] || { echo "make test: $$part failed"; exit $$code; }
+
+# All tests but those of servertest, which make interop runs.
+unit:
 	$(GO) test -race -shuffle=on -tags integration -timeout 15m $$($(GO) list ./... | grep -v '/servertest$$')
-	GOARCH=386 $(GO) test ./... # the race detector needs 64 bits
+
+# The race detector needs 64 bits.
+unit-386:
+	GOARCH=386 $(GO) test ./...
 
 # What can be said without running anything, for each system that the program
 # is built for.
@@ -123,7 +140,9 @@ deps:
 	fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	install="apt-get install -y -q --no-install-recommends $$missing"; \
-	$$install || { apt-get update -q && $$install; }
+	$$install || { { apt-get update -q || apt-get update -q; } && $$install; } || { \
+		echo "make deps: apt-get has failed twice, see above; the tests need$$missing" >&2; exit 1; \
+	}
 
 # IMAP servers other than Dovecot, for the tests of imapbackend/servertest: made
 # once, in the user's cache or in POPGATE_SERVERS=DIR.
@@ -131,6 +150,11 @@ servers: TOOLS += node:nodejs npm:npm
 servers: deps
 	@imapbackend/servertest/prepare.sh
 
-# Tests with those servers.
+# Tests with those servers, or with SERVER=NAME only.
 interop: servers
-	$(GO) test -race -shuffle=on -tags integration -timeout 15m ./imapbackend/servertest
+	$(GO) test -race -shuffle=on -tags integration -timeout 15m -parallel 6 \
+		$(if $(SERVER),-count 1 -v -run '/^$(SERVER)$$') ./imapbackend/servertest
+
+# Runs the server NAME until Ctrl-C.
+server: servers
+	$(GO) run -tags integration ./imapbackend/servertest/serve $(NAME)

@@ -177,19 +177,33 @@ func (c *Client) Append(mailbox string, messages ...[]byte) {
 		return
 	}
 	for _, m := range messages {
-		command := fmt.Appendf(nil, "APPEND %q {%d}", mailbox, len(m))
-		if _, status := c.exchange(command, m...); !strings.HasPrefix(status, "OK") {
-			c.t.Fatalf("dovecottest: %s: %s", command, status)
+		if status := c.appendOne(mailbox, m); !strings.HasPrefix(status, "OK") {
+			c.t.Fatalf("dovecottest: APPEND %q: %s", mailbox, status)
 		}
 	}
 }
 
-// TryAppend is Append for messages that may be refused, in which case none is
-// added. It reports whether they were accepted. The client must be one of Login.
+// appendOne waits for a continuation, and returns the text of the tagged response.
+func (c *Client) appendOne(mailbox string, message []byte) string {
+	c.t.Helper()
+	_, status := c.exchange(fmt.Appendf(nil, "APPEND %q {%d}", mailbox, len(message)), message...)
+	return status
+}
+
+// TryAppend is Append for messages that may be refused. It reports whether they
+// were accepted. A client of Login adds all or none.
 func (c *Client) TryAppend(mailbox string, messages ...[]byte) bool {
 	c.t.Helper()
-	_, status := c.exchange(appendCommand(mailbox, messages))
-	return strings.HasPrefix(status, "OK")
+	if c.manyAtOnce {
+		_, status := c.exchange(appendCommand(mailbox, messages))
+		return strings.HasPrefix(status, "OK")
+	}
+	for _, m := range messages {
+		if !strings.HasPrefix(c.appendOne(mailbox, m), "OK") {
+			return false
+		}
+	}
+	return true
 }
 
 func appendCommand(mailbox string, messages [][]byte) []byte {

@@ -3,7 +3,6 @@
 package dovecottest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/x509"
@@ -159,7 +158,7 @@ func (s *Server) launch() error {
 
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	err := awaitGreeting(ctx, s.Addr, done)
+	err := AwaitGreeting(ctx, s.Addr, done)
 	if err == nil {
 		return nil
 	}
@@ -169,43 +168,6 @@ func (s *Server) launch() error {
 		return errInUse
 	}
 	return fmt.Errorf("dovecottest: %s does not start: %w\n%s", s.options.program, err, report)
-}
-
-// awaitGreeting dials addr until an IMAP server greets or done is closed.
-func awaitGreeting(ctx context.Context, addr string, done <-chan struct{}) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := greeted(ctx, addr)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-done:
-			return errors.New("it has ended")
-		case <-ctx.Done():
-			return err
-		case <-tick.C:
-		}
-	}
-}
-
-func greeted(ctx context.Context, addr string) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return err
-		}
-	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err == nil && !strings.HasPrefix(line, "* OK") {
-		err = fmt.Errorf("greeting %q", line)
-	}
-	return err
 }
 
 // freeAddr returns an address of 127.0.0.1 with a port that is free now.

@@ -14,6 +14,7 @@
 // such as @PORT@ are replaced in all of them; see words.
 //
 // What is slow to get is prepared once by prepare.sh, which "make servers" runs.
+// Command serve runs a server for a developer.
 // The tests need root and Debian 12.
 //
 // The package is built under the tag "integration" only.

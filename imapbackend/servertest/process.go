@@ -3,7 +3,7 @@
 package servertest
 
 import (
-	"bufio"
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"popgate/imapbackend/dovecottest"
 )
 
 const (
@@ -141,53 +143,18 @@ func (p *process) listenSyslog(path string, log *os.File) error {
 // awaitGreeting returns when an IMAP server greets at addr, and accepts at
 // tlsAddr unless that is "". If none does, the process has ended.
 func (p *process) awaitGreeting(addr, tlsAddr string) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.Now().Add(startTimeout)
-	for {
-		err := greeted(addr, limit)
-		if err == nil && tlsAddr != "" {
-			err = accepted(tlsAddr)
-		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-p.done:
-			err = errors.New("it has ended")
-		case <-tick.C:
-			if time.Now().Before(limit) {
-				continue
-			}
-		}
-		p.kill()
-		if strings.Contains(strings.ToLower(p.log()), errInUse.Error()) {
-			return errInUse
-		}
-		return err
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	err := dovecottest.AwaitGreeting(ctx, addr, p.done)
+	if err == nil && tlsAddr != "" {
+		err = dovecottest.AwaitAccept(ctx, tlsAddr, p.done)
 	}
-}
-
-func greeted(addr string, limit time.Time) error {
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(limit); err != nil {
-		return err
-	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err == nil && !strings.HasPrefix(line, "* OK") {
-		err = fmt.Errorf("greeting %q", line)
-	}
-	return err
-}
-
-func accepted(addr string) error {
-	conn, err := net.Dial("tcp", addr)
 	if err == nil {
-		conn.Close()
+		return nil
+	}
+	p.kill()
+	if strings.Contains(strings.ToLower(p.log()), errInUse.Error()) {
+		return errInUse
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ const (
 )
 
 // userCount is how many users a server has. Setting them up takes time.
-const userCount = 16
+const userCount = 32
 
 // startTries is how often ports are chosen: one may be taken between choosing
 // and binding it.
@@ -194,6 +195,9 @@ func (s *Server) NewUser() string {
 	s.users = s.users[1:]
 	return user
 }
+
+// Users returns the names of the users that NewUser has not returned yet.
+func (s *Server) Users() []string { return slices.Clone(s.users) }
 
 // Login returns a client that is logged in as user. Its connection is closed at
 // the end of the test. With a proxy it is a client of the Dovecot that the proxy
