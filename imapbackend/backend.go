@@ -93,12 +93,12 @@ func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login
 	if l := b.resume(ctx, cred); l != nil {
 		return l, nil
 	}
-	return asLogin(b.verify(ctx, cred))
+	return asLogin(b.logIn(ctx, upstream.NewAttempt(), nil, b.authenticate(cred)))
 }
 
 // Exchange implements proxy.Exchanger.
 func (b *Backend) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
-	return asLogin(b.relay(ctx, ex))
+	return asLogin(b.logIn(ctx, upstream.NewAttempt(), nil, b.exchange(ex)))
 }
 
 // asLogin returns a nil interface instead of one that holds a nil *login.
@@ -107,22 +107,6 @@ func asLogin(l *login, err error) (proxy.Login, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-// verify connects and logs in.
-func (b *Backend) verify(ctx context.Context, cred proxy.Credential) (*login, error) {
-	if err := b.waits(cred); err != nil {
-		return nil, err
-	}
-	return b.onNewConnection(ctx, func(u *upstream.Conn) (*login, error) { return b.authenticate(ctx, u, cred) })
-}
-
-// relay connects and logs in by a SASL exchange with the client.
-func (b *Backend) relay(ctx context.Context, ex *proxy.Exchange) (*login, error) {
-	if err := b.waitsFor(ex); err != nil {
-		return nil, err
-	}
-	return b.onNewConnection(ctx, func(u *upstream.Conn) (*login, error) { return b.exchange(ctx, u, ex) })
 }
 
 // waits returns the error for a login that the upstream has asked to wait with.
@@ -135,76 +119,114 @@ func (b *Backend) waitsFor(ex *proxy.Exchange) error {
 	return b.server.Waits(ex.Authzid, ex.Username, ex.Authorization)
 }
 
-func (b *Backend) onNewConnection(ctx context.Context, logIn func(*upstream.Conn) (*login, error)) (*login, error) {
-	u, err := b.server.Connect(ctx)
+// logIn starts at and logs in by verify.
+func (b *Backend) logIn(ctx context.Context, at *upstream.Attempt, ahead *upstream.Conn, verify verifier) (*login, error) {
+	at.Start()
+	l, err := b.connect(ctx, at, ahead, verify)
 	if err != nil {
-		return nil, err
+		at.Stop()
 	}
-	l, err := logIn(u)
-	if err != nil {
-		u.Logout(ctx)
-		return nil, err
-	}
-	return l, nil
+	return l, err
 }
 
-// authenticate logs in on a connection that has greeted. On error the caller
-// closes it.
-func (b *Backend) authenticate(ctx context.Context, u *upstream.Conn, cred proxy.Credential) (*login, error) {
-	id, err := u.Login(ctx, cred)
-	if err != nil {
-		return nil, err
+// connect logs in on as many connections as at allows, the first of which is ahead,
+// unless that is nil.
+func (b *Backend) connect(ctx context.Context, at *upstream.Attempt, ahead *upstream.Conn, verify verifier) (*login, error) {
+	ctx, unbound := at.Bound(ctx)
+	defer unbound()
+	u, source := ahead, proxy.SourcePrepared
+	var failure error
+	for {
+		var err error
+		if u == nil {
+			if err = verify.waits(); err != nil {
+				return nil, worse(failure, err)
+			}
+			u, err = b.server.Connect(ctx, at)
+			source = proxy.SourceDialed
+		}
+		if err == nil {
+			var l *login
+			if l, err = verify.logIn(ctx, u); err == nil {
+				l.at, l.source = at, source
+				return l, nil
+			}
+			at.Judge(ctx, u)
+			u.Logout(ctx)
+		}
+		if failure = worse(failure, err); !at.Again() {
+			return nil, failure
+		}
+		u = nil
 	}
-	return &login{b: b, u: u, id: id, user: spelling(cred.Authzid, cred.Username),
-		relogin: b.repeat(cred), ticket: b.pool.admit(cred, id), source: proxy.SourceDialed}, nil
+}
+
+// worse returns which of two failures of a login, in their order, to report. first
+// may be nil.
+func worse(first, second error) error {
+	if first != nil && proxy.AsError(second).Text == upstream.TextTemp {
+		return first // the second says no more
+	}
+	return second
+}
+
+// verifier has the upstream verify a user.
+type verifier struct {
+	// waits returns an error while the upstream wants no login of the user.
+	waits func() error
+
+	// logIn logs in on a connection that has greeted. On error the caller closes
+	// it. nil: what the client has sent is valid for one login.
+	logIn func(context.Context, *upstream.Conn) (*login, error)
+}
+
+// authenticate returns the verifier of a credential.
+func (b *Backend) authenticate(cred proxy.Credential) verifier {
+	return verifier{func() error { return b.waits(cred) }, func(ctx context.Context, u *upstream.Conn) (*login, error) {
+		id, err := u.Login(ctx, cred)
+		if err != nil {
+			return nil, err
+		}
+		return &login{b: b, u: u, id: id, user: spelling(cred.Authzid, cred.Username),
+			again: b.authenticate(cred), ticket: b.pool.admit(cred, id)}, nil
+	}}
 }
 
 // exchange is authenticate for a SASL exchange. A token can be sent again on
 // another connection without asking the client; the other mechanisms answer a
 // challenge, which is valid once.
-func (b *Backend) exchange(ctx context.Context, u *upstream.Conn, ex *proxy.Exchange) (*login, error) {
-	id, err := u.Exchange(ctx, ex)
-	if err != nil {
-		return nil, err
-	}
-	l := &login{b: b, u: u, id: id, user: spelling(ex.Authzid, ex.Username), source: proxy.SourceDialed}
-	if upstream.IsToken(ex.Mechanism) {
-		l.relogin = b.repeatToken(*ex)
-	}
-	return l, nil
+func (b *Backend) exchange(ex *proxy.Exchange) verifier {
+	return verifier{func() error { return b.waitsFor(ex) }, func(ctx context.Context, u *upstream.Conn) (*login, error) {
+		id, err := u.Exchange(ctx, ex)
+		if err != nil {
+			return nil, err
+		}
+		l := &login{b: b, u: u, id: id, user: spelling(ex.Authzid, ex.Username)}
+		if upstream.IsToken(ex.Mechanism) {
+			repeated := *ex
+			repeated.Challenge = func(context.Context, string) (string, error) { return "", proxy.ErrCancelled }
+			l.again = b.exchange(&repeated)
+		}
+		return l, nil
+	}}
 }
 
 // login is a verified user on a connection without a selected mailbox.
 type login struct {
 	b       *Backend
 	u       *upstream.Conn // nil once a Maildrop owns it
+	at      *upstream.Attempt
 	id      proxy.Identity
-	user    string  // as the client spelled it
-	relogin relogin // nil: what the client has sent is valid for one login
-	ticket  *ticket // nil: the connection is not to be kept
+	user    string   // as the client spelled it
+	again   verifier // on another connection
+	ticket  *ticket  // nil: the connection is not to be kept
 	source  proxy.Source
-	resumed *proxy.Credential // of a kept connection not yet known to be alive
+	resumed bool // u is a kept connection that is not yet known to be alive
 }
 
 // spelling is the user as the client spelled it: names that differ only in case
 // may be two users to the upstream.
 func spelling(authzid, username string) string { return authzid + "\x00" + username }
-
-// relogin logs the same user in on a new connection. It holds the credential,
-// in memory only, until the session ends.
-type relogin func(context.Context) (*login, error)
-
-func (b *Backend) repeat(cred proxy.Credential) relogin {
-	return func(ctx context.Context) (*login, error) { return b.verify(ctx, cred) }
-}
-
-func (b *Backend) repeatToken(ex proxy.Exchange) relogin {
-	ex.Challenge = func(context.Context, string) (string, error) { return "", proxy.ErrCancelled }
-	return func(ctx context.Context) (*login, error) {
-		again := ex
-		return b.relay(ctx, &again)
-	}
-}
 
 // Identity implements proxy.Login.
 func (l *login) Identity() proxy.Identity { return l.id }
@@ -212,6 +234,7 @@ func (l *login) Identity() proxy.Identity { return l.id }
 // Close implements proxy.Login.
 func (l *login) Close() error {
 	if l.u != nil {
+		l.at.Stop()
 		l.u.Logout(context.Background())
 		l.u = nil
 	}

@@ -114,12 +114,17 @@ func TestFailures(t *testing.T) {
 					}
 				}
 			}
-			play(t, name("AUTHENTICATE"), greeted+"C: <l> AUTHENTICATE PLAIN "+ir+"\n"+a.form("l", f.status)+end,
+			// What is BAD is tried in other forms.
+			bad := func(script string) string { return ifNot(f.status != "BAD zebra", script) }
+			play(t, name("AUTHENTICATE"), greeted+"C: <l> AUTHENTICATE PLAIN "+ir+"\n"+a.form("l", f.status)+
+				bad("C: <m> AUTHENTICATE PLAIN\n"+a.form("m", f.status)+"C: <n> LOGIN \"joe\" \"secret\"\n"+a.form("n", f.status))+end,
 				Options{}, failsToOpen(want.login))
 			play(t, name("LOGIN"), "S: * OK [CAPABILITY IMAP4rev1] x\nC: <l> LOGIN \"joe\" \"secret\"\n"+a.form("l", f.status)+end,
 				Options{}, failsToOpen(want.login))
-			play(t, name("SELECT"), selecting+a.form("s", f.status)+end, Options{}, failsToOpen(want.selects))
-			play(t, name("listing"), listingOf("S: * 1 EXISTS\n")+"S: * SEARCH\nS: <d> OK x\n"+a.form("f", f.status)+end,
+			play(t, name("SELECT"), selecting+a.form("s", f.status)+
+				bad("S: <d> BAD x\nS: <f> BAD x\nC: <t> SELECT INBOX\n"+a.form("t", f.status))+end, Options{}, failsToOpen(want.selects))
+			play(t, name("listing"), listingOf("S: * 1 EXISTS\n")+"S: * SEARCH\nS: <d> OK x\n"+a.form("f", f.status)+
+				bad("C: <g> UID FETCH 1:* (UID RFC822.SIZE)\n"+a.form("g", f.status))+end,
 				Options{}, failsToOpen(want.list))
 			play(t, name("search"), listingOf("S: * 1 EXISTS\n")+a.form("d", f.status)+
 				ifNot(a.lost, "S: * 1 FETCH (UID 7 RFC822.SIZE 1)\nS: <f> OK x\nC: <v> UID FETCH 1:* (UID FLAGS)\nS: <v> NO [INUSE] zebra\n")+end, Options{}, failsToOpen(want.list))
@@ -262,7 +267,8 @@ func TestSecretsInCauses(t *testing.T) {
 	command := greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n"
 	for i, script := range []string{
 		command + "S: <l> NO " + echo + "\n" + bye,
-		command + "S: <l> BAD [CLIENTBUG] " + echo + "\n" + bye,
+		command + "S: <l> BAD [CLIENTBUG] " + echo + "\nC: <m> AUTHENTICATE PLAIN\nS: <m> NO " + echo +
+			"\nC: <n> LOGIN \"joe\" \"secret\"\nS: <n> BAD " + echo + "\n" + bye,
 		command + "S: * BYE " + echo + "\nX:\n",
 		command + "S: zebra" + ir + " OK x\nW:\n",
 		command + "S: <l> OK x\nC: <c> CAPABILITY\nS: <c> NO " + echo + "\n" + bye,

@@ -35,7 +35,7 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 	if o.warm {
 		all, err = o.extend(ctx, mb, l)
 		if err == nil && all == nil {
-			*l, o.known = listing{}, 0
+			*l, o.known = listing{at: o.at}, 0
 			if !mb.Empty() {
 				err = o.listAll(ctx, l)
 			}
@@ -137,6 +137,8 @@ func (l *listing) isNext(mb wire.Mailbox, uid uint64) bool {
 // message; its sequence number connects them as long as nothing is
 // expunged.
 type listing struct {
+	at       *upstream.Attempt // is informed of new messages
+	highest  uint64            // UID of those
 	entries  []entry
 	later    []uint64         // UIDs of messages that came after SELECT
 	halves   map[uint32]entry // by sequence number: UID or size is missing
@@ -154,9 +156,19 @@ func (l *listing) add(ev wire.Event) {
 		l.flush()
 	case ev.Kind != wire.Fetch:
 	case ev.UID != 0 && ev.Octets >= 0:
-		l.entries = append(l.entries, entry{uid: ev.UID, octets: ev.Octets})
+		l.append(entry{uid: ev.UID, octets: ev.Octets})
 	case ev.UID != 0 || ev.Octets >= 0:
 		l.addHalf(ev)
+	}
+}
+
+// append adds an entry. Servers list messages in ascending order: one that is
+// repeated is no progress.
+func (l *listing) append(e entry) {
+	l.entries = append(l.entries, e)
+	if e.uid > l.highest {
+		l.highest = e.uid
+		l.at.Arrived(1)
 	}
 }
 
@@ -172,7 +184,7 @@ func (l *listing) addHalf(ev wire.Event) {
 		half.octets = ev.Octets
 	}
 	if half.uid != 0 && half.octets >= 0 {
-		l.entries = append(l.entries, half)
+		l.append(half)
 		delete(l.halves, ev.Seq)
 		return
 	}

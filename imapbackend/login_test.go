@@ -128,7 +128,22 @@ func TestCredentialsRefused(t *testing.T) {
 			proxy.Credential{Username: "joe", Password: "\r\n"}, perm},
 		{"I-KEEP-2 no continuation request for the literal", "S: * OK [CAPABILITY IMAP4rev1] x\nC: <l> LOGIN {2}\nW:\n",
 			proxy.Credential{Username: "\r\n", Password: "p"}, temp},
-		{"I-LOGIN-2 refused instead of a continuation request", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: <l> NO zebra\n" + bye, joe, auth},
+		{"P-SASL-1 refused instead of a continuation request, LOGIN disabled",
+			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN LOGINDISABLED] x\nC: <l> AUTHENTICATE PLAIN\nS: <l> NO zebra\n" + bye, joe, perm},
+		{"P-SASL-1 refused instead of a continuation request, authzid",
+			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: <l> BAD zebra\n" + bye,
+			proxy.Credential{Authzid: "a", Username: "joe", Password: "p"}, perm},
+		{"P-SASL-1 refused instead of a continuation request, for now",
+			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: <l> NO [UNAVAILABLE] zebra\n" + bye, joe, temp},
+		{"P-SASL-1 refused instead of a continuation request, and by LOGIN",
+			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: <l> NO zebra\n" +
+				"C: <m> LOGIN \"joe\" \"secret\"\nS: <m> NO zebra\n" + bye, joe, auth},
+		{"P-SASL-1 judged after the continuation request",
+			"S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] x\nC: <l> AUTHENTICATE PLAIN\nS: + \nC: " + ir + "\nS: <l> BAD AUTHENTICATE zebra\n" + bye, joe, perm},
+		{"P-SASL-1 judged with the initial response",
+			greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> NO [AUTHENTICATIONFAILED] AUTHENTICATE PLAIN zebra\n" + bye, joe, auth},
+		{"P-SASL-1 judged with the initial response, by text",
+			greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> NO zebra plaintext login failed\n" + bye, joe, auth},
 		{"two continuation requests for one response", "S: * OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] x\nC: <l> AUTHENTICATE PLAIN " + ir + "\nS: + \nS: + \nW: stall\n", joe, perm},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {

@@ -12,61 +12,61 @@ import (
 	"popgate/proxy"
 )
 
-// Open implements proxy.Login.
+// Open implements proxy.Login. It opens the mailbox on as many connections as the
+// login may have.
 func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
-	defer l.u.Watch(ctx)()
-	if l.resumed != nil {
-		o := l.newOpening()
-		if status, ok := l.selectKept(ctx, o); ok {
-			return l.maildrop(ctx, o, status)
+	bound, unbound := l.at.Bound(ctx)
+	defer unbound()
+	defer l.at.Stop()
+	var failure error
+	for {
+		d, usable, err := l.open(ctx, bound)
+		if usable {
+			if err == nil {
+				return d, nil
+			}
+			if failure = worse(failure, err); !l.at.Again() || l.again.logIn == nil {
+				return nil, failure
+			}
 		}
-		if err := l.replaceKept(ctx); err != nil {
-			return nil, err
+		if err := l.replace(bound); err != nil {
+			return nil, worse(failure, err)
 		}
-		defer l.u.Watch(ctx)()
 	}
-	o := l.newOpening()
-	d, err := l.open(ctx, o)
-	if err == nil || !o.lostAtSearch || ctx.Err() != nil {
-		return d, err
-	}
-	return l.openByFetch(ctx, err)
 }
 
-// open selects the mailbox on a connection that has not been kept.
-func (l *login) open(ctx context.Context, o *opening) (proxy.Maildrop, error) {
-	status, err := l.u.SelectAfterLogin(ctx, o.search.Command(), o.fetchCmd)
-	if err != nil || !status.OK() {
-		return nil, l.u.Failed(upstream.AtSelect, "SELECT", status, err)
-	}
-	return l.maildrop(ctx, o, status)
-}
-
-// openByFetch opens the maildrop once more, on another connection and without
-// SEARCH: the upstream has closed the connection when it got that, or otherwise
-// with the error cause, which is returned where this fails too.
-func (l *login) openByFetch(ctx context.Context, cause error) (proxy.Maildrop, error) {
-	if l.relogin == nil || l.replace(ctx, l.relogin) != nil {
-		return nil, cause
-	}
-	defer l.u.Watch(ctx)()
-	o := l.newOpening()
-	o.search = l.u.NewFetchSearch("", upstream.Deleted)
+// open opens the mailbox. bound is ctx within the limits of the login; the maildrop
+// ends with ctx. usable is false if the connection was kept and cannot be used.
+func (l *login) open(ctx, bound context.Context) (d proxy.Maildrop, usable bool, err error) {
 	u := l.u
-	d, err := l.open(ctx, o)
-	if err != nil {
-		return nil, cause
+	defer u.Watch(bound)()
+	o := l.newOpening()
+	if l.resumed {
+		status, ok := l.selectKept(bound, o)
+		if !ok {
+			return nil, false, nil
+		}
+		d, err = l.maildrop(ctx, bound, o, status)
+		return d, true, err
 	}
-	u.DistrustSearch(ctx, cause)
-	return d, nil
+	status, err := u.SelectAfterLogin(bound, o.search.Command(), o.fetchCmd)
+	if err != nil || !status.OK() {
+		err = u.Failed(upstream.AtSelect, "SELECT", status, err)
+		l.at.Judge(bound, u)
+		return nil, true, err
+	}
+	d, err = l.maildrop(ctx, bound, o, status)
+	return d, true, err
 }
 
 // maildrop takes the snapshot of the selected mailbox.
-func (l *login) maildrop(ctx context.Context, o *opening, status wire.Status) (proxy.Maildrop, error) {
-	snap, err := o.takeSnapshot(ctx)
+func (l *login) maildrop(ctx, bound context.Context, o *opening, status wire.Status) (proxy.Maildrop, error) {
+	snap, err := o.takeSnapshot(bound)
 	if err != nil {
+		l.at.Judge(bound, l.u)
 		return nil, err
 	}
+	l.u.Opened(bound)
 	m := &maildrop{
 		snapshot: snap,
 		b:        l.b,
@@ -96,14 +96,14 @@ type opening struct {
 	warm     bool            // there is a cached listing, to be used if UIDVALIDITY is the same
 	known    uint64          // see snapshot
 	order    []proxy.Message // see maildrop
-
-	lostAtSearch bool // the upstream may have closed the connection because of it
+	at       *upstream.Attempt
 }
 
 func (l *login) newOpening() *opening {
 	o := &opening{
 		Conn:     l.u,
 		b:        l.b,
+		at:       l.at,
 		user:     l.id.User,
 		key:      store.Key{Upstream: l.id.Upstream, User: l.user, Mailbox: l.id.Mailbox, UTF8: l.u.UTF8()},
 		search:   l.u.NewSearch("", upstream.Deleted),
@@ -153,27 +153,19 @@ func (l *login) selectKept(ctx context.Context, o *opening) (status wire.Status,
 	if mb.UIDValidity == 0 || differ(mb.MailboxID, l.id.MailboxID) {
 		return status, false
 	}
-	l.resumed = nil
+	l.resumed = false
 	return status, true
 }
 
-// replaceKept replaces a kept connection by a new one, on which the upstream
-// verifies the credential.
-func (l *login) replaceKept(ctx context.Context) error {
-	cred := *l.resumed
-	l.resumed = nil
-	if ctx.Err() != nil {
-		return upstream.TempError(context.Cause(ctx))
+// replace replaces the connection, which is lost or was kept, by another one, on
+// which the user is logged in again.
+func (l *login) replace(ctx context.Context) error {
+	if l.resumed {
+		l.resumed = false
+		l.u.Dismiss()
+		l.u = nil
 	}
-	l.u.Dismiss()
-	l.u = nil
-	return l.replace(ctx, l.b.repeat(cred))
-}
-
-// replace replaces the connection, which may be nil or lost, by one that again
-// makes.
-func (l *login) replace(ctx context.Context, again relogin) error {
-	fresh, err := again(ctx)
+	fresh, err := l.b.connect(ctx, l.at, nil, l.again)
 	if err != nil {
 		return err
 	}

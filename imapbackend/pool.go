@@ -235,7 +235,9 @@ func (b *Backend) resume(ctx context.Context, cred proxy.Credential) *login {
 	}
 	proxy.Logger(ctx).DebugContext(ctx, "upstream connection kept from the last session", "upstream", b.opts.Name)
 	kept.u.Report(proxy.UpstreamReused, nil, 0)
-	kept.u.Reuse(cred)
-	return &login{b: b, u: kept.u, id: kept.ticket.id, user: spelling(cred.Authzid, cred.Username),
-		relogin: b.repeat(cred), ticket: kept.ticket, resumed: &cred, source: proxy.SourceKept}
+	at := upstream.NewAttempt()
+	at.Start()
+	kept.u.Reuse(cred, at)
+	return &login{b: b, u: kept.u, at: at, id: kept.ticket.id, user: spelling(cred.Authzid, cred.Username),
+		again: b.authenticate(cred), ticket: kept.ticket, resumed: true, source: proxy.SourceKept}
 }

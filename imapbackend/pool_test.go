@@ -172,8 +172,8 @@ func TestKeptDead(t *testing.T) {
 		{"answered out of order", first + again + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <n> OK x\nS: <s> OK x\n" +
 			"S: * SEARCH\nS: <d> OK x\nS: <f> OK x\nW: stall\n" + newDial + cold + bye, func(s *session) { opens(s, 0) }},
 		{"silent", first + again + "W: stall\n" + newDial + cold + bye, func(s *session) { opens(s, keptTimeout) }},
-		{"SELECT that takes long on a live connection", first + again + "S: <n> OK x\nT: 4m\n" + openedWarm + bye,
-			func(s *session) { opens(s, 4*time.Minute) }},
+		{"SELECT that takes long on a live connection", first + again + "S: <n> OK x\nT: 40s\n" + openedWarm + bye,
+			func(s *session) { opens(s, 40*time.Second) }},
 		{"P-PASS-4 password changed in between", first + "X:\n" + newDial + refused + bye, func(s *session) {
 			s.fails(s.openFails(), proxy.CodeAuth)
 		}},

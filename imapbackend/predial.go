@@ -29,6 +29,7 @@ type prepared struct {
 	b      *Backend
 	cancel context.CancelFunc
 	done   chan struct{} // closed when u and err are set
+	at     *upstream.Attempt
 	u      *upstream.Conn
 	err    error
 	expiry *time.Timer
@@ -49,10 +50,10 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	p := &prepared{b: b, cancel: cancel, done: make(chan struct{})}
+	p := &prepared{b: b, at: upstream.NewAttempt(), cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		p.u, p.err = b.server.Connect(ctx)
+		p.u, p.err = b.server.Connect(ctx, p.at)
 	}()
 	p.mu.Lock() // the timer's goroutine reads expiry too
 	defer p.mu.Unlock()
@@ -84,9 +85,7 @@ func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Logi
 		p.Close()
 		return l, nil
 	}
-	return p.logIn(ctx,
-		func(u *upstream.Conn) (*login, error) { return p.b.authenticate(ctx, u, cred) },
-		func() (proxy.Login, error) { return p.b.Login(ctx, cred) })
+	return p.logIn(ctx, p.b.authenticate(cred))
 }
 
 // Exchange implements proxy.PreparedExchanger.
@@ -95,35 +94,28 @@ func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Logi
 		p.Close()
 		return nil, err
 	}
-	return p.logIn(ctx,
-		func(u *upstream.Conn) (*login, error) { return p.b.exchange(ctx, u, ex) },
-		func() (proxy.Login, error) { return p.b.Exchange(ctx, ex) })
+	return p.logIn(ctx, p.b.exchange(ex))
 }
 
-// logIn logs in on the connection by first. If the upstream has closed it by
-// then, logIn calls again, which opens another, unless the client has been
-// sent a challenge: its answer is valid on that connection only.
-func (p *prepared) logIn(ctx context.Context, first func(*upstream.Conn) (*login, error), again func() (proxy.Login, error)) (proxy.Login, error) {
+// logIn logs in by verify, on the connection if it can be used.
+func (p *prepared) logIn(ctx context.Context, verify verifier) (proxy.Login, error) {
 	if !p.claim() {
-		return again()
+		return asLogin(p.b.logIn(ctx, upstream.NewAttempt(), nil, verify))
 	}
-	stop := context.AfterFunc(ctx, p.cancel)
+	p.at.Start()
+	bound, unbound := p.at.Bound(ctx)
+	stop := context.AfterFunc(bound, p.cancel)
 	<-p.done
 	stop()
-	if p.err != nil {
+	unbound()
+	if p.err != nil && !p.at.Again() {
+		p.at.Stop()
 		return nil, p.err
 	}
-	l, err := first(p.u)
-	if err == nil {
-		l.source = proxy.SourcePrepared
-		return l, nil
+	if p.u != nil {
+		p.u.HasWaited()
 	}
-	lost := p.u.Wire.Err() != nil && !p.u.Challenged
-	p.u.Logout(ctx)
-	if lost && ctx.Err() == nil {
-		return again()
-	}
-	return nil, err
+	return asLogin(p.b.logIn(ctx, p.at, p.u, verify))
 }
 
 // Close implements proxy.Prepared.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/dialect"
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -22,7 +23,7 @@ type Report struct {
 // Probe connects to the upstream as a session would, and logs out without
 // having logged in. Errors are *proxy.Error with the cause.
 func (b *Backend) Probe(ctx context.Context) (Report, error) {
-	u, err := b.server.Connect(ctx)
+	u, err := b.server.Connect(ctx, upstream.NewAttempt())
 	if err != nil {
 		return Report{}, err
 	}

@@ -115,7 +115,7 @@ func TestSlowLink(t *testing.T) {
 					d := openMaildrop(t, m.backend(t, Options{Seen: tt.seen}))
 					defer d.Close()
 					if tt.once {
-						d.(*maildrop).relogin = nil
+						d.(*maildrop).again = verifier{}
 					}
 					if !tt.fast {
 						m.Link.SetRate(slowRate)
@@ -210,7 +210,7 @@ func TestDetour(t *testing.T) {
 				}
 				m.Link.SetRate(tt.rate)
 				if tt.once {
-					d.(*maildrop).relogin = nil
+					d.(*maildrop).again = verifier{}
 				}
 				refuses.Store(tt.refused)
 				b.dial = func(ctx context.Context) (net.Conn, error) {

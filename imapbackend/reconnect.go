@@ -56,7 +56,7 @@ type link struct {
 	busy       chan struct{}
 	u          *upstream.Conn
 	id         proxy.Identity
-	relogin    relogin
+	again      verifier
 	ticket     *ticket   // of the connection u
 	isExchange bool      // u is a connection to Microsoft Exchange
 	used       time.Time // when the connection was last given back
@@ -81,7 +81,7 @@ type link struct {
 func (m *maildrop) startLink(ctx context.Context, l *login) {
 	m.busy = make(chan struct{}, 1)
 	m.busy <- struct{}{}
-	m.id, m.relogin, m.openCtx = l.id, l.relogin, ctx
+	m.id, m.again, m.openCtx = l.id, l.again, ctx
 	m.ctx, m.cancel = context.WithCancelCause(ctx)
 	m.adopt(l)
 	m.used = time.Now()
@@ -205,12 +205,18 @@ func (m *maildrop) renew(ph upstream.Phase, err error) error {
 
 // replaceable reports whether the user can be logged in again, on a connection
 // on which the UIDs are those of the snapshot (I-UIDV-2).
-func (m *maildrop) replaceable() bool { return m.relogin != nil && m.lasting }
+func (m *maildrop) replaceable() bool { return m.again.logIn != nil && m.lasting }
 
-// reconnect logs in, unless a detour has, and selects the mailbox again. On failure the lost
-// connection stays, and the next call may try again.
+// reconnect logs in, unless a detour has, and selects the mailbox again, within the
+// time of a login. On failure the lost connection stays, and the next call may try
+// again.
 func (m *maildrop) reconnect(ph upstream.Phase) error {
-	ctx, cancel := context.WithCancel(m.callCtx)
+	at := upstream.NewAttempt()
+	at.Start()
+	defer at.Stop()
+	bound, unbound := at.Bound(m.callCtx)
+	defer unbound()
+	ctx, cancel := context.WithCancel(bound)
 	defer cancel()
 	defer context.AfterFunc(m.ctx, cancel)()
 	l := m.spare
@@ -222,7 +228,7 @@ func (m *maildrop) reconnect(ph upstream.Phase) error {
 			return upstream.TempError(context.Cause(ctx))
 		}
 		var err error
-		if l, err = m.relogin(ctx); err != nil {
+		if l, err = m.b.connect(ctx, at, nil, m.again); err != nil {
 			return reconnectError(err)
 		}
 	}
@@ -291,18 +297,20 @@ func (m *maildrop) detour(ctx context.Context) (stop func()) {
 		spare    *login
 		decided  atomic.Bool // by the end of the wait, or by that of the login
 		done     = make(chan struct{})
-		u, again = m.u, m.relogin
+		u, again = m.u, m.again
 	)
 	timer := time.AfterFunc(detourAfter, func() {
 		defer close(done)
-		l, err := again(ctx)
+		l, err := m.b.logIn(ctx, upstream.NewAttempt(), nil, again)
 		switch {
 		case err != nil:
 			proxy.Logger(ctx).DebugContext(ctx, "no detour", "error", err)
 		case decided.CompareAndSwap(false, true):
+			l.at.Stop()
 			spare = l
 			u.Abandon(errDetour)
 		default:
+			l.at.Stop()
 			l.u.Dismiss()
 		}
 	})

@@ -193,6 +193,9 @@ func (m *measurement) addEvent(ev wire.Event) {
 // not count where the upstream reports a size.
 func (m *measurement) record(uid uint64, octets int64) {
 	if _, ok := m.s.index(uid); ok && (octets > 0 || m.s.octets(uid) == 0) {
+		if _, known := m.found[uid]; !known {
+			m.o.at.Arrived(1)
+		}
 		m.found[uid] = octets
 	}
 }

@@ -43,7 +43,7 @@ type snapshot struct {
 func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	mb := o.Wire.Mailbox()
 	s := &snapshot{uidValidity: mb.UIDValidity, form: o.b.form, maxLine: o.MaxLine()}
-	l := listing{entries: make([]entry, 0, o.expect(mb))}
+	l := listing{at: o.at, entries: make([]entry, 0, o.expect(mb))}
 	searched, err := o.readFlight(ctx, &l)
 	if err != nil {
 		return nil, err
@@ -78,18 +78,40 @@ func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 // readFlight reads the answers to the commands that were sent with SELECT: those to
 // the listing into l, those to the search into o.search, whose status it returns.
 func (o *opening) readFlight(ctx context.Context, l *listing) (searched wire.Status, err error) {
-	began := o.Wire.Started() - 1
-	results, err := o.Answers(ctx, []string{o.search.Command(), o.fetchCmd}, func(ev wire.Event) {
+	each := func(ev wire.Event) {
 		o.search.Add(ev)
 		if !o.search.ByFetch() || !ev.Flags || ev.Octets >= 0 {
 			l.add(ev)
 		}
-	})
+	}
+	results, err := o.AnswersToTrailing(ctx, o.search, o.fetchCmd, each)
 	if err != nil {
-		o.lostAtSearch = !o.search.ByFetch() && o.Wire.ResultOf(began) == wire.Status{} && o.MayRefuseSearch()
 		return searched, o.Lost(upstream.AtList, err)
 	}
+	if !o.Wire.Mailbox().Empty() && o.RefusesFlight(results[1]) {
+		return o.readAlone(ctx, l, results)
+	}
 	return results[0], o.checkListed(o.fetchCmd, results[1])
+}
+
+// readAlone sends the commands again that were refused in the flight of SELECT, each
+// by itself.
+func (o *opening) readAlone(ctx context.Context, l *listing, refused []wire.Status) (searched wire.Status, err error) {
+	searched = refused[0]
+	if o.RefusesFlight(searched) {
+		o.search = o.NewSearch("", upstream.Deleted)
+		if searched, err = o.Collect(ctx, o.search.Command(), o.search.Add); err != nil {
+			return searched, o.Lost(upstream.AtList, err)
+		}
+	}
+	status, err := o.Collect(ctx, o.fetchCmd, l.add)
+	if err != nil {
+		return searched, o.Lost(upstream.AtList, err)
+	}
+	if status.OK() {
+		o.AvoidFlight(ctx, refused[1])
+	}
+	return searched, o.checkListed(o.fetchCmd, status)
 }
 
 // flaggedDeleted returns those of all, the messages of the mailbox, that are flagged

@@ -130,7 +130,7 @@ func TestSnapshotRefused(t *testing.T) {
 		want         proxy.Code
 	}{
 		{"I-SNAP-5 NO", listingOf3("") + found + three + "S: <f> NO zebra\n" + bye, temp},
-		{"I-SNAP-5 BAD", listingOf3("") + found + three + "S: <f> BAD zebra\n" + bye, perm},
+		{"I-SNAP-5 BAD", listingOf3("") + found + three + "S: <f> BAD zebra\nC: <g> UID FETCH 1:* (UID RFC822.SIZE)\nS: <g> BAD zebra\n" + bye, perm},
 		{"I-SNAP-5 search NO", listingOf3("") + three + "S: <f> OK x\nS: <d> NO zebra\n" + flags + "S: <v> BAD zebra\n" + bye, temp},
 		{"I-SNAP-5 lost in between", listingOf3("") + found + two + "X:\n", temp},
 		{"I-SNAP-4 size never given", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +

@@ -34,6 +34,9 @@ func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 			sum = base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 		case ev.Kind == wire.Fetch:
 			if ev.UID != 0 && sum != "" {
+				if sums[ev.UID] == "" {
+					o.at.Arrived(1)
+				}
 				sums[ev.UID] = sum
 			}
 			sum = ""

@@ -122,6 +122,7 @@ func (f *identityFetch) add(ev wire.Event) {
 		if one == nil {
 			one = &identityParts{octets: -1}
 			f.found[ev.UID] = one
+			f.o.at.Arrived(1)
 		}
 		if ev.EmailID != "" {
 			one.email = ev.EmailID

@@ -288,7 +288,6 @@ func TestRecallResumed(t *testing.T) {
 	script := first + fmt.Sprintf(fetch, "5:9") + one(1, 5) + one(2, 6) + "X:\n-- connection 2 --\n" +
 		next + fmt.Sprintf(fetch, "9") + one(3, 9) + "S: <i> OK x\n" + bye
 	play(t, "lost", script, Options{UIDLMemory: true}, func(s *session) {
-		s.fails(s.openFails(), temp)
 		if got := s.ids(s.open()); got != "9.5 9.6 9.9" {
 			s.Errorf("unique-ids %s", got)
 		}

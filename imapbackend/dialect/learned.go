@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Facts is what is known of a server from connections to it. It is a value.
@@ -33,12 +34,18 @@ func (f *Facts) UnmarshalText(text []byte) error {
 	return err
 }
 
+// doubt is how long a form that a profile says works is not used after a failure
+// that may have had another cause.
+const doubt = 24 * time.Hour
+
 // Learned is what the connections to one server have found out about it, as long as
 // its Fingerprint is the same. The zero value knows nothing. It is safe for
 // concurrent use.
 type Learned struct {
-	mu    sync.Mutex
-	facts Facts
+	mu      sync.Mutex
+	facts   Facts
+	doubted Form // until then
+	until   time.Time
 }
 
 // NewLearned returns a Learned that begins with what is known.
@@ -55,9 +62,16 @@ func (l *Learned) Facts() Facts {
 func (l *Learned) Uses(d Dialect, f Form) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	fails := l.facts.Fails
+	if l.doubted != 0 && time.Now().Before(l.until) {
+		fails |= l.doubted
+	}
 	d.Takes |= l.facts.Works
-	return f&l.facts.Fails == 0 && d.Uses(f)
+	return f&fails == 0 && d.Uses(f)
 }
+
+// Works reports whether all of the forms have succeeded.
+func (l *Learned) Works(f Form) bool { return l.Facts().Works&f == f }
 
 // Succeeded records that forms work. news reports that this was not known of all.
 func (l *Learned) Succeeded(f Form) (news bool) {
@@ -76,5 +90,20 @@ func (l *Learned) Failed(f Form) (news bool) {
 	news = l.facts.Fails&f != f
 	l.facts.Fails |= f
 	l.facts.Works &^= f
+	return news
+}
+
+// Doubt has forms not be used for a day: they have failed, but are known to work
+// with servers of this kind, and one that is slow or being restarted looks the
+// same.
+func (l *Learned) Doubt(f Form) (news bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !time.Now().Before(l.until) {
+		l.doubted = 0
+	}
+	news = l.doubted&f != f
+	l.doubted |= f
+	l.until = time.Now().Add(doubt)
 	return news
 }

@@ -1,6 +1,10 @@
 package dialect
 
-import "testing"
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
 
 // I-LOGIN-6: which forms are used: without knowledge, by a profile, and after
 // something has been learned.
@@ -31,7 +35,7 @@ func TestUses(t *testing.T) {
 	}
 }
 
-// TestLearned: what fails no longer works, and only news are news.
+// I-LOGIN-7: what fails no longer works, and only news are news.
 func TestLearned(t *testing.T) {
 	var l Learned
 	for i, tt := range []struct {
@@ -64,7 +68,25 @@ func TestLearned(t *testing.T) {
 	}
 }
 
-// TestFingerprint: what changes with each connection does not count, what another
+// I-LOGIN-7: a form that may have failed for another reason is used again later.
+func TestDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dovecot := Recognise("OK Dovecot ready.", nil)
+		var l Learned
+		if !l.Doubt(SelectFlight) || l.Doubt(SelectFlight) || l.Uses(dovecot, SelectFlight) || !l.Uses(dovecot, LoginFlight) {
+			t.Error("not in doubt")
+		}
+		if l.Facts() != (Facts{}) {
+			t.Errorf("%+v is kept", l.Facts())
+		}
+		<-time.After(doubt)
+		if !l.Uses(dovecot, SelectFlight) || !l.Doubt(LoginFlight) || !l.Uses(dovecot, SelectFlight) {
+			t.Error("still in doubt after a day")
+		}
+	})
+}
+
+// I-LOGIN-7: what changes with each connection does not count, what another
 // server or version says does.
 func TestFingerprint(t *testing.T) {
 	caps := []string{"IMAP4REV1", "ID", "AUTH=PLAIN"}

@@ -47,6 +47,13 @@ type Conn struct {
 	server     *Server
 	dialect    dialect.Dialect
 	learned    *learned       // of the server
+	attempt    *Attempt       // the login that uses the connection, or has used it
+	daring     dialect.Form   // forms in use that have never succeeded
+	greeted    bool           // by OK
+	identified bool           // ID has been sent
+	judging    bool           // a credential has been sent and not been judged
+	stale      bool           // it has waited for the login, and may be closed by now
+	flight     bool           // SELECT and the trailing commands share a flight
 	client     *client.Client // go-imap's, nil while it has nothing to do
 	secrets    secrets
 	account    waitFor     // of the login
@@ -60,9 +67,6 @@ type Conn struct {
 
 // Dialect returns what the upstream is known to take.
 func (c *Conn) Dialect() dialect.Dialect { return c.dialect }
-
-// uses reports whether the server is to be addressed in all of the forms.
-func (c *Conn) uses(f dialect.Form) bool { return c.learned.Uses(c.dialect, f) }
 
 // UTF8 reports whether UTF8=ACCEPT is enabled, so that mailbox names are in
 // UTF-8 (RFC 6855 §3).
@@ -209,9 +213,15 @@ func (c *Conn) Rest() {
 	c.secrets = nil
 }
 
-// Reuse is for the next login after Rest; cred is the credential with which the
-// connection was opened.
-func (c *Conn) Reuse(cred proxy.Credential) { c.secrets = secretsOf(cred) }
+// Reuse is for the next login, at, after Rest; cred is the credential with which
+// the connection was opened.
+func (c *Conn) Reuse(cred proxy.Credential, at *Attempt) {
+	c.secrets, c.attempt = secretsOf(cred), at
+}
+
+// HasWaited reports that the connection has waited for the login: if it is lost,
+// the upstream may have closed it before.
+func (c *Conn) HasWaited() { c.stale = true }
 
 // Watch ends the connection if ctx ends before stop is called, as go-imap has
 // no contexts. stop is that of context.AfterFunc.
@@ -220,9 +230,9 @@ func (c *Conn) Watch(ctx context.Context) (stop func() bool) {
 }
 
 // Abandon ends the connection because of cause, unless it has been lost before.
-// That does not count as a loss. It is safe for concurrent use.
+// That does not count as a loss, except at the limit of a login. It is safe for concurrent use.
 func (c *Conn) Abandon(cause error) {
-	if c.Wire.Err() == nil {
+	if c.Wire.Err() == nil && !errors.Is(cause, errLate) {
 		c.abandoned.Store(true)
 	}
 	c.Wire.Fail(cause)

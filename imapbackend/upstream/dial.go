@@ -14,24 +14,29 @@ import (
 )
 
 // Connect opens a connection up to the point where a user can log in, and
-// reports the attempt to the Observer. The caller closes the Conn. Errors are
-// *proxy.Error.
-func (s *Server) Connect(ctx context.Context) (*Conn, error) {
+// reports the attempt to the Observer. It is one of at, which has judged it where
+// there is an error. The caller closes the Conn. Errors are *proxy.Error.
+func (s *Server) Connect(ctx context.Context, at *Attempt) (*Conn, error) {
 	began := time.Now()
-	u, err := s.open(ctx)
+	u, err := s.open(ctx, at)
 	s.report(proxy.UpstreamOpened, err, time.Since(began))
 	return u, err
 }
 
 // open dials, negotiates TLS, and reads greeting and capabilities.
-func (s *Server) open(ctx context.Context) (*Conn, error) {
+func (s *Server) open(ctx context.Context, at *Attempt) (*Conn, error) {
+	at.made++
+	at.again = false
 	dialCtx, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	raw, err := s.opts.Dial(dialCtx)
 	cancel()
+	if ctx.Err() != nil && err != nil {
+		return nil, TempError(context.Cause(ctx))
+	}
 	if err != nil {
 		return nil, dialError(err)
 	}
-	c := &Conn{opts: &s.opts, server: s}
+	c := &Conn{opts: &s.opts, server: s, attempt: at}
 	conn := raw
 	if s.opts.TLS == proxy.TLSImplicit {
 		if conn, err = c.handshake(ctx, raw); err != nil {
@@ -42,6 +47,7 @@ func (s *Server) open(ctx context.Context) (*Conn, error) {
 	c.Wire = wire.New(conn, ProgressTimeout)
 	defer c.Watch(ctx)()
 	if err := c.greet(ctx); err != nil {
+		at.Judge(ctx, c)
 		c.Wire.Close()
 		return nil, err
 	}
@@ -89,6 +95,7 @@ func (c *Conn) greet(ctx context.Context) error {
 		// attacker may have sent it to prevent STARTTLS (I-CONN-1).
 		return SetupError(errors.New("imap: greeting PREAUTH: the upstream does not verify the user"))
 	}
+	c.greeted = true
 	if c.opts.TLS == proxy.TLSStartTLS {
 		if err := c.startTLS(ctx); err != nil {
 			return err
@@ -115,15 +122,24 @@ func (c *Conn) introduce(ctx context.Context) error {
 	if c.uses(dialect.IDFlight) || !c.sendsID() {
 		return nil
 	}
-	defer c.Wire.SetProgress(c.Wire.SetProgress(GreetingTimeout))
-	if _, err := c.run(ctx, c.opts.idCommand(ctx)); err != nil {
+	c.identified = true
+	c.dare(dialect.ID, GreetingTimeout)
+	status, err := c.run(ctx, c.opts.idCommand(ctx))
+	if err != nil {
 		return c.Lost(AtConnect, err)
+	}
+	c.dare(0, ProgressTimeout)
+	switch status.Type {
+	case "OK":
+		c.succeeded(dialect.ID)
+	case "BAD":
+		c.failed(ctx, dialect.ID, true, fmt.Errorf("imap: ID: %s", c.Clean(status.String())))
 	}
 	return nil
 }
 
 // sendsID reports whether ID is to be sent before the login.
-func (c *Conn) sendsID() bool { return c.Wire.Has("ID") && c.uses(dialect.ID) }
+func (c *Conn) sendsID() bool { return !c.identified && c.Wire.Has("ID") && c.uses(dialect.ID) }
 
 // startTLS negotiates TLS. Any failure ends the attempt before a credential is
 // sent (O-TLS-7).

@@ -4,6 +4,8 @@
 //
 //	server.go        Server: how a server is reached, and what it announces
 //	dial.go          Connect: TLS, greeting, STARTTLS, capabilities
+//	attempt.go       Attempt: the time and the connections of one login
+//	forms.go         which forms of commands are used, and what is learned
 //	login.go         Login by a credential, and what follows every login:
 //	                 ENABLE, the mailbox-id, COMPRESS
 //	exchange.go      Exchange: SASL between client and server, OAuth2 tokens

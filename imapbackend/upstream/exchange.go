@@ -51,6 +51,7 @@ func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Ident
 	}
 	c.account = c.server.waits.account(ex.Authzid, ex.Username, "") // CRAM-MD5 names the user late
 	c.accepted = true
+	c.stale = false
 	c.clientUTF8 = ex.UTF8
 	return c.identify(ctx, CanonicalUser(ex.Authzid, ex.Username), "")
 }
@@ -152,23 +153,42 @@ func (r *tokenRefusal) failure(cause error) error {
 	return WithCause(proxy.ErrAuth, cause)
 }
 
-// authenticateSASL runs AUTHENTICATE, in one flight with ID if the dialect
-// allows that. first is the client's first message, "" where the server
-// begins; answer returns the response to each challenge. Its errors end the
-// exchange and are returned as they are; the others are *proxy.Error.
+// authenticateSASL runs AUTHENTICATE. first is the client's first message, ""
+// where the server begins; answer returns the response to each challenge. Its
+// errors end the exchange and are returned as they are; the others are
+// *proxy.Error. If an initial response is rejected, it sends the command again
+// without one.
 func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, answer func(challenge string) (string, error)) (wire.Status, error) {
-	op := "AUTHENTICATE " + mechanism
-	ops := []string{op}
-	var err error
-	if c.uses(dialect.IDFlight) && c.sendsID() {
-		ops = []string{c.opts.idCommand(ctx), op}
-		err = c.Wire.Start(ops[0])
+	initial := first != "" && c.initialResponse()
+	status, err := c.converse(ctx, mechanism, first, initial, answer)
+	if err == nil && initial && !status.OK() && !c.Challenged && !c.Wire.InitialIgnored() && c.rejects(status, true, mechanism) {
+		refusal := status
+		status, err = c.converse(ctx, mechanism, first, false, answer)
+		if err == nil && status.OK() {
+			c.failed(ctx, dialect.InitialResponse, true, fmt.Errorf("imap: AUTHENTICATE %s with an initial response: %s", mechanism, c.Clean(refusal.String())))
+		}
 	}
+	if err == nil && status.OK() {
+		c.settle(ctx, loginForms)
+	}
+	return status, err
+}
+
+// converse runs one AUTHENTICATE, in one flight with ID if the upstream takes that.
+func (c *Conn) converse(ctx context.Context, mechanism, first string, initial bool, answer func(challenge string) (string, error)) (wire.Status, error) {
+	op := "AUTHENTICATE " + mechanism
+	ops, forms := c.startID(ctx)
+	ops = append(ops, op)
+	if initial {
+		forms |= dialect.InitialResponse
+	}
+	c.dare(forms, ProgressTimeout)
+	var err error
 	if first == "" {
-		err = errors.Join(err, c.Wire.Start(op))
+		err = c.Wire.Start(op)
 	} else {
-		encoded := base64.StdEncoding.EncodeToString([]byte(first))
-		err = errors.Join(err, c.Wire.StartAuthenticate(mechanism, encoded, c.initialResponse()))
+		err = c.Wire.StartAuthenticate(mechanism, base64.StdEncoding.EncodeToString([]byte(first)), initial)
+		c.judging = true
 	}
 	c.Wire.ForgetCapabilities() // as in logIn
 	var gaveUp error
@@ -177,6 +197,7 @@ func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, an
 		if err = lost; !more {
 			break
 		}
+		c.dare(0, ProgressTimeout)
 		var response string
 		if response, gaveUp = answer(challenge); gaveUp == nil {
 			err = c.Wire.Respond(response)
@@ -192,6 +213,11 @@ func (c *Conn) authenticateSASL(ctx context.Context, mechanism, first string, an
 	}
 	if err != nil {
 		return wire.Status{}, c.Failed(AtLogin, op, wire.Status{}, err)
+	}
+	c.judging = false
+	c.dare(0, ProgressTimeout)
+	if last := status[len(status)-1]; last.OK() && !c.Wire.InitialIgnored() {
+		c.succeeded(forms)
 	}
 	return status[len(status)-1], nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -30,6 +31,7 @@ func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Ident
 		return id, err
 	}
 	c.accepted = true
+	c.stale = false
 	c.clientUTF8 = cred.UTF8
 	return c.identify(ctx, CanonicalUser(cred.Authzid, cred.Username), mailboxID)
 }
@@ -81,56 +83,214 @@ func CanonicalUser(authzid, username string) string {
 	return name
 }
 
-// logIn sends the credential in the form that the upstream offers (requirement
-// P-SASL-1). If the dialect allows that, ID and, to an upstream known to
-// answer it, the question for the mailbox-id are in the same flight. It does
-// so without go-imap, which can wait forever for the continuation before a
-// literal.
+// logIn sends the credential in the form that the upstream offers and takes
+// (requirement P-SASL-1). If AUTHENTICATE is rejected before a credential has been
+// judged, LOGIN is tried.
 func (c *Conn) logIn(ctx context.Context, cred proxy.Credential) (mailboxID string, err error) {
-	plain := c.Wire.Has("AUTH=PLAIN") && c.uses(dialect.Authenticate)
+	lit, cannot := literals(c.Wire), c.cannotLogIn(cred)
+	offered := c.Wire.Has("AUTH=PLAIN")
+	if !offered && cannot != nil {
+		return "", SetupError(cannot)
+	}
+	op, status, rejected := cmdAuthenticate, wire.Status{}, false
+	byLogin := !offered || cannot == nil && !c.uses(dialect.Authenticate)
+	if !byLogin {
+		status, rejected, err = c.authenticate(ctx, cred, &mailboxID)
+		if rejected && cannot != nil {
+			return "", SetupError(fmt.Errorf("imap: %s: %s", op, c.Clean(status.String())))
+		}
+	}
+	refusal := status
+	if rejected || byLogin {
+		op = cmdLogin
+		status, err = c.login(ctx, cred, lit)
+	}
+	if err != nil || !status.OK() {
+		return "", c.Failed(AtLogin, op, status, err)
+	}
+	if rejected {
+		c.failed(ctx, dialect.Authenticate, true, fmt.Errorf("imap: %s: %s", cmdAuthenticate, c.Clean(refusal.String())))
+	}
+	c.settle(ctx, loginForms)
+	return mailboxID, nil
+}
+
+// cannotLogIn returns why LOGIN cannot take the credential, or nil.
+func (c *Conn) cannotLogIn(cred proxy.Credential) error {
 	switch {
-	case plain:
 	case c.Wire.Has("LOGINDISABLED"):
-		return "", SetupError(errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN"))
+		return errors.New("imap: the upstream offers neither AUTH=PLAIN nor LOGIN")
 	case cred.Authzid != "":
-		return "", SetupError(errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer"))
+		return errors.New("imap: an authorization identity needs AUTH=PLAIN, which the upstream does not offer")
 	case !isASCII(cred.Username + cred.Password):
-		return "", SetupError(errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer"))
+		return errors.New("imap: a name or password beyond ASCII needs AUTH=PLAIN, which the upstream does not offer")
 	}
-	var ops []string
-	if c.uses(dialect.IDFlight) && c.sendsID() {
-		ops = append(ops, c.opts.idCommand(ctx))
-		err = c.Wire.Start(ops[0])
-	}
-	login := len(ops)
+	return nil
+}
+
+const (
+	cmdAuthenticate = "AUTHENTICATE PLAIN"
+	cmdLogin        = "LOGIN"
+)
+
+// authenticate sends the credential by AUTHENTICATE. If that is rejected in one
+// form, it is sent again in a more careful one. rejected reports that no credential
+// has been judged.
+func (c *Conn) authenticate(ctx context.Context, cred proxy.Credential, mailboxID *string) (status wire.Status, rejected bool, err error) {
+	_, response, _ := sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password).Start() // never fails
+	encoded := base64.StdEncoding.EncodeToString(response)
 	initial := c.initialResponse()
-	if plain {
-		ops = append(ops, "AUTHENTICATE PLAIN")
-		_, response, _ := sasl.NewPlainClient(cred.Authzid, cred.Username, cred.Password).Start() // never fails
-		encoded := base64.StdEncoding.EncodeToString(response)
-		err = errors.Join(err, c.Wire.StartAuthenticate("PLAIN", encoded, initial))
-	} else {
-		ops = append(ops, "LOGIN")
-		err = errors.Join(err, c.Wire.StartLogin(cred.Username, cred.Password, literals(c.Wire)))
+	var blamed dialect.Form // for the rejection before
+	var cause error
+	for {
+		var forms dialect.Form
+		var requested bool
+		status, requested, forms, err = c.plain(ctx, encoded, initial, mailboxID)
+		if err == nil && status.OK() {
+			c.failed(ctx, blamed, true, cause)
+		}
+		if err != nil || status.OK() || requested || !c.rejects(status, initial, "PLAIN") {
+			return status, false, err
+		}
+		cause = fmt.Errorf("imap: %s: %s", cmdAuthenticate, c.Clean(status.String()))
+		blamed = forms & flights &^ c.learned.Facts().Works
+		switch {
+		case blamed != 0:
+			c.attempt.avoids |= flights
+		case initial:
+			blamed, initial = dialect.InitialResponse, false
+		default:
+			return status, true, nil
+		}
 	}
-	if err == nil && c.uses(dialect.LoginFlight) && plain && initial && c.server.objectID.Load() {
+}
+
+// flights are the forms in which AUTHENTICATE does not come alone.
+const flights = dialect.IDFlight | dialect.LoginFlight
+
+// plain sends AUTHENTICATE PLAIN, in one flight with what may share it: ID, and,
+// to an upstream known to answer it, the question for the mailbox-id. requested
+// reports that the upstream has requested the response.
+func (c *Conn) plain(ctx context.Context, encoded string, initial bool, mailboxID *string) (status wire.Status, requested bool, forms dialect.Form, err error) {
+	ops, forms := c.startID(ctx)
+	ops = append(ops, cmdAuthenticate)
+	if initial {
+		forms |= dialect.InitialResponse
+		c.dare(forms, ProgressTimeout)
+	} else { // without a response the server has no reason to take long
+		c.dare(forms|dialect.Authenticate, ProgressTimeout)
+	}
+	err = c.Wire.StartAuthenticate("PLAIN", encoded, initial)
+	number := c.Wire.Started()
+	if !initial {
+		requested = err == nil && c.Wire.ResultOf(number) == wire.Status{}
+	}
+	if err == nil && initial && c.uses(dialect.LoginFlight) && c.server.objectID.Load() {
+		forms |= dialect.LoginFlight
+		c.dare(forms, ProgressTimeout)
 		ops = append(ops, c.mailboxIDCommand())
 		err = c.Wire.Start(c.mailboxIDCommand())
 	}
+	if requested { // the server reads what follows, and judges it
+		c.dare(0, ProgressTimeout)
+	}
+	err = c.judged(ctx, ops, err, mailboxID)
+	status = c.Wire.ResultOf(number)
+	ignored := initial && c.Wire.InitialIgnored()
+	if err == nil && status.OK() {
+		c.authenticated(ctx, forms, ignored, c.Wire.ResultOf(number+1))
+	}
+	return status, requested || ignored, forms, err
+}
+
+// authenticated records what an AUTHENTICATE that has succeeded says about the
+// forms it was sent in. along is the result of what was sent along.
+func (c *Conn) authenticated(ctx context.Context, forms dialect.Form, ignored bool, along wire.Status) {
+	if ignored {
+		forms &^= dialect.InitialResponse
+		c.failed(ctx, dialect.InitialResponse, true, errors.New("imap: the initial response is ignored"))
+	}
+	if forms&dialect.LoginFlight != 0 && !along.OK() {
+		forms &^= dialect.LoginFlight
+		if along.Type == "BAD" {
+			c.failed(ctx, dialect.LoginFlight, true, errors.New("imap: after AUTHENTICATE: "+c.Clean(along.String())))
+		}
+	}
+	c.succeeded(forms | dialect.Authenticate)
+}
+
+// login sends the credential by LOGIN, without go-imap, which can wait forever for
+// the continuation before a literal.
+func (c *Conn) login(ctx context.Context, cred proxy.Credential, lit wire.Literals) (wire.Status, error) {
+	ops, forms := c.startID(ctx)
+	c.dare(forms, ProgressTimeout)
+	ops = append(ops, cmdLogin)
+	err := c.Wire.StartLogin(cred.Username, cred.Password, lit)
+	err = c.judged(ctx, ops, err, nil)
+	status := c.Wire.ResultOf(c.Wire.Started())
+	blamed := forms &^ c.learned.Facts().Works
+	switch {
+	case err == nil && status.OK():
+		c.succeeded(forms)
+	case err == nil && status.Type == "BAD" && blamed != 0:
+		refusal := status
+		if status, err = c.login(ctx, cred, lit); err == nil && status.OK() { // ID has been sent
+			c.failed(ctx, blamed, true, errors.New("imap: LOGIN after ID: "+c.Clean(refusal.String())))
+		}
+	}
+	return status, err
+}
+
+// startID starts ID if it may share the flight of the login, and returns it.
+func (c *Conn) startID(ctx context.Context) (ops []string, forms dialect.Form) {
+	if !c.uses(dialect.IDFlight) || !c.sendsID() {
+		return nil, 0
+	}
+	c.identified = true
+	ops = []string{c.opts.idCommand(ctx)}
+	_ = c.Wire.Start(ops[0]) // the error is that of the next command
+	return ops, dialect.IDFlight
+}
+
+// judged reads the answers to ops, one of which has sent a credential unless err is
+// an error.
+func (c *Conn) judged(ctx context.Context, ops []string, err error, mailboxID *string) error {
 	// Capabilities announced before the login are no longer valid. Those
 	// in its answer are, and have not been read yet.
 	c.Wire.ForgetCapabilities()
-	status := make([]wire.Status, len(ops))
+	c.judging = true
 	if err == nil {
-		status, err = c.Answers(ctx, ops, func(ev wire.Event) { c.takeMailboxID(&mailboxID, ev) })
+		_, err = c.Answers(ctx, ops, func(ev wire.Event) {
+			if mailboxID != nil {
+				c.takeMailboxID(mailboxID, ev)
+			}
+		})
 	}
-	if err != nil {
-		return "", c.Failed(AtLogin, ops[login], wire.Status{}, err)
+	if err == nil {
+		c.judging = false
+		c.dare(0, ProgressTimeout)
 	}
-	if !status[login].OK() {
-		return "", c.Failed(AtLogin, ops[login], status[login], nil)
+	return err
+}
+
+// rejects reports whether a refusal is about AUTHENTICATE, or its initial response,
+// and not about the credential.
+func (c *Conn) rejects(s wire.Status, initial bool, mechanism string) bool {
+	switch s.Code {
+	case "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "NOPERM", "UNAVAILABLE", "LIMIT", "INUSE",
+		"CONTACTADMIN", "PRIVACYREQUIRED", "OVERQUOTA", "REFERRAL":
+		return false
 	}
-	return mailboxID, nil
+	switch {
+	case judge(s) != lasting:
+		return false
+	case s.Type == "BAD", !initial:
+		return true
+	case c.learned.Works(dialect.Authenticate), c.dialect.Takes&dialect.Authenticate != 0:
+		return false
+	}
+	words := strings.FieldsFunc(strings.ToUpper(s.Text), func(r rune) bool { return r < 'A' && r != '-' && (r < '0' || r > '9') || r > 'Z' })
+	return slices.Contains(words, "AUTHENTICATE") || slices.Contains(words, mechanism)
 }
 
 // initialResponse reports whether the response is to be sent with AUTHENTICATE.

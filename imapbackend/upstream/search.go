@@ -3,9 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
-	"io"
 	"slices"
-	"syscall"
 
 	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/internal/uidset"
@@ -36,12 +34,25 @@ type Search struct {
 // NewSearch returns a search among the messages of set, "" for all, for those that
 // match key. It sends nothing.
 func (c *Conn) NewSearch(set, key string) *Search {
-	return c.searchBy(c.learned.Search(c.dialect), set, key)
+	form := c.learned.Search(c.dialect)
+	if c.attempt.avoids&searchForms != 0 {
+		form = dialect.ByFetch
+	}
+	return c.searchBy(form, set, key)
 }
 
 // NewFetchSearch is NewSearch for a search by FETCH.
 func (c *Conn) NewFetchSearch(set, key string) *Search {
 	return c.searchBy(dialect.ByFetch, set, key)
+}
+
+// risk returns the forms of a search of which it is not known that the server does
+// not close the connection, or stop answering.
+func (s *Search) risk() dialect.Form {
+	if s.ByFetch() || s.c.dialect.SearchesMailbox || s.c.learned.Searches() {
+		return 0
+	}
+	return searchForms
 }
 
 func (c *Conn) searchBy(form dialect.Search, set, key string) *Search {
@@ -189,16 +200,6 @@ func (c *Conn) useSearch(ctx context.Context, form dialect.Search, cause error) 
 	}
 	proxy.Logger(ctx).WarnContext(ctx, "upstream does not search as it should, another command is used from now on",
 		"upstream", c.opts.Name, "command", by, "cause", cause)
-}
-
-// MayRefuseSearch reports whether the upstream may be one that closes the
-// connection at SEARCH: it has closed this one, and is not known to have answered
-// a SEARCH.
-func (c *Conn) MayRefuseSearch() bool {
-	loss := c.loss()
-	_, bye := errors.AsType[*wire.ByeError](loss)
-	closed := bye || errors.Is(loss, io.ErrUnexpectedEOF) || errors.Is(loss, syscall.ECONNRESET)
-	return closed && !c.dialect.SearchesMailbox && !c.learned.Searches()
 }
 
 // Search returns the UIDs among set, "" for all, that match key, in no order.

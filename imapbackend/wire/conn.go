@@ -31,6 +31,8 @@ type Conn struct {
 	mailbox Mailbox
 	fetch   fetchState
 	search  searchState
+	initial string // an initial response that the server may request again
+	ignored bool   // it has
 	idle    idleState
 	text    []byte // the current line
 	scratch []byte // the current word
@@ -217,9 +219,10 @@ func (c *Conn) Pending() bool { return len(c.pending) > 0 }
 func (c *Conn) tag() string {
 	c.started++
 	if len(c.pending) == 0 {
-		c.notice, c.chatter, c.continuations = Status{}, 0, 0
+		c.notice, c.chatter = Status{}, 0
 		c.base, c.results = c.started, c.results[:0]
 	}
+	c.continuations, c.initial, c.ignored = 0, "", false
 	c.pending = append(c.pending, c.started)
 	c.results = append(c.results, Status{})
 	return "P" + strconv.Itoa(c.started)

@@ -13,6 +13,9 @@ import (
 // server's continuation request. If the server refuses instead, the command has
 // ended, and Drain returns its result. Challenge reads further challenges; for a
 // mechanism in which the server speaks first, it follows Start.
+//
+// If a server requests the response although it was sent with the command, Next
+// sends it again, unless another command has been started since.
 func (c *Conn) StartAuthenticate(mechanism, response string, initial bool) error {
 	c.queue(c.tag() + " AUTHENTICATE " + mechanism)
 	if initial {
@@ -24,17 +27,46 @@ func (c *Conn) StartAuthenticate(mechanism, response string, initial bool) error
 		}
 	}
 	c.queue(response + "\r\n")
+	if initial {
+		c.initial, c.continuations = response, 1
+	}
 	return c.Err()
+}
+
+// InitialIgnored reports whether the server has requested the response of the last
+// command, an AUTHENTICATE, although it was sent with the command.
+func (c *Conn) InitialIgnored() bool { return c.ignored }
+
+// repeatInitial answers the continuation request of a server that has ignored the
+// initial response, and reads the next event.
+func (c *Conn) repeatInitial() (Event, error) {
+	c.queue(c.initial + "\r\n")
+	c.initial, c.ignored = "", true
+	if err := c.Flush(); err != nil {
+		return Event{}, err
+	}
+	return c.event()
 }
 
 // Challenge reads up to the next challenge of the last command, an AUTHENTICATE,
 // and decodes it. more is false if the command has ended; Drain returns its
-// result. A challenge that is not base64 ends the connection.
+// result. A challenge that is not base64 ends the connection. An empty challenge
+// after an initial response requests that again.
 func (c *Conn) Challenge() (data string, more bool, err error) {
 	if !slices.Contains(c.pending, c.started) {
 		return "", false, c.Err()
 	}
+	initial := c.initial
+	c.initial = ""
 	text, more, err := c.await(c.started)
+	if text == "=" { // some write an empty challenge like an empty response
+		text = ""
+	}
+	if more && text == "" && initial != "" {
+		c.queue(initial + "\r\n")
+		c.ignored = true
+		text, more, err = c.await(c.started)
+	}
 	if !more {
 		return "", false, err
 	}

@@ -38,16 +38,19 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // ProtocolError is a violation of the IMAP grammar or of a limit of this
 // package by the upstream.
-type ProtocolError struct{ Text string }
+type ProtocolError struct {
+	Text  string
+	Flood bool // it is an excess of lines that were not requested
+}
 
 func (e *ProtocolError) Error() string { return "imap: protocol violation: " + e.Text }
 
 func violation(format string, args ...any) error {
-	return &ProtocolError{fmt.Sprintf(format, args...)}
+	return &ProtocolError{Text: fmt.Sprintf(format, args...)}
 }
 
-// errTimeout is the cause of a loss because the upstream made no progress.
-var errTimeout = errors.New("imap: upstream made no progress")
+// ErrTimeout is the cause of a loss because the upstream made no progress.
+var ErrTimeout = errors.New("imap: upstream made no progress")
 
 // reader is the buffered socket. It takes the buffer from a pool when there is
 // something to read, and release returns it.
@@ -88,7 +91,7 @@ func (b *reader) fill() error {
 	case err == io.EOF:
 		return io.ErrUnexpectedEOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("%w for %v", errTimeout, patience)
+		return fmt.Errorf("%w for %v", ErrTimeout, patience)
 	}
 	return err
 }

@@ -87,6 +87,9 @@ func (c *Conn) Next() (Event, error) {
 		return Event{}, err
 	}
 	ev, err := c.event()
+	if err == nil && ev.Kind == continuation && c.initial != "" {
+		ev, err = c.repeatInitial()
+	}
 	if err != nil {
 		return Event{}, c.Fail(err)
 	}
@@ -289,7 +292,7 @@ func (m *Mailbox) expunge(seq uint32) {
 // countChatter counts the octets of a line that is not a requested answer.
 func (c *Conn) countChatter(n int) error {
 	if c.chatter += int64(n) + 2; c.chatter > maxChatter {
-		return violation("%d octets of responses that were not requested", c.chatter)
+		return &ProtocolError{Text: strconv.FormatInt(c.chatter, 10) + " octets of responses that were not requested", Flood: true}
 	}
 	return nil
 }

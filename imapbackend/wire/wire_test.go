@@ -539,10 +539,10 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := c.Next()
-	if !errors.Is(err, errTimeout) || !errors.Is(c.Err(), errTimeout) {
+	if !errors.Is(err, ErrTimeout) || !errors.Is(c.Err(), ErrTimeout) {
 		t.Errorf("error %v, cause %v", err, c.Err())
 	}
-	if err := c.Start("TEST"); !errors.Is(err, errTimeout) {
+	if err := c.Start("TEST"); !errors.Is(err, ErrTimeout) {
 		t.Errorf("Err does not return the first cause: %v", err)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {

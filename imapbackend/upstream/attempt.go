@@ -1,0 +1,159 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"popgate/imapbackend/dialect"
+	"popgate/imapbackend/wire"
+)
+
+// What a login may cost, from the client's credential to the answer (requirement
+// I-KEEP-2).
+const (
+	// LoginLimit is the time for all connections together. With LogoutTimeout it
+	// is the minute within which a client gets its answer.
+	LoginLimit = 60*time.Second - LogoutTimeout
+
+	// Silence is the longest wait for the next octet of an answer to a form that
+	// has never succeeded. Servers that take it answer a wrong password late, but
+	// a second connection costs little.
+	Silence = 5 * time.Second
+
+	// maxConnections bounds the connections of a login, one that was opened ahead
+	// included.
+	maxConnections = 4
+
+	// enough is how many new messages, sizes or identities must arrive in every
+	// Silence for a login to go on after LoginLimit.
+	enough = 100
+)
+
+// carefulForms are not used again in a login that has met with silence.
+const carefulForms = dialect.IDFlight | dialect.LoginFlight | dialect.SelectFlight | dialect.InitialResponse
+
+// loginForms are those of which a login that has succeeded says something.
+const loginForms = dialect.IDFlight | dialect.LoginFlight | dialect.ID | dialect.Authenticate | dialect.InitialResponse
+
+const searchForms = dialect.SearchReturn | dialect.SearchPlain
+
+var errLate = fmt.Errorf("imap: the login has not ended within %v", LoginLimit)
+
+// Attempt is one login, on as many connections as it takes: its time, and what is
+// not tried again. One goroutine at a time may use it; Arrived may be called by
+// another.
+type Attempt struct {
+	ended   context.Context // at the limit
+	end     context.CancelCauseFunc
+	timer   *time.Timer
+	started bool
+	late    bool // the next tick is at the limit, or after it
+	counted int64
+	arrived atomic.Int64
+
+	made     int          // connections
+	avoids   dialect.Form // forms that are not used again
+	suspects dialect.Form // of them, those that may have been at fault
+	cause    error        // of the first suspicion
+	replaced bool         // a lost connection has been replaced
+	again    bool         // another connection is to be tried
+}
+
+// NewAttempt returns an Attempt whose time has not begun. Stop ends it.
+func NewAttempt() *Attempt {
+	a := new(Attempt)
+	a.ended, a.end = context.WithCancelCause(context.Background())
+	a.timer = time.AfterFunc(time.Hour, a.tick)
+	a.timer.Stop()
+	return a
+}
+
+// Start begins the time, unless it has begun.
+func (a *Attempt) Start() {
+	if !a.started {
+		a.started = true
+		a.timer.Reset(LoginLimit - Silence)
+	}
+}
+
+// Stop ends the Attempt. Contexts of Bound do not end then.
+func (a *Attempt) Stop() { a.timer.Stop() }
+
+// tick runs once before the limit, to count, and then as long as enough arrives.
+func (a *Attempt) tick() {
+	n := a.arrived.Load()
+	if a.late && n-a.counted < enough {
+		a.end(errLate)
+		return
+	}
+	a.late, a.counted = true, n
+	a.timer.Reset(Silence)
+}
+
+// Arrived reports that n messages, sizes or identities have arrived that had not
+// before.
+func (a *Attempt) Arrived(n int) { a.arrived.Add(int64(n)) }
+
+// Bound returns a context that ends with ctx, and when the login takes too long.
+func (a *Attempt) Bound(ctx context.Context) (bound context.Context, stop func()) {
+	bound, cancel := context.WithCancelCause(ctx)
+	unlink := context.AfterFunc(a.ended, func() { cancel(context.Cause(a.ended)) })
+	return bound, func() {
+		unlink()
+		cancel(nil)
+	}
+}
+
+// Again reports whether the login is to be tried on another connection: the last
+// one, given to Judge, has failed so that this may help.
+func (a *Attempt) Again() bool { return a.again }
+
+// Judge finds out why a login on c has failed. A connection that was lost is
+// replaced once, unless an answer to a challenge would be sent again, or a
+// credential to a server that has judged it. If forms were used that have never
+// succeeded, they are not used again.
+func (a *Attempt) Judge(ctx context.Context, c *Conn) {
+	loss := c.Wire.Err()
+	_, bye := errors.AsType[*wire.ByeError](loss)
+	broken, isBroken := errors.AsType[*wire.ProtocolError](loss)
+	timeout := errors.Is(loss, wire.ErrTimeout)
+	a.again = false
+	switch {
+	case loss == nil, ctx.Err() != nil, c.Challenged, a.made >= maxConnections:
+	case bye && (c.judging || !c.greeted), isBroken && broken.Flood:
+	case (timeout || isBroken) && c.daring == 0:
+	case timeout || isBroken:
+		a.beCareful(c)
+	case c.stale: // the server had closed it
+		a.again = true
+	case c.daring&searchForms != 0 && a.suspects&searchForms == 0:
+		a.suspect(c, searchForms)
+	case c.daring != 0:
+		a.suspects &^= searchForms // the connection was lost without them too
+		a.beCareful(c)
+	case !a.replaced:
+		a.replaced, a.again = true, true
+	}
+}
+
+// beCareful has the rest of the login use the most careful forms. Where commands
+// shared a flight, that is more likely at fault than one of them.
+func (a *Attempt) beCareful(c *Conn) {
+	a.avoids |= carefulForms | c.daring
+	if c.daring&^searchForms != 0 {
+		c.daring &^= searchForms
+	}
+	a.suspect(c, c.daring&^c.learned.Facts().Works)
+}
+
+func (a *Attempt) suspect(c *Conn, f dialect.Form) {
+	a.avoids |= f
+	a.suspects |= f
+	if a.cause == nil {
+		a.cause = c.loss()
+	}
+	a.again = true
+}
