@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
@@ -16,6 +17,25 @@ import (
 // drainLimit is how many octets of an abandoned message are read and discarded
 // to keep the connection, at most; where more are left the connection is ended.
 const drainLimit = 1 << 20
+
+const (
+	// answerTime is how long RETR or TOP waits for the first octet, all attempts
+	// together; retryTime is what is left of it for another connection, where the
+	// first one does not answer (requirement I-KEEP-2).
+	answerTime = 60 * time.Second
+	retryTime  = 20 * time.Second
+
+	// stallTimeout is how long a message that has begun may stop before the
+	// connection counts as lost, and resumeTime how long it may take then to
+	// resume it on another. Together they are less than the 75 s of requirement
+	// P-RETR-7, as the session ends only after them.
+	stallTimeout = 45 * time.Second
+	resumeTime   = 25 * time.Second
+
+	// closeTime is how long the end of a message, or what is left of an
+	// abandoned one, is waited for.
+	closeTime = 20 * time.Second
+)
 
 var (
 	errOther     = errors.New("imap: the upstream sent a message other than the one asked for")
@@ -36,6 +56,9 @@ type fetch struct {
 	own     bool // it was sent for this message alone
 	done    bool // its status has been read
 
+	begun   bool // what goes to the client has begun to come
+	flowing bool // and has not been interrupted since; see flow
+
 	unsee bool // \Seen is to be cleared when the message has been read
 
 	uidOf  map[uint32]uint64 // by sequence number, from responses without a body
@@ -49,7 +72,29 @@ func (m *maildrop) newFetch(ctx context.Context, uid uint64) (*fetch, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A connection that can be replaced has to answer in time for that.
+	by := m.answerBy
+	if first := by.Add(-retryTime); !m.tried && m.replaceable() && time.Now().Before(first) {
+		by = first
+	}
+	m.u.Wire.Until(by)
 	return &fetch{m: m, ctx: ctx, release: release, uid: uid}, nil
+}
+
+// flow is called when the upstream has begun to deliver what goes to the client:
+// from then on that may take as long as it makes progress.
+func (f *fetch) flow() {
+	f.flowing, f.begun = true, true
+	f.m.u.Wire.SetProgress(stallTimeout)
+	f.m.u.Wire.Flow()
+}
+
+// await is called before a wait for the upstream: while the client was slow, time
+// has passed for which the upstream is not to blame.
+func (f *fetch) await() {
+	if f.flowing {
+		f.m.u.Wire.Flow()
+	}
 }
 
 // replaceConn replaces a connection that was lost while f waited, so that the
@@ -57,12 +102,17 @@ func (m *maildrop) newFetch(ctx context.Context, uid uint64) (*fetch, error) {
 // which the wait ended, or what prevents a new connection.
 func (f *fetch) replaceConn(err error) error {
 	f.done, f.uidOf = true, nil
+	if f.flowing {
+		f.flowing = false
+		f.m.answerBy = time.Now().Add(resumeTime)
+	}
 	return f.m.replace(upstream.AtRead, err)
 }
 
 func (f *fetch) send(items string) error {
 	f.done, f.empty, f.own, f.missed = false, false, true, false
 	f.cmd = "UID FETCH " + strconv.FormatUint(f.uid, 10) + " (UID " + items + ")"
+	f.await()
 	err := f.m.u.Wire.Start(f.cmd)
 	f.number = f.m.u.Wire.Started()
 	return err
@@ -149,6 +199,7 @@ func (f *fetch) isBody(ev wire.Event) bool {
 // UID may follow it, or the sequence number proves it.
 func (f *fetch) verify(body wire.Event) error {
 	uid := body.UID
+	f.await()
 	for uid == 0 && !f.done {
 		ev, _, err := f.step()
 		if err != nil {
@@ -241,6 +292,12 @@ func (f *fetch) gone(cause error) error {
 // reads the command to its end.
 func (f *fetch) close() {
 	conn := f.m.u.Wire
+	if by := time.Now().Add(closeTime); f.begun || f.m.answerBy.After(by) {
+		conn.Until(by)
+	} else {
+		conn.Until(f.m.answerBy)
+	}
+	f.flowing = false
 	f.m.readAhead.awaited = part{}
 	limit := f.m.discardable()
 	if conn.BodyLeft() > limit {
@@ -257,6 +314,8 @@ func (f *fetch) close() {
 	if f.unsee {
 		f.clearSeen()
 	}
+	f.m.u.Wire.Until(time.Time{})
+	f.m.u.Wire.SetProgress(upstream.ProgressTimeout)
 	f.release()
 }
 

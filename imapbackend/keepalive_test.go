@@ -65,7 +65,7 @@ func TestKeepAlive(t *testing.T) {
 		s.after(keepAlive)
 		_, err := d.Read(s.ctx, 7) // waits for the NOOP
 		s.fails(err, temp)
-		if d := time.Since(began) - keepAlive - upstream.ProgressTimeout; d < 0 || d > reconnectJitter {
+		if d := time.Since(began) - keepAlive - probeTimeout; d < 0 || d > reconnectJitter {
 			s.Errorf("%v late", d)
 		}
 	})

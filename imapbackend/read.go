@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"time"
 
 	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
@@ -37,6 +38,7 @@ type message struct {
 
 // Read implements proxy.Maildrop.
 func (m *maildrop) Read(ctx context.Context, uid uint64) (proxy.Body, error) {
+	m.answerBy = time.Now().Add(answerTime)
 	if err := m.checkHeader(ctx, uid); err != nil {
 		return nil, err
 	}
@@ -107,6 +109,9 @@ func (f *fetch) messageUnpeeked(failure error) (*message, error) {
 func (f *fetch) clearSeen() {
 	err := f.m.usable(upstream.AtRead)
 	if err != nil {
+		if f.begun {
+			f.m.answerBy = time.Now().Add(closeTime)
+		}
 		err = f.m.renew(upstream.AtRead, err)
 	}
 	if err == nil {
@@ -190,6 +195,7 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 		return int64(n), err
 	}
 	b.out.w = w
+	b.flow()
 	_, err := b.m.u.Wire.BodyTo(&b.out)
 	if err == nil {
 		err = b.verify(b.body)
@@ -241,6 +247,7 @@ func (b *message) continueBody() error {
 			return fmt.Errorf("%w: %s: %d octets", errChanged, b.cmd, ev.Octets)
 		}
 		b.body.Seq, b.body.UID = ev.Seq, ev.UID
+		b.flow()
 		again := &overlapping{want: bytes.Clone(b.out.last[:b.out.n]), w: &b.out}
 		if _, err = conn.BodyTo(again); err == nil {
 			err = b.verify(ev)

@@ -71,6 +71,7 @@ type link struct {
 	openCtx    context.Context // of Open, and usually of all calls
 	unwatchCtx func() bool
 
+	answerBy    time.Time       // when a call of Read or Top gives up; zero for other calls
 	callCtx     context.Context // of the current call
 	unwatchCall func() bool     // nil where callCtx is openCtx
 	tried       bool            // the current call has tried to replace the connection
@@ -95,6 +96,7 @@ func (m *maildrop) adopt(l *login) {
 	m.isExchange = strings.Contains(m.u.Greeting, exchangeGreeting)
 	m.u.Retire()
 	m.unwatchCtx = m.u.Watch(m.ctx)
+	m.u.Wire.Until(m.answerBy)
 	if m.unwatchCall != nil {
 		m.unwatchCall()
 		m.unwatchCall = m.u.Watch(m.callCtx)
@@ -114,6 +116,9 @@ func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func
 		return nil, upstream.TempError(context.Cause(ctx))
 	}
 	m.callCtx, m.tried = ctx, false
+	if ph != upstream.AtRead {
+		m.answerBy = time.Time{}
+	}
 	if ctx != m.openCtx { // openCtx is always watched
 		m.unwatchCall = m.u.Watch(ctx)
 	}
@@ -218,6 +223,11 @@ func (m *maildrop) reconnect(ph upstream.Phase) error {
 	defer unbound()
 	ctx, cancel := context.WithCancel(bound)
 	defer cancel()
+	if !m.answerBy.IsZero() {
+		var late context.CancelFunc
+		ctx, late = context.WithDeadline(ctx, m.answerBy)
+		defer late()
+	}
 	defer context.AfterFunc(m.ctx, cancel)()
 	l := m.spare
 	m.spare = nil
@@ -369,6 +379,9 @@ func (m *maildrop) keepAlive() {
 		m.timer.Reset(left)
 		return
 	}
+	// A command of the client must not wait for long.
+	m.u.Wire.Until(time.Now().Add(probeTimeout))
+	defer m.u.Wire.Until(time.Time{})
 	if m.readAhead.drain(context.Background()) != nil {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
@@ -50,6 +51,7 @@ type top struct {
 
 // Top implements proxy.Maildrop.
 func (m *maildrop) Top(ctx context.Context, uid uint64, lines uint64) (proxy.Body, error) {
+	m.answerBy = time.Now().Add(answerTime)
 	if err := m.checkHeader(ctx, uid); err != nil {
 		return nil, err
 	}
@@ -294,6 +296,7 @@ func (t *top) write() error {
 		}
 		return err
 	}
+	t.flow()
 	t.out.headerOnly = true
 	if !t.bare {
 		if _, err := conn.BodyTo(&t.out); err != nil {
@@ -339,6 +342,7 @@ func (t *top) writeText(header int64) error {
 
 // askText asks for the piece of text at offset, alone.
 func (t *top) askText(offset int64) error {
+	t.await()
 	if err := t.finish(); err != nil {
 		return err
 	}

@@ -111,6 +111,23 @@ func (c *Conn) SetProgress(d time.Duration) time.Duration {
 	return old
 }
 
+// Until ends all waiting for the upstream at t, whatever has arrived by then. Zero
+// t: only progress is required.
+func (c *Conn) Until(t time.Time) {
+	if c.Err() == nil { // as in SetProgress
+		c.until, c.flow = t, false
+	}
+}
+
+// Flow is Until for one that reads bodies: their data may take as long as there is
+// progress, and all else must come within the time for progress, counted from now
+// and again from the end of the data that BodyTo has read.
+func (c *Conn) Flow() {
+	if c.Err() == nil {
+		c.until, c.flow = time.Now().Add(c.progress), true
+	}
+}
+
 // Mailbox returns what is known of the selected mailbox.
 func (c *Conn) Mailbox() Mailbox { return c.mailbox }
 
@@ -264,7 +281,11 @@ func (c *Conn) Drain() (Status, error) {
 
 // write sends all of p, or returns an error.
 func (c *Conn) write(p []byte) error {
-	c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // if this fails, so does Write
+	deadline := time.Now().Add(writeTimeout)
+	if !c.until.IsZero() && c.until.Before(deadline) {
+		deadline = c.until
+	}
+	c.Conn.SetWriteDeadline(deadline) // if this fails, so does Write
 	if _, err := c.Conn.Write(p); err != nil {
 		return c.Fail(fmt.Errorf("imap: send command: %w", err))
 	}

@@ -356,6 +356,7 @@ func (c *Conn) BodyTo(w io.Writer) (int64, error) {
 	if f.left == 0 && len(f.quoted) == 0 {
 		return 0, nil
 	}
+	defer c.endData()
 	if len(f.quoted) > 0 {
 		n, err := w.Write(f.quoted)
 		f.quoted = f.quoted[:0]
@@ -363,6 +364,7 @@ func (c *Conn) BodyTo(w io.Writer) (int64, error) {
 	}
 	for f.left > 0 {
 		if c.r == c.w {
+			c.inData = true
 			if err := c.fill(); err != nil {
 				return total, c.Fail(err)
 			}
@@ -376,7 +378,16 @@ func (c *Conn) BodyTo(w io.Writer) (int64, error) {
 			return total, err
 		}
 	}
+	c.endData()
 	return total, c.bodyEnd()
+}
+
+// endData is called when what is read are no longer the data of a body.
+func (c *Conn) endData() {
+	c.inData = false
+	if c.flow {
+		c.Flow()
+	}
 }
 
 // bodyEnd reads up to the next body or the end of the response. It finds an

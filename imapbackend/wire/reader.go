@@ -52,6 +52,9 @@ func violation(format string, args ...any) error {
 // ErrTimeout is the cause of a loss because the upstream made no progress.
 var ErrTimeout = errors.New("imap: upstream made no progress")
 
+// errLate is the cause of a loss because the time for an answer was up.
+var errLate = errors.New("imap: upstream did not answer in time")
+
 // reader is the buffered socket. It takes the buffer from a pool when there is
 // something to read, and release returns it.
 type reader struct {
@@ -60,6 +63,9 @@ type reader struct {
 	r, w     int
 	progress time.Duration // longest wait for the next octet, 0: no limit
 	limit    time.Duration // replaces progress while it is not 0
+	until    time.Time     // end of all waiting, zero: none; see Until and Flow
+	flow     bool          // until does not concern the data of a body
+	inData   bool          // what is read are such data
 }
 
 // fill reads more octets into an empty buffer. Only here is the upstream timed:
@@ -76,6 +82,10 @@ func (b *reader) fill() error {
 	if patience > 0 {
 		deadline = time.Now().Add(patience)
 	}
+	inAll := !b.until.IsZero() && !(b.flow && b.inData) && (deadline.IsZero() || b.until.Before(deadline))
+	if inAll {
+		deadline = b.until
+	}
 	b.conn.SetReadDeadline(deadline) // if this fails, so does Read
 	n, err := b.conn.Read(b.buf[:])
 	for empty := 0; n == 0 && err == nil && empty < 100; empty++ {
@@ -90,6 +100,8 @@ func (b *reader) fill() error {
 		return io.ErrNoProgress
 	case err == io.EOF:
 		return io.ErrUnexpectedEOF
+	case errors.Is(err, os.ErrDeadlineExceeded) && inAll:
+		return errLate
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w for %v", ErrTimeout, patience)
 	}

@@ -39,7 +39,7 @@
 // Each connection plays one section, in the order in which connections are made.
 // X, R or W ends a section; without one of them W is implied. A client that closes
 // while the server sends, or in the TLS handshake, fails the test unless the next
-// directive other than S is a written W. After the last section connections are
+// directive other than S and T is a written W. After the last section connections are
 // refused, and fail the test unless that section ends in a written X, R or W: a
 // client may check whether the upstream is back.
 //

@@ -52,7 +52,7 @@ func (p *player) play(steps []step) error {
 
 // waits reports whether the client may close the connection before steps.
 func waits(steps []step) bool {
-	i := slices.IndexFunc(steps, func(s step) bool { return !s.sends() })
+	i := slices.IndexFunc(steps, func(s step) bool { return !s.sends() && s.op != "T" })
 	return i >= 0 && steps[i].op == "W" && !steps[i].implied
 }
 
