@@ -2,7 +2,9 @@ package imapbackend
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"runtime/debug"
 
 	"popgate/imapbackend/internal/eyeballs"
 	"popgate/imapbackend/store"
@@ -183,6 +185,7 @@ type verifier struct {
 // authenticate returns the verifier of a credential.
 func (b *Backend) authenticate(cred proxy.Credential) verifier {
 	return verifier{func() error { return b.waits(cred) }, func(ctx context.Context, u *upstream.Conn) (*login, error) {
+		defer closeOnPanic(u)
 		id, err := u.Login(ctx, cred)
 		if err != nil {
 			return nil, err
@@ -197,6 +200,7 @@ func (b *Backend) authenticate(cred proxy.Credential) verifier {
 // challenge, which is valid once.
 func (b *Backend) exchange(ex *proxy.Exchange) verifier {
 	return verifier{func() error { return b.waitsFor(ex) }, func(ctx context.Context, u *upstream.Conn) (*login, error) {
+		defer closeOnPanic(u)
 		id, err := u.Exchange(ctx, ex)
 		if err != nil {
 			return nil, err
@@ -209,6 +213,22 @@ func (b *Backend) exchange(ex *proxy.Exchange) verifier {
 		}
 		return l, nil
 	}}
+}
+
+// closeOnPanic, deferred, ends u if the function that is left by a panic is the
+// only one that could.
+func closeOnPanic(u *upstream.Conn) {
+	if p := recover(); p != nil {
+		u.Close()
+		panic(p)
+	}
+}
+
+// logPanic logs a panic on a goroutine that no session waits for, and returns it
+// as an error.
+func logPanic(ctx context.Context, p any) error {
+	proxy.Logger(ctx).ErrorContext(ctx, "panic in session", "panic", p, "stack", string(debug.Stack()))
+	return fmt.Errorf("panic: %v", p)
 }
 
 // login is a verified user on a connection without a selected mailbox.

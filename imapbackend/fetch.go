@@ -291,6 +291,7 @@ func (f *fetch) gone(cause error) error {
 // take too long, and releases the maildrop. With nothing else on its way it
 // reads the command to its end.
 func (f *fetch) close() {
+	defer f.giveBack()
 	conn := f.m.u.Wire
 	if by := time.Now().Add(closeTime); f.begun || f.m.answerBy.After(by) {
 		conn.Until(by)
@@ -316,7 +317,14 @@ func (f *fetch) close() {
 	}
 	f.m.u.Wire.Until(time.Time{})
 	f.m.u.Wire.SetProgress(upstream.ProgressTimeout)
-	f.release()
+}
+
+// giveBack releases the connection, once.
+func (f *fetch) giveBack() {
+	if release := f.release; release != nil {
+		f.release = nil
+		release()
+	}
 }
 
 // index returns the position of uid in the snapshot.

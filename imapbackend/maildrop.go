@@ -108,6 +108,7 @@ func (m *maildrop) Close() error {
 		return nil
 	}
 	m.closed = true
+	defer closeOnPanic(m.u)
 	m.timer.Stop()
 	m.rememberSizes()
 	// Without QUIT, or after the end of ctx, the connection is not kept.

@@ -53,6 +53,11 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	p := &prepared{b: b, at: upstream.NewAttempt(), cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
+		defer func() {
+			if v := recover(); v != nil {
+				p.err = upstream.TempError(logPanic(ctx, v))
+			}
+		}()
 		p.u, p.err = b.server.Connect(ctx, p.at)
 	}()
 	p.mu.Lock() // the timer's goroutine reads expiry too

@@ -54,6 +54,7 @@ func (m *maildrop) readMessage(ctx context.Context, uid uint64) (*message, error
 	if err != nil {
 		return nil, err
 	}
+	defer m.releaseOnPanic(f.giveBack)
 	msg, err := f.message()
 	if err != nil {
 		if err = f.replaceConn(err); err == nil {

@@ -134,6 +134,7 @@ func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func
 		m.used = time.Now()
 		<-m.busy
 	}
+	defer m.releaseOnPanic(release)
 	if err = m.usable(ph); err != nil {
 		err = m.renew(ph, err)
 	}
@@ -147,6 +148,16 @@ func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func
 		return nil, err
 	}
 	return release, nil
+}
+
+// releaseOnPanic, deferred, ends the connection and releases it if the function
+// that holds it is left by a panic, so that Close does not wait for it.
+func (m *maildrop) releaseOnPanic(release func()) {
+	if p := recover(); p != nil {
+		m.u.Wire.Fail(fmt.Errorf("panic: %v", p))
+		release()
+		panic(p)
+	}
 }
 
 // ensureAlive reads what is on its way, and checks that the upstream is alive
@@ -371,7 +382,12 @@ func (m *maildrop) keepAlive() {
 		m.timer.Reset(keepAlive)
 		return
 	}
-	defer func() { <-m.busy }()
+	defer func() {
+		if p := recover(); p != nil {
+			m.u.Wire.Fail(logPanic(m.ctx, p))
+		}
+		<-m.busy
+	}()
 	if m.closed || m.u.Wire.Err() != nil {
 		return
 	}

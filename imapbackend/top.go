@@ -59,6 +59,7 @@ func (m *maildrop) Top(ctx context.Context, uid uint64, lines uint64) (proxy.Bod
 	if err != nil {
 		return nil, err
 	}
+	defer m.releaseOnPanic(f.giveBack)
 	t := &top{fetch: f, lines: lines, size: m.octets(uid)}
 	if err = t.begin(); err != nil {
 		if err = t.replaceConn(err); err == nil {

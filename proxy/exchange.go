@@ -2,8 +2,17 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"time"
 )
+
+// exchangeTimeout is how long the client may take for each response of an exchange
+// that holds an upstream connection.
+const exchangeTimeout = 60 * time.Second
+
+// errExchangeTimeout is an exchange that has ended because of it.
+var errExchangeTimeout = &Error{Text: "authentication timed out", Err: errBadCommand}
 
 // exchange relays a SASL exchange between the client and the Backend.
 func (s *session) exchange(m *mechanism, initial []string) error {
@@ -26,7 +35,10 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 		if err := s.flush(); err != nil {
 			return "", err
 		}
-		response, err := s.response()
+		response, err := s.response(exchangeTimeout)
+		if end, ok := errors.AsType[*endError](err); ok && end.reason == endIdle && s.ctx.Err() == nil {
+			err = errExchangeTimeout
+		}
 		if err == nil && !parsed {
 			parsed = true
 			err = m.parse(ex, response)

@@ -39,7 +39,9 @@ func (s *session) acquire(keys []string) error {
 		if l, err = s.srv.opts.Locker.Acquire(ctx, key, holder); err != nil {
 			break
 		}
-		s.locks = append(s.locks, s.watchLock(l))
+		h := &heldLock{Lock: l}
+		s.locks = append(s.locks, h)
+		s.watchLock(h)
 	}
 	s.attempt.LockWait = time.Since(began)
 	if err == nil {
@@ -52,12 +54,11 @@ func (s *session) acquire(keys []string) error {
 	return &Error{Code: CodeSysTemp, Text: "maildrop cannot be locked, try again later", Err: err}
 }
 
-// watchLock makes the session end when l is lost, whatever it is doing.
-func (s *session) watchLock(l lock.Lock) *heldLock {
-	h := &heldLock{Lock: l}
-	lost := l.Lost()
+// watchLock makes the session end when h is lost, whatever it is doing.
+func (s *session) watchLock(h *heldLock) {
+	lost := h.Lost()
 	if lost == nil {
-		return h
+		return
 	}
 	h.released, h.watched = make(chan struct{}), make(chan struct{})
 	go func() {
@@ -68,7 +69,6 @@ func (s *session) watchLock(l lock.Lock) *heldLock {
 		case <-h.released:
 		}
 	}()
-	return h
 }
 
 // lockLost reports whether one of the session's locks has been lost. UPDATE
@@ -94,6 +94,6 @@ func (s *session) unlock() {
 			close(h.released)
 			<-h.watched
 		}
-		h.Release()
+		s.contain(h.Release)
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/base64"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -155,12 +156,12 @@ func (s *session) askLogin(initial []string) (cred Credential, err error) {
 func (s *session) challenge(data, username string) (string, error) {
 	s.w.challenge(data)
 	s.prepare(username)
-	return s.response()
+	return s.response(s.srv.opts.Autologout)
 }
 
-// response reads the client's response to a challenge.
-func (s *session) response() (string, error) {
-	line, err := s.readLine(saslLine)
+// response reads the client's response to a challenge, within d.
+func (s *session) response(d time.Duration) (string, error) {
+	line, err := s.readLineWithin(d, saslLine)
 	switch {
 	case err != nil:
 		return "", err

@@ -197,15 +197,21 @@ func (s *session) readClient() error {
 	return nil
 }
 
-// readLine returns the client's next line. It flushes replies before it waits
-// for one. An error for which isEnd holds ends the session; any other concerns
-// this line only.
+// readLine returns the client's next line, for which it waits until the
+// autologout. It flushes replies before it waits. An error for which isEnd holds
+// ends the session; any other concerns this line only.
 func (s *session) readLine(kind lineKind) (string, error) {
+	return s.readLineWithin(s.srv.opts.Autologout, kind)
+}
+
+// readLineWithin is readLine with the wait limited to d. Input may go on after the
+// error for its end, which is an endIdle.
+func (s *session) readLineWithin(d time.Duration, kind lineKind) (string, error) {
 	if s.srv.draining.Load() || !s.r.pending() {
 		if err := s.flush(); err != nil {
 			return "", err
 		}
-		if err := s.setReadTimeout(s.srv.opts.Autologout); err != nil {
+		if err := s.setReadTimeout(d); err != nil {
 			return "", err
 		}
 	}
@@ -294,17 +300,28 @@ func (s *session) startTLS() error {
 	return nil
 }
 
-// teardown ends every session. It does not change the maildrop.
+// teardown ends every session. It does not change the maildrop. A panic in one
+// step does not prevent the others.
 func (s *session) teardown() {
-	s.closeConn()
-	s.r.release()
+	s.contain(s.closeConn)
+	s.contain(s.r.release)
 	s.logOut()
 	if s.prepared != nil {
-		s.prepared.Close()
+		s.contain(s.prepared.Close)
 	}
-	s.closeRecord()
+	s.contain(s.closeRecord)
 	s.cancel(nil)
 	s.srv.removeSession(s)
+}
+
+// contain runs f and logs a panic in it.
+func (s *session) contain(f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic in session", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // closeConn sends what is left of the replies and closes the connection, with
@@ -326,18 +343,13 @@ func (s *session) closeConn() {
 // called at any time, and repeatedly.
 func (s *session) logOut() {
 	s.unlock()
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("panic when closing the maildrop", "panic", p, "stack", string(debug.Stack()))
-		}
-	}()
 	if d := s.maildrop; d != nil {
 		s.maildrop, s.login = nil, nil
-		s.logClose(d.Close())
+		s.contain(func() { s.logClose(d.Close()) })
 	}
 	if l := s.login; l != nil {
 		s.login = nil
-		s.logClose(l.Close())
+		s.contain(func() { s.logClose(l.Close()) })
 	}
 }
 

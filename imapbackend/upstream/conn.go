@@ -170,6 +170,9 @@ func (c *Conn) Trace(ctx context.Context, cmd string, status wire.Status, err er
 	c.heedWait(ctx, status, err)
 	l := proxy.Logger(ctx)
 	if err != nil {
+		if p, ok := errors.AsType[*wire.PanicError](err); ok {
+			l.ErrorContext(ctx, "panic in session", "panic", p.Value, "stack", p.Stack)
+		}
 		l.DebugContext(ctx, "upstream", "command", cmd, "error", c.CleanError(err))
 		return
 	}

@@ -36,6 +36,12 @@ func (s *Server) open(ctx context.Context, at *Attempt) (*Conn, error) {
 	if err != nil {
 		return nil, dialError(err)
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			raw.Close()
+			panic(p)
+		}
+	}()
 	c := &Conn{opts: &s.opts, server: s, attempt: at}
 	conn := raw
 	if s.opts.TLS == proxy.TLSImplicit {

@@ -2,7 +2,9 @@ package wire
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 )
 
@@ -34,8 +36,23 @@ func (c *Conn) Attach() {
 // of Start and for another client.
 func (c *Conn) Detach() { close(c.detach) }
 
-// Read returns responses to go-imap, as rewrite makes them.
-func (c *Conn) Read(p []byte) (int, error) {
+// PanicError is a panic while go-imap's goroutine was reading.
+type PanicError struct {
+	Value any
+	Stack string
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("imap: panic: %v", e.Value) }
+
+// Read returns responses to go-imap, as rewrite makes them. A panic on go-imap's
+// goroutine, which nobody could recover, is the loss of the connection.
+func (c *Conn) Read(p []byte) (n int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.Fail(&PanicError{v, string(debug.Stack())})
+			n, err = 0, io.EOF
+		}
+	}()
 	for len(c.out) == 0 {
 		if !c.control {
 			select {
@@ -52,7 +69,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 	}
-	n := copy(p, c.out)
+	n = copy(p, c.out)
 	c.out = c.out[n:]
 	return n, nil
 }
