@@ -126,17 +126,19 @@ func TestAdapting(t *testing.T) {
 				if r == saysNO && (!tt.no || !unknown) {
 					continue // NO from a server that is known to take the command is a verdict
 				}
-				t.Run(fmt.Sprint(tt.name, "/", r, "/unknown=", unknown), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { testTrap(t, tt.pattern, r, unknown) })
-				})
+				for _, mechanism := range []string{" AUTH=PLAIN SASL-IR", " AUTH=PLAIN", ""} {
+					t.Run(fmt.Sprint(tt.name, "/", r, "/unknown=", unknown, mechanism), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) { testTrap(t, tt.pattern, r, unknown, mechanism) })
+					})
+				}
 			}
 		}
 	}
 }
 
-func testTrap(t *testing.T, pattern string, r reaction, unknown bool) {
+func testTrap(t *testing.T, pattern string, r reaction, unknown bool, mechanism string) {
 	tr := &trap{model: newModel(), pattern: regexp.MustCompile(pattern), reaction: r}
-	tr.Caps += " OBJECTID"
+	tr.Caps = "IMAP4rev1 UIDPLUS ID ESEARCH OBJECTID" + mechanism
 	tr.Unknown = unknown
 	for i := range 3 {
 		tr.add(mail(i, 10))
@@ -278,6 +280,30 @@ func TestLossReplaced(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// I-LOGIN-8, P-SASL-5: after an exchange that has answered a challenge, a lost
+// connection is not replaced.
+func TestLossAfterChallenge(t *testing.T) {
+	script := "S: * OK [CAPABILITY IMAP4rev1 AUTH=CRAM-MD5] x\nC: <l> AUTHENTICATE CRAM-MD5\nS: + Yw==\nC: cg==\n" +
+		"S: <l> OK [CAPABILITY IMAP4rev1] x\nC: <s> SELECT INBOX\n" + lists + "X:\n"
+	play(t, "I-LOGIN-8", script, Options{}, func(s *session) {
+		l, err := s.b.Exchange(s.ctx, bearer("CRAM-MD5", "joe", &saslClient{answers: []string{"r"}}))
+		if err != nil {
+			s.Fatal(err)
+		}
+		defer l.Close()
+		dialled := false
+		dial := s.b.dial
+		s.b.dial = func(ctx context.Context) (net.Conn, error) {
+			dialled = true
+			return dial(ctx)
+		}
+		if _, err = l.Open(s.ctx); dialled {
+			s.Error("another connection was opened")
+		}
+		s.fails(err, temp)
 	})
 }
 

@@ -74,6 +74,12 @@ func TestTokenForms(t *testing.T) {
 		{"P-SASL-3 XOAUTH2 rewritten", offering(" AUTH=OAUTHBEARER") + "C: <l> AUTHENTICATE OAUTHBEARER " + bearerVector + "\n" + in, mechXOAuth2, user},
 		{"P-SASL-3 name escaped", offering(" AUTH=OAUTHBEARER") + "C: <l> AUTHENTICATE OAUTHBEARER bixhPWE9M0RiPTJDYywBYXV0aD1CZWFyZXIgdG9rAQE=\n" + in, mechXOAuth2, "a=b,c"},
 		{"I-LOGIN-2 without SASL-IR", "S: * OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2] x\nC: <l> AUTHENTICATE XOAUTH2\nS: + \nC: " + xoauth2Vector + "\n" + in, mechXOAuth2, someuser},
+		{"I-LOGIN-2 initial response rejected", offering(" AUTH=XOAUTH2") + "C: <k> AUTHENTICATE XOAUTH2 " + xoauth2Vector +
+			"\nS: <k> BAD x\nC: <l> AUTHENTICATE XOAUTH2\nS: + \nC: " + xoauth2Vector + "\n" + in, mechXOAuth2, someuser},
+		{"I-LOGIN-2 initial response ignored", offering(" AUTH=XOAUTH2") + "C: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector +
+			"\nS: + =\nC: " + xoauth2Vector + "\n" + in, mechXOAuth2, someuser},
+		{"I-LOGIN-7 initial response not answered", offering(" AUTH=XOAUTH2") + "C: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector +
+			"\nW: stall\n-- connection 2 --\n" + offering(" AUTH=XOAUTH2") + "C: <l> AUTHENTICATE XOAUTH2\nS: + \nC: " + xoauth2Vector + "\n" + in, mechXOAuth2, someuser},
 		{"O-ID-1 ID in the same flight", strings.Replace(offering(" ID AUTH=XOAUTH2"), "] x", "] Dovecot x", 1) + "C: <i> ID (\"name\" \"popgate\")\nC: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector +
 			"\nS: * ID NIL\nS: <i> OK x\n" + in, mechXOAuth2, someuser},
 		{"I-CONN-2 capabilities asked for", offering(" AUTH=XOAUTH2") + "C: <l> AUTHENTICATE XOAUTH2 " + xoauth2Vector +
@@ -257,9 +263,9 @@ func (s *session) learn(mechanisms ...string) (stop func()) {
 // P-CAPA-4: an upstream that does not answer, or offers less than is
 // configured, is asked again after a while; each login updates what is known.
 func TestLearn(t *testing.T) {
-	script := "X:\n-- connection 2 --\n" + offering(" AUTH=CRAM-MD5") + bye +
-		"-- connection 3 --\n" + strings.Replace(loggedIn, "AUTH=PLAIN", "AUTH=PLAIN AUTH=SCRAM-SHA-1", 1) + bye +
-		"-- connection 4 --\n" + offering(" AUTH=CRAM-MD5 AUTH=SCRAM-SHA-1") + bye
+	script := "X:\n-- connection 2 --\nX:\n-- connection 3 --\n" + offering(" AUTH=CRAM-MD5") + bye +
+		"-- connection 4 --\n" + strings.Replace(loggedIn, "AUTH=PLAIN", "AUTH=PLAIN AUTH=SCRAM-SHA-1", 1) + bye +
+		"-- connection 5 --\n" + offering(" AUTH=CRAM-MD5 AUTH=SCRAM-SHA-1") + bye
 	play(t, "P-CAPA-4", script, Options{}, func(s *session) {
 		defer s.learn("CRAM-MD5")()
 		s.after(learnInterval - time.Second)

@@ -23,7 +23,11 @@ type Report struct {
 // Probe connects to the upstream as a session would, and logs out without
 // having logged in. Errors are *proxy.Error with the cause.
 func (b *Backend) Probe(ctx context.Context) (Report, error) {
-	u, err := b.server.Connect(ctx, upstream.NewAttempt())
+	at := upstream.NewAttempt()
+	u, err := b.server.Connect(ctx, at)
+	for err != nil && at.Again() {
+		u, err = b.server.Connect(ctx, at)
+	}
 	if err != nil {
 		return Report{}, err
 	}

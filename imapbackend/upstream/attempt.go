@@ -58,6 +58,7 @@ type Attempt struct {
 	avoids   dialect.Form // forms that are not used again
 	suspects dialect.Form // of them, those that may have been at fault
 	cause    error        // of the first suspicion
+	silence  bool         // a connection was given up, and careful forms are used
 	replaced bool         // a lost connection has been replaced
 	again    bool         // another connection is to be tried
 }
@@ -142,6 +143,7 @@ func (a *Attempt) Judge(ctx context.Context, c *Conn) {
 // beCareful has the rest of the login use the most careful forms. Where commands
 // shared a flight, that is more likely at fault than one of them.
 func (a *Attempt) beCareful(c *Conn) {
+	a.silence = true
 	a.avoids |= carefulForms | c.daring
 	if c.daring&^searchForms != 0 {
 		c.daring &^= searchForms

@@ -99,7 +99,9 @@ func (c *Conn) AnswersToTrailing(ctx context.Context, search *Search, other stri
 			c.daring |= search.risk()
 		}
 	} else {
-		c.dare(search.risk(), ProgressTimeout)
+		if c.dare(search.risk(), ProgressTimeout); c.attempt.silence {
+			c.Wire.SetProgress(ProgressTimeout) // the server may just be slow
+		}
 		for i := 0; i < len(cmds) && err == nil; i++ {
 			var status wire.Status
 			if status, err = c.Collect(ctx, cmds[i], each); err == nil {
