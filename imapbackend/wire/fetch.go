@@ -181,7 +181,7 @@ func (c *Conn) readFlags() error {
 		case b == ' ':
 			c.r++
 			continue
-		case b != '\\':
+		case b == '"' || b == '(':
 			if err := c.skipValue(); err != nil {
 				return err
 			}
@@ -196,7 +196,24 @@ func (c *Conn) readFlags() error {
 		c.scratch = word
 		f.deleted = f.deleted || strings.EqualFold(string(word), deleted)
 		f.seen = f.seen || strings.EqualFold(string(word), seen)
+		if b == '\r' || b == '\n' {
+			if err := c.flagLiteral(word); err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// flagLiteral skips the literal that word announces at the end of a line.
+func (c *Conn) flagLiteral(word []byte) error {
+	n, ok := trailingLiteral(word)
+	if !ok || word[0] != '{' {
+		return violation("line end within a list of flags")
+	}
+	if err := c.endLine(); err != nil {
+		return err
+	}
+	return c.discard(n)
 }
 
 // objectID reads an object id in its parentheses (RFC 8474 §4). It returns "" for

@@ -71,6 +71,9 @@ func play(in string, step int) []string {
 			if ev.Deleted {
 				line += " deleted"
 			}
+			if ev.Seen {
+				line += " seen"
+			}
 			if ev.EmailID != "" {
 				line += fmt.Sprintf(" emailid %q", ev.EmailID)
 			}
@@ -134,7 +137,7 @@ var streams = []struct {
 	{"body, UID after", "* 1 FETCH (BODY[] {4}\nab\n UID 7)\nP1 OK x\n", []string{
 		`body 1 uid 0 []<-1> "ab\r\n"`, "fetch 1 uid 7 octets -1", "done: OK x"}},
 	{"no spaces", "* 1 FETCH(UID 7 BODY[]{4}\nab\n BODY[HEADER]\"c\" FLAGS(\\Seen) X{2}\nxy EMAILID(M1))\nP1 OK x\n", []string{
-		`body 1 uid 7 []<-1> "ab\r\n"`, `body 1 uid 7 [HEADER]<-1> "c"`, `fetch 1 uid 7 octets -1 emailid "M1"`, "done: OK x"}},
+		`body 1 uid 7 []<-1> "ab\r\n"`, `body 1 uid 7 [HEADER]<-1> "c"`, `fetch 1 uid 7 octets -1 seen emailid "M1"`, "done: OK x"}},
 	{"origin with count", "* 1 FETCH (UID 7 BODY[TEXT]<0.1024> {2}\nab BODY[TEXT]<1024.1> \"\")\nP1 OK x\n", []string{
 		`body 1 uid 7 [TEXT]<0> "ab"`, `body 1 uid 7 [TEXT]<1024> ""`, "fetch 1 uid 7 octets -1", "done: OK x"}},
 	{"origin without count", "* 1 FETCH (UID 7 BODY[TEXT]<0.> {2}\nab)\nP1 OK x\n", []string{"error: "}},
@@ -154,7 +157,7 @@ var streams = []struct {
 	{"unknown items", "* 1 FETCH (FLAGS (a]b \\Seen) X-THING ((\"q)\" {3}\n)(\n) NIL) BODY (\"TEXT\" NIL (1)) BINARY[1]<3> {2}\nxy MODSEQ (12) UID 7)\nP1 OK x\n", []string{
 		"error: "}},
 	{"unknown items, well formed", "* 1 FETCH (FLAGS (a]b \\Seen) X-THING ((\"q)\" {4}\n)(\n NIL)) BODY (\"TEXT\" NIL (1)) BINARY[1]<3> {2}\nxy MODSEQ (12) UID 7)\nP1 OK x\n", []string{
-		"fetch 1 uid 7 octets -1", "done: OK x"}},
+		"fetch 1 uid 7 octets -1 seen", "done: OK x"}},
 	{"protocol in a body", "* 1 FETCH (UID 7 BODY[] {22}\n* 9 EXISTS\nP1 NO bad\n)\nP1 OK x\n", []string{
 		"body error: "}},
 	{"protocol in a body, right length", "* 1 FETCH (UID 7 BODY[] {23}\n* 9 EXISTS\nP1 NO bad\n)\nP1 OK x\n", []string{
@@ -180,8 +183,12 @@ var streams = []struct {
 		"data ESEARCH 0", "data ESEARCH 0", "done: OK x"}},
 	{"flags", "* 1 FETCH (UID 7 FLAGS (\\Seen \\deleted a]b))\n* 2 FETCH (FLAGS (\\DeletedX Deleted x{y) UID 8)\n* 3 FETCH (UID 9 FLAGS ())\n" +
 		"* 4 FETCH (UID 10 FLAGS NIL)\nP1 OK x\n", []string{
-		"fetch 1 uid 7 octets -1 deleted", "fetch 2 uid 8 octets -1", "fetch 3 uid 9 octets -1",
+		"fetch 1 uid 7 octets -1 deleted seen", "fetch 2 uid 8 octets -1", "fetch 3 uid 9 octets -1",
 		"fetch 4 uid 10 octets -1", "done: OK x"}},
+	{"odd flags", "* 1 FETCH (FLAGS (\\Seen [weird] \u00fcn\u00efcode $x/y \"q)\" {x} {3 {2}\nab %* a\\b \xff\x00 (nested (\"x\")) {} \\ ]) UID 7)\n" +
+		"* 2 FETCH (FLAGS ( \\Answered  \\Deleted ) UID 8)\n* 3 FETCH (UID 9 FLAGS (\\seen{1} {9}))\nP1 OK x\n", []string{
+		"fetch 1 uid 7 octets -1 seen", "fetch 2 uid 8 octets -1 deleted", "fetch 3 uid 9 octets -1", "done: OK x"}},
+	{"a line end within flags", "* 1 FETCH (FLAGS (a\n))\nP1 OK x\n", []string{"error: "}},
 	{"unilateral data", "* 5 EXISTS\n* 2 RECENT\n* 1 EXPUNGE\n* FLAGS (\\Seen {3}\na b)\n* 7 WHATEVER (x)\n* OK [ALERT] beware {5}\n* VANISHED 1:2\nP1 OK x\n", []string{
 		"data EXISTS 5", "data RECENT 2", "data EXPUNGE 1", "data FLAGS 0 (\\Seen {3}\r\na b)", "data WHATEVER 7",
 		"notice: OK [ALERT] beware {5}", "data VANISHED 0 1:2", "done: OK x"}},
