@@ -54,6 +54,7 @@ type fetch struct {
 	cmd     string
 	number  int  // of the command that is to bring the body
 	own     bool // it was sent for this message alone
+	alone   bool // nothing is to be read ahead after the message
 	done    bool // its status has been read
 
 	begun   bool // what goes to the client has begun to come

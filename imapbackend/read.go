@@ -34,6 +34,10 @@ type message struct {
 	body wire.Event
 	kept []byte
 	out  tail
+
+	// replay is what out writes to where the message can only be resumed by
+	// reading all of it again; else nil.
+	replay *replay
 }
 
 // Read implements proxy.Maildrop.
@@ -143,7 +147,9 @@ func (f *fetch) message() (*message, error) {
 			return nil, f.m.u.Lost(upstream.AtRead, err)
 		}
 	}
-	a.advance(p)
+	if !f.alone {
+		a.advance(p)
+	}
 	if isKept {
 		f.m.u.Wire.Flush() // a loss shows at the next command that needs it
 		return &message{fetch: f, kept: kept}, nil
@@ -195,6 +201,10 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 		n, err := w.Write(b.kept)
 		return int64(n), err
 	}
+	if !b.m.u.TakesPartialFetch() {
+		b.replay = newReplay(w)
+		w = b.replay
+	}
 	b.out.w = w
 	b.flow()
 	_, err := b.m.u.Wire.BodyTo(&b.out)
@@ -216,44 +226,68 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 
 // continueBody writes the rest of the message. The upstream must announce the
 // message and its rest with the same octets as before, and repeat the last ones
-// that were written.
+// that were written, or all of them where it sends no parts of messages.
 func (b *message) continueBody() error {
-	conn, uid := b.m.u.Wire, b.uid
-	offset := b.out.written - int64(b.out.n)
-	count := b.body.Octets - offset
-	if !conn.Has("IMAP4REV2") && (offset > math.MaxUint32 || count > math.MaxUint32) {
-		return fmt.Errorf("%w: octet %d is beyond what IMAP4rev1 can ask for", errChanged, offset)
-	}
-	proxy.Logger(b.ctx).InfoContext(b.ctx, "message resumes where it broke off", "uid", uid, "octet", b.out.written, "octets", b.body.Octets)
+	proxy.Logger(b.ctx).InfoContext(b.ctx, "message resumes where it broke off", "uid", b.uid, "octet", b.out.written, "octets", b.body.Octets)
 	size, err := b.announcedSize()
 	if err != nil {
 		return err
 	}
-	if size != b.m.reportedOctets(uid) {
-		return fmt.Errorf("%w: RFC822.SIZE is %d, it was %d", errChanged, size, b.m.reportedOctets(uid))
+	if size != b.m.reportedOctets(b.uid) {
+		return fmt.Errorf("%w: RFC822.SIZE is %d, it was %d", errChanged, size, b.m.reportedOctets(b.uid))
 	}
-	if err := b.send(fmt.Sprintf("BODY.PEEK[]<%d.%d>", offset, max(count, 1))); err != nil {
+	if b.replay != nil {
+		b.replay.again()
+		_, err := b.continueWith("BODY.PEEK[]", b.body.Octets, func(origin int64) bool { return origin < 0 }, b.replay)
+		b.out.written = b.replay.written
 		return err
+	}
+	offset := b.out.written - int64(b.out.n)
+	count := b.body.Octets - offset
+	if !b.m.u.Wire.Has("IMAP4REV2") && (offset > math.MaxUint32 || count > math.MaxUint32) {
+		return fmt.Errorf("%w: octet %d is beyond what IMAP4rev1 can ask for", errChanged, offset)
+	}
+	rest := &overlapping{want: bytes.Clone(b.out.last[:b.out.n]), w: &b.out}
+	refusal, err := b.continueWith(fmt.Sprintf("BODY.PEEK[]<%d.%d>", offset, max(count, 1)), count,
+		func(origin int64) bool { return origin == offset || origin < 0 && offset > 0 }, rest)
+	switch {
+	case refusal.Type == "BAD": // perhaps it does not take such a command
+		_, err = b.continueWith("BODY.PEEK[]", b.body.Octets, func(origin int64) bool { return origin < 0 }, &skipping{offset, rest})
+		if err == nil {
+			b.m.u.PartialFetchRefused(b.ctx, refusal)
+		}
+	case err == nil:
+		b.m.u.PartialFetched()
+	}
+	return err
+}
+
+// continueWith asks for items and writes the body of count octets that has a right
+// origin to w. If none comes, it returns the status of the command with the error.
+func (b *message) continueWith(items string, count int64, isRight func(origin int64) bool, w io.Writer) (refusal wire.Status, err error) {
+	conn := b.m.u.Wire
+	if err := b.send(items); err != nil {
+		return wire.Status{}, err
 	}
 	for {
 		ev, ok, err := b.next()
 		switch {
 		case err != nil:
-			return err
+			return wire.Status{}, err
 		case !ok:
-			return fmt.Errorf("%w: %s: no content: %s", errChanged, b.cmd, b.m.u.Clean(conn.ResultOf(b.number).String()))
-		case ev.Section != "" || ev.Origin != offset && (ev.Origin >= 0 || offset == 0):
+			status := conn.ResultOf(b.number)
+			return status, fmt.Errorf("%w: %s: no content: %s", errChanged, b.cmd, b.m.u.Clean(status.String()))
+		case ev.Section != "" || !isRight(ev.Origin):
 			continue
 		case ev.Octets != count:
-			return fmt.Errorf("%w: %s: %d octets", errChanged, b.cmd, ev.Octets)
+			return wire.Status{}, fmt.Errorf("%w: %s: %d octets", errChanged, b.cmd, ev.Octets)
 		}
 		b.body.Seq, b.body.UID = ev.Seq, ev.UID
 		b.flow()
-		again := &overlapping{want: bytes.Clone(b.out.last[:b.out.n]), w: &b.out}
-		if _, err = conn.BodyTo(again); err == nil {
+		if _, err = conn.BodyTo(w); err == nil {
 			err = b.verify(ev)
 		}
-		return err
+		return wire.Status{}, err
 	}
 }
 
@@ -312,5 +346,22 @@ func (o *overlapping) Write(p []byte) (int, error) {
 		return k, nil
 	}
 	n, err := o.w.Write(p[k:])
+	return k + n, err
+}
+
+// skipping is a writer that passes on what follows the first octets.
+type skipping struct {
+	left int64
+	w    io.Writer
+}
+
+// Write implements io.Writer.
+func (s *skipping) Write(p []byte) (int, error) {
+	k := int(min(int64(len(p)), s.left))
+	s.left -= int64(k)
+	if k == len(p) {
+		return k, nil
+	}
+	n, err := s.w.Write(p[k:])
 	return k + n, err
 }

@@ -28,7 +28,7 @@ var (
 	errTopDone = errors.New("imap: top is complete")
 
 	// errNoOrigin is a piece of text that does not say where it begins: it may be
-	// the piece that was asked for, or all of the text.
+	// the piece that was asked for, or all of the text. So does one that is refused.
 	errNoOrigin = errors.New("imap: the piece has no origin")
 )
 
@@ -85,6 +85,8 @@ func (t *top) begin() (err error) {
 		return err
 	case t.lines == 0:
 		return t.openHeader()
+	case !t.m.u.TakesPartialFetch():
+		return t.openWhole()
 	}
 	t.piece = firstPiece
 	if t.lines < firstPiece/lineGuess {
@@ -203,16 +205,25 @@ func (t *top) awaitHeader() error {
 // instead is what is done without a header. Where the upstream has sent neither a
 // header nor a text, the message may be one of those that it cannot divide: maddy
 // sends nothing of a message without an empty line, where a piece of text is asked
-// for too. Then it is read as a whole.
+// for too. Where it has answered BAD, it may not know pieces at all. Then the
+// message is read as a whole.
 func (t *top) instead() error {
-	if t.piece == 0 || t.some || !t.m.u.Wire.ResultOf(t.number).OK() {
+	status := t.m.u.Wire.ResultOf(t.number)
+	bad := status.Type == "BAD"
+	if t.piece == 0 || !bad && (t.some || !status.OK()) {
 		return t.outcome()
 	}
-	return t.openWhole()
+	err := t.openWhole()
+	if err == nil && bad {
+		t.m.u.PartialFetchRefused(t.ctx, status)
+	}
+	return err
 }
 
+// openWhole begins to read the message, of which only the top is wanted.
 func (t *top) openWhole() (err error) {
 	t.restart()
+	t.alone = true
 	t.whole, err = t.fetch.message()
 	return err
 }
@@ -371,6 +382,8 @@ func (t *top) writePiece(offset int64) (int64, error) {
 		switch {
 		case err != nil:
 			return 0, err
+		case !ok && t.m.u.Wire.ResultOf(t.number).Type == "BAD":
+			return 0, errNoOrigin
 		case !ok:
 			return 0, fmt.Errorf("imap: %s: no text: %s", t.cmd, t.m.u.Clean(t.m.u.Wire.Result().String()))
 		case ev.Section != "TEXT" || ev.Origin >= 0 && ev.Origin != offset:
@@ -379,6 +392,9 @@ func (t *top) writePiece(offset int64) (int64, error) {
 			return 0, errNoOrigin
 		case ev.Nil:
 			return 0, fmt.Errorf("imap: %s: the text is NIL", t.cmd)
+		}
+		if ev.Origin >= 0 {
+			t.m.u.PartialFetched()
 		}
 		var n int64
 		if t.out.cut && ev.Octets == 1 && offset == 0 && t.text == nil {

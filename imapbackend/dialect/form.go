@@ -45,6 +45,10 @@ const (
 	// messages are looked for by FETCH of the flags.
 	SearchPlain
 
+	// PartialFetch is BODY.PEEK[...]<o.c>, a part of a message or of its text.
+	// Where it is not taken, the whole message is requested.
+	PartialFetch
+
 	end
 )
 
@@ -59,7 +63,7 @@ const (
 
 // names are in the order of the forms.
 var names = [...]string{"id-flight", "login-flight", "select-flight", "id", "id-after-login",
-	"authenticate", "initial-response", "search-return", "search"}
+	"authenticate", "initial-response", "search-return", "search", "partial-fetch"}
 
 // String lists the forms, separated by commas.
 func (f Form) String() string {

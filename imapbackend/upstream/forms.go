@@ -2,9 +2,11 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"popgate/imapbackend/dialect"
+	"popgate/imapbackend/wire"
 	"popgate/proxy"
 )
 
@@ -23,6 +25,21 @@ func (c *Conn) dare(f dialect.Form, patience time.Duration) {
 		patience = min(patience, Silence)
 	}
 	c.Wire.SetProgress(patience)
+}
+
+// TakesPartialFetch reports whether the server is to be asked for parts of messages.
+func (c *Conn) TakesPartialFetch() bool { return c.uses(dialect.PartialFetch) }
+
+// PartialFetched records that the server has sent a part of a message.
+func (c *Conn) PartialFetched() { c.succeeded(dialect.PartialFetch) }
+
+// PartialFetchRefused records that the server has answered BAD to a FETCH of a part
+// of a message, and has sent all of it then. One that is known to send parts had
+// another reason.
+func (c *Conn) PartialFetchRefused(ctx context.Context, status wire.Status) {
+	if (c.learned.Facts().Works|c.dialect.Takes)&dialect.PartialFetch == 0 {
+		c.failed(ctx, dialect.PartialFetch, true, errors.New("imap: FETCH of a part of a message: "+c.Clean(status.String())))
+	}
 }
 
 // succeeded records that forms work.
