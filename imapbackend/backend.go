@@ -6,6 +6,7 @@ import (
 	"net"
 	"runtime/debug"
 
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/internal/eyeballs"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
@@ -48,6 +49,7 @@ func New(opts Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	opts.Dialect.Host = host
 	if opts.Store == nil {
 		opts.Store = store.NewMemory(store.DefaultMemory)
 	}
@@ -74,8 +76,34 @@ func New(opts Options) (*Backend, error) {
 		SendClientID: opts.SendClientID,
 		Version:      opts.Version,
 		Observer:     opts.Observer,
+		Spare:        b.pool.spare,
+		Tap:          opts.Tap,
+		Dialect:      opts.Dialect,
+		Memory:       &factMemory{opts.Store, opts.Name},
 	})
 	return b, nil
+}
+
+// factMemory keeps what is learned of the servers of an upstream in the store.
+type factMemory struct {
+	store    *store.Store
+	upstream string
+}
+
+var _ upstream.Memory = (*factMemory)(nil)
+
+// Load implements upstream.Memory. What cannot be read is learned again.
+func (m *factMemory) Load(fingerprint string) (known dialect.Facts) {
+	if known.UnmarshalText([]byte(m.store.Fact(m.upstream, fingerprint))) != nil {
+		return dialect.Facts{}
+	}
+	return known
+}
+
+// Save implements upstream.Memory.
+func (m *factMemory) Save(fingerprint string, learned dialect.Facts) {
+	text, _ := learned.MarshalText() // never fails
+	m.store.PutFact(m.upstream, store.Fact{Fingerprint: fingerprint, Text: string(text)})
 }
 
 // Close ends the connections that are kept for a next login. Sessions continue,

@@ -51,7 +51,7 @@ func (m *maildrop) Messages() []proxy.Message { return m.messages }
 // connection, or 0 if nothing proves it.
 func (m *maildrop) uidAt(seq uint32) uint64 {
 	mb := m.u.Wire.Mailbox()
-	if seq == 0 || uint64(seq) > uint64(len(m.order)) || mb.Expunged || mb.UIDZero {
+	if seq == 0 || uint64(seq) > uint64(len(m.order)) || mb.Expunged || mb.UIDZero || m.u.Dialect().IgnoresNumbers {
 		return 0
 	}
 	return m.order[seq-1].UID

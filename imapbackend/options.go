@@ -11,8 +11,10 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
+	"popgate/imapbackend/wire"
 	"popgate/proxy"
 	"popgate/proxy/endpoint"
 )
@@ -173,6 +175,10 @@ type Options struct {
 	// Observer is informed of the connections to the upstream. nil: none.
 	Observer proxy.Observer
 
+	// Tap returns what sees all that a new connection carries, credentials too. nil:
+	// nothing does.
+	Tap func() wire.Tap
+
 	// Sizes defaults to SizesReported.
 	Sizes Sizes
 
@@ -185,6 +191,10 @@ type Options struct {
 	// Compress asks the upstream for COMPRESS=DEFLATE (RFC 4978) where it
 	// offers that, which costs a round trip at login.
 	Compress bool
+
+	// Dialect says how the upstream is addressed where servers differ. New sets Host to that
+	// of Address. Default: as the upstream announces, and as is learned.
+	Dialect dialect.Choice
 
 	// SendClientID reports the client's address to the upstream by ID.
 	// That is personal data, for an upstream that trusts the gateway and
@@ -208,6 +218,7 @@ func Defaults() Options {
 		ReadAhead:      1 << 20,
 		ReadAheadTotal: 256 << 20,
 		Sizes:          SizesReported,
+		Dialect:        dialect.Defaults(),
 	}
 }
 
@@ -288,6 +299,13 @@ var optionRules = []struct {
 	{"keep_open", nil, checkKeepOpen},
 	{"keep_open", []string{"send_client_id"}, checkKeptClient},
 	{"sizes", nil, func(o *Options) error { return known(o.Sizes) }},
+	{"profile", nil, func(o *Options) error { return known(o.Dialect.Profile) }},
+	{"pipelining", nil, func(o *Options) error { return known(o.Dialect.Pipelining) }},
+	{"send_id", nil, func(o *Options) error { return known(o.Dialect.SendID) }},
+	{"authenticate", nil, func(o *Options) error { return known(o.Dialect.Authenticate) }},
+	{"search", nil, func(o *Options) error { return known(o.Dialect.Search) }},
+	{"partial_fetch", nil, func(o *Options) error { return known(o.Dialect.PartialFetch) }},
+	{"max_user_connections", nil, checkUserConnections},
 }
 
 // known refuses a value that its type does not have.
@@ -370,6 +388,13 @@ func checkShowDeleted(o *Options) error {
 		return errors.New(`"show" would bring back what delete = "flag" has removed`)
 	case o.WithoutUIDPLUS != Refuse:
 		return fmt.Errorf(`"show" would bring back what without_uidplus = %q has removed`, string(o.WithoutUIDPLUS))
+	}
+	return nil
+}
+
+func checkUserConnections(o *Options) error {
+	if o.Dialect.UserConnections < 0 {
+		return fmt.Errorf("%d is negative", o.Dialect.UserConnections)
 	}
 	return nil
 }

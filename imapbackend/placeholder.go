@@ -17,17 +17,20 @@ import (
 // Microsoft Exchange delivers a message that it cannot convert to MIME as a
 // placeholder, which says so. A client that takes it for the message and
 // removes it would lose mail, so such a message is never removed.
+//
+// Anybody can send a message with that text. But each server on the way of a
+// message adds a Received field (RFC 5321 §4.4), and Exchange writes a placeholder
+// when it is asked for, without any: a message that has one is no placeholder. Other
+// servers (dialect.Dialect.Placeholders) deliver none.
 const (
 	// placeholderHead is how much of a message is scanned, in octets.
 	placeholderHead = 4 << 10
 
-	// exchangeGreeting is in the greeting of Exchange and of Microsoft 365.
-	exchangeGreeting = "The Microsoft Exchange IMAP4 service is ready"
-
-	// subjectItem asks for what distinguishes a placeholder; its command is
-	// subjectMore octets longer than uidset.Frame.
-	subjectItem = "BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
-	subjectMore = 16
+	// subjectItem and receivedItem ask for what distinguishes a placeholder; their
+	// commands are at most itemMore octets longer than uidset.Frame.
+	subjectItem  = "BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
+	receivedItem = "BODY.PEEK[HEADER.FIELDS (RECEIVED)]"
+	itemMore     = 17
 )
 
 // placeholderText begins the Subject of a placeholder, and a line of its text.
@@ -36,12 +39,13 @@ var placeholderText = []byte("Retrieval using the IMAP4 protocol failed")
 // scanner looks for a placeholder in the first octets of a message, in pieces
 // of any size.
 type scanner struct {
-	left   int       // octets still to scan
-	start  [128]byte // how the current line begins
-	n      int       // octets of start
-	skip   bool      // the rest of the line does not matter
-	header bool      // the whole header has been scanned, or placeholderHead of it
-	found  bool
+	left     int       // octets still to scan
+	start    [128]byte // how the current line begins
+	n        int       // octets of start
+	skip     bool      // the rest of the line does not matter
+	header   bool      // the whole header has been scanned, or placeholderHead of it
+	text     bool      // the text of a placeholder has been found
+	received bool      // a Received field has been found
 }
 
 func newScanner() scanner { return scanner{left: placeholderHead} }
@@ -68,8 +72,9 @@ func (s *scanner) scan(p []byte) {
 			continue
 		}
 		s.n += copy(s.start[s.n:], line)
-		if beginsPlaceholder(s.start[:s.n]) {
-			s.found, s.left = true, 0
+		s.text = s.text || beginsPlaceholder(s.start[:s.n])
+		if s.received = s.received || !s.header && isReceived(s.start[:s.n]); s.received || s.text && s.header {
+			s.left = 0
 			return
 		}
 		// A Subject that is folded at its start continues on the next
@@ -84,7 +89,7 @@ func (s *scanner) scan(p []byte) {
 // skipped.
 func (s *scanner) startLine(first byte) {
 	switch first {
-	case 'R', 'S', 's':
+	case 'R', 'r', 'S', 's':
 		return
 	case '\r', '\n':
 		s.header = true
@@ -92,7 +97,15 @@ func (s *scanner) startLine(first byte) {
 	s.skip = true
 }
 
-var subjectName = []byte("Subject:")
+var (
+	subjectName  = []byte("Subject:")
+	receivedName = []byte("Received:")
+)
+
+// isReceived reports whether a line that starts like this is a Received field.
+func isReceived(line []byte) bool {
+	return len(line) >= len(receivedName) && bytes.EqualFold(line[:len(receivedName)], receivedName)
+}
 
 // beginsPlaceholder reports whether a line that starts like this is one of a
 // placeholder.
@@ -106,7 +119,7 @@ func beginsPlaceholder(line []byte) bool {
 // isSubject reports whether line is the name of the Subject field and no more.
 func isSubject(line []byte) bool { return bytes.EqualFold(bytes.TrimSpace(line), subjectName) }
 
-// placeholderDetector is the writer of a body that records a placeholder.
+// placeholderDetector is the writer of a body that records what it has found in it.
 type placeholderDetector struct {
 	scanner
 	m   *maildrop
@@ -117,17 +130,23 @@ type placeholderDetector struct {
 // detectPlaceholder returns a writer to w that scans the message uid, which is
 // written to it from its first octet on.
 func (m *maildrop) detectPlaceholder(uid uint64, w io.Writer) io.Writer {
+	if !m.u.Dialect().Placeholders {
+		return w
+	}
 	return &placeholderDetector{scanner: newScanner(), m: m, uid: uid, w: w}
 }
 
 func (i *placeholderDetector) Write(p []byte) (int, error) {
 	if i.left > 0 {
-		before := i.header
+		text, header := i.text, i.header
 		i.scan(p)
-		if i.found {
+		if i.text && !text {
 			i.m.placeholders = append(i.m.placeholders, i.uid)
 		}
-		if i.header && !before && i.m.isExchange {
+		if i.received {
+			i.m.placeholders = slices.DeleteFunc(i.m.placeholders, func(uid uint64) bool { return uid == i.uid })
+		}
+		if (i.header || i.received) && !header {
 			i.m.inspected = append(i.m.inspected, i.uid)
 		}
 	}
@@ -139,7 +158,7 @@ func (i *placeholderDetector) Write(p []byte) (int, error) {
 // whose Subject the upstream does not give is excluded too.
 func (r *removal) sparePlaceholders(ctx context.Context) error {
 	m := r.m
-	if m.isExchange {
+	if m.u.Dialect().Placeholders {
 		if err := r.askSubjects(ctx); err != nil {
 			return err
 		}
@@ -161,16 +180,30 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	m := r.m
 	slices.Sort(m.inspected)
 	unread := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint64) bool { return uidset.Contains(m.inspected, uid) })
-	for _, set := range m.setsFor(unread, subjectMore) {
-		good, err := r.withSubject(ctx, set)
-		if err == nil {
-			err = m.usable(upstream.AtUpdate)
-		}
+	var like []uint64 // those with the Subject of a placeholder
+	for _, set := range m.setsFor(unread, itemMore) {
+		subjects, err := r.scanHeaders(ctx, set, subjectItem)
 		if err != nil {
 			return err
 		}
 		for _, uid := range set.UIDs {
-			if good[uid] {
+			switch subject, given := subjects[uid]; {
+			case given && !subject.text:
+				m.inspected = append(m.inspected, uid)
+			case given:
+				like = append(like, uid)
+			default:
+				m.placeholders = append(m.placeholders, uid)
+			}
+		}
+	}
+	for _, set := range m.setsFor(like, itemMore) {
+		fields, err := r.scanHeaders(ctx, set, receivedItem)
+		if err != nil {
+			return err
+		}
+		for _, uid := range set.UIDs {
+			if fields[uid].received {
 				m.inspected = append(m.inspected, uid)
 			} else {
 				m.placeholders = append(m.placeholders, uid)
@@ -180,22 +213,22 @@ func (r *removal) askSubjects(ctx context.Context) error {
 	return nil
 }
 
-// withSubject returns those of set whose Subject the upstream gives and that
-// are no placeholder by it.
-func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint64]bool, error) {
+// scanHeaders asks for a part of the headers of set, and returns what is in those
+// that the upstream gives.
+func (r *removal) scanHeaders(ctx context.Context, set uidset.Set, item string) (map[uint64]scanner, error) {
 	u := r.m.u
-	good := make(map[uint64]bool)
-	var subject scanner
+	given := make(map[uint64]scanner)
+	var part scanner
 	got := false
-	cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, subjectItem)
+	cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, item)
 	_, err := u.Collect(ctx, cmd, func(ev wire.Event) {
 		switch {
 		case ev.Kind == wire.Body && strings.HasPrefix(ev.Section, "HEADER.FIELDS") && !ev.Nil:
-			subject, got = newScanner(), true
-			_, _ = u.Wire.BodyTo(writerFunc(subject.scan)) // a loss shows at the next event
+			part, got = newScanner(), true
+			_, _ = u.Wire.BodyTo(writerFunc(part.scan)) // a loss shows at the next event
 		case ev.Kind == wire.Fetch: // the end of the response, which has the UID
-			if got && !subject.found {
-				good[ev.UID] = true
+			if got {
+				given[ev.UID] = part
 			}
 			got = false
 		}
@@ -203,7 +236,7 @@ func (r *removal) withSubject(ctx context.Context, set uidset.Set) (map[uint64]b
 	if err != nil {
 		return nil, u.Failed(upstream.AtUpdate, cmd, wire.Status{}, err)
 	}
-	return good, nil
+	return given, r.m.usable(upstream.AtUpdate)
 }
 
 // writerFunc is a function as an io.Writer that never fails.

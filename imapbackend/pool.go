@@ -179,6 +179,23 @@ func (p *pool) random() *keptConn {
 	return nil
 }
 
+// spare ends a connection that is kept for the user, and reports whether there was
+// one.
+func (p *pool) spare(user string) bool {
+	p.mu.Lock()
+	var found *keptConn
+	for _, c := range p.kept {
+		if c.ticket.id.User == user {
+			found = c
+			break
+		}
+	}
+	p.remove(found)
+	p.mu.Unlock()
+	p.end(found)
+	return found != nil
+}
+
 func (p *pool) expire(c *keptConn) {
 	p.mu.Lock()
 	if p.kept[c.ticket.account] != c {

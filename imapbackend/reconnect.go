@@ -53,16 +53,15 @@ type link struct {
 	// busy is full while the upstream connection is in use: by the
 	// session's goroutine, during a call or while a Body is open, or by
 	// the keep-alive timer. It guards the fields below.
-	busy       chan struct{}
-	u          *upstream.Conn
-	id         proxy.Identity
-	again      verifier
-	ticket     *ticket   // of the connection u
-	isExchange bool      // u is a connection to Microsoft Exchange
-	used       time.Time // when the connection was last given back
-	timer      *time.Timer
-	closed     bool
-	rebuilt    bool // the mailbox is no longer that of the snapshot
+	busy    chan struct{}
+	u       *upstream.Conn
+	id      proxy.Identity
+	again   verifier
+	ticket  *ticket   // of the connection u
+	used    time.Time // when the connection was last given back
+	timer   *time.Timer
+	closed  bool
+	rebuilt bool // the mailbox is no longer that of the snapshot
 
 	// The connection ends with ctx, which is openCtx until cancel;
 	// unwatchCtx stops that.
@@ -93,7 +92,6 @@ func (m *maildrop) startLink(ctx context.Context, l *login) {
 // adopt makes the connection of l that of the maildrop.
 func (m *maildrop) adopt(l *login) {
 	m.u, m.ticket, l.u = l.u, l.ticket, nil
-	m.isExchange = strings.Contains(m.u.Greeting, exchangeGreeting)
 	m.u.Retire()
 	m.unwatchCtx = m.u.Watch(m.ctx)
 	m.u.Wire.Until(m.answerBy)

@@ -129,6 +129,7 @@ func (r *removal) transfer(ctx context.Context, verb string, set uidset.Set) (do
 		}
 		status, err = r.send(ctx, verb, args)
 	}
+	r.noMove = r.noMove || err != nil && verb == "MOVE" && r.m.u.Dialect().ClosesAtMove
 	return r.recordResult(verb, status, err)
 }
 

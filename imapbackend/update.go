@@ -32,6 +32,7 @@ type removal struct {
 	targets []uint64        // those of marked that may be removed, ascending
 	trash   string          // as it goes into a command; "" until it is known
 	created bool            // CREATE has been tried
+	noMove  bool            // the upstream has closed the connection at MOVE, as it may
 	copied  map[string]bool // sets that have been copied to the trash mailbox
 	flagged []uint64        // what this session has flagged \Deleted, or may have
 	fault   *proxy.Error    // the first refusal of this attempt
@@ -81,7 +82,9 @@ func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
 	conn := r.m.u.Wire
 	defer conn.SetProgress(conn.SetProgress(updateProgress))
 	if err = r.m.reselect(ctx); err == nil {
-		err = r.run(ctx, r.m.opts.plan(r.m.u.Can))
+		err = r.run(ctx, r.m.opts.plan(func(capability string) bool {
+			return r.m.u.Can(capability) && !(r.noMove && capability == "MOVE")
+		}))
 	}
 	return conn.Err() != nil, err
 }

@@ -17,6 +17,7 @@ import (
 	"popgate/cmd/popgate/config"
 	"popgate/cmd/popgate/words"
 	"popgate/imapbackend"
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/upstream"
 	"popgate/proxy"
@@ -24,17 +25,22 @@ import (
 
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "check --config FILE [--login USER]",
+		Use:   "check --config FILE [--login USER] [--transcript FILE]",
 		Short: "Validate a configuration file, then examine the upstream",
 		Long: "Validate a configuration file, then contact the upstream and report what it offers.\n" +
 			"No port is bound. With --login, also log in, list the messages and read the header of\n" +
 			"the first one; nothing is changed. The password is asked for on a terminal, otherwise\n" +
-			"it is the first line of standard input.",
-		Example: "  popgate check --config config.toml\n  popgate check --config config.toml --login alice < password-file",
-		Args:    noArgs,
+			"it is the first line of standard input. --transcript writes the dialogue with the\n" +
+			"upstream, without credentials, names and messages, for a report on a server that\n" +
+			"popgate does not know; read it before you send it.",
+		Example: "  popgate check --config config.toml\n  popgate check --config config.toml --login alice < password-file\n" +
+			"  popgate check --config config.toml --login alice --transcript dialogue.txt",
+		Args: noArgs,
 	}
 	load := configFlag(cmd)
 	user := cmd.Flags().String("login", "", "also log in as this `USER` and try a session without changing anything")
+	transcriptFile := cmd.Flags().String("transcript", "", "write the dialogue with the upstream to a new `FILE`, with all secrets blanked")
+	_ = cmd.MarkFlagFilename("transcript") // fails only for unknown flags
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := load()
 		if err != nil {
@@ -55,7 +61,13 @@ func checkCommand() *cobra.Command {
 		if err := checkStore(c.Store, cmd.OutOrStdout()); err != nil {
 			return err
 		}
-		return checkUpstream(ctx, &c.Upstreams[0], cred, cmd.OutOrStdout())
+		if !cmd.Flags().Changed("transcript") {
+			return checkUpstream(ctx, c, cred, cmd.OutOrStdout())
+		}
+		return writeTranscript(*transcriptFile, cred, func(t *transcript) error {
+			c.Upstreams[0].Options.Tap = t.tap
+			return checkUpstream(ctx, c, cred, cmd.OutOrStdout())
+		})
 	}
 	return cmd
 }
@@ -134,16 +146,36 @@ func checkHint(err error) string {
 	return ""
 }
 
-// checkUpstream examines u and writes its findings to out. It logs in if cred is
-// not nil. Nothing is changed upstream.
-func checkUpstream(ctx context.Context, u *config.Upstream, cred *proxy.Credential, out io.Writer) error {
+// writeTranscript runs check with a transcript in a new file that only its owner can
+// read.
+func writeTranscript(name string, cred *proxy.Credential, check func(*transcript) error) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return &failure{code: exitUsage, err: fmt.Errorf("transcript: %w", err), hint: "name a file that does not exist yet"}
+	}
+	t := newTranscript(f, cred)
+	err = check(t)
+	if lost := errors.Join(t.close(), f.Close()); err == nil && lost != nil {
+		err = &failure{code: exitFailure, err: fmt.Errorf("transcript: %w", lost)}
+	}
+	return err
+}
+
+// checkUpstream examines the upstream of c and writes its findings to out. It logs in
+// if cred is not nil. Nothing is changed upstream.
+func checkUpstream(ctx context.Context, c *config.Config, cred *proxy.Credential, out io.Writer) error {
+	u := &c.Upstreams[0]
 	backend, err := newBackend(u, nil)
 	if err != nil {
 		return err
 	}
 	defer backend.Close()
 	k := &checker{name: fmt.Sprintf("upstream %q", u.Options.Name), out: out, now: time.Now}
-	if err := k.probe(ctx, backend, u); err != nil {
+	r, err := k.probe(ctx, backend, u)
+	if err != nil {
+		return err
+	}
+	if err := k.remembered(c.Store.Path, u.Options.Name, r); err != nil {
 		return err
 	}
 	if cred != nil {
@@ -156,14 +188,13 @@ func checkUpstream(ctx context.Context, u *config.Upstream, cred *proxy.Credenti
 }
 
 // probe connects to u without logging in.
-func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *config.Upstream) error {
-	var r imapbackend.Report
+func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *config.Upstream) (r imapbackend.Report, err error) {
 	took, err := k.step("connect", func() (err error) {
 		r, err = backend.Probe(ctx)
 		return err
 	})
 	if err != nil {
-		return err
+		return r, err
 	}
 	if r.TLSVersion == "" {
 		r.TLSVersion = "without TLS"
@@ -172,6 +203,7 @@ func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *co
 	k.say("greeting: %s", words.Printable(r.Greeting))
 	k.say("capabilities: %s", words.Printable(strings.Join(r.Capabilities, " ")))
 	k.say("dialect: %s", r.Dialect)
+	k.profile(r.Dialect.Profile)
 	for _, w := range r.Warnings {
 		k.say("warning: %s", words.Printable(w))
 	}
@@ -182,6 +214,38 @@ func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *co
 		case (m == "XOAUTH2" || m == "OAUTHBEARER") && !acceptsTokens(r.Capabilities):
 			k.say("warning: does not accept tokens: %s logins will fail", key)
 		}
+	}
+	return r, nil
+}
+
+// profile reports what a profile means.
+func (k *checker) profile(name string) {
+	for _, p := range dialect.Profiles() {
+		if p.Name != name {
+			continue
+		}
+		k.say("profile %s, by %s: %s (%s)", p.Name, p.Recognised(), p.Differs, p.Source)
+		if p.Advice != "" {
+			k.say("profile %s needs: %s", p.Name, p.Advice)
+		}
+	}
+}
+
+// remembered reports what the store has about the server of r.
+func (k *checker) remembered(path, name string, r imapbackend.Report) error {
+	if path == "" {
+		return nil
+	}
+	learned, inUse, err := store.InspectFact(path, name, dialect.Fingerprint(r.Greeting, r.Capabilities))
+	switch {
+	case err != nil:
+		return &failure{code: exitFailure, err: err, hint: storeHint}
+	case inUse:
+		k.say("learned: not known, as a running popgate uses the store")
+	case learned == "":
+		k.say("learned: nothing yet")
+	default:
+		k.say("learned: %s", words.Printable(learned))
 	}
 	return nil
 }

@@ -1,12 +1,16 @@
 // Package dialect says how an upstream IMAP server is to be addressed where
-// servers differ in what they take. The other packages ask a Dialect; only the
-// placeholders of Exchange are recognised elsewhere, in package imapbackend.
+// servers differ in what they take. The other packages ask a Dialect, never the name
+// of a server.
+//
+// Three parts make up a Dialect: a Profile, by host, greeting or capabilities; what
+// an operator has set, in a Choice; and what was Learned. Where none of them says
+// otherwise, what could make a server hang is not done.
+//
+// Some things that servers do differently are no part of it, as they are handled for
+// all of them alike: UIDNEXT and EXISTS are compared with the messages that there
+// are before they are relied on, and the UID of a FETCH response may be anywhere in
+// it. Sets of UIDs always ascend.
 package dialect
-
-import (
-	"regexp"
-	"slices"
-)
 
 // Dialect is how a server is to be addressed before anything has been learned of
 // it. The zero value is the careful one: it costs round trips, and no server hangs
@@ -27,6 +31,22 @@ type Dialect struct {
 	// only. SEARCH DELETED of maddy 0.8.1 has those of other users too, whose
 	// UIDs may be those of messages that are not flagged.
 	SearchesMailbox bool
+
+	// IgnoresNumbers reports that sequence numbers may belong to other messages
+	// than EXISTS and EXPUNGE suggest: only UIDs count.
+	IgnoresNumbers bool
+
+	// Placeholders reports that the server delivers a text of its own in place of
+	// a message that it cannot convert, as Microsoft Exchange does.
+	Placeholders bool
+
+	// ClosesAtMove reports that the server may close the connection at MOVE. COPY is
+	// tried then.
+	ClosesAtMove bool
+
+	// UserConnections is how many connections of one user the server accepts, 0
+	// where no limit is known.
+	UserConnections int
 }
 
 // Uses reports whether all of the forms are to be used, as long as nothing else is
@@ -43,25 +63,4 @@ func (d Dialect) String() string {
 		return name + ": commands of a login are sent together"
 	}
 	return name + ": during a login each command waits for the answer to the one before"
-}
-
-// profiles are the servers that differ from the zero Dialect.
-var profiles = []struct {
-	greeting *regexp.Regexp
-	without  string // a capability of proxies that pass this greeting on
-	dialect  Dialect
-}{
-	{regexp.MustCompile(`\bDovecot\b`), "XIMAPPROXY", Dialect{Profile: "dovecot", Takes: AllForms &^ IDAfterLogin, SearchesMailbox: true}},
-}
-
-// Recognise returns the Dialect of the server with this greeting and these
-// capabilities, in upper case, as it sends them before the login. That of a
-// server it does not know is the zero Dialect.
-func Recognise(greeting string, capabilities []string) Dialect {
-	for _, p := range profiles {
-		if p.greeting.MatchString(greeting) && !slices.Contains(capabilities, p.without) {
-			return p.dialect
-		}
-	}
-	return Dialect{}
 }

@@ -9,7 +9,7 @@ import (
 // I-LOGIN-6: which forms are used: without knowledge, by a profile, and after
 // something has been learned.
 func TestUses(t *testing.T) {
-	dovecot := Recognise("OK Dovecot ready.", nil)
+	dovecot := Choice{}.Dialect("OK Dovecot ready.", nil)
 	for _, tt := range []struct {
 		name    string
 		dialect Dialect
@@ -71,7 +71,7 @@ func TestLearned(t *testing.T) {
 // I-LOGIN-7: a form that may have failed for another reason is used again later.
 func TestDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dovecot := Recognise("OK Dovecot ready.", nil)
+		dovecot := Choice{}.Dialect("OK Dovecot ready.", nil)
 		var l Learned
 		if !l.Doubt(SelectFlight) || l.Doubt(SelectFlight) || l.Uses(dovecot, SelectFlight) || !l.Uses(dovecot, LoginFlight) {
 			t.Error("not in doubt")

@@ -10,6 +10,7 @@ const (
 	kindSizes      kind = 's'
 	kindIdentities kind = 'i'
 	kindUniqueIDs  kind = 'u'
+	kindFacts      kind = 'f'
 )
 
 // recordID names one record.
@@ -19,7 +20,7 @@ type recordID struct {
 	source string // of identities
 }
 
-// record is the value of a recordID: a Listing, sizes, identities or UniqueIDs.
+// record is the value of a recordID: a Listing, sizes, identities, UniqueIDs or facts.
 // It is shared and never changed.
 type record interface {
 	cost() int64     // approximate octets of memory

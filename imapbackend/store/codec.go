@@ -51,6 +51,7 @@ const (
 
 	tagByUID byte = 'n'
 	tagGone  byte = 'o'
+	tagFacts byte = 'f'
 	tagWide  byte = 'p' // like tagByUID, with an index of 64 bits: after all of those
 
 	// recordVersion is the version of the form above.
@@ -252,6 +253,10 @@ func valid(r record) bool {
 		for _, g := range r.Gone {
 			ascending = ascending && g.Day >= 0 && len(g.ID) <= textLimit && len(g.String) <= textLimit
 		}
+	case facts:
+		for _, f := range r {
+			ascending = ascending && len(f.Fingerprint) <= textLimit && len(f.Text) <= textLimit
+		}
 	}
 	return ascending
 }
@@ -321,6 +326,7 @@ type decoder struct {
 	sizes   sizes
 	ids     identities
 	unique  UniqueIDs
+	facts   facts
 }
 
 func newDecoder(id recordID) *decoder { return &decoder{id: id, sum: newSummer()} }
@@ -376,6 +382,8 @@ func (d *decoder) addChunk(suffix string, r *reader) bool {
 				d.unique.Gone = append(d.unique.Gone, g)
 			}
 		}
+	case suffix == string(tagFacts) && d.id.kind == kindFacts:
+		d.facts = decodeFacts(r)
 	default:
 		return false
 	}
@@ -423,6 +431,8 @@ func (d *decoder) record() (r record, invalid bool) {
 	case kindIdentities:
 		d.ids.uidValidity = validity
 		entries, r = len(d.ids.ids), d.ids
+	case kindFacts:
+		entries, r = len(d.facts), d.facts
 	default:
 		d.unique.UIDValidity = validity
 		entries, r = len(d.unique.Shown), d.unique

@@ -74,6 +74,12 @@ func Open(path string, o Options) (*Store, error) {
 	return s, nil
 }
 
+// What Inspect finds where nothing is wrong.
+const (
+	findingGood  = "good"
+	findingInUse = "in use by a running popgate"
+)
+
 // Inspect looks at the file path as Open would, and changes nothing. It returns
 // what it finds, worded for an operator; an error is one that Open would return
 // too.
@@ -91,13 +97,13 @@ func Inspect(path string) (finding string, err error) {
 	found, damaged := errors.AsType[*damage](err)
 	switch {
 	case errors.Is(err, errInUse):
-		return "in use by a running popgate", nil
+		return findingInUse, nil
 	case damaged:
 		return "damaged; serve will set it aside and create a new one: " + found.reason, nil
 	case err != nil:
 		return "", fmt.Errorf("store %s: %w", path, err)
 	}
-	return "good", nil
+	return findingGood, nil
 }
 
 // open opens the file. If it is damaged, it sets it aside and creates a new one.

@@ -67,7 +67,7 @@ var (
 // is not stored. What it returns is shared and must not be changed, nor what was
 // given to it. It is safe for concurrent use.
 type Store struct {
-	merging sync.Mutex // held by PutSizes from reading to writing
+	merging sync.Mutex // held by PutSizes and PutFact from reading to writing
 
 	writer *writer // nil: in memory only
 

@@ -55,6 +55,7 @@ type Conn struct {
 	stale      bool           // it has waited for the login, and may be closed by now
 	flight     bool           // SELECT and the trailing commands share a flight
 	client     *client.Client // go-imap's, nil while it has nothing to do
+	user       string         // by which it is counted
 	secrets    secrets
 	account    waitFor     // of the login
 	accepted   bool        // the upstream has accepted its credential
@@ -256,6 +257,7 @@ func (c *Conn) Close() { c.end(c.loss()) }
 // end is Close with the loss given.
 func (c *Conn) end(loss error) {
 	c.Wire.Close()
+	c.server.users.remove(c)
 	if c.client != nil {
 		<-c.client.LoggedOut()
 	}

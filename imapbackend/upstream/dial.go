@@ -51,6 +51,9 @@ func (s *Server) open(ctx context.Context, at *Attempt) (*Conn, error) {
 		}
 	}
 	c.Wire = wire.New(conn, ProgressTimeout)
+	if s.opts.Tap != nil {
+		c.Wire.SetTap(s.opts.Tap())
+	}
 	defer c.Watch(ctx)()
 	if err := c.greet(ctx); err != nil {
 		at.Judge(ctx, c)
@@ -117,7 +120,7 @@ func (c *Conn) greet(ctx context.Context) error {
 	}
 	capabilities := c.Wire.Capabilities()
 	c.server.capabilities.Store(&capabilities)
-	c.dialect = dialect.Recognise(c.Greeting, capabilities)
+	c.dialect = c.opts.Dialect.Dialect(c.Greeting, capabilities)
 	c.learned = c.server.learnedOf(c.Greeting, capabilities)
 	return c.introduce(ctx)
 }

@@ -3,6 +3,7 @@
 // knows neither maildrops nor what is remembered of them.
 //
 //	server.go        Server: how a server is reached, and what it announces
+//	users.go         how many connections a user has
 //	dial.go          Connect: TLS, greeting, STARTTLS, capabilities
 //	attempt.go       Attempt: the time and the connections of one login
 //	forms.go         which forms of commands are used, and what is learned

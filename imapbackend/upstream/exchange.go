@@ -45,11 +45,19 @@ func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Ident
 	if IsToken(ex.Mechanism) {
 		authenticate = c.sendToken
 	}
+	if ex.Username != "" {
+		if err := c.server.admit(ctx, c, CanonicalUser(ex.Authzid, ex.Username)); err != nil {
+			return id, err
+		}
+	}
 	c.account = c.server.waits.account(ex.Authzid, ex.Username, ex.Authorization)
 	if err := authenticate(ctx, ex); err != nil {
 		return id, err
 	}
 	c.account = c.server.waits.account(ex.Authzid, ex.Username, "") // CRAM-MD5 names the user late
+	if err := c.server.admit(ctx, c, CanonicalUser(ex.Authzid, ex.Username)); err != nil {
+		return id, err
+	}
 	c.accepted = true
 	c.stale = false
 	c.clientUTF8 = ex.UTF8

@@ -24,6 +24,9 @@ func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Ident
 	if strings.ContainsRune(cred.Authzid+cred.Username+cred.Password, 0) {
 		return id, WithCause(proxy.ErrAuth, errors.New("NUL in a credential"))
 	}
+	if err := c.server.admit(ctx, c, CanonicalUser(cred.Authzid, cred.Username)); err != nil {
+		return id, err
+	}
 	c.secrets = secretsOf(cred)
 	c.account = c.server.waits.account(cred.Authzid, cred.Username, cred.Password)
 	mailboxID, err := c.logIn(ctx, cred)

@@ -18,7 +18,8 @@ import (
 // SelectAfterLogin is Select. If the upstream refuses that, it sends ID and
 // tries again.
 func (c *Conn) SelectAfterLogin(ctx context.Context, trailing ...string) (wire.Status, error) {
-	offered := c.Wire.Has("ID") // some refuse SELECT until ID has been sent after the login
+	// Some refuse SELECT until ID has been sent after the login.
+	offered := c.Wire.Has("ID") && c.dialect.Avoids&dialect.IDAfterLogin == 0
 	if offered && c.uses(dialect.IDAfterLogin) {
 		offered = false
 		if _, err := c.run(ctx, c.opts.idCommand(ctx)); err != nil {

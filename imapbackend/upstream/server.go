@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/dialect"
+	"popgate/imapbackend/wire"
 	"popgate/proxy"
 	"popgate/proxy/endpoint"
 )
@@ -46,6 +47,17 @@ type Options struct {
 	// Observer is informed of the connections. nil: none.
 	Observer proxy.Observer
 
+	// Dialect says how the dialect of the server is chosen.
+	Dialect dialect.Choice
+
+	// Tap returns what sees a new connection. nil: nothing does.
+	Tap func() wire.Tap
+
+	// Spare ends a connection of the user that waits for a next session, and reports
+	// whether there was one. It is called concurrently, where a login would exceed
+	// what the dialect accepts. nil: there are none.
+	Spare func(user string) bool
+
 	// Memory keeps what is learned of the server. nil: it is known until the
 	// process ends.
 	Memory Memory
@@ -70,6 +82,7 @@ type Server struct {
 	accountID    atomic.Bool              // it had ids of accounts then
 	capabilities atomic.Pointer[[]string] // before the last login; nil: not known
 	waits        waits
+	users        users
 	mu           sync.Mutex
 	learned      []*learned // the latest is the last one
 }

@@ -286,6 +286,9 @@ func (c *Conn) write(p []byte) error {
 		deadline = c.until
 	}
 	c.Conn.SetWriteDeadline(deadline) // if this fails, so does Write
+	if c.reader.tap != nil {
+		c.reader.tap.Sent(p)
+	}
 	if _, err := c.Conn.Write(p); err != nil {
 		return c.Fail(fmt.Errorf("imap: send command: %w", err))
 	}

@@ -36,19 +36,6 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// ProtocolError is a violation of the IMAP grammar or of a limit of this
-// package by the upstream.
-type ProtocolError struct {
-	Text  string
-	Flood bool // it is an excess of lines that were not requested
-}
-
-func (e *ProtocolError) Error() string { return "imap: protocol violation: " + e.Text }
-
-func violation(format string, args ...any) error {
-	return &ProtocolError{Text: fmt.Sprintf(format, args...)}
-}
-
 // ErrTimeout is the cause of a loss because the upstream made no progress.
 var ErrTimeout = errors.New("imap: upstream made no progress")
 
@@ -59,6 +46,7 @@ var errLate = errors.New("imap: upstream did not answer in time")
 // something to read, and release returns it.
 type reader struct {
 	conn     net.Conn
+	tap      Tap // nil: none
 	buf      *[bufferSize]byte
 	r, w     int
 	progress time.Duration // longest wait for the next octet, 0: no limit
@@ -93,6 +81,9 @@ func (b *reader) fill() error {
 	}
 	b.r, b.w = 0, n
 	if n > 0 {
+		if b.tap != nil {
+			b.tap.Received(b.buf[:n])
+		}
 		return nil
 	}
 	switch {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 )
 
@@ -105,4 +106,17 @@ func capabilities(list string) []string {
 
 func notAtom(r rune) bool {
 	return r <= ' ' || r > '~' || strings.ContainsRune(`(){}[]%*"\`, r)
+}
+
+// ProtocolError is a violation of the IMAP grammar or of a limit of this
+// package by the upstream.
+type ProtocolError struct {
+	Text  string
+	Flood bool // it is an excess of lines that were not requested
+}
+
+func (e *ProtocolError) Error() string { return "imap: protocol violation: " + e.Text }
+
+func violation(format string, args ...any) error {
+	return &ProtocolError{Text: fmt.Sprintf(format, args...)}
 }

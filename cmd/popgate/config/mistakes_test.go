@@ -44,7 +44,9 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"hyphen", "L\nU\nserver-name = \"a\"", `8: upstream[0].server-name: unknown key; did you mean "server_name"?`},
 	{"misplaced key", "L\nmailbox = \"INBOX\"\nU", `5: listener[0].mailbox: unknown key; it belongs in [[upstream]]`},
 	{"foreign key", "L\nU\n[log]\nfile = \"x\"", `9: log.file: unknown key; remove it; config.toml.example shows all keys`},
-	{"later key", "L\nU\nprofile = \"auto\"", `8: upstream[0].profile: not supported in this version; remove it`},
+	{"later key", "L\nU\nmax_connections = 8", `8: upstream[0].max_connections: not supported in this version; remove it`},
+	{"unknown profile", "L\nU\nprofile = \"domino\"", `8: upstream[0].profile: unknown value "domino"; write "auto", "careful", "gmail", "outlook.com", "microsoft-365", "icloud", "yahoo", "coremail", "qq", "zimbra", "cyrus", "courier", "dovecot", "stalwart" or "proton-bridge"`},
+	{"unknown pipelining", "L\nU\npipelining = \"always\"", `8: upstream[0].pipelining: unknown value "always"; write "auto", "on" or "off"`},
 	{"dotted key", "session.hostname = \"x\"\nL\nU", `1: session.hostname: not supported in this version; remove it`},
 
 	// Types.

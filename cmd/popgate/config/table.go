@@ -28,7 +28,7 @@ func tables() []table {
 // message.
 var planned = map[string][]string{
 	"session":  {"hostname"},
-	"upstream": {"profile", "max_connections"},
+	"upstream": {"max_connections"},
 }
 
 var plannedTables = []string{"route", "account", "cluster", "admin"}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"popgate/imapbackend"
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/uniqueid"
 	"popgate/proxy"
 	"popgate/proxy/endpoint"
@@ -34,27 +35,34 @@ func defaultUpstream() Upstream {
 }
 
 var upstreamKeys = keyTable[Upstream]{
-	"name":             text(func(u *Upstream) *string { return &u.Options.Name }, "mail"),
-	"address":          text(func(u *Upstream) *string { return &u.Options.Address }, "imap.example.com:993"),
-	"tls":              oneOf(func(u *Upstream) *imapbackend.TLSMode { return &u.Options.TLS }),
-	"insecure":         boolean(func(u *Upstream) *bool { return &u.Options.Insecure }),
-	"server_name":      text(func(u *Upstream) *string { return &u.Options.ServerName }, "imap.example.com"),
-	"ca_file":          text(func(u *Upstream) *string { return &u.caFile }, "ca.pem"),
-	"mailbox":          text(func(u *Upstream) *string { return &u.Options.Mailbox }, "INBOX"),
-	"auth":             mechanisms(func(u *Upstream) *[]string { return &u.Auth }),
-	"delete":           oneOf(func(u *Upstream) *imapbackend.Delete { return &u.Options.Delete }),
-	"without_uidplus":  oneOf(func(u *Upstream) *imapbackend.WithoutUIDPLUS { return &u.Options.WithoutUIDPLUS }),
-	"trash":            text(func(u *Upstream) *string { return &u.Options.Trash }, "Trash"),
-	"seen":             oneOf(func(u *Upstream) *imapbackend.Seen { return &u.Options.Seen }),
-	"uidl":             textLike(func(u *Upstream) *string { return &u.Options.UIDL }, uidlForms),
-	"uidl_memory":      boolean(func(u *Upstream) *bool { return &u.Options.UIDLMemory }),
-	"uidl_import":      text(func(u *Upstream) *string { return &u.importFile }, "former.uidl"),
-	"read_ahead":       size(func(u *Upstream) *int64 { return &u.Options.ReadAhead }, 0, 1<<30, "1MiB"),
-	"sizes":            oneOf(func(u *Upstream) *imapbackend.Sizes { return &u.Options.Sizes }),
-	"send_client_id":   boolean(func(u *Upstream) *bool { return &u.Options.SendClientID }),
-	"deleted_messages": choice(func(u *Upstream) *bool { return &u.Options.ShowDeleted }, word[bool]{"hide", false}, word[bool]{"show", true}),
-	"compress":         boolean(func(u *Upstream) *bool { return &u.Options.Compress }),
-	"keep_open":        duration(func(u *Upstream) *time.Duration { return &u.Options.KeepOpen }, 0, imapbackend.MaxKeepOpen, "60s"),
+	"name":                 text(func(u *Upstream) *string { return &u.Options.Name }, "mail"),
+	"address":              text(func(u *Upstream) *string { return &u.Options.Address }, "imap.example.com:993"),
+	"tls":                  oneOf(func(u *Upstream) *imapbackend.TLSMode { return &u.Options.TLS }),
+	"insecure":             boolean(func(u *Upstream) *bool { return &u.Options.Insecure }),
+	"server_name":          text(func(u *Upstream) *string { return &u.Options.ServerName }, "imap.example.com"),
+	"ca_file":              text(func(u *Upstream) *string { return &u.caFile }, "ca.pem"),
+	"mailbox":              text(func(u *Upstream) *string { return &u.Options.Mailbox }, "INBOX"),
+	"auth":                 mechanisms(func(u *Upstream) *[]string { return &u.Auth }),
+	"delete":               oneOf(func(u *Upstream) *imapbackend.Delete { return &u.Options.Delete }),
+	"without_uidplus":      oneOf(func(u *Upstream) *imapbackend.WithoutUIDPLUS { return &u.Options.WithoutUIDPLUS }),
+	"trash":                text(func(u *Upstream) *string { return &u.Options.Trash }, "Trash"),
+	"seen":                 oneOf(func(u *Upstream) *imapbackend.Seen { return &u.Options.Seen }),
+	"uidl":                 textLike(func(u *Upstream) *string { return &u.Options.UIDL }, uidlForms),
+	"uidl_memory":          boolean(func(u *Upstream) *bool { return &u.Options.UIDLMemory }),
+	"uidl_import":          text(func(u *Upstream) *string { return &u.importFile }, "former.uidl"),
+	"read_ahead":           size(func(u *Upstream) *int64 { return &u.Options.ReadAhead }, 0, 1<<30, "1MiB"),
+	"sizes":                oneOf(func(u *Upstream) *imapbackend.Sizes { return &u.Options.Sizes }),
+	"send_client_id":       boolean(func(u *Upstream) *bool { return &u.Options.SendClientID }),
+	"deleted_messages":     choice(func(u *Upstream) *bool { return &u.Options.ShowDeleted }, word[bool]{"hide", false}, word[bool]{"show", true}),
+	"compress":             boolean(func(u *Upstream) *bool { return &u.Options.Compress }),
+	"profile":              oneOf(func(u *Upstream) *dialect.Name { return &u.Options.Dialect.Profile }),
+	"pipelining":           oneOf(func(u *Upstream) *dialect.Switch { return &u.Options.Dialect.Pipelining }),
+	"send_id":              oneOf(func(u *Upstream) *dialect.SendID { return &u.Options.Dialect.SendID }),
+	"authenticate":         oneOf(func(u *Upstream) *dialect.Authentication { return &u.Options.Dialect.Authenticate }),
+	"search":               oneOf(func(u *Upstream) *dialect.Searching { return &u.Options.Dialect.Search }),
+	"partial_fetch":        oneOf(func(u *Upstream) *dialect.Switch { return &u.Options.Dialect.PartialFetch }),
+	"max_user_connections": integer(func(u *Upstream) *int { return &u.Options.Dialect.UserConnections }, 0, 1000),
+	"keep_open":            duration(func(u *Upstream) *time.Duration { return &u.Options.KeepOpen }, 0, imapbackend.MaxKeepOpen, "60s"),
 }
 
 // mechanisms accepts an array of names of SASL mechanisms; messages show them in
