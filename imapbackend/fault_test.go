@@ -322,7 +322,7 @@ func (s secondFaults) sample(r *rand.Rand, n int) (cases []faultCase) {
 	return cases
 }
 
-// P-RETR-7, P-SESS-5, P-SESS-6, P-QUIT-2, P-QUIT-3, I-CONC-4, I-DEL-9,
+// P-RETR-7, P-SESS-5, P-SESS-6, P-QUIT-2, P-QUIT-3, I-CONC-4, I-DEL-5, I-DEL-9,
 // I-DEL-10, I-DEL-11, I-FETCH-6, I-FETCH-7, I-SIZE-5: checkInvariant holds in
 // each session with each fault of the upstream at each response. The first
 // policy is tested with all faults in every session, the other policies with

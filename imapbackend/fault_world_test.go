@@ -299,6 +299,29 @@ func (w *faultWorld) checkUnseen() {
 	}
 }
 
+// checkUnflagged checks, after the next login, that no message is flagged \Deleted
+// but that of another client, and what the policy leaves flagged (I-DEL-5). In
+// another mailbox than that of the session nothing changes.
+func (w *faultWorld) checkUnflagged() {
+	if w.frozen != "" || w.fc.wrongUIDs() {
+		return
+	}
+	for _, msg := range w.m.Inbox().Messages() {
+		left := w.c.quit && w.c.marked[msg.UID] && w.fc.policy.leavesFlags()
+		if msg.Deleted() && msg.UID != 5 && !left {
+			w.Errorf("UID %d is flagged \\Deleted after the next login", msg.UID)
+		}
+		if msg.UID == 5 && !msg.Deleted() && !w.fc.policy.alone {
+			w.Error("the flag of another client is gone")
+		}
+	}
+}
+
+// leavesFlags reports whether messages that were removed stay, flagged \Deleted.
+func (p faultPolicy) leavesFlags() bool {
+	return p.effect == isFlagged || p.effect == isCopied || p.effect == isEither
+}
+
 // checkNextSession logs in again without faults, and compares the maildrop with
 // the mailbox. A wrong listing is remembered until a client asks for a message
 // that does not exist.
@@ -310,6 +333,9 @@ func (w *faultWorld) checkNextSession() {
 		}
 		c.leave()
 	}
+	w.m.Inbox().SetReadOnly(false)
+	begin(w.g.Dial().Conn, []uint64{0}).leave() // shows what UPDATE has left flagged
+	w.checkUnflagged()
 	want := w.visible()
 	c := begin(w.g.Dial().Conn, want)
 	var shown []uint64

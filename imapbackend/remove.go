@@ -49,19 +49,23 @@ func (r *removal) lookIntoGaps(ctx context.Context) error {
 	return nil
 }
 
-// flag sets \Deleted. Messages whose answer is lost count as flagged, so that
-// the next attempt removes the flag where they stay.
+// flag sets \Deleted. Whatever the answer, messages count as flagged, so that the
+// flag is removed where they stay: a STORE that is refused may have flagged some of
+// them (RFC 2180 §4.2.3). Before the first STORE the store learns of all, for the
+// session after one that does not get that far.
 func (r *removal) flag(ctx context.Context, set uidset.Set) (done bool, err error) {
+	if !r.isStored && !r.keepsFlags {
+		r.storeFlagged(r.targets)
+	}
+	r.flagged = append(r.flagged, set.UIDs...)
 	status, err := r.send(ctx, "STORE", set.Text+` +FLAGS.SILENT (\Deleted)`)
 	if err != nil {
-		r.flagged = append(r.flagged, set.UIDs...)
 		return false, err
 	}
 	if !status.OK() || status.Code == "READ-ONLY" {
 		r.recordRefusal("STORE", status)
 		return false, nil
 	}
-	r.flagged = append(r.flagged, set.UIDs...)
 	return true, nil
 }
 

@@ -66,7 +66,7 @@ var policyTests = []policyTest{
 	{"I-DEL-4 check not answered, UID missing", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> OK x\n" + flagsOf78 +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS ())\nS: <v> OK x\n", proxy.ErrNotRemoved},
 	{"I-DEL-4 check not answered, no UID at all", "UIDPLUS", Options{}, storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "S: <q> OK x\n" +
-		"C: <v> UID FETCH 7:8 (UID)\nS: * 1 FETCH ()\nS: <v> OK x\n", proxy.ErrNotRemoved},
+		"C: <v> UID FETCH 7:8 (UID)\nS: * 1 FETCH ()\nS: <v> OK x\n" + unflagging("7:8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
 	{"I-DEL-4 check not answered, flags missing", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> OK x\n" + flagsOf78 +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8)\nS: <v> OK x\n", proxy.ErrNotRemoved},
 
@@ -97,7 +97,8 @@ var policyTests = []policyTest{
 	{"I-DEL-8 COPY over quota", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO [OVERQUOTA] zebra\n" + checking("7:8") + left("7 8"), quota},
 	{"I-DEL-8 COPY, TRYCREATE", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO [TRYCREATE] zebra\n" + create + "S: <n> OK x\n" +
 		"C: <k> UID COPY 7:8 \"Bin\"\nS: <k> OK x\n" + removing("7:8"), nil},
-	{"I-DEL-8 COPY, STORE refused", "UIDPLUS", bin, copying("7:8", `"Bin"`) + copied + storing("7:8") + "S: <st> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-8 COPY, STORE refused", "UIDPLUS", bin, copying("7:8", `"Bin"`) + copied + storing("7:8") + "S: <st> NO zebra\n" + checking("7:8") + left("7 8") +
+		unflagging("7:8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
 	{"I-DEL-8 COPY, EXPUNGE refused", "UIDPLUS", bin, copying("7:8", `"Bin"`) + copied + storing("7:8") + stored + expunging("7:8") + "S: <e> NO zebra\n" +
 		checking("7:8") + left("7 8") + unflagging("7:8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
 	{"I-DEL-8 COPY without UIDPLUS", "", bin, copying("7:8", `"Bin"`) + copied + storing("7:8") + stored + undeleted + nothing, nil},
@@ -243,7 +244,7 @@ func TestDeletedRefused(t *testing.T) {
 		s.wants(s.open().Update(s.ctx, []uint64{7}), nil)
 	})
 	refused := "C: <t> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: <t> NO zebra\n" +
-		"C: <c> UID SEARCH UID 7\nS: * SEARCH 7\nS: <c> OK x\n"
+		"C: <c> UID SEARCH UID 7\nS: * SEARCH 7\nS: <c> OK x\n" + unflagging("7") + "S: <u> NO zebra\n"
 	play(t, "refused", without+refused+bye, Options{}, func(s *session) {
 		s.fails(s.open().Update(s.ctx, []uint64{7}), temp)
 	})

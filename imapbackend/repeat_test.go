@@ -36,7 +36,7 @@ func TestUpdateRepeated(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			for cut, whole := 0, false; !whole; cut++ {
 				synctest.Test(t, func(t *testing.T) {
-					m, dials, err := cutUpdate(t, tt.caps, tt.opts, cut, 1)
+					m, _, dials, err := cutUpdate(t, tt.caps, tt.opts, cut, 1)
 					if whole = dials == 1; err != nil {
 						t.Errorf("cut at %d: %v", cut, err)
 					}
@@ -61,7 +61,7 @@ func TestUpdateLostTwice(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			for cut, whole := 0, false; !whole; cut += 7 {
 				synctest.Test(t, func(t *testing.T) {
-					m, dials, err := cutUpdate(t, tt.caps, tt.opts, cut, 2)
+					m, _, dials, err := cutUpdate(t, tt.caps, tt.opts, cut, 2)
 					whole = dials == 1
 					if err != nil && !errors.Is(err, proxy.ErrNotRemoved) {
 						t.Errorf("cut at %d: %v", cut, err)
@@ -81,7 +81,7 @@ func TestUpdateLostTwice(t *testing.T) {
 
 // cutUpdate runs an UPDATE. Each of the first connections is cut after octets
 // of its answers.
-func cutUpdate(t *testing.T, caps string, opts Options, octets, connections int) (m *model, dials int, err error) {
+func cutUpdate(t *testing.T, caps string, opts Options, octets, connections int) (m *model, b *Backend, dials int, err error) {
 	t.Helper()
 	m = newModel()
 	m.Caps = "IMAP4rev1 AUTH=PLAIN SASL-IR SPECIAL-USE " + caps
@@ -90,14 +90,15 @@ func cutUpdate(t *testing.T, caps string, opts Options, octets, connections int)
 		m.add(fmt.Sprintf("A: %d\r\n\r\n", i))
 	}
 	m.Inbox().SetFlag(3, `\Deleted`, true)
-	b := m.backend(t, opts)
+	b = m.backend(t, opts)
 	conns := cuttable(b)
 	d := openMaildrop(t, b)
 	defer d.Close()
 	conns.last.left = octets
 	conns.next = slices.Repeat([]int{octets}, connections-1)
 	err = d.Update(t.Context(), []uint64{2, 5})
-	return m, m.Dials(), err
+	conns.next = nil
+	return m, b, m.Dials(), err
 }
 
 // I-DEL-5, I-DEL-10, I-DEL-11, I-UIDV-1: the second attempt takes the first

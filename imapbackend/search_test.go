@@ -127,7 +127,7 @@ func TestPoliciesUnproved(t *testing.T) {
 			}
 			script = mailbox(tt.caps, "", "7", "8") + before + script + fetch
 			for end, rest := range map[string]string{
-				"refused": "S: <v> NO zebra\n",
+				"refused": "S: <v> NO zebra\n" + still,
 				"there":   "S: * 1 FETCH (UID 7 FLAGS ())\nS: * 2 FETCH (UID 8)\nS: <v> OK x\n" + still,
 			} {
 				play(t, tt.name+", "+answer+", "+end, script+rest+bye, tt.opts, func(s *session) {

@@ -8,6 +8,7 @@ import (
 	"sort"
 
 	"popgate/imapbackend/internal/uidset"
+	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
@@ -36,6 +37,11 @@ type snapshot struct {
 	// which it has reported for UPDATE.
 	known uint64
 	found []uint64
+
+	// stillFlagged are messages that an UPDATE of a former session has flagged
+	// \Deleted and not removed, and that could not be unflagged, ascending. They
+	// are shown.
+	stillFlagged []uint64
 }
 
 // takeSnapshot reads the listing that was sent with SELECT (requirements
@@ -58,9 +64,12 @@ func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	if s.deleted, err = o.flaggedDeleted(ctx, mb, all, searched); err != nil {
 		return nil, err
 	}
+	s.lasting = !mb.UIDNotSticky && mb.UIDValidity != 0
+	if err := o.unflagFormer(ctx, s); err != nil {
+		return nil, err
+	}
 	s.hidden, s.known = l.vanished, o.known
 	s.show(all, o.b.opts.ShowDeleted)
-	s.lasting = !mb.UIDNotSticky && mb.UIDValidity != 0
 	if err := o.trueSizes(ctx, s); err != nil {
 		return nil, err
 	}
@@ -142,6 +151,42 @@ func (o *opening) flaggedDeleted(ctx context.Context, mb wire.Mailbox, all []pro
 		return o.SearchAmong(ctx, upstream.AtList, deleted, upstream.Deleted)
 	}
 	return deleted, nil
+}
+
+// unflagFormer unflags and shows what an UPDATE of a former session has flagged
+// \Deleted and neither removed nor unflagged, as its answer has promised
+// (requirement I-DEL-5). What is remembered only selects from what this session has
+// found flagged. Where the upstream refuses, the messages are shown all the same.
+func (o *opening) unflagFormer(ctx context.Context, s *snapshot) error {
+	former, ok := o.b.store.Flagged(o.key)
+	if !ok || !s.lasting || former.UIDValidity != s.uidValidity || o.Wire.Mailbox().Rebuilt {
+		return nil
+	}
+	var ours, others []uint64
+	for _, uid := range s.deleted {
+		if uidset.Contains(former.UIDs, uid) {
+			ours = append(ours, uid)
+		} else {
+			others = append(others, uid)
+		}
+	}
+	log := proxy.Logger(ctx)
+	for _, set := range uidset.Split(ours, nil, o.MaxLine()-uidset.Frame) {
+		status, err := o.UIDCommand(ctx, "STORE", set.Text+clearDeleted)
+		switch {
+		case err != nil:
+			return o.Lost(upstream.AtList, err)
+		case !status.OK():
+			s.stillFlagged = append(s.stillFlagged, set.UIDs...)
+			log.WarnContext(ctx, `cannot remove the flag \Deleted`,
+				"uids", set.Text, "error", o.Failed(upstream.AtList, "STORE", status, nil))
+		default:
+			log.InfoContext(ctx, `messages of an UPDATE that failed are no longer flagged \Deleted`, "uids", set.Text)
+		}
+	}
+	s.deleted = others
+	o.b.store.PutFlagged(o.key, store.Flagged{UIDValidity: s.uidValidity, UIDs: s.stillFlagged})
+	return nil
 }
 
 // among returns the UIDs of all, ascending, that are in ranges, which it sorts.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"popgate/imapbackend/internal/uidset"
+	"popgate/imapbackend/store"
 	"popgate/imapbackend/upstream"
 	"popgate/imapbackend/wire"
 	"popgate/proxy"
@@ -34,8 +35,15 @@ type removal struct {
 	created bool            // CREATE has been tried
 	noMove  bool            // the upstream has closed the connection at MOVE, as it may
 	copied  map[string]bool // sets that have been copied to the trash mailbox
-	flagged []uint64        // what this session has flagged \Deleted, or may have
 	fault   *proxy.Error    // the first refusal of this attempt
+
+	// flagged is what this session has flagged \Deleted, or may have, and not
+	// unflagged. rest is what is left of marked, if isChecked. keepsFlags: the
+	// plan leaves messages flagged.
+	flagged, rest []uint64
+	isChecked     bool
+	keepsFlags    bool
+	isStored      bool // the store knows what may be flagged
 }
 
 // Update implements proxy.Maildrop (requirements I-DEL-1 to 13): it runs a
@@ -59,6 +67,18 @@ func (m *maildrop) update(ctx context.Context, marked []uint64) error {
 		return nil
 	}
 	r := &removal{m: m, marked: marked, copied: make(map[string]bool)}
+	err := r.attempts(ctx)
+	if err == nil {
+		r.flagged = nil
+	}
+	if r.isStored {
+		r.storeFlagged(r.flagged)
+	}
+	return err
+}
+
+// attempts runs the plan, and once more where the upstream was lost.
+func (r *removal) attempts(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		lost, err := r.attempt(ctx)
 		if err == nil {
@@ -86,6 +106,9 @@ func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
 			return r.m.u.Can(capability) && !(r.noMove && capability == "MOVE")
 		}))
 	}
+	if err != nil && !r.keepsFlags && r.m.usable(upstream.AtUpdate) == nil && ctx.Err() == nil {
+		r.unflag(ctx)
+	}
 	return conn.Err() != nil, err
 }
 
@@ -108,7 +131,7 @@ func (r *removal) run(ctx context.Context, p plan) error {
 	if err := r.sparePlaceholders(ctx); err != nil {
 		return err
 	}
-	r.fault = nil
+	r.fault, r.rest, r.isChecked, r.keepsFlags = nil, nil, false, p.flags
 	for _, set := range r.m.setsFor(r.targets, len(r.trash)) {
 		for _, step := range p.steps {
 			done, err := step(r, ctx, set)
@@ -150,9 +173,7 @@ func (r *removal) check(ctx context.Context, p plan) error {
 		}
 		return nil
 	}
-	if !p.flags {
-		r.unflag(ctx, rest)
-	}
+	r.rest, r.isChecked = rest, true
 	cause := fmt.Errorf("imap: %d of %d messages not removed, the first is UID %d", len(rest), len(r.marked), rest[0])
 	if r.fault == nil {
 		return upstream.WithCause(proxy.ErrNotRemoved, cause)
@@ -160,22 +181,41 @@ func (r *removal) check(ctx context.Context, p plan) error {
 	return &proxy.Error{Code: r.fault.Code, Text: r.fault.Text, Err: errors.Join(cause, r.fault)}
 }
 
-// unflag removes \Deleted from the messages that are left, so that the next
-// session shows them, as the answer to QUIT says. Flags of other clients stay
+// unflag removes \Deleted from the messages that are left, or may be, so that the
+// next session shows them, as the answer to QUIT says. Flags of other clients stay
 // (requirement I-DEL-5).
-func (r *removal) unflag(ctx context.Context, rest []uint64) {
+func (r *removal) unflag(ctx context.Context) {
 	m := r.m
 	slices.Sort(r.flagged)
-	ours := slices.DeleteFunc(slices.Clone(rest), func(uid uint64) bool {
-		return !uidset.Contains(r.flagged, uid) || uidset.Contains(m.deleted, uid)
+	ours := slices.DeleteFunc(slices.Compact(r.flagged), func(uid uint64) bool {
+		return uidset.Contains(m.deleted, uid) || r.isChecked && !uidset.Contains(r.rest, uid)
 	})
+	r.flagged = nil
 	for _, set := range m.sets(ours) {
-		status, err := m.u.UIDCommand(ctx, "STORE", set.Text+` -FLAGS.SILENT (\Deleted)`)
+		status, err := m.u.UIDCommand(ctx, "STORE", set.Text+clearDeleted)
 		if err != nil || !status.OK() {
+			r.flagged = append(r.flagged, set.UIDs...)
 			proxy.Logger(ctx).WarnContext(ctx, `cannot remove the flag \Deleted`,
 				"uids", set.Text, "error", m.u.Failed(upstream.AtUpdate, "STORE", status, err))
 		}
 	}
+}
+
+// clearDeleted is the end of a STORE that removes \Deleted.
+const clearDeleted = ` -FLAGS.SILENT (\Deleted)`
+
+// storeFlagged has the next session unflag the messages uids, and those that this
+// one could not. Where UIDs do not last, they mean other messages by then.
+func (r *removal) storeFlagged(uids []uint64) {
+	m := r.m
+	if !m.lasting {
+		return
+	}
+	all := slices.Concat(uids, m.stillFlagged)
+	slices.Sort(all)
+	all = slices.DeleteFunc(slices.Compact(all), func(uid uint64) bool { return uidset.Contains(m.deleted, uid) })
+	m.b.store.PutFlagged(m.key, store.Flagged{UIDValidity: m.uidValidity, UIDs: all})
+	r.isStored = true
 }
 
 // retrievedOnce returns the messages to be flagged \Seen now, ascending.

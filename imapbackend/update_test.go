@@ -79,10 +79,15 @@ func TestUpdate(t *testing.T) {
 		{"I-DEL-5 flag of others stays", mailbox("UIDPLUS", "7", "7", "8") + storing("7:8") + stored + expunging("7:8") + "S: <e> NO zebra\n" +
 			checking("7:8") + "S: * SEARCH 7 8\nS: <q> OK x\n" + unflagging("8") + "S: <u> OK x\n",
 			Options{ShowDeleted: true, WithoutUIDPLUS: Refuse}, []uint64{7, 8}, proxy.ErrNotRemoved},
-		{"I-DEL-10 STORE NO: no EXPUNGE, no unflagging", mailbox("UIDPLUS", "", "7") + storing("7") + "S: <st> NO zebra\n" + checking("7") +
-			"S: * SEARCH 7\nS: <q> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
+		{"I-DEL-10 STORE NO: no EXPUNGE", mailbox("UIDPLUS", "", "7") + storing("7") + "S: <st> NO zebra\n" + checking("7") +
+			"S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
 		{"I-DEL-10 STORE OK [READ-ONLY]", mailbox("UIDPLUS", "", "7") + storing("7") + "S: <st> OK [READ-ONLY] zebra\n" + checking("7") +
-			"S: * SEARCH 7\nS: <q> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
+			"S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> NO zebra\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
+		{"I-DEL-5 STORE NO, some flagged", mailbox("UIDPLUS", "", "7", "8", "9") + storing("7:8") + "S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: <st> NO [EXPUNGEISSUED] zebra\n" +
+			checking("7:8") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> OK x\n", Options{}, []uint64{7, 8}, proxy.ErrNotRemoved},
+		{"I-DEL-5 the check refused too", mailbox("UIDPLUS", "", "7", "8", "9") + storing("7:8") + stored + expunging("7:8") + "S: <e> NO [LIMIT] zebra\n" +
+			checking("7:8") + "S: <q> NO [LIMIT] zebra\n" + "C: <v> UID FETCH 7:8 (UID)\nS: <v> NO [LIMIT] zebra\n" + unflagging("7:8") + "S: <u> OK x\n",
+			Options{}, []uint64{7, 8}, proxy.ErrNotRemoved},
 		{"I-DEL-2 UIDPLUS shown before the login only does not count", greeted + strings.TrimPrefix(mailbox("", "", "7"), greeted) + storing("7") + stored +
 			"C: <q> UID SEARCH UID 7 UNDELETED\n" + nothing, Options{}, []uint64{7}, nil},
 		{"I-DEL-7 flag", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\n" + nothing, Options{}, []uint64{7, 8}, nil},
@@ -137,7 +142,7 @@ func TestUpdatePieces(t *testing.T) {
 		}
 		checks += checking(set.Text) + "S: * SEARCH " + left + "\nS: <q> OK x\n"
 	}
-	script += checks + unflagging(fmt.Sprint(sets[1].UIDs[1])) + "S: <u> OK x\n"
+	script += checks + unflagging(fmt.Sprintf("%d,%d", sets[0].UIDs[0], sets[1].UIDs[1])) + "S: <u> OK x\n"
 	play(t, "I-DEL-10", script+bye, Options{}, func(s *session) {
 		s.fails(s.open().Update(s.ctx, marked), temp)
 	})

@@ -1,6 +1,9 @@
 package store
 
-import "container/list"
+import (
+	"container/list"
+	"slices"
+)
 
 // kind says what a record holds.
 type kind byte
@@ -11,6 +14,7 @@ const (
 	kindIdentities kind = 'i'
 	kindUniqueIDs  kind = 'u'
 	kindFacts      kind = 'f'
+	kindFlagged    kind = 'd'
 )
 
 // recordID names one record.
@@ -20,8 +24,8 @@ type recordID struct {
 	source string // of identities
 }
 
-// record is the value of a recordID: a Listing, sizes, identities, UniqueIDs or facts.
-// It is shared and never changed.
+// record is the value of a recordID: a Listing, sizes, identities, UniqueIDs,
+// Flagged or facts. It is shared and never changed.
 type record interface {
 	cost() int64     // approximate octets of memory
 	chunks() []chunk // the form on disk
@@ -113,4 +117,46 @@ func (c *cache) drop(id recordID) {
 		c.recent.Remove(el)
 		delete(c.entries, id)
 	}
+}
+
+// valid reports whether a record can be written and read back.
+func valid(r record) bool {
+	ascending := true
+	var last uint64
+	next := func(uid uint64, texts ...string) {
+		long := slices.ContainsFunc(texts, func(s string) bool { return len(s) > textLimit })
+		ascending = ascending && uid > last && !long
+		last = uid
+	}
+	switch r := r.(type) {
+	case Listing:
+		for _, m := range r.Messages {
+			next(m.UID)
+			ascending = ascending && m.Octets >= 0 && m.UID < r.UIDNext
+		}
+	case sizes:
+		for uid, octets := range r.octets {
+			ascending = ascending && uid > 0 && octets >= 0
+		}
+	case identities:
+		for _, id := range r.ids {
+			next(id.UID, id.ID)
+		}
+	case Flagged:
+		for _, uid := range r.UIDs {
+			next(uid)
+		}
+	case UniqueIDs:
+		for _, s := range r.Shown {
+			next(s.UID, s.ID, s.String)
+		}
+		for _, g := range r.Gone {
+			ascending = ascending && g.Day >= 0 && len(g.ID) <= textLimit && len(g.String) <= textLimit
+		}
+	case facts:
+		for _, f := range r {
+			ascending = ascending && len(f.Fingerprint) <= textLimit && len(f.Text) <= textLimit
+		}
+	}
+	return ascending
 }

@@ -223,44 +223,6 @@ func (u UniqueIDs) chunks() []chunk {
 	return headed(chunks, [4]uint64{u.UIDValidity, 0, uint64(len(u.Shown)), uint64(len(gone))})
 }
 
-// valid reports whether a record can be written and read back.
-func valid(r record) bool {
-	ascending := true
-	var last uint64
-	next := func(uid uint64, texts ...string) {
-		long := slices.ContainsFunc(texts, func(s string) bool { return len(s) > textLimit })
-		ascending = ascending && uid > last && !long
-		last = uid
-	}
-	switch r := r.(type) {
-	case Listing:
-		for _, m := range r.Messages {
-			next(m.UID)
-			ascending = ascending && m.Octets >= 0 && m.UID < r.UIDNext
-		}
-	case sizes:
-		for uid, octets := range r.octets {
-			ascending = ascending && uid > 0 && octets >= 0
-		}
-	case identities:
-		for _, id := range r.ids {
-			next(id.UID, id.ID)
-		}
-	case UniqueIDs:
-		for _, s := range r.Shown {
-			next(s.UID, s.ID, s.String)
-		}
-		for _, g := range r.Gone {
-			ascending = ascending && g.Day >= 0 && len(g.ID) <= textLimit && len(g.String) <= textLimit
-		}
-	case facts:
-		for _, f := range r {
-			ascending = ascending && len(f.Fingerprint) <= textLimit && len(f.Text) <= textLimit
-		}
-	}
-	return ascending
-}
-
 // reader decodes a body. After an error bad is set, and it returns zero values.
 type reader struct {
 	body  []byte
@@ -327,6 +289,7 @@ type decoder struct {
 	ids     identities
 	unique  UniqueIDs
 	facts   facts
+	flagged Flagged
 }
 
 func newDecoder(id recordID) *decoder { return &decoder{id: id, sum: newSummer()} }
@@ -403,6 +366,8 @@ func (d *decoder) byUID(r *reader, index uint64) {
 		r.entries(index, numberShift, func(uid uint64) { d.sizes.octets[uid] = int64(r.number(math.MaxInt64)) })
 	case kindIdentities:
 		r.entries(index, textShift, func(uid uint64) { d.ids.ids = append(d.ids.ids, Identity{uid, r.text(0)}) })
+	case kindFlagged:
+		r.entries(index, numberShift, func(uid uint64) { d.flagged.UIDs = append(d.flagged.UIDs, uid) })
 	case kindUniqueIDs:
 		r.entries(index, textShift, func(uid uint64) {
 			s := Shown{UID: uid, ID: r.text(0), String: r.text(1)}
@@ -433,6 +398,9 @@ func (d *decoder) record() (r record, invalid bool) {
 		entries, r = len(d.ids.ids), d.ids
 	case kindFacts:
 		entries, r = len(d.facts), d.facts
+	case kindFlagged:
+		d.flagged.UIDValidity = validity
+		entries, r = len(d.flagged.UIDs), d.flagged
 	default:
 		d.unique.UIDValidity = validity
 		entries, r = len(d.unique.Shown), d.unique

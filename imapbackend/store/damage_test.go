@@ -48,6 +48,9 @@ func (m sample) checkKnown(t testing.TB, s *Store, k Key) {
 	if ids := s.Identities(k, 7, "emailid"); ids != nil && !cmp.Equal(ids, m.ids) && !cmp.Equal(ids, old.ids) {
 		t.Errorf("%v: damaged identities", k)
 	}
+	if f, ok := s.Flagged(k); ok && !cmp.Equal(f, m.flagged) && !cmp.Equal(f, old.flagged) {
+		t.Errorf("%v: damaged flagged messages: %d", k, len(f.UIDs))
+	}
 	shown := make(map[Shown]bool)
 	for _, s := range m.unique.Shown {
 		shown[s] = true

@@ -282,8 +282,8 @@ func TestConcurrent(t *testing.T) {
 // FuzzDecode checks that a record is in order whatever is on the disk, in a chunk
 // whose checksum is right.
 func FuzzDecode(f *testing.F) {
-	kinds := []kind{kindListing, kindSizes, kindIdentities, kindUniqueIDs}
-	for i, r := range []record{newSample(70).listing, sizes{1, newSample(70).sizes}, identities{1, newSample(70).ids}, newSample(70).unique} {
+	kinds := []kind{kindListing, kindSizes, kindIdentities, kindUniqueIDs, kindFlagged}
+	for i, r := range []record{newSample(70).listing, sizes{1, newSample(70).sizes}, identities{1, newSample(70).ids}, newSample(70).unique, newSample(70).flagged} {
 		for _, c := range r.chunks() {
 			f.Add(byte(i), c.suffix, c.body)
 		}

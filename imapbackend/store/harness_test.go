@@ -35,15 +35,19 @@ type sample struct {
 	sizes   map[uint64]int64
 	ids     []Identity
 	unique  UniqueIDs
+	flagged Flagged
 }
 
 func newSample(n int) sample {
-	s := sample{listing: Listing{UIDValidity: 7, UIDNext: uint64(3*n + 5)}, sizes: map[uint64]int64{}, unique: UniqueIDs{UIDValidity: 7}}
+	s := sample{listing: Listing{UIDValidity: 7, UIDNext: uint64(3*n + 5)}, sizes: map[uint64]int64{}, unique: UniqueIDs{UIDValidity: 7}, flagged: Flagged{UIDValidity: 7}}
 	for i := range n {
 		uid := uint64(3*i + 1)
 		s.listing.Messages = append(s.listing.Messages, proxy.Message{UID: uid, Octets: int64(i) * 977 % 100_000})
 		if i%10 == 0 {
 			s.sizes[uid] = int64(i)
+		}
+		if i%3 == 0 {
+			s.flagged.UIDs = append(s.flagged.UIDs, uid)
 		}
 		s.ids = append(s.ids, Identity{uid, fmt.Sprintf("M%d", i*i)})
 		s.unique.Shown = append(s.unique.Shown, Shown{uid, fmt.Sprintf("M%d", i*i), fmt.Sprintf("7.%d", uid)})
@@ -57,6 +61,7 @@ func (m sample) put(t testing.TB, s *Store, k Key) {
 	s.PutListing(k, m.listing)
 	s.PutSizes(k, 7, m.sizes)
 	s.PutIdentities(k, 7, "emailid", m.ids)
+	s.PutFlagged(k, m.flagged)
 	if err := s.PutUniqueIDs(k, m.unique); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +72,8 @@ func (m sample) check(t testing.TB, s *Store, k Key) {
 	t.Helper()
 	l, _ := s.Listing(k)
 	u, _ := s.UniqueIDs(k)
-	got := sample{l, s.Sizes(k, 7), s.Identities(k, 7, "emailid"), u}
+	f, _ := s.Flagged(k)
+	got := sample{l, s.Sizes(k, 7), s.Identities(k, 7, "emailid"), u, f}
 	if diff := cmp.Diff(m, got, cmp.AllowUnexported(sample{})); diff != "" {
 		t.Errorf("%v: %s", k, diff)
 	}

@@ -55,7 +55,7 @@ func TestFormatBefore(t *testing.T) {
 		m.put(t, s, key("a"))
 		closeStore(t, s)
 		edit(t, path, func(b *bolt.Bucket) error {
-			for _, r := range []record{m.listing, sizes{7, m.sizes}, identities{7, m.ids}, m.unique} {
+			for _, r := range []record{m.listing, sizes{7, m.sizes}, identities{7, m.ids}, m.unique, m.flagged} {
 				if err := putBefore(b, r); err != nil {
 					return err
 				}
@@ -95,6 +95,8 @@ func putBefore(b *bolt.Bucket, r record) error {
 		id.kind = kindSizes
 	case identities:
 		id.kind, id.source = kindIdentities, "emailid"
+	case Flagged:
+		id.kind = kindFlagged
 	case UniqueIDs:
 		id.kind = kindUniqueIDs
 	}

@@ -1,8 +1,8 @@
 // Package store remembers the content of mailboxes between sessions: UIDs and
 // sizes from a listing, sizes found to be true, identities of messages that do
-// not depend on their UIDs, and the unique-ids that were shown for them. All but
-// the unique-ids is a cache: losing it costs only speed, and it is used only as
-// far as the upstream proves it current.
+// not depend on their UIDs, the unique-ids that were shown for them, and which
+// messages a removal has flagged. All but the last two is a cache: losing it costs
+// only speed, and it is used only as far as the upstream proves it current.
 package store
 
 import (

@@ -41,12 +41,13 @@ func TestWholeRecord(t *testing.T) {
 	all := []struct {
 		kind   kind
 		source string
-	}{{kindListing, ""}, {kindSizes, ""}, {kindIdentities, "emailid"}, {kindUniqueIDs, ""}}
+	}{{kindListing, ""}, {kindSizes, ""}, {kindIdentities, "emailid"}, {kindUniqueIDs, ""}, {kindFlagged, ""}}
 	older := newSample(1100)
 	older.listing.Messages = slices.Clone(older.listing.Messages)
 	m := newSample(1100)
 	m.listing.Messages[0].Octets = 5
 	m.sizes[1] = 5
+	m.flagged.UIDs = slices.Clone(m.flagged.UIDs[1:])
 	m.ids[0].ID, m.unique.Shown[0].ID = "other", "other"
 	replaced := func(suffix string, body func(old []byte) []byte) func(k kind, source string, b *bolt.Bucket) error {
 		return func(k kind, source string, b *bolt.Bucket) error {
@@ -67,7 +68,7 @@ func TestWholeRecord(t *testing.T) {
 			return b.Put(at, addChecksum(at, body))
 		},
 		"an older chunk": func(k kind, source string, b *bolt.Bucket) error {
-			r := map[kind]record{kindListing: older.listing, kindSizes: sizes{7, older.sizes}, kindIdentities: identities{7, older.ids}, kindUniqueIDs: older.unique}[k]
+			r := map[kind]record{kindListing: older.listing, kindSizes: sizes{7, older.sizes}, kindIdentities: identities{7, older.ids}, kindUniqueIDs: older.unique, kindFlagged: older.flagged}[k]
 			at := partKey(k, source, first)
 			return b.Put(at, addChecksum(at, r.chunks()[0].body))
 		},
@@ -90,8 +91,9 @@ func TestWholeRecord(t *testing.T) {
 			m.check(t, s, key("b"))
 			l, ok := s.Listing(key("a"))
 			sizes, ids := s.Sizes(key("a"), 7), s.Identities(key("a"), 7, "emailid")
-			if ok || sizes != nil || ids != nil {
-				t.Errorf("used: %d messages, %d sizes, %d identities", len(l.Messages), len(sizes), len(ids))
+			f, flagged := s.Flagged(key("a"))
+			if ok || sizes != nil || ids != nil || flagged {
+				t.Errorf("used: %d messages, %d sizes, %d identities, %d flagged", len(l.Messages), len(sizes), len(ids), len(f.UIDs))
 			}
 			u, _ := s.UniqueIDs(key("a"))
 			if n := len(u.Shown); name == "no chunk" && n != 1100-21 || name == "no head" && n != 0 {

@@ -73,7 +73,7 @@ func (w *writer) enqueue(id recordID, r record) {
 			r, cost = nil, recordCost
 		}
 	}
-	if id.kind != kindUniqueIDs && r != nil && w.cost+cost > w.limit {
+	if id.kind != kindUniqueIDs && id.kind != kindFlagged && r != nil && w.cost+cost > w.limit {
 		notify(w.urgent)
 		return
 	}
