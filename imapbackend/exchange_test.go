@@ -312,12 +312,16 @@ func TestPreparedExchange(t *testing.T) {
 		{"lost after the challenge", caps + "C: <l> AUTHENTICATE CRAM-MD5\nS: + Yw==\nC: cg==\nX:\n", "CRAM-MD5", temp},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {
+			dials := s.countDials()
 			p := s.b.Prepare(s.ctx, proxy.Caller{})
 			synctest.Wait()
 			ex := bearer(tt.mechanism, someuser, &saslClient{answers: []string{"r"}})
 			l, err := p.(proxy.PreparedExchanger).Exchange(s.ctx, ex)
 			if tt.want != "" {
 				s.fails(err, tt.want)
+				if *dials != 1 {
+					s.Errorf("%d connections", *dials)
+				}
 				return
 			}
 			if err != nil {

@@ -271,6 +271,7 @@ func TestReadBroken(t *testing.T) {
 		"no UID, after an EXPUNGE": "S: * 2 EXPUNGE\nS: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\n",
 		"no UID, unknown number":   "S: * 2 FETCH (BODY[] {5}\nS+: hello\nS: )\n",
 		"no UID, then an EXPUNGE":  "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 EXPUNGE\n",
+		"number of another before": "S: * 2 FETCH (UID 7 FLAGS ())\nS: * 1 EXPUNGE\nS: * 2 FETCH (BODY[] {5}\nS+: hello\nS: )\n",
 		"expunge before the UID":   "S: * 1 FETCH (BODY[] {5}\nS+: hello\nS: )\nS: * 1 EXPUNGE\nS: * 2 FETCH (UID 7)\n",
 	} {
 		play(t, "I-FETCH-2 "+name, opened+retr+answer+"S: <r> OK x\n"+bye, Options{}, func(s *session) {

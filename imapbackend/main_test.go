@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -286,6 +287,17 @@ func (s *session) openFails() error {
 	}
 	l.Close()
 	return err
+}
+
+// countDials counts the connections that the Backend opens from now on, one at a
+// time.
+func (s *session) countDials() *int {
+	dials, dial := new(int), s.b.dial
+	s.b.dial = func(ctx context.Context) (net.Conn, error) {
+		*dials++
+		return dial(ctx)
+	}
+	return dials
 }
 
 // text reads a whole message.

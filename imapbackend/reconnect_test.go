@@ -143,11 +143,14 @@ func TestReconnectRebuilt(t *testing.T) {
 	}
 	withID = strings.Replace(withID, "C: <s> SELECT", status("F1")+"C: <s> SELECT", 1)
 	otherID := strings.ReplaceAll(reselected, "UIDPLUS] zebra\n", "UIDPLUS OBJECTID] zebra\nC: <m> STATUS INBOX (MAILBOXID)\nS: * STATUS INBOX (MAILBOXID (F2))\nS: <m> OK x\n")
+	statusRefused := strings.Replace(otherID, "S: * STATUS INBOX (MAILBOXID (F2))\nS: <m> OK x\n", "S: <m> NO [UNAVAILABLE] zebra\n", 1)
+	statusRefused = strings.Replace(statusRefused, "S: <s> OK", "S: * OK [MAILBOXID (F2)] x\nS: <s> OK", 1)
 	for _, tt := range []struct{ name, first, second string }{
 		{"UIDVALIDITY", opened, strings.ReplaceAll(reselected, "UIDVALIDITY 9", "UIDVALIDITY 10")},
 		{"no UIDVALIDITY", opened, strings.ReplaceAll(reselected, "S: * OK [UIDVALIDITY 9] x\n", "")},
 		{"UIDs do not last any more", opened, strings.ReplaceAll(reselected, "S: <s> OK", "S: * OK [UIDNOTSTICKY] x\nS: <s> OK")},
 		{"MAILBOXID", withID, otherID},
+		{"MAILBOXID of SELECT only", withID, statusRefused},
 	} {
 		play(t, tt.name, tt.first+"X:\n"+another+tt.second+bye, Options{}, func(s *session) {
 			d := s.open()
@@ -221,6 +224,27 @@ func TestReconnectWithoutUIDValidity(t *testing.T) {
 		s.fails(err, temp)
 		s.fails(d.Update(s.ctx, []uint64{7}), temp)
 	})
+	// Another connection would work, and remove what has these UIDs there.
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel()
+		m.Inbox().SetUIDValidity(0)
+		m.add("A: b\r\n\r\n")
+		b := m.backend(t, Options{})
+		conns := cuttable(b)
+		d := openMaildrop(t, b)
+		defer d.Close()
+		conns.last.left = 0
+		if body, err := d.Read(t.Context(), 1); err == nil {
+			t.Error("a message of another connection is read")
+			body.Close()
+		}
+		if err := d.Update(t.Context(), []uint64{1}); err == nil || len(m.messages()) != 1 {
+			t.Errorf("%v, %d messages are left", err, len(m.messages()))
+		}
+		if m.Dials() != 1 {
+			t.Errorf("%d connections", m.Dials())
+		}
+	})
 }
 
 // P-RETR-7, I-FETCH-7: a body that breaks off resumes at the octet where it
@@ -282,11 +306,17 @@ func TestResume(t *testing.T) {
 // whole.
 func (s *session) breaks(whole string) {
 	s.Helper()
+	dials := s.countDials()
 	body, err := s.open().Read(s.ctx, 7)
 	if err != nil {
 		s.Fatal(err)
 	}
 	defer body.Close()
+	defer func() {
+		if *dials > 2 {
+			s.Errorf("%d connections for a message that makes no progress", *dials)
+		}
+	}()
 	var got bytes.Buffer
 	if _, err := body.WriteTo(&got); err == nil {
 		s.Errorf("a message that cannot be continued counts as whole: %q", got.String())

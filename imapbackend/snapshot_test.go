@@ -149,6 +149,73 @@ func TestSnapshotRefused(t *testing.T) {
 	}
 }
 
+// I-SNAP-7: where the counts do not prove a remembered listing, everything is
+// listed again. In each case one count alone shows it.
+func TestSnapshotDoubtful(t *testing.T) {
+	first := listingOf3(uidNext) + found + three + "S: <f> OK x\n" + bye + another
+	second := strings.Replace(selecting, "1:*", "10:*", 1) + "S: * 4 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: * OK [UIDNEXT 12] x\nS: <s> OK x\n" + found
+	for _, tt := range []struct{ name, answer, rest, want string }{
+		{"a message that FETCH has left out", "S: <f> OK x\nC: <q> UID SEARCH ALL\nS: * SEARCH 5 6 9 11\nS: <q> OK x\n",
+			three + "S: * 4 FETCH (UID 11 RFC822.SIZE 110)\n", "5/50 6/60 9/90 11/110"},
+		{"messages that SEARCH has left out", "S: * 5 EXISTS\nS: <f> OK x\nC: <q> UID SEARCH ALL\nS: * SEARCH 5 6 12 13 14\nS: <q> OK x\n",
+			three + "S: * 4 FETCH (UID 11 RFC822.SIZE 110)\nS: * 5 FETCH (UID 12 RFC822.SIZE 1)\n", "5/50 6/60 9/90 11/110"},
+		{"a new message that SEARCH has left out", "S: * 4 FETCH (UID 11 RFC822.SIZE 110)\nS: * 1 EXPUNGE\nS: * 4 EXISTS\nS: <f> OK x\n" +
+			"C: <q> UID SEARCH ALL\nS: * SEARCH 6 9 11\nS: <q> OK x\n",
+			"S: * 1 FETCH (UID 6 RFC822.SIZE 60)\nS: * 2 FETCH (UID 9 RFC822.SIZE 90)\nS: * 3 FETCH (UID 11 RFC822.SIZE 110)\nS: * 4 FETCH (UID 12 RFC822.SIZE 1)\n",
+			"6/60 9/90 11/110"},
+	} {
+		script := first + second + tt.answer + "C: <g> UID FETCH 1:* (UID RFC822.SIZE)\n" + tt.rest + "S: <g> OK x\n" + bye
+		play(t, tt.name, script, Options{}, func(s *session) {
+			s.open().Close()
+			if got := show(s.open()); got != tt.want {
+				s.Errorf("snapshot %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// I-SNAP-7: a listing is not remembered where the next login could not rely on it.
+func TestSnapshotNotRemembered(t *testing.T) {
+	whole := listingOf3(uidNext) + found + three + "S: <f> OK x\n" + bye
+	empty := selecting + "S: * 0 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <s> OK x\nS: <d> OK x\nS: <f> BAD x\n" + bye
+	decreased := strings.Replace(whole, "1:*", "20:*", 1)
+	decreased = strings.Replace(decreased, bye, "C: <g> UID FETCH 1:* (UID RFC822.SIZE)\n"+three+"S: <g> OK x\n"+bye, 1)
+	for _, tt := range []struct {
+		name    string
+		scripts []string // of the logins; each begins with its flight
+	}{
+		{"no UIDNEXT, no messages", []string{empty, empty}},
+		{"a message without a size, which is gone", []string{vanishing + bye, whole}},
+		{"UIDNEXT decreases", []string{strings.Replace(whole, "UIDNEXT 10", "UIDNEXT 20", 1), decreased, whole}},
+	} {
+		script := tt.scripts[0]
+		for i, next := range tt.scripts[1:] {
+			script += fmt.Sprintf("-- connection %d --\n", i+2) + next
+		}
+		play(t, tt.name, script, Options{}, func(s *session) {
+			for range tt.scripts {
+				s.open().Close()
+			}
+		})
+	}
+}
+
+// vanishing is a listing of 4, 5, 6 and 9 in which 6 has no size, and SEARCH no
+// longer finds it.
+const vanishing = selecting + "S: * 4 EXISTS\nS: * OK [UIDVALIDITY 9] x\n" + uidNext + "S: <s> OK x\n" + found +
+	"S: * 1 FETCH (UID 4 RFC822.SIZE 40)\nS: * 2 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 6)\nS: * 4 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n" +
+	allOf + "S: * SEARCH 4 5 6 9\nS: <q> OK x\nC: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> NO gone\n" +
+	"C: <r> UID SEARCH UID 6\nS: * SEARCH\nS: <r> OK x\n"
+
+// I-DEL-3: no range covers a message that the listing has without a size.
+func TestSnapshotVanished(t *testing.T) {
+	play(t, "I-DEL-3", vanishing+removing("4:5,9")+bye, Options{}, func(s *session) {
+		if err := s.open().Update(s.ctx, []uint64{4, 5, 9}); err != nil {
+			s.Error(err)
+		}
+	})
+}
+
 // I-SNAP-9, I-CONC-1, I-CONC-2, I-CONC-3: no later response of the upstream
 // changes the snapshot.
 func TestSnapshotFixed(t *testing.T) {

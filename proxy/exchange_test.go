@@ -88,6 +88,39 @@ func TestExchange(t *testing.T) {
 	}
 }
 
+// TestExchangeNames shows P-SASL-4: a name that is empty, or has a NUL or invalid
+// UTF-8 in it, is refused in each mechanism, and the Backend does not get it.
+func TestExchangeNames(t *testing.T) {
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	for _, name := range []string{"", "a\x00b", "\xff"} {
+		for _, tt := range []struct{ mechanism, initial, response string }{
+			{"XOAUTH2", "user=" + name + "\x01auth=Bearer tok\x01\x01", ""},
+			{"OAUTHBEARER", "n,a=" + name + ",\x01auth=Bearer tok\x01\x01", ""},
+			{"SCRAM-SHA-1", "n,,n=" + name + ",r=x", ""},
+			{"CRAM-MD5", "", name + " b913a602c7eda7a495b4e6e7334d3890"},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				e := new(exchanger)
+				g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: e, Mechanisms: allMechanisms}, proxytest.Insecure)
+				p := g.Dial()
+				p.Greeting()
+				if tt.initial != "" {
+					p.Do("AUTH "+tt.mechanism+" "+b64(tt.initial), "-ERR")
+					if e.got.Mechanism != "" {
+						t.Errorf("%s: the Backend gets %+v", tt.mechanism, e.got)
+					}
+					return
+				}
+				p.Do("AUTH "+tt.mechanism, "+ ")
+				p.Do(b64(tt.response), "-ERR [AUTH]")
+				if e.err == nil {
+					t.Errorf("%s: the Backend gets the response %q", tt.mechanism, e.response)
+				}
+			})
+		}
+	}
+}
+
 func equalExchange(a, b proxy.Exchange) bool {
 	return a.Mechanism == b.Mechanism && a.Initial == b.Initial && a.Authzid == b.Authzid &&
 		a.Username == b.Username && a.Authorization == b.Authorization && a.UTF8 == b.UTF8

@@ -65,3 +65,53 @@ func TestLocalOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestLocalTurnAtTheEnd shows O-LOCK-1: a waiter whose turn comes between the end
+// of its context and its leaving the queue holds the lock, and can release it.
+func TestLocalTurnAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l lock.Local
+		first, err := l.Acquire(t.Context(), "k", "first")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := &endingContext{Context: t.Context(), atEnd: first.Release, done: make(chan struct{})}
+		second, err := l.Acquire(ctx, "k", "second")
+		if err != nil {
+			t.Fatalf("the lock is held for ever: %v", err)
+		}
+		second.Release()
+		third, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		h, err := l.Acquire(third, "k", "third")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Release()
+	})
+}
+
+// endingContext ends when its Done is first asked for, and calls atEnd when it is
+// asked why.
+type endingContext struct {
+	context.Context
+	atEnd func()
+	done  chan struct{}
+	ended bool
+}
+
+func (c *endingContext) Done() <-chan struct{} {
+	if !c.ended {
+		c.ended = true
+		close(c.done)
+	}
+	return c.done
+}
+
+func (c *endingContext) Err() error {
+	if !c.ended {
+		return nil
+	}
+	c.atEnd()
+	return context.Canceled
+}
