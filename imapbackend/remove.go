@@ -121,11 +121,16 @@ func (r *removal) copy(ctx context.Context, set uidset.Set) (done bool, err erro
 }
 
 // transfer sends MOVE or COPY, and creates the trash mailbox once if the
-// upstream asks for that (RFC 9051 §6.4.7).
+// upstream asks for that (RFC 9051 §6.4.7), or refuses and does not list it:
+// maddy, GNU mailutils and go-imap v1 do not ask.
 func (r *removal) transfer(ctx context.Context, verb string, set uidset.Set) (done bool, err error) {
 	args := set.Text + " " + r.trash
 	status, err := r.send(ctx, verb, args)
-	if err == nil && status.Type == "NO" && status.Code == "TRYCREATE" && !r.created {
+	missing := err == nil && status.Type == "NO" && status.Code == "TRYCREATE" && !r.created
+	if err == nil && status.Type == "NO" && status.Code == "" && !r.created {
+		missing, err = r.trashMissing(ctx)
+	}
+	if missing && err == nil {
 		done, err = r.create(ctx)
 		r.created = err == nil // after a loss the next attempt repeats it
 		if !done {
@@ -135,6 +140,16 @@ func (r *removal) transfer(ctx context.Context, verb string, set uidset.Set) (do
 	}
 	r.noMove = r.noMove || err != nil && verb == "MOVE" && r.m.u.Dialect().ClosesAtMove
 	return r.recordResult(verb, status, err)
+}
+
+// trashMissing reports that the upstream does not list the trash mailbox. A name
+// with wildcards may be listed by those of others.
+func (r *removal) trashMissing(ctx context.Context) (bool, error) {
+	listed := false
+	status, err := r.m.u.Collect(ctx, `LIST "" `+r.trash, func(ev wire.Event) {
+		listed = listed || ev.Kind == wire.Data && ev.Name == "LIST"
+	})
+	return status.OK() && !listed, r.interrupted("LIST", status, err)
 }
 
 func (r *removal) create(ctx context.Context) (done bool, err error) {

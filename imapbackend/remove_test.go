@@ -23,6 +23,8 @@ const (
 	foreignBy = "C: <w> UID FETCH 1:* (UID FLAGS)\n" // after a refusal
 	expunge   = "C: <p> EXPUNGE\n"
 	create    = "C: <n> CREATE \"Bin\"\n"
+	hasBin    = "C: <l> LIST \"\" \"Bin\"\nS: * LIST () \"/\" Bin\nS: <l> OK x\n"
+	lacksBin  = "C: <l> LIST \"\" \"Bin\"\nS: <l> OK x\n"
 )
 
 // left is the answer to the check.
@@ -75,10 +77,10 @@ var policyTests = []policyTest{
 	{"I-DEL-8 MOVE by IMAP4rev2", "IMAP4rev2", bin, moving("7:8", `"Bin"`) + moved +
 		"C: <q> UID SEARCH RETURN (ALL) UID 7:8\nS: * ESEARCH (TAG \"<q>\") UID\nS: <q> OK x\n", nil},
 	{"I-DEL-8 MOVE without UIDPLUS, refuse", "MOVE", Options{Delete: DeleteTrash, Trash: "Bin", WithoutUIDPLUS: Refuse}, moving("7:8", `"Bin"`) + moved + checking("7:8") + nothing, nil},
-	{"I-DEL-8 MOVE refused", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-8 MOVE refused", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO zebra\n" + hasBin + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
 	{"I-DEL-8 MOVE BAD", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> BAD zebra\n" + checking("7:8") + left("7 8"), notPerm},
 	{"I-DEL-8 MOVE over quota", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [OVERQUOTA] zebra\n" + checking("7:8") + left("7 8"), quota},
-	{"I-DEL-9 MOVE refused, one moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: * 1 EXPUNGE\nS: <m> NO zebra\n" + checking("7:8") + left("8"), proxy.ErrNotRemoved},
+	{"I-DEL-9 MOVE refused, one moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: * 1 EXPUNGE\nS: <m> NO zebra\n" + hasBin + checking("7:8") + left("8"), proxy.ErrNotRemoved},
 	{"I-DEL-9 MOVE refused, all moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [SERVERBUG] zebra\n" + checking("7:8") + nothing, nil},
 	{"I-DEL-9 MOVE OK, nothing moved", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + moved + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
 	{"I-DEL-8 TRYCREATE", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [TRYCREATE] zebra\n" + create + "S: <n> OK x\n" +
@@ -90,12 +92,19 @@ var policyTests = []policyTest{
 	{"I-DEL-8 TRYCREATE twice", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO [TRYCREATE] zebra\n" + create + "S: <n> OK x\n" +
 		"C: <k> UID MOVE 7:8 \"Bin\"\nS: <k> NO [TRYCREATE] zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
 
+	{"I-DEL-8 MOVE refused without a code, no such mailbox", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO zebra\n" + lacksBin + create + "S: <n> OK x\n" +
+		"C: <k> UID MOVE 7:8 \"Bin\"\nS: <k> OK x\n" + checking("7:8") + nothing, nil},
+	{"I-DEL-8 MOVE refused without a code, LIST refused", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + "S: <m> NO zebra\n" +
+		"C: <l> LIST \"\" \"Bin\"\nS: <l> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+
 	// trash by COPY
 	{"I-DEL-8 COPY", "UIDPLUS", bin, copying("7:8", `"Bin"`) + copied + removing("7:8"), nil},
-	{"I-DEL-8 COPY refused", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-8 COPY refused", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO zebra\n" + hasBin + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
 	{"I-DEL-8 COPY BAD", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> BAD zebra\n" + checking("7:8") + left("7 8"), notPerm},
 	{"I-DEL-8 COPY over quota", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO [OVERQUOTA] zebra\n" + checking("7:8") + left("7 8"), quota},
 	{"I-DEL-8 COPY, TRYCREATE", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO [TRYCREATE] zebra\n" + create + "S: <n> OK x\n" +
+		"C: <k> UID COPY 7:8 \"Bin\"\nS: <k> OK x\n" + removing("7:8"), nil},
+	{"I-DEL-8 COPY refused without a code, no such mailbox", "UIDPLUS", bin, copying("7:8", `"Bin"`) + "S: <c> NO zebra\n" + lacksBin + create + "S: <n> OK x\n" +
 		"C: <k> UID COPY 7:8 \"Bin\"\nS: <k> OK x\n" + removing("7:8"), nil},
 	{"I-DEL-8 COPY, STORE refused", "UIDPLUS", bin, copying("7:8", `"Bin"`) + copied + storing("7:8") + "S: <st> NO zebra\n" + checking("7:8") + left("7 8") +
 		unflagging("7:8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
@@ -111,10 +120,10 @@ var policyTests = []policyTest{
 
 	// without_uidplus = "move"
 	{"I-DEL-7 move", "MOVE", binFlag, moving("7:8", `"Bin"`) + moved + checking("7:8") + nothing, nil},
-	{"I-DEL-7 move, refused", "MOVE", binFlag, moving("7:8", `"Bin"`) + "S: <m> NO zebra\n" + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-7 move, refused", "MOVE", binFlag, moving("7:8", `"Bin"`) + "S: <m> NO zebra\n" + hasBin + checking("7:8") + left("7 8"), proxy.ErrNotRemoved},
 	{"I-DEL-7 move does not concern UIDPLUS", "MOVE UIDPLUS", binFlag, removing("7:8"), nil},
 	{"I-DEL-7 move without MOVE", "", binFlag, copying("7:8", `"Bin"`) + copied + storing("7:8") + stored + undeleted + nothing, nil},
-	{"I-DEL-7 move without MOVE, COPY refused", "", binFlag, copying("7:8", `"Bin"`) + "S: <c> NO zebra\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-7 move without MOVE, COPY refused", "", binFlag, copying("7:8", `"Bin"`) + "S: <c> NO zebra\n" + hasBin + undeleted + left("7 8"), proxy.ErrNotRemoved},
 
 	// without_uidplus = "expunge-if-alone"
 	{"I-DEL-7 alone", "", alone, storing("7:8") + stored + foreign + "S: * SEARCH 8 7\nS: <a> OK x\n" + expunge + "S: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: <p> OK x\n" + undeleted + nothing, nil},
