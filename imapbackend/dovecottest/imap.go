@@ -266,9 +266,10 @@ func withoutRecent(flags string) string {
 	return "(" + strings.Join(kept, " ") + ")"
 }
 
-// Logout ends the session.
+// Logout ends the session, and returns when the server has ended it too.
 func (c *Client) Logout() {
 	c.t.Helper()
 	c.Command("LOGOUT")
+	_, _ = io.Copy(io.Discard, c.br) // the server closes the connection, or resets it
 	c.conn.Close()
 }

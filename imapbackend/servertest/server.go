@@ -3,6 +3,7 @@
 package servertest
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ const userCount = 32
 const startTries = 5
 
 // Server is a private IMAP server, or proxy. Its methods fail the test that
-// started it; they belong to that test's goroutine.
+// started it, or that of In; they belong to that test's goroutine.
 type Server struct {
 	// Name is the one given to Start; Version is that of the package or
 	// module that the program comes from.
@@ -52,8 +53,8 @@ type Server struct {
 	t       testing.TB
 	kind    kind
 	dir     string
-	users   []string // not yet returned by NewUser
-	mailbox string   // host:port where Login finds the mailboxes
+	users   *[]string // not yet returned by NewUser
+	mailbox string    // host:port where Login finds the mailboxes
 	process *process
 }
 
@@ -61,9 +62,9 @@ type Server struct {
 func Start(t testing.TB, name string) *Server {
 	t.Helper()
 	k := kindOf(t, name)
-	s := &Server{Name: name, Password: dovecottest.Password + k.suffix, t: t, kind: k}
+	s := &Server{Name: name, Password: dovecottest.Password + k.suffix, t: t, kind: k, users: new([]string)}
 	for i := range userCount {
-		s.users = append(s.users, fmt.Sprintf("u%d%s", i+1, k.domain))
+		*s.users = append(*s.users, fmt.Sprintf("u%d%s", i+1, k.domain))
 	}
 	if k.part == "" {
 		s.startDovecot()
@@ -188,16 +189,33 @@ func freeAddr(t testing.TB) string {
 // another one. There are userCount users.
 func (s *Server) NewUser() string {
 	s.t.Helper()
-	if len(s.users) == 0 {
+	if len(*s.users) == 0 {
 		s.t.Fatalf("servertest: %s has %d users, not more", s.Name, userCount)
 	}
-	user := s.users[0]
-	s.users = s.users[1:]
+	user := (*s.users)[0]
+	*s.users = (*s.users)[1:]
 	return user
 }
 
+// In returns the same server for a subtest, which its methods fail.
+func (s *Server) In(t testing.TB) *Server {
+	other := *s
+	other.t = t
+	return &other
+}
+
+// Limits are what cannot be had of this server, with the reason.
+func (s *Server) Limits() map[Limit]string { return s.kind.limits }
+
+// Refuses names the messages, of those that the tests have, which the server does
+// not take.
+func (s *Server) Refuses() []string { return s.kind.refuses }
+
+// Trash is a mailbox that messages may be moved to. It need not exist.
+func (s *Server) Trash() string { return cmp.Or(s.kind.trash, "Trash") }
+
 // Users returns the names of the users that NewUser has not returned yet.
-func (s *Server) Users() []string { return slices.Clone(s.users) }
+func (s *Server) Users() []string { return slices.Clone(*s.users) }
 
 // Login returns a client that is logged in as user. Its connection is closed at
 // the end of the test. With a proxy it is a client of the Dovecot that the proxy
