@@ -8,7 +8,7 @@ BENCHTIME ?= 1s
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
-.PHONY: all build test check unit unit-386 vuln fuzz soak mutate bench bench-compare bench-peer deps servers interop server
+.PHONY: all build test check unit unit-386 vuln fuzz soak mutate bench bench-compare bench-peer deps servers interop server upstreams-doc
 
 all: build
 
@@ -154,6 +154,10 @@ servers: deps
 interop: servers
 	$(GO) test -race -shuffle=on -tags integration -timeout 15m -parallel 6 \
 		$(if $(SERVER),-count 1 -v -run '/^$(SERVER)$$') ./imapbackend/servertest
+
+# docs/upstreams.md from what those tests find.
+upstreams-doc: servers
+	$(GO) test -tags integration -timeout 15m -parallel 6 -count 1 -run '^TestGateway$$|^TestDocument$$' ./imapbackend/servertest -update
 
 # Runs the server NAME until Ctrl-C.
 server: servers

@@ -35,7 +35,9 @@ var checks = []struct {
 	{"unique-ids from session to session", checkUniqueIDs},
 }
 
-// TestGateway runs the gateway in front of each server.
+// TestGateway runs the gateway in front of each server. P-RETR-3, P-TOP-2, P-TOP-3,
+// P-UIDL-2, I-SNAP-3, I-SNAP-7, I-SNAP-9, I-SIZE-3, I-SIZE-4, I-TOP-2, I-DEL-7,
+// I-DEL-8, I-DEL-13: what holds in front of Dovecot holds in front of the others.
 func TestGateway(t *testing.T) {
 	for _, name := range servertest.All() {
 		t.Run(name, func(t *testing.T) {
@@ -44,6 +46,7 @@ func TestGateway(t *testing.T) {
 			for _, c := range checks {
 				t.Run(c.name, func(t *testing.T) { c.run(t, s.In(t)) })
 			}
+			t.Run("document", func(t *testing.T) { checkDocument(t, s.In(t)) })
 		})
 	}
 }
@@ -51,6 +54,7 @@ func TestGateway(t *testing.T) {
 // gateway serves s by POP3.
 type gateway struct {
 	*proxytest.Gateway
+	backend  *imapbackend.Backend
 	s        *servertest.Server
 	upstream *relay // to s
 	log      *proxytest.Log
@@ -77,7 +81,7 @@ func serve(t *testing.T, s *servertest.Server, change func(*imapbackend.Options)
 		}
 	})
 	opts := proxy.Options{Backend: b, Logger: log.Logger()}
-	return gateway{proxytest.Serve(t, proxytest.Loopback(t), opts, proxytest.Insecure), s, r, log}
+	return gateway{proxytest.Serve(t, proxytest.Loopback(t), opts, proxytest.Insecure), b, s, r, log}
 }
 
 // session logs a user in.

@@ -98,6 +98,15 @@ func All() []string {
 	return names
 }
 
+// Titles returns what docs/upstreams.md calls the servers, in the order of All.
+func Titles() []string {
+	titles := make([]string, len(kinds))
+	for i, k := range kinds {
+		titles[i] = k.title
+	}
+	return titles
+}
+
 func kindOf(t testing.TB, name string) kind {
 	t.Helper()
 	for _, k := range kinds {

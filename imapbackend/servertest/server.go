@@ -207,6 +207,13 @@ func (s *Server) In(t testing.TB) *Server {
 // Limits are what cannot be had of this server, with the reason.
 func (s *Server) Limits() map[Limit]string { return s.kind.limits }
 
+// Title is what docs/upstreams.md calls the server.
+func (s *Server) Title() string { return s.kind.title }
+
+// Settings are keys of [[upstream]], with values, that suit the server better than
+// the defaults.
+func (s *Server) Settings() []string { return s.kind.settings }
+
 // Refuses names the messages, of those that the tests have, which the server does
 // not take.
 func (s *Server) Refuses() []string { return s.kind.refuses }
