@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -182,12 +183,17 @@ func (s *session) logIn(mechanism string, user func() string, refusal error, ver
 		if refusal != nil {
 			return refusal
 		}
+		s.watchClient()
+		defer s.unwatchClient()
 		err := s.openMaildrop(verify)
 		if err != nil {
 			s.logOut()
 		}
 		return err
 	})
+	if err == nil && s.ctx.Err() != nil && context.Cause(s.ctx) == errLeft {
+		err = &endError{endDropped, errLeft}
+	}
 	s.loginDone(time.Since(began), err)
 	if err != nil {
 		return err

@@ -30,6 +30,8 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 		}
 	}
 	ex.Challenge = func(_ context.Context, data string) (string, error) {
+		s.unwatchClient()
+		defer s.watchClient()
 		s.w.challenge(data)
 		// Even if the response is buffered already, what follows takes long.
 		if err := s.flush(); err != nil {

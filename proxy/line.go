@@ -111,6 +111,12 @@ func (r *lineReader) pending() bool {
 // the next call of next.
 func (r *lineReader) buffered() []byte { return r.buf[r.start:r.end] }
 
+// hasRoom reports whether fill may be called before next needs it: no line is
+// complete, and the current buffer is not full.
+func (r *lineReader) hasRoom() bool {
+	return r.start == r.end || r.end < len(r.buf) && !r.pending()
+}
+
 // fill reads once from src. It first returns a big buffer that is empty to the
 // pool, because the read may wait long.
 func (r *lineReader) fill() error {

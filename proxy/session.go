@@ -43,9 +43,9 @@ func (st State) String() string {
 	return "none"
 }
 
-// session is one connection of a client. Only its goroutine uses it, with two
-// exceptions: any goroutine may call interrupt, and the Server sets read
-// deadlines on raw and may close it.
+// session is one connection of a client. Only its goroutine uses it, with three
+// exceptions: any goroutine may call interrupt, the Server sets read deadlines on
+// raw and may close it, and the goroutine of watchClient reads while a login runs.
 type session struct {
 	srv *Server
 	lis *listener
@@ -72,6 +72,8 @@ type session struct {
 	bad       int  // number of invalid lines
 
 	prepared Prepared // a connection that waits for the password, or nil
+
+	watched chan struct{} // closed when the goroutine of watchClient has ended, or nil
 
 	// Held from login on, and released in this order.
 	locks    []*heldLock
@@ -144,6 +146,8 @@ func (s *session) serve() {
 		s.record.Reason = endLimit
 	case errLockLost:
 		s.record.Reason = endLock
+	case errLeft:
+		s.record.Reason = endDropped
 	}
 	if s.record.Reason == endLock {
 		s.log.Warn("lock of the maildrop lost", "upstream", s.record.Upstream)
