@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"popgate/proxy"
 )
@@ -318,4 +319,36 @@ func TestLoginClosed(t *testing.T) {
 			s.Errorf("commands %q", cmds)
 		}
 	})
+}
+
+// I-CONN-7: a connection ahead that could not be made decides a login only as long
+// as that is news.
+func TestPreparedFailure(t *testing.T) {
+	for _, tt := range []struct {
+		wait   time.Duration
+		script string
+		fails  bool
+	}{
+		{2 * time.Second, "S: * BYE zebra restarts\nX:\n", true},
+		{2*time.Second + time.Millisecond, "S: * BYE zebra restarts\nX:\n" + newDial + opened + bye, false},
+		{25 * time.Second, "X:\n" + newDial + opened + bye, false},
+	} {
+		play(t, tt.wait.String(), tt.script, Options{}, func(s *session) {
+			p := s.b.Prepare(s.ctx, proxy.Caller{})
+			s.after(tt.wait)
+			l, err := p.Login(s.ctx, joe)
+			if tt.fails {
+				s.fails(err, temp)
+				return
+			}
+			if err != nil {
+				s.Fatal(err)
+			}
+			d, err := l.Open(s.ctx)
+			if err != nil {
+				s.Fatal(err)
+			}
+			d.Close()
+		})
+	}
 }

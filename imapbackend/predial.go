@@ -16,6 +16,10 @@ const (
 
 	// preparedTimeout is how long one waits.
 	preparedTimeout = 30 * time.Second
+
+	// failureValid is how long a connection that could not be made decides a
+	// login; the upstream may be back after that.
+	failureValid = 2 * time.Second
 )
 
 var (
@@ -28,10 +32,11 @@ var (
 type prepared struct {
 	b      *Backend
 	cancel context.CancelFunc
-	done   chan struct{} // closed when u and err are set
+	done   chan struct{} // closed when u, err and failed are set
 	at     *upstream.Attempt
 	u      *upstream.Conn
 	err    error
+	failed time.Time // when err was found
 	expiry *time.Timer
 
 	mu    sync.Mutex
@@ -53,6 +58,7 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	p := &prepared{b: b, at: upstream.NewAttempt(), cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
+		defer func() { p.failed = time.Now() }()
 		defer func() {
 			if v := recover(); v != nil {
 				p.err = upstream.TempError(logPanic(ctx, v))
@@ -113,7 +119,7 @@ func (p *prepared) logIn(ctx context.Context, verify verifier) (proxy.Login, err
 	<-p.done
 	stop()
 	unbound()
-	if p.err != nil && !p.at.Again() {
+	if p.err != nil && !p.at.Again() && time.Since(p.failed) <= failureValid {
 		p.at.Stop()
 		return nil, p.err
 	}
