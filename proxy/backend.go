@@ -219,7 +219,9 @@ type Body interface {
 	// WriteTo writes the octets of the message as the upstream has them:
 	// lines may end in a bare LF, and the last may have no end. It is called
 	// at most once. An error that is not w's own means that the message
-	// is incomplete; the reply must not be terminated then.
+	// is incomplete; the reply must not be terminated then. If nothing of it
+	// has left the process, the client is sent AsError of the error, else
+	// the connection is closed.
 	io.WriterTo
 
 	// Close discards what has not been read, after which the Maildrop may be

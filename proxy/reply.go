@@ -30,6 +30,7 @@ type replyWriter struct {
 	pool  *bufferPool
 	lent  *[]byte // borrowed from pool, or nil
 	buf   []byte
+	begin int    // buf[begin:] is the reply of the last status line; -1: some of it has left buf
 	body  int    // buf[body:] belongs to the multi-line reply being written
 	last  string // status indicator of the last reply
 	err   error
@@ -45,6 +46,7 @@ func (w *replyWriter) setDst(dst io.Writer, pool *bufferPool) {
 func (w *replyWriter) ok(text string) {
 	w.reserve(statusLimit + len(terminator))
 	w.last = "+OK"
+	w.begin = len(w.buf)
 	w.buf = appendStatus(w.buf, w.last, CodeNone, text)
 	w.body = len(w.buf)
 }
@@ -53,8 +55,21 @@ func (w *replyWriter) ok(text string) {
 func (w *replyWriter) fail(e *Error) {
 	w.reserve(statusLimit)
 	w.last = "-ERR"
+	w.begin = len(w.buf)
 	w.buf = appendStatus(w.buf, w.last, e.Code, e.Text)
 	w.body = len(w.buf)
+}
+
+// retract removes the last reply, as far as it has been written, if nothing of it
+// has left the buffer. It reports whether it has.
+func (w *replyWriter) retract() bool {
+	if w.err != nil || w.lent == nil || w.begin < 0 {
+		return false
+	}
+	w.last = "none"
+	w.buf = w.buf[:w.begin]
+	w.body = w.begin
+	return true
 }
 
 // challenge adds a SASL challenge of any length (RFC 5034 §4).
@@ -111,7 +126,7 @@ func (w *replyWriter) flush() error {
 	}
 	w.send(w.buf)
 	w.pool.give(w.lent)
-	w.lent, w.buf, w.body = nil, nil, 0
+	w.lent, w.buf, w.begin, w.body = nil, nil, -1, 0
 	return w.err
 }
 
@@ -119,7 +134,7 @@ func (w *replyWriter) flush() error {
 func (w *replyWriter) borrow() {
 	if w.lent == nil {
 		w.lent = w.pool.take()
-		w.buf, w.body = (*w.lent)[:0], 0
+		w.buf, w.begin, w.body = (*w.lent)[:0], -1, 0
 	}
 }
 
@@ -151,7 +166,7 @@ func (w *replyWriter) spill() {
 	}
 	w.send(w.buf[:n])
 	rest := copy(w.buf, w.buf[n:])
-	w.buf, w.body = w.buf[:rest], 0
+	w.buf, w.begin, w.body = w.buf[:rest], -1, 0
 }
 
 func (w *replyWriter) send(p []byte) {

@@ -1,8 +1,10 @@
 package proxy_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -146,6 +148,58 @@ func TestBackPressure(t *testing.T) {
 			t.Errorf("%d octets read from the upstream", got)
 		}
 	})
+}
+
+// TestCut shows P-RETR-7, P-RESP-3 and P-SESS-5 (RFC 1939 §3): when the upstream
+// fails in mid-body and a part of the reply has been sent, the connection is closed
+// without the final line, no later command is executed, and nothing is removed.
+// While all of it is in the buffer, the answer is -ERR, and the session goes on.
+func TestCut(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		cut      int
+		answered bool
+	}{
+		{"before the first octet", 0, true},
+		{"in the buffer", 60 << 10, true},
+		{"beyond the buffer", 64 << 10, false},
+		{"in the second half", 100_000, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := memory(generated(2, 128<<10)...)
+				b.SetFaults(proxytest.Faults{Cut: map[uint64]int{1: tt.cut}, Chunk: 1000, OnRetrieved: func(uint64) { t.Error("retrieved") }})
+				o := new(proxytest.Observer)
+				g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Observer: o}, proxytest.Insecure)
+				p := g.Dial()
+				p.Login("alice", "secret")
+				p.OK("DELE 2")
+				p.Send("RETR 1", "QUIT")
+				removed, record := 0, fmt.Sprintf("retr 0, top 0, dele 1, octets %d,", tt.cut)
+				status := "RETR +OK"
+				if tt.answered {
+					removed, record, status = 1, "retr 0, top 0, dele 1, octets 0,", "RETR -ERR"
+					p.Expect("-ERR [SYS/TEMP] message cannot be read, try again later")
+					p.Expect("+OK")
+				} else {
+					p.Expect("+OK")
+					got, _ := io.ReadAll(p.Reader)
+					if len(got) < tt.cut || bytes.HasSuffix(got, []byte("\r\n.\r\n")) {
+						t.Errorf("%d octets, to %q", len(got), got[len(got)-10:])
+					}
+				}
+				p.Closed()
+				synctest.Wait()
+				if got := b.Removed("alice"); len(got) != removed {
+					t.Errorf("removed: %v", got)
+				}
+				events := strings.Join(o.Events(), "\n")
+				if !strings.Contains(events, status) || !strings.Contains(events, record) {
+					t.Errorf("no %q and %q in\n%s", status, record, events)
+				}
+			})
+		})
+	}
 }
 
 // TestSTLSInjection shows P-STLS-3: commands injected after STLS make the

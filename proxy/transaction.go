@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 )
@@ -129,8 +130,9 @@ func (s *session) top(args []string) error {
 }
 
 // sendBody writes the positive reply of RETR or TOP and closes body. A failure
-// after +OK can be reported only by ending the session without the final line
-// (RFC 1939 §3), so that no client takes the part for the whole.
+// while all of the reply is still in the buffer takes it back, and is answered as
+// one before +OK. Later it can be reported only by ending the session without the
+// final line (RFC 1939 §3), so that no client takes the part for the whole.
 func (s *session) sendBody(text string, body Body) error {
 	defer func() {
 		if err := body.Close(); err != nil {
@@ -140,6 +142,9 @@ func (s *session) sendBody(text string, body Body) error {
 	s.w.ok(text)
 	s.dot = dotWriter{w: &s.w}
 	_, err := body.WriteTo(&s.dot)
+	if err != nil && s.w.retract() {
+		return unread(err)
+	}
 	s.record.Octets += s.dot.octets
 	switch {
 	case s.w.err != nil:
@@ -154,6 +159,15 @@ func (s *session) sendBody(text string, body Body) error {
 	s.dot.finish()
 	s.record.Octets += s.dot.octets - before
 	return nil
+}
+
+// unread returns err, of a body that cannot be read to its end, as the client may
+// see it.
+func unread(err error) error {
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	return &Error{Code: CodeSysTemp, Text: "message cannot be read, try again later", Err: err}
 }
 
 // dele answers DELE. It only sets a mark, in memory.

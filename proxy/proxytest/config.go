@@ -237,7 +237,10 @@ func (sc *scenario) fault(key, value string) error {
 		}
 		f.Read[uid] = named
 	case key == "cut" && numErr == nil:
-		f.Cut = map[uint64]int{uid: number}
+		if f.Cut == nil {
+			f.Cut = make(map[uint64]int)
+		}
+		f.Cut[uid] = number
 	case key == "chunk" && numErr == nil:
 		f.Chunk = number
 	case key == "unremovable" && numErr == nil:
