@@ -52,10 +52,11 @@ type fetch struct {
 	release func()
 	uid     uint64
 	cmd     string
-	number  int  // of the command that is to bring the body
-	own     bool // it was sent for this message alone
-	alone   bool // nothing is to be read ahead after the message
-	done    bool // its status has been read
+	number  int         // of the command that is to bring the body
+	own     bool        // it was sent for this message alone
+	alone   bool        // nothing is to be read ahead after the message
+	done    bool        // its status has been read, or it is not waited for
+	status  wire.Status // of the command for this message alone, when it has been read
 
 	begun   bool // what goes to the client has begun to come
 	flowing bool // and has not been interrupted since; see flow
@@ -102,7 +103,7 @@ func (f *fetch) await() {
 // message can be asked for again. It returns nil, or what to answer: err, by
 // which the wait ended, or what prevents a new connection.
 func (f *fetch) replaceConn(err error) error {
-	f.done, f.uidOf = true, nil
+	f.done, f.uidOf, f.status = true, nil, wire.Status{}
 	if f.flowing {
 		f.flowing = false
 		f.m.answerBy = time.Now().Add(resumeTime)
@@ -112,6 +113,7 @@ func (f *fetch) replaceConn(err error) error {
 
 func (f *fetch) send(items string) error {
 	f.done, f.empty, f.own, f.missed = false, false, true, false
+	f.status = wire.Status{}
 	f.cmd = "UID FETCH " + strconv.FormatUint(f.uid, 10) + " (UID " + items + ")"
 	f.await()
 	err := f.m.u.Wire.Start(f.cmd)
@@ -156,7 +158,8 @@ func (f *fetch) step() (ev wire.Event, ok bool, err error) {
 	case ev.Kind == wire.Done && ev.Command == f.number:
 		f.done = true
 		if f.own {
-			f.m.u.Trace(f.ctx, f.cmd, conn.ResultOf(f.number), nil)
+			f.status = conn.ResultOf(f.number)
+			f.m.u.Trace(f.ctx, f.cmd, f.status, nil)
 		}
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
 		f.uidOf = nil // sequence numbers have moved
@@ -216,6 +219,34 @@ func (f *fetch) verify(body wire.Event) error {
 	}
 	if uid != f.uid {
 		return errOther
+	}
+	return nil
+}
+
+// complete makes sure, before the final line is sent, that a message that has been
+// read is one of the snapshot, and that the command for it alone did not end in NO
+// or BAD: a server that cannot send all of what it has announced has no other way
+// to say so. The end of that command is waited for only where nothing else is on
+// its way, as close does, and a loss in front of it does not matter.
+func (f *fetch) complete() error {
+	conn := f.m.u.Wire
+	if f.own && !f.done && len(f.m.readAhead.flight) == 0 && conn.BodyLeft() == 0 {
+		conn.Until(time.Now().Add(closeTime))
+		for !f.done && conn.BodyLeft() == 0 {
+			f.next() // an error ends it
+		}
+	}
+	return f.refused()
+}
+
+// refused returns an error if the mailbox is no longer that of the snapshot, or the
+// command for the message alone is known to have ended in NO or BAD.
+func (f *fetch) refused() error {
+	if err := f.m.valid(); err != nil {
+		return err
+	}
+	if f.own && f.status.Type != "" && !f.status.OK() {
+		return f.m.u.Failed(upstream.AtRead, f.cmd, f.status, nil)
 	}
 	return nil
 }

@@ -136,6 +136,114 @@ func TestReadOutcomes(t *testing.T) {
 	}
 }
 
+// calls are RETR and each way of TOP: the command, and its answer up to the status.
+var calls = []struct {
+	name, command, answer string
+	run                   func(*session, proxy.Maildrop) (proxy.Body, error)
+}{
+	{"RETR", retr, "S: * 1 FETCH (UID 7 BODY[] {9}\nS: A: b\nS: \nS+: c\nS: )\n",
+		func(s *session, d proxy.Maildrop) (proxy.Body, error) { return d.Read(s.ctx, 7) }},
+	{"TOP 0", topCommand("r", "BODY.PEEK[HEADER]"), "S: * 1 FETCH (UID 7 BODY[HEADER] {8}\nS: A: b\nS: \nS: )\n",
+		func(s *session, d proxy.Maildrop) (proxy.Body, error) { return d.Top(s.ctx, 7, 0) }},
+	{"TOP 1", topCommand("r", "BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.1024>"), "S: * 1 FETCH (UID 7 BODY[HEADER] {8}\nS: A: b\nS: \nS:  BODY[TEXT]<0> {3}\nS: c\nS: )\n",
+		func(s *session, d proxy.Maildrop) (proxy.Body, error) { return d.Top(s.ctx, 7, 1) }},
+	{"TOP 99", retr, "S: * 1 FETCH (UID 7 BODY[] {9}\nS: A: b\nS: \nS+: c\nS: )\n",
+		func(s *session, d proxy.Maildrop) (proxy.Body, error) { return d.Top(s.ctx, 7, 99) }},
+}
+
+// P-RETR-7: a message whose own command ends in NO or BAD is not whole.
+func TestReadThenRefused(t *testing.T) {
+	for _, call := range calls {
+		for status, want := range map[string]proxy.Code{"NO [SERVERBUG] zebra": perm, "NO": temp, "BAD zebra": perm} {
+			play(t, call.name+", "+status, opened+call.command+call.answer+"S: <r> "+status+"\n"+
+				call.command+call.answer+"S: <r> OK x\n"+bye, Options{}, func(s *session) {
+				d := s.open()
+				body, err := call.run(s, d)
+				if err != nil {
+					s.Fatal(err)
+				}
+				_, err = body.WriteTo(io.Discard)
+				s.fails(err, want)
+				body.Close()
+				if got := s.text(call.run(s, d)); !strings.HasPrefix(got, "A: b\r\n\r\n") {
+					s.Errorf("I-FETCH-6: then %q", got)
+				}
+			})
+		}
+		for end, script := range map[string]string{"lost": "X:\n", "silent": "W: stall\n"} {
+			play(t, call.name+", "+end+" after it", opened+call.command+call.answer+script, Options{}, func(s *session) {
+				body, err := call.run(s, s.open())
+				s.timed(0, closeTime, func() {
+					if got := s.text(body, err); !strings.HasPrefix(got, "A: b\r\n\r\n") {
+						s.Errorf("%q", got)
+					}
+				})
+			})
+		}
+	}
+	piece := strings.Replace(calls[2].answer, "{3}\nS: c", "{1}\nS+: c", 1)
+	play(t, "TOP 1, before the next piece", opened+calls[2].command+piece+"S: <r> NO zebra\n"+bye, Options{}, func(s *session) {
+		body, err := calls[2].run(s, s.open())
+		if err != nil {
+			s.Fatal(err)
+		}
+		_, err = body.WriteTo(io.Discard)
+		s.fails(err, temp)
+		body.Close()
+	})
+	ahead := mailbox("UIDPLUS", "", "7", "8", "9") + retr + hello + strings.Replace(retr, "7", "8", 1) + "C: <a> UID FETCH 9 (UID BODY.PEEK[])\n" +
+		"S: * 2 FETCH (UID 8 BODY[] {5}\nS+: hello\nS: )\nW: stall\n"
+	play(t, "not waited for where more is on its way", ahead, Options{}, func(s *session) {
+		d := s.open()
+		s.text(d.Read(s.ctx, 7))
+		body, err := d.Read(s.ctx, 8)
+		s.timed(0, 0, func() {
+			if _, err = body.WriteTo(io.Discard); err != nil {
+				s.Error(err)
+			}
+		})
+		body.Close()
+	})
+}
+
+// I-UIDV-1: UIDVALIDITY announced again in the answer to RETR or TOP makes the
+// message one of another mailbox.
+func TestReadRebuilt(t *testing.T) {
+	const rebuilt = "S: * OK [UIDVALIDITY 10] zebra\n"
+	for _, call := range calls {
+		play(t, call.name+", before the message", opened+call.command+rebuilt+call.answer+"S: <r> OK x\n"+bye, Options{}, func(s *session) {
+			d := s.open()
+			_, err := call.run(s, d)
+			s.rebuilt(err)
+			_, err = call.run(s, d)
+			s.rebuilt(err)
+		})
+		play(t, call.name+", after it", opened+call.command+call.answer+rebuilt+"S: <r> OK x\n"+bye, Options{}, func(s *session) {
+			d := s.open()
+			body, err := call.run(s, d)
+			if err != nil {
+				s.Fatal(err)
+			}
+			_, err = body.WriteTo(io.Discard)
+			s.rebuilt(err)
+			body.Close()
+			_, err = call.run(s, d)
+			s.rebuilt(err)
+		})
+		play(t, call.name+", the same", opened+call.command+strings.Replace(rebuilt, "10", "9", 1)+call.answer+"S: <r> OK x\n"+bye, Options{}, func(s *session) {
+			s.text(call.run(s, s.open()))
+		})
+	}
+}
+
+// rebuilt checks that err is the one of a snapshot that is no longer valid.
+func (s *session) rebuilt(err error) {
+	s.Helper()
+	if s.fails(err, temp).Text != textRebuilt {
+		s.Errorf("%v", err)
+	}
+}
+
 // I-FETCH-5, P-RETR-6, P-TOP-4: a message that is empty by BODY.PEEK[] is asked for once more
 // by BODY[], if its flags are known, and \Seen is as before then.
 func TestReadUnpeeked(t *testing.T) {

@@ -75,23 +75,30 @@ func (m *maildrop) Retrieved(ctx context.Context, uid uint64, octets int64) {
 	case SeenOnQuit:
 		m.retrieved = append(m.retrieved, uid)
 	case SeenOnRetr:
-		m.flagSeen(ctx, []uint64{uid})
+		m.flagSeen(ctx, []uint64{uid}, false)
 	}
 }
 
-func (m *maildrop) flagSeen(ctx context.Context, uids []uint64) {
+// flagSeen sets \Seen; at QUIT only in a mailbox that is confirmed to be that of
+// the snapshot, as there may have been hours since it was read.
+func (m *maildrop) flagSeen(ctx context.Context, uids []uint64, atQuit bool) {
 	if len(uids) == 0 {
 		return
 	}
 	release, err := m.acquire(ctx, upstream.AtUpdate)
 	if err == nil {
 		defer release()
+		if atQuit {
+			err = m.reselect(ctx)
+		}
 		for _, set := range m.sets(uids) {
+			if err != nil {
+				break
+			}
 			var status wire.Status
 			status, err = m.u.UIDCommand(ctx, "STORE", set.Text+` +FLAGS.SILENT (\Seen)`)
 			if err != nil || !status.OK() {
 				err = m.u.Failed(upstream.AtUpdate, "STORE", status, err)
-				break
 			}
 		}
 	}

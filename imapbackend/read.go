@@ -68,6 +68,9 @@ func (m *maildrop) readMessage(ctx context.Context, uid uint64) (*message, error
 	if errors.Is(err, errNoContent) {
 		msg, err = f.messageUnpeeked(err)
 	}
+	if err == nil {
+		err = m.valid()
+	}
 	if err != nil {
 		f.close()
 		return nil, err
@@ -199,6 +202,9 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 	w = b.m.detectPlaceholder(b.uid, w)
 	if b.kept != nil {
 		n, err := w.Write(b.kept)
+		if err == nil {
+			err = b.complete()
+		}
 		return int64(n), err
 	}
 	if !b.m.u.TakesPartialFetch() {
@@ -220,6 +226,9 @@ func (b *message) WriteTo(w io.Writer) (int64, error) {
 			return b.out.written, b.classify(e)
 		}
 		err = b.continueBody()
+	}
+	if err == nil {
+		err = b.complete()
 	}
 	return b.out.written, b.classify(err)
 }

@@ -53,15 +53,16 @@ type link struct {
 	// busy is full while the upstream connection is in use: by the
 	// session's goroutine, during a call or while a Body is open, or by
 	// the keep-alive timer. It guards the fields below.
-	busy    chan struct{}
-	u       *upstream.Conn
-	id      proxy.Identity
-	again   verifier
-	ticket  *ticket   // of the connection u
-	used    time.Time // when the connection was last given back
-	timer   *time.Timer
-	closed  bool
-	rebuilt bool // the mailbox is no longer that of the snapshot
+	busy      chan struct{}
+	u         *upstream.Conn
+	id        proxy.Identity
+	again     verifier
+	ticket    *ticket   // of the connection u
+	used      time.Time // when the connection was last given back
+	timer     *time.Timer
+	closed    bool
+	rebuilt   bool // the mailbox is no longer that of the snapshot
+	confirmed bool // it has been selected again for QUIT, and is
 
 	// The connection ends with ctx, which is openCtx until cancel;
 	// unwatchCtx stops that.
@@ -169,11 +170,20 @@ func (m *maildrop) ensureAlive(ctx context.Context) error {
 	return err
 }
 
-// usable returns an error if the upstream connection cannot serve the snapshot.
-func (m *maildrop) usable(ph upstream.Phase) error {
+// valid returns an error if the mailbox is no longer that of the snapshot, as far
+// as the upstream has announced it.
+func (m *maildrop) valid() error {
 	m.rebuilt = m.rebuilt || m.u.Wire.Mailbox().Rebuilt
 	if m.rebuilt {
 		return &proxy.Error{Code: proxy.CodeSysTemp, Text: textRebuilt, Err: errRebuilt}
+	}
+	return nil
+}
+
+// usable returns an error if the upstream connection cannot serve the snapshot.
+func (m *maildrop) usable(ph upstream.Phase) error {
+	if err := m.valid(); err != nil {
+		return err
 	}
 	if err := m.u.Wire.Err(); err != nil {
 		return m.u.Lost(ph, fmt.Errorf("imap: connection lost: %w", err))
@@ -344,19 +354,20 @@ func (m *maildrop) detour(ctx context.Context) (stop func()) {
 	}
 }
 
-// reselect selects the mailbox again before messages are removed from it: it
+// reselect selects the mailbox again, once, before QUIT changes anything in it: it
 // may have been deleted and created again, and a server that has not noticed
 // would remove other messages with the same UIDs (requirements I-DEL-1,
 // I-CONC-5). INBOX can be neither deleted nor renamed away (RFC 3501 §6.3.4,
 // §6.3.5). Where UIDs do not last, another SELECT may assign them to other
 // messages.
 func (m *maildrop) reselect(ctx context.Context) error {
-	if m.tried || !m.lasting || strings.EqualFold(m.opts.Mailbox, "INBOX") {
+	if m.tried || m.confirmed || !m.lasting || strings.EqualFold(m.opts.Mailbox, "INBOX") {
 		return nil
 	}
 	if err := m.selectAgain(ctx, &login{u: m.u, id: m.id}); err != nil {
 		return reconnectError(err)
 	}
+	m.confirmed = true
 	return nil
 }
 

@@ -192,6 +192,29 @@ func TestUpdateConfirms(t *testing.T) {
 			s.Error(err)
 		}
 	})
+	// I-FLAG-1: \Seen is a change too, and one SELECT confirms the mailbox for all.
+	two := strings.ReplaceAll(mailbox("UIDPLUS", "", "7", "9"), "SELECT INBOX", `SELECT "Work"`)
+	seen := "C: <y> UID STORE 9 +FLAGS.SILENT (\\Seen)\nS: <y> OK x\n"
+	for _, tt := range []struct {
+		name, script string
+		marked       []uint64
+		want         proxy.Code
+	}{
+		{"\\Seen, created again", strings.ReplaceAll(again, "UIDVALIDITY 9", "UIDVALIDITY 10"), []uint64{7}, temp},
+		{"\\Seen, created again, nothing marked", strings.ReplaceAll(again, "UIDVALIDITY 9", "UIDVALIDITY 10"), nil, proxy.CodeNone},
+		{"\\Seen, the same", again + seen + removing("7"), []uint64{7}, proxy.CodeNone},
+		{"\\Seen, the same, nothing marked", again + seen, nil, proxy.CodeNone},
+	} {
+		play(t, tt.name, two+tt.script+bye, Options{Mailbox: "Work", Seen: SeenOnQuit}, func(s *session) {
+			d := s.open()
+			d.Retrieved(s.ctx, 9, 100)
+			if err := d.Update(s.ctx, tt.marked); tt.want != proxy.CodeNone {
+				s.fails(err, tt.want)
+			} else if err != nil {
+				s.Error(err)
+			}
+		})
+	}
 	// I-UIDV-2: UIDs that do not last are valid until the next SELECT only.
 	for name, validity := range map[string]string{
 		"without UIDVALIDITY": "",

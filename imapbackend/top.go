@@ -66,6 +66,9 @@ func (m *maildrop) Top(ctx context.Context, uid uint64, lines uint64) (proxy.Bod
 			err = t.begin()
 		}
 	}
+	if err == nil {
+		err = m.valid()
+	}
 	if err != nil {
 		t.close()
 		return nil, err
@@ -271,6 +274,9 @@ func (t *top) WriteTo(w io.Writer) (int64, error) {
 			err = t.rewrite(out)
 		}
 	}
+	if err == nil {
+		err = t.complete()
+	}
 	return out.written, t.classify(err)
 }
 
@@ -356,6 +362,9 @@ func (t *top) writeText(header int64) error {
 func (t *top) askText(offset int64) error {
 	t.await()
 	if err := t.finish(); err != nil {
+		return err
+	}
+	if err := t.refused(); err != nil {
 		return err
 	}
 	return t.send(fmt.Sprintf("BODY.PEEK[TEXT]<%d.%d>", offset, t.piece))

@@ -62,7 +62,7 @@ func (m *maildrop) Retains() bool { return m.opts.Delete == DeleteKeep }
 func (m *maildrop) update(ctx context.Context, marked []uint64) error {
 	m.flagSeen(ctx, slices.DeleteFunc(m.retrievedOnce(), func(uid uint64) bool {
 		return m.opts.Delete == DeleteExpunge && uidset.Contains(marked, uid)
-	}))
+	}), true)
 	if len(marked) == 0 || m.Retains() {
 		return nil
 	}
