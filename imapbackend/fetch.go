@@ -63,6 +63,7 @@ type fetch struct {
 
 	unsee bool // \Seen is to be cleared when the message has been read
 
+	open   bool              // the end of a response with a body of the message has not come
 	uidOf  map[uint32]uint64 // by sequence number, from responses without a body
 	empty  bool              // a response named the message, without its content
 	missed bool              // a body was dropped before its UID came
@@ -80,6 +81,10 @@ func (m *maildrop) newFetch(ctx context.Context, uid uint64) (*fetch, error) {
 		by = first
 	}
 	m.u.Wire.Until(by)
+	if err := m.confirmAfterPause(ctx); err != nil {
+		release()
+		return nil, err
+	}
 	return &fetch{m: m, ctx: ctx, release: release, uid: uid}, nil
 }
 
@@ -103,7 +108,7 @@ func (f *fetch) await() {
 // message can be asked for again. It returns nil, or what to answer: err, by
 // which the wait ended, or what prevents a new connection.
 func (f *fetch) replaceConn(err error) error {
-	f.done, f.uidOf, f.status = true, nil, wire.Status{}
+	f.done, f.open, f.uidOf, f.status = true, false, nil, wire.Status{}
 	if f.flowing {
 		f.flowing = false
 		f.m.answerBy = time.Now().Add(resumeTime)
@@ -114,7 +119,7 @@ func (f *fetch) replaceConn(err error) error {
 func (f *fetch) send(items string) error {
 	f.done, f.empty, f.own, f.missed = false, false, true, false
 	f.status = wire.Status{}
-	f.cmd = "UID FETCH " + strconv.FormatUint(f.uid, 10) + " (UID " + items + ")"
+	f.cmd = "UID FETCH " + strconv.FormatUint(f.uid, 10) + " (UID " + f.m.sizeItem() + items + ")"
 	f.await()
 	err := f.m.u.Wire.Start(f.cmd)
 	f.number = f.m.u.Wire.Started()
@@ -154,6 +159,7 @@ func (f *fetch) step() (ev wire.Event, ok bool, err error) {
 		f.m.u.Trace(f.ctx, f.cmd, wire.Status{}, err)
 		return ev, false, err
 	}
+	f.open = f.open && ev.Kind != wire.Fetch
 	switch {
 	case ev.Kind == wire.Done && ev.Command == f.number:
 		f.done = true
@@ -178,6 +184,7 @@ func (f *fetch) step() (ev wire.Event, ok bool, err error) {
 				p.uid = f.uid
 				ahead.arrives(p)
 			}
+			f.open = true
 			return ev, true, nil
 		}
 	}
@@ -216,6 +223,7 @@ func (f *fetch) verify(body wire.Event) error {
 	}
 	if uid == 0 {
 		uid = f.m.uidAt(body.Seq)
+		f.m.byNumber = true
 	}
 	if uid != f.uid {
 		return errOther
@@ -234,6 +242,14 @@ func (f *fetch) complete() error {
 		conn.Until(time.Now().Add(closeTime))
 		for !f.done && conn.BodyLeft() == 0 {
 			f.next() // an error ends it
+		}
+	}
+	for f.m.compares() && f.open && !f.done && conn.BodyLeft() == 0 {
+		f.next() // an error ends it
+	}
+	if f.m.differs {
+		if err := f.m.confirm(f.ctx); err != nil {
+			return err
 		}
 	}
 	return f.refused()

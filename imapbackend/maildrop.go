@@ -3,7 +3,9 @@ package imapbackend
 import (
 	"context"
 	"net"
+	"strings"
 	"sync/atomic"
+	"time"
 
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/upstream"
@@ -141,4 +143,69 @@ func (m *maildrop) drainIfLittle() {
 	defer cancel()
 	defer m.u.Watch(ctx)()
 	m.u.Wire.Drain() // an error is in Wire.Err
+}
+
+// identity is what RFC822.SIZE says about whether a mailbox is still that of the
+// snapshot. A mailbox other than INBOX may be deleted and created again, and some
+// servers go on with the other one as if nothing had happened: its messages would
+// be sent under unique-ids of the old ones (requirement I-CONC-5). So their sizes
+// are asked for with them, and compared with those of the listing.
+type identity struct {
+	differs  bool // a size was another than in the listing, and the mailbox is not confirmed yet
+	varies   bool // sizes differ although the mailbox is the same: they say nothing
+	byNumber bool // messages come without UIDs: after another SELECT nothing would prove them
+}
+
+// canBeAnother reports whether the mailbox may be deleted and created again, and can
+// be selected again to find out.
+func (m *maildrop) canBeAnother() bool {
+	return m.lasting && !m.byNumber && !strings.EqualFold(m.opts.Mailbox, "INBOX")
+}
+
+// compares reports whether sizes are asked for with messages.
+func (m *maildrop) compares() bool { return m.canBeAnother() && !m.varies }
+
+// sizeItem is what is asked for in front of the parts of messages.
+func (m *maildrop) sizeItem() string {
+	if m.compares() {
+		return "RFC822.SIZE "
+	}
+	return ""
+}
+
+// compare looks at the size in a FETCH response. An upstream that leaves it out
+// gives no reason for doubt.
+func (m *maildrop) compare(ev wire.Event) {
+	if ev.UID == 0 || ev.Octets < 0 || !m.compares() {
+		return
+	}
+	if _, shown := m.index(ev.UID); shown && ev.Octets != m.reportedOctets(ev.UID) {
+		m.differs = true
+	}
+}
+
+// confirm selects the mailbox again. If it is the same, sizes are not compared any
+// more once they have differed: some servers count header fields that they add.
+func (m *maildrop) confirm(ctx context.Context) error {
+	if err := m.drain(ctx); err != nil {
+		return m.u.Lost(upstream.AtRead, err)
+	}
+	if err := m.selectAgain(ctx, &login{u: m.u, id: m.id}); err != nil {
+		return reconnectError(err)
+	}
+	m.varies = m.varies || m.differs
+	m.differs = false
+	return nil
+}
+
+// confirmAfterPause confirms the mailbox if the client has been idle for probeAfter.
+func (m *maildrop) confirmAfterPause(ctx context.Context) error {
+	if m.tried || !m.canBeAnother() || time.Since(m.called) < probeAfter {
+		return nil
+	}
+	err := m.confirm(ctx)
+	if err != nil {
+		err = m.replace(upstream.AtRead, err)
+	}
+	return err
 }

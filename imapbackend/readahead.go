@@ -221,7 +221,7 @@ func (a *readAhead) ask(uids []uint64, header bool) {
 		items = "BODY.PEEK[HEADER]"
 	}
 	for _, set := range a.m.runs(uids) {
-		cmd := fmt.Sprintf("UID FETCH %s (UID %s)", set.Text, items)
+		cmd := fmt.Sprintf("UID FETCH %s (UID %s%s)", set.Text, a.m.sizeItem(), items)
 		if a.m.u.Wire.Start(cmd) != nil {
 			return // the loss shows at the next read
 		}
@@ -280,6 +280,7 @@ func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 		}
 		return a.receive(p, ev)
 	case wire.Fetch:
+		a.m.compare(ev)
 		if a.pending != nil {
 			p := part{ev.UID, a.pendingPart.header}
 			if p.uid == 0 {
@@ -321,7 +322,7 @@ func (a *readAhead) receive(p part, ev wire.Event) error {
 	if _, err := a.m.u.Wire.BodyTo(buf); err != nil {
 		return err
 	}
-	if ev.UID == 0 {
+	if ev.UID == 0 || a.m.compares() {
 		a.pending, a.pendingPart = buf.Bytes(), p
 		return nil
 	}

@@ -59,10 +59,12 @@ type link struct {
 	again     verifier
 	ticket    *ticket   // of the connection u
 	used      time.Time // when the connection was last given back
+	called    time.Time // when it was last given back by a call
 	timer     *time.Timer
 	closed    bool
 	rebuilt   bool // the mailbox is no longer that of the snapshot
 	confirmed bool // it has been selected again for QUIT, and is
+	identity
 
 	// The connection ends with ctx, which is openCtx until cancel;
 	// unwatchCtx stops that.
@@ -86,6 +88,7 @@ func (m *maildrop) startLink(ctx context.Context, l *login) {
 	m.ctx, m.cancel = context.WithCancelCause(ctx)
 	m.adopt(l)
 	m.used = time.Now()
+	m.called = m.used
 	m.timer = time.AfterFunc(keepAlive, m.keepAlive)
 	<-m.busy
 }
@@ -131,6 +134,7 @@ func (m *maildrop) acquire(ctx context.Context, ph upstream.Phase) (release func
 			m.spare = nil
 		}
 		m.used = time.Now()
+		m.called = m.used
 		<-m.busy
 	}
 	defer m.releaseOnPanic(release)

@@ -145,7 +145,7 @@ func (t *top) openHeader() error {
 func (t *top) awaitKept(p part) error {
 	f, a := t.fetch, t.m.readAhead
 	for {
-		if _, coming := a.flight[p]; !coming {
+		if _, coming := a.flight[p]; !coming && a.pending == nil {
 			return nil
 		}
 		ev, err := t.m.u.Wire.Next()

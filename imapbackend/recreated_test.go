@@ -1,0 +1,131 @@
+package imapbackend
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"popgate/proxy"
+)
+
+// inWork is a script for the mailbox "Work" in place of INBOX.
+func inWork(script string) string {
+	return strings.ReplaceAll(script, "SELECT INBOX", `SELECT "Work"`)
+}
+
+// I-CONC-5: a mailbox other than INBOX that another client has created again is
+// noticed by the sizes of its messages, before the final line of one of them.
+func TestRecreated(t *testing.T) {
+	again := inWork(strings.TrimPrefix(reselected, loggedIn))
+	another10 := strings.ReplaceAll(again, "UIDVALIDITY 9", "UIDVALIDITY 10")
+	first := inWork(mailbox("UIDPLUS", "", "7", "20", "40"))
+	sized := strings.Replace(retr, "BODY", "RFC822.SIZE BODY", 1)
+	answer := func(items string) string { return "S: * 1 FETCH (UID 7 " + items + ")\nS: <r> OK x\n" }
+	const text = "BODY[] {7}\nS: hello\nS: "
+	later := strings.Replace(retr, "7", "40", 1) + strings.Replace(hello, "UID 7", "UID 40", 1)
+	laterSized := strings.Replace(later, "BODY.PEEK", "RFC822.SIZE BODY.PEEK", 1)
+	for _, tt := range []struct {
+		name, script string
+		want         proxy.Code
+	}{
+		{"the size of the listing, not that of the octets", sized + answer("RFC822.SIZE 100 "+text) + laterSized, proxy.CodeNone},
+		{"left out", sized + answer(text) + laterSized, proxy.CodeNone},
+		{"NIL", sized + answer("RFC822.SIZE NIL "+text) + laterSized, proxy.CodeNone},
+		{"another, the same mailbox", sized + answer("RFC822.SIZE 101 "+text) + again + later, proxy.CodeNone},
+		{"another, after the body", sized + answer(text+" RFC822.SIZE 101") + again + later, proxy.CodeNone},
+		{"another, another mailbox", sized + answer("RFC822.SIZE 101 "+text) + another10, temp},
+		{"another after the body, another mailbox", sized + answer(text+" RFC822.SIZE 101") + another10, temp},
+		{"another, no mailbox", sized + answer("RFC822.SIZE 101 "+text) + "C: <s> SELECT \"Work\"\nS: <s> NO [NONEXISTENT] zebra\n", perm},
+	} {
+		play(t, tt.name, first+tt.script+bye, Options{Mailbox: "Work"}, func(s *session) {
+			d := s.open()
+			body, err := d.Read(s.ctx, 7)
+			if err != nil {
+				s.Fatal(err)
+			}
+			_, err = body.WriteTo(io.Discard)
+			body.Close()
+			if tt.want != proxy.CodeNone {
+				s.fails(err, tt.want)
+				return
+			}
+			if err != nil {
+				s.Error(err)
+			}
+			s.text(d.Read(s.ctx, 40))
+		})
+	}
+	play(t, "INBOX", opened+retr+answer("RFC822.SIZE 101 "+text)+bye, Options{}, func(s *session) {
+		s.text(s.open().Read(s.ctx, 7))
+	})
+}
+
+// I-CONC-5: the pieces of TOP and what is read ahead are compared too.
+func TestRecreatedParts(t *testing.T) {
+	another10 := strings.ReplaceAll(inWork(strings.TrimPrefix(reselected, loggedIn)), "UIDVALIDITY 9", "UIDVALIDITY 10")
+	pieces := inWork(openedSize(5000)) + "C: <t> UID FETCH 7 (UID RFC822.SIZE BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.1024>)\n" +
+		"S: * 1 FETCH (UID 7 RFC822.SIZE 5000 BODY[HEADER] {8}\nS: A: b\nS: \nS:  BODY[TEXT]<0> {1}\nS+: c\nS: )\nS: <t> OK x\n" +
+		"C: <p> UID FETCH 7 (UID RFC822.SIZE BODY.PEEK[TEXT]<1.2048>)\n" +
+		"S: * 1 FETCH (UID 7 RFC822.SIZE 4000 BODY[TEXT]<1> {3}\nS: d\nS: )\nS: <p> OK x\n"
+	play(t, "TOP", pieces+another10+bye, Options{Mailbox: "Work"}, func(s *session) {
+		body, err := s.open().Top(s.ctx, 7, 1)
+		if err != nil {
+			s.Fatal(err)
+		}
+		_, err = body.WriteTo(io.Discard)
+		s.rebuilt(err)
+		body.Close()
+	})
+	fetch := func(n, uid string, size string) string {
+		return "S: * " + n + " FETCH (UID " + uid + " BODY[] {7}\nS: hello\nS:  RFC822.SIZE " + size + ")\n"
+	}
+	ahead := inWork(mailbox("UIDPLUS", "", "7", "8", "9")) +
+		"C: <a> UID FETCH 7 (UID RFC822.SIZE BODY.PEEK[])\n" + fetch("1", "7", "100") + "S: <a> OK x\n" +
+		"C: <b> UID FETCH 8 (UID RFC822.SIZE BODY.PEEK[])\nC: <c> UID FETCH 9 (UID RFC822.SIZE BODY.PEEK[])\n" +
+		fetch("2", "8", "100") + "S: <b> OK x\n" + fetch("3", "9", "101") + "S: <c> OK x\n"
+	play(t, "read ahead", ahead+another10+bye, Options{Mailbox: "Work"}, func(s *session) {
+		d := s.open()
+		s.text(d.Read(s.ctx, 7))
+		s.text(d.Read(s.ctx, 8))
+		body, err := d.Read(s.ctx, 9)
+		if err != nil {
+			s.Fatal(err)
+		}
+		_, err = body.WriteTo(io.Discard)
+		s.rebuilt(err)
+		body.Close()
+	})
+}
+
+// I-CONC-5: after a pause of the client such a mailbox is selected again before
+// anything is read from it.
+func TestConfirmedAfterPause(t *testing.T) {
+	again := inWork(strings.TrimPrefix(reselected, loggedIn))
+	first := inWork(mailbox("UIDPLUS", "", "7"))
+	read := strings.Replace(retr, "BODY", "RFC822.SIZE BODY", 1) + hello
+	for _, tt := range []struct {
+		name, script string
+		pause        time.Duration
+		want         proxy.Code
+	}{
+		{"short", first + read + bye, probeAfter - time.Second, proxy.CodeNone},
+		{"the same", first + again + read + bye, probeAfter, proxy.CodeNone},
+		{"after a NOOP", first + "C: <n> NOOP\nS: <n> OK x\n" + again + read + bye, keepAlive + time.Second, proxy.CodeNone},
+		{"another", first + strings.ReplaceAll(again, "UIDVALIDITY 9", "UIDVALIDITY 10") + bye, probeAfter, temp},
+		{"deleted", first + "C: <s> SELECT \"Work\"\nS: <s> NO [NONEXISTENT] zebra\n" + bye, probeAfter, perm},
+		{"lost", first + "C: <s> SELECT \"Work\"\nX:\n" + another + inWork(reselected) + read + bye, probeAfter, proxy.CodeNone},
+		{"lost, another", first + "C: <s> SELECT \"Work\"\nX:\n" + another + strings.ReplaceAll(inWork(reselected), "UIDVALIDITY 9", "UIDVALIDITY 10") + bye, probeAfter, temp},
+	} {
+		play(t, tt.name, tt.script, Options{Mailbox: "Work"}, func(s *session) {
+			d := s.open()
+			s.after(tt.pause)
+			body, err := d.Read(s.ctx, 7)
+			if tt.want != proxy.CodeNone {
+				s.fails(err, tt.want)
+				return
+			}
+			s.text(body, err)
+		})
+	}
+}
