@@ -187,10 +187,10 @@ func testQuitFailure(t *testing.T, name func(string) string, form func(_, _ stri
 	const check = "C: <q> UID SEARCH UID 7\nS: * SEARCH 7\nS: <q> OK x\n"
 	const unflag = "C: <u> UID STORE 7 -FLAGS.SILENT (\\Deleted)\nS: <u> OK x\n"
 	scripts := map[string]string{
-		"STORE":   store + form("st", status) + ifNot(lost, check+bye),
+		"STORE":   store + form("st", status) + ifNot(lost, check+unflag+bye),
 		"EXPUNGE": store + "S: <st> OK x\nC: <e> UID EXPUNGE 7\n" + form("e", status) + ifNot(lost, check+unflag+bye),
 		"check": store + "S: <st> OK x\nC: <e> UID EXPUNGE 7\nS: <e> OK x\nC: <q> UID SEARCH UID 7\n" +
-			form("q", status) + ifNot(lost, "C: <v> UID FETCH 7 (UID)\nS: <v> NO [INUSE] zebra\n"+bye),
+			form("q", status) + ifNot(lost, "C: <v> UID FETCH 7 (UID)\nS: <v> NO [INUSE] zebra\n"+unflag+bye),
 	}
 	for step, script := range scripts {
 		play(t, name("UPDATE "+step), opened+script, Options{}, func(s *session) {
