@@ -152,6 +152,9 @@ func uniqueIDs(t *testing.T, g gateway, user string) []string {
 func checkCut(t *testing.T, s *servertest.Server) {
 	user, g := seeded(s, 5), serve(t, s, nil)
 	r := g.upstream
+	if limited(s, servertest.AddsFields) {
+		g.wantShown(t, user, 0, 1, 2, 3, 4) // after which they stay as they are
+	}
 	c := g.session(user)
 	ids := c.Fetch("UIDL")
 	r.cut()

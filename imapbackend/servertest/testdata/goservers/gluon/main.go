@@ -16,6 +16,10 @@ import (
 	"popgate/servertest/goservers/internal/flags"
 )
 
+// echoes is when the connector repeats to the server what its clients have done.
+// The server takes a message for a new one if that comes before it is done itself.
+const echoes = 24 * time.Hour
+
 func main() {
 	f := flags.Parse()
 	ctx := context.Background()
@@ -25,7 +29,7 @@ func main() {
 	}
 	anyFlag := imap.NewFlagSet(`\Answered`, `\Seen`, `\Flagged`, `\Deleted`)
 	for _, name := range f.Users {
-		c := connector.NewDummy([]string{name}, []byte(f.Password), time.Second, anyFlag, anyFlag, imap.NewFlagSet())
+		c := connector.NewDummy([]string{name}, []byte(f.Password), echoes, anyFlag, anyFlag, imap.NewFlagSet())
 		if _, err := s.AddUser(ctx, c, []byte(f.Password)); err != nil {
 			log.Fatal(err)
 		}
