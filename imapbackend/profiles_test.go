@@ -92,6 +92,19 @@ func TestProfileDialogues(t *testing.T) {
 	}
 }
 
+// P-SASL-1: Exchange names AUTHENTICATE when it refuses a password, which is not
+// sent once more by LOGIN.
+func TestExchangePassword(t *testing.T) {
+	script := "S: * OK The Microsoft Exchange IMAP4 service is ready. [QQ==]\nC: <k> CAPABILITY\n" +
+		"S: * CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR\nS: <k> OK x\n" +
+		"C: <l> AUTHENTICATE PLAIN " + ir + "\nS: <l> NO AUTHENTICATE failed.\n"
+	for _, host := range []string{"outlook.office365.com", "imap-mail.outlook.com", "mx.example.com"} {
+		play(t, host, script+bye, Options{Address: host + ":143"}, func(s *session) {
+			s.fails(s.openFails(), proxy.CodeAuth)
+		})
+	}
+}
+
 // upTo limits the connections of a user.
 func upTo(n int) dialect.Choice {
 	c := dialect.Defaults()

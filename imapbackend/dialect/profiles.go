@@ -46,16 +46,17 @@ var profiles = []Profile{
 		Differs: "as microsoft-365, for personal accounts",
 		Advice:  `auth = ["xoauth2"]: passwords are not accepted`,
 		Source:  "https://github.com/Foundry376/Mailspring/issues/2038",
-		dialect: Dialect{IgnoresNumbers: true, Placeholders: true},
+		// The text of its refusal of a password names AUTHENTICATE.
+		dialect: Dialect{Takes: Authenticate, IgnoresNumbers: true, Placeholders: true},
 	},
 	{
 		Name: "microsoft-365", Hosts: []string{"outlook.office365.com", "outlook.office.com", "partner.outlook.cn"},
 		greeting: regexp.MustCompile(`The Microsoft Exchange IMAP4 service is ready`),
-		Differs:  "delivers placeholders for some messages; sequence numbers are not reliable; at most 20 connections for a user",
+		Differs:  "delivers placeholders for some messages; sequence numbers are not reliable; at most 16 connections for a user",
 		Advice:   `auth = ["xoauth2"], except for an Exchange server of your own`,
 		Source: "https://github.com/Foundry376/Mailspring/issues/2038, " +
-			"https://learn.microsoft.com/powershell/module/exchange/set-throttlingpolicy (ImapMaxConcurrency)",
-		dialect: Dialect{IgnoresNumbers: true, Placeholders: true, UserConnections: 20},
+			"https://learn.microsoft.com/exchange/set-connection-limits-for-imap4-exchange-2013-help (MaxConnectionsPerUser)",
+		dialect: Dialect{Takes: Authenticate, IgnoresNumbers: true, Placeholders: true, UserConnections: 16},
 	},
 	{
 		Name: "icloud", Hosts: []string{"imap.mail.me.com"}, Capability: "XAPPLEPUSHSERVICE AUTH=ATOKEN",
@@ -111,8 +112,10 @@ var profiles = []Profile{
 	},
 	{
 		Name: "stalwart", greeting: regexp.MustCompile(`\bStalwart\b`),
-		Differs: "a mailbox-id means something within one account only",
-		Source:  "https://datatracker.ietf.org/doc/draft-degennaro-imap-objectid-accountid/",
+		Differs: "a mailbox-id means something within one account only; at most 16 connections for a user",
+		Source: "https://datatracker.ietf.org/doc/draft-degennaro-imap-objectid-accountid/, " +
+			"https://stalw.art/docs/email/settings/ratelimit/ (maxConcurrent)",
+		dialect: Dialect{UserConnections: 16},
 	},
 	{
 		Name: "proton-bridge", greeting: regexp.MustCompile(`\bgluon session ID\b`),
