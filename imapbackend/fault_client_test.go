@@ -29,7 +29,8 @@ type popSession struct {
 }
 
 // begin reads the greeting, logs in and asks for the unique-ids. visible are
-// the UIDs of the maildrop, for unique-ids that do not contain them.
+// the UIDs of the maildrop, for unique-ids that do not contain them, or are not
+// given.
 func begin(conn net.Conn, visible []uint64) *popSession {
 	c := &popSession{Conversation: proxytest.NewConversation(conn),
 		uidOf: make(map[int]uint64), got: make(map[uint64]string), marked: make(map[uint64]bool)}
@@ -39,7 +40,11 @@ func begin(conn net.Conn, visible []uint64) *popSession {
 	if !c.do("PASS secret") {
 		return c
 	}
+	for i, uid := range visible {
+		c.uidOf[i+1] = uid
+	}
 	if c.do("UIDL") {
+		clear(c.uidOf)
 		for line := range strings.Lines(c.text()) {
 			number, id, _ := strings.Cut(strings.TrimSpace(line), " ")
 			n, _ := strconv.Atoi(number)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"popgate/imapbackend/imapmodel"
 	"popgate/imapbackend/internal/imapfault"
 )
 
@@ -30,9 +31,10 @@ var (
 
 // One in n cases is run:
 const (
-	policyRate = 400  // with all policies but the first, in sessions with more than UPDATE
-	withinRate = 60   // with losses within bodies
-	secondRate = 8000 // with a second fault
+	policyRate = 400   // with all policies but the first, in sessions with more than UPDATE
+	withinRate = 60    // with losses within bodies
+	secondRate = 10000 // with a second fault
+	quirkRate  = 150   // of those with an upstream that has quirks, at random
 )
 
 // faultSession is what a client does between login and the end of the session.
@@ -155,10 +157,45 @@ type faultPolicy struct {
 // tolerates reports whether the policy is safe with a fault: a plain EXPUNGE
 // depends on a search for what others have flagged.
 func (p faultPolicy) tolerates(kind imapfault.Kind, response []byte) bool {
-	if p.opts.WithoutUIDPLUS != ExpungeIfAlone || !bytes.Contains(response, []byte("SEARCH")) {
+	if p.opts.WithoutUIDPLUS != ExpungeIfAlone || !bytes.Contains(response, []byte("SEARCH")) && !bytes.Contains(response, []byte("FLAGS (")) {
 		return true
 	}
-	return kind != imapfault.Fewer && kind != imapfault.Drop && kind != imapfault.Garble
+	return kind != imapfault.Fewer && kind != imapfault.Drop && kind != imapfault.Garble && kind != imapfault.OtherUID
+}
+
+// quirky reports whether the upstream is not the usual one.
+func (fc faultCase) quirky() bool { return fc.quirks != (imapmodel.Quirks{}) || fc.before > 0 }
+
+// hides reports whether the gateway can hide a fault from the client, with the
+// quirks of the upstream.
+func (fc faultCase) hides(kind imapfault.Kind) bool {
+	q := fc.quirks
+	switch {
+	case kind == imapfault.Chatter:
+		// Its EXISTS is the only one, or proves that messages have been
+		// expunged, and its FETCH has no UID.
+		return !q.NoExists && !q.UIDMissing && q.Search <= imapmodel.CountOnly
+	case kind.Loss():
+		// On another connection sequence numbers prove nothing; BODY[] is
+		// asked for once.
+		// What SEARCH does may have to be learned when UPDATE is repeated.
+		return !q.UIDMissing && !q.EmptyPeek && q.Partial != imapmodel.PartialIgnored &&
+			(q.Search <= imapmodel.CountOnly || fc.policy.opts.WithoutUIDPLUS != ExpungeIfAlone)
+	}
+	return true
+}
+
+// excused reports whether the refusal of a command is due to a quirk of the
+// upstream.
+func (fc faultCase) excused(reply string) bool {
+	q := fc.quirks
+	switch {
+	case strings.HasPrefix(reply, "TOP "):
+		return q.EmptyPeek
+	case strings.HasPrefix(reply, "DELE "):
+		return strings.Contains("- () (\\Seen)", q.PermanentFlags)
+	}
+	return false
 }
 
 // effect is what UPDATE does to a message.
@@ -236,7 +273,7 @@ func casesOf(t *testing.T, base faultCase, login bool) (each, within []faultCase
 			}
 			fc := base
 			fc.faults = []imapfault.Fault{f}
-			fc.unseen = f.Kind.Harmless() || f.Kind.Loss() && f.Response > h.login
+			fc.unseen = fc.hides(f.Kind) && (f.Kind.Harmless() || f.Kind.Loss() && f.Response > h.login)
 			*to = append(*to, fc)
 		}
 	}
@@ -326,8 +363,8 @@ func (s secondFaults) sample(r *rand.Rand, n int) (cases []faultCase) {
 // I-DEL-10, I-DEL-11, I-FETCH-6, I-FETCH-7, I-SIZE-5: checkInvariant holds in
 // each session with each fault of the upstream at each response. The first
 // policy is tested with all faults in every session, the other policies with
-// all faults in the session that does little besides UPDATE; of the rest, and
-// of second faults, a sample is tested.
+// all faults in the session that does little besides UPDATE; of the rest, of
+// second faults, and of faults of an upstream with quirks, a sample is tested.
 func TestFaults(t *testing.T) {
 	start := time.Now()
 	var total, all, resumed atomic.Int64
@@ -345,7 +382,12 @@ func TestFaults(t *testing.T) {
 					if p > 0 && !session.update {
 						rate = policyRate
 					}
-					for _, fc := range slices.Concat(sample(r, each, rate), sample(r, within, withinRate), seconds.sample(r, secondRate)) {
+					cases := slices.Concat(sample(r, each, rate), sample(r, within, withinRate), seconds.sample(r, secondRate))
+					quirky := faultCase{policy: policy, session: session, quirks: imapmodel.RandomQuirks(r), before: uint64(r.IntN(2)) << 33}
+					each, within, seconds = casesOf(t, quirky, true)
+					all.Add(int64(len(each) + len(within) + seconds.len()))
+					cases = slices.Concat(cases, sample(r, each, quirkRate), sample(r, within, quirkRate), seconds.sample(r, secondRate))
+					for _, fc := range cases {
 						h := fc.run(t)
 						total.Add(1)
 						if slices.ContainsFunc(h.commands, isResume) {

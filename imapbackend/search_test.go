@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"popgate/imapbackend/imapmodel"
 	"popgate/proxy"
@@ -72,6 +73,64 @@ func TestSearchStyles(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// I-SNAP-3, I-LOGIN-7: a server that never answers a search for \Deleted messages, or
+// closes the connection, costs at most two logins, whatever it does with commands
+// after SELECT and whether it was right before. Then FETCH of the flags is used.
+func TestSearchHangs(t *testing.T) {
+	for _, style := range []imapmodel.SearchStyle{imapmodel.DeletedHangs, imapmodel.DeletedCloses} {
+		for flight := imapmodel.Executed; flight <= imapmodel.Rejected; flight++ {
+			for _, right := range []int{0, 1, 2} {
+				t.Run(fmt.Sprintf("%d, flight %d, right in %d sessions", style, flight, right), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { testSearchHangs(t, style, flight, right) })
+				})
+			}
+		}
+	}
+}
+
+func testSearchHangs(t *testing.T, style imapmodel.SearchStyle, flight imapmodel.Flight, right int) {
+	m := newModel()
+	m.Unknown, m.AfterSelect = true, flight
+	for i := range 10 {
+		m.add(mail(i, 10))
+	}
+	m.Inbox().SetFlag(2, `\Deleted`, true)
+	b := m.backend(t, Options{})
+	paid, left := 0, 9
+	for i := range right + 4 {
+		if i == right {
+			m.Search, paid = style, 0
+		}
+		began, dials := time.Now(), m.Dials()
+		l, err := b.Login(t.Context(), joe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := l.Open(t.Context())
+		if time.Since(began) > 0 || m.Dials() > dials+1 {
+			paid++
+		}
+		if err != nil {
+			l.Close()
+			continue
+		}
+		if n := len(d.Messages()); n != left {
+			t.Errorf("login %d: %d messages, want %d", i, n, left)
+		}
+		left--
+		if err := d.Update(t.Context(), []uint64{d.Messages()[0].UID}); err != nil {
+			t.Error(err)
+		}
+		d.Close()
+		if i == right+3 && (time.Since(began) > 0 || slices.Contains(m.Commands()[len(m.Commands())-6:], "UID SEARCH RETURN (ALL) DELETED")) {
+			t.Errorf("the last login still searches: %q", m.Commands())
+		}
+	}
+	if paid == 0 || paid > 2 {
+		t.Errorf("%d logins pay", paid)
 	}
 }
 

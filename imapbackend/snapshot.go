@@ -109,7 +109,7 @@ func (o *opening) readAlone(ctx context.Context, l *listing, refused []wire.Stat
 	searched = refused[0]
 	if o.RefusesFlight(searched) {
 		o.search = o.NewSearch("", upstream.Deleted)
-		if searched, err = o.Collect(ctx, o.search.Command(), o.search.Add); err != nil {
+		if searched, err = o.SearchAlone(ctx, o.search, refused[1]); err != nil {
 			return searched, o.Lost(upstream.AtList, err)
 		}
 	}

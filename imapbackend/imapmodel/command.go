@@ -1,6 +1,7 @@
 package imapmodel
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -34,6 +35,7 @@ func (c *conn) aboutMailboxes(verb, args string) string {
 		return "OK done"
 	}
 	c.open(b)
+	c.flight = c.m.AfterSelect
 	if c.readOnly = verb == "EXAMINE" || b.readOnly; c.readOnly {
 		return "OK [READ-ONLY] open"
 	}
@@ -56,7 +58,14 @@ func (c *conn) open(b *Mailbox) {
 	if c.m.UIDNext != nil {
 		uidNext = c.m.UIDNext(b.uidNext)
 	}
-	c.say("* OK [UIDNEXT %s] x", uidNext)
+	c.say("* OK [UIDNEXT %s] x", cmp.Or(c.m.WrongUIDNext, uidNext))
+	switch c.m.PermanentFlags {
+	case "":
+	case "-":
+		c.say("* OK [PERMANENTFLAGS] x")
+	default:
+		c.say("* OK [PERMANENTFLAGS %s] x", c.m.PermanentFlags)
+	}
 	if c.m.has("OBJECTID") {
 		c.say("* OK [MAILBOXID (%s)] x", b.id)
 	}
@@ -78,7 +87,7 @@ func (c *conn) list() {
 func (c *conn) status(b *Mailbox, args string) {
 	known := map[string]string{
 		"MESSAGES":    strconv.Itoa(len(b.messages)),
-		"UIDNEXT":     strconv.FormatUint(uint64(b.uidNext), 10),
+		"UIDNEXT":     strconv.FormatUint(b.uidNext, 10),
 		"UIDVALIDITY": strconv.FormatUint(b.uidValidity, 10),
 	}
 	if c.m.has("OBJECTID") {
@@ -212,7 +221,7 @@ func (c *conn) search(tag, args string) string {
 		for _, b := range c.m.mailboxes {
 			for _, msg := range b.messages {
 				if b != c.box && match(msg) {
-					uids = append(uids, strconv.Itoa(int(msg.UID)))
+					uids = append(uids, strconv.FormatUint(msg.UID, 10))
 				}
 			}
 		}
@@ -223,7 +232,7 @@ func (c *conn) search(tag, args string) string {
 			msg, ok = c.expunged[uid]
 		}
 		if ok && match(msg) {
-			uids = append(uids, strconv.Itoa(int(uid)))
+			uids = append(uids, strconv.FormatUint(uid, 10))
 		}
 	}
 	switch {

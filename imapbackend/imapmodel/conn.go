@@ -34,6 +34,9 @@ type conn struct {
 	expunged map[uint64]Message // in view, but expunged by others
 	changed  []uint64           // UIDs of messages whose flags others have changed
 	stale    bool               // the view is invalid
+	flight   Flight             // what happens to commands that have arrived with the last one
+	rejected int                // how many of the next ones are answered BAD
+	hung     bool               // nothing is answered any more
 }
 
 // ServeConn serves one connection until it ends.
@@ -62,6 +65,7 @@ func (m *Model) ServeConn(nc net.Conn) {
 			m.Before(cmd)
 		}
 		more := c.execute(tag, cmd)
+		c.endFlight()
 		if m.After != nil || !more || c.out.Len() > 1<<20 {
 			if c.flush() != nil {
 				return
@@ -165,6 +169,13 @@ func (c *conn) execute(tag, cmd string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.commands = append(m.commands, cmd)
+	if c.rejected > 0 {
+		c.rejected--
+		refusal = "BAD one command at a time"
+	}
+	if c.hung {
+		return true
+	}
 	if refusal != "" {
 		c.say("%s %s", tag, refusal)
 		return true
@@ -173,11 +184,24 @@ func (c *conn) execute(tag, cmd string) bool {
 		c.say("* BYE the mailbox has been rebuilt or removed")
 		return false
 	}
-	if m.Search == DeletedCloses && verb == "UID SEARCH" && onlyDeleted(args) {
-		return false
+	if verb == "UID SEARCH" && onlyDeleted(args) && (m.Search == DeletedCloses || m.Search == DeletedHangs) {
+		c.hung = m.Search == DeletedHangs
+		return c.hung
 	}
 	c.say("%s %s", tag, c.result(tag, verb, args))
 	return verb != "LOGOUT"
+}
+
+// endFlight deals with the commands that have arrived with the last one.
+func (c *conn) endFlight() {
+	switch c.flight {
+	case Discarded:
+		_, _ = c.r.Discard(c.r.Buffered()) // cannot fail
+	case Rejected:
+		more, _ := c.r.Peek(c.r.Buffered()) // cannot fail
+		c.rejected = bytes.Count(more, []byte("\n"))
+	}
+	c.flight = Executed
 }
 
 // split returns the verb of a command, in upper case and with its UID prefix, and
@@ -201,8 +225,8 @@ func (c *conn) result(tag, verb, args string) string {
 		if !c.login(verb, args) {
 			return "NO [AUTHENTICATIONFAILED] no"
 		}
-		if m.Unknown {
-			_, _ = c.r.Discard(c.r.Buffered()) // cannot fail
+		if c.flight = m.AfterLogin; m.Unknown && c.flight == Executed {
+			c.flight = Discarded
 		}
 		return "OK [CAPABILITY " + m.Caps + "] in"
 	case "ID":

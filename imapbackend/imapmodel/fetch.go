@@ -2,6 +2,7 @@ package imapmodel
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,8 @@ func (c *conn) fetch(uids set, items string) string {
 		}
 	}
 	result := "OK done"
-	for i, uid := range c.view {
+	for _, i := range c.order() {
+		uid := c.view[i]
 		if !uids.has(uid) {
 			continue
 		}
@@ -36,10 +38,26 @@ func (c *conn) fetch(uids set, items string) string {
 	return result
 }
 
+// order returns the indices of the messages in view, in the order in which FETCH
+// answers for them.
+func (c *conn) order() []int {
+	if c.m.AnyOrder {
+		return rand.New(rand.NewPCG(uint64(len(c.m.commands)), 1)).Perm(len(c.view))
+	}
+	all := make([]int, len(c.view))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
 func (c *conn) fetchOne(seq int, msg Message, items []string, isNil bool) {
 	var parts []string
 	uid := fmt.Sprintf("UID %d", msg.UID)
-	if !c.m.UIDLast {
+	if c.m.UIDMissing && slices.ContainsFunc(items, isBody) {
+		uid = ""
+	}
+	if !c.m.UIDLast && uid != "" {
 		parts = append(parts, uid)
 	}
 	for _, item := range items {
@@ -57,10 +75,14 @@ func (c *conn) fetchOne(seq int, msg Message, items []string, isNil bool) {
 		case item == "X-GM-MSGID":
 			parts = append(parts, "X-GM-MSGID "+msg.Email)
 		default:
-			parts = append(parts, c.m.body(msg.Body, item, isNil))
+			text := msg.Body
+			if c.m.EmptyPeek && item == "BODY.PEEK[]" && msg.UID%4 == 1 {
+				text = ""
+			}
+			parts = append(parts, c.m.body(text, item, isNil))
 		}
 	}
-	if c.m.UIDLast {
+	if c.m.UIDLast && uid != "" {
 		parts = append(parts, uid)
 	}
 	end := ")"
@@ -79,6 +101,10 @@ func (c *conn) knows(item string) bool {
 	case "X-GM-MSGID":
 		return c.m.has("X-GM-EXT-1")
 	}
+	return isBody(item) && !(c.m.Partial == PartialBAD && strings.HasSuffix(item, ">"))
+}
+
+func isBody(item string) bool {
 	return strings.HasPrefix(item, "BODY.PEEK[") || strings.HasPrefix(item, "BODY[")
 }
 
@@ -106,7 +132,7 @@ func (m *Model) body(text, item string, isNil bool) string {
 	section, partial, _ := strings.Cut(section, "]")
 	text = sectionOf(text, section)
 	label := "BODY[" + section + "]"
-	if partial != "" {
+	if partial != "" && m.Partial != PartialIgnored {
 		var offset, count int
 		if _, err := fmt.Sscanf(partial, "<%d.%d>", &offset, &count); err == nil {
 			text = text[min(offset, len(text)):]
@@ -118,13 +144,17 @@ func (m *Model) body(text, item string, isNil bool) string {
 			label += fmt.Sprintf("<%d>", offset)
 		}
 	}
-	if isNil {
+	if isNil || m.Quoted && text == "" {
 		return label + " NIL"
 	}
-	if !m.Loose {
-		label += " "
+	data := fmt.Sprintf("{%d}\r\n%s", len(text), text)
+	if m.Quoted && len(text) < 1000 && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
+		data = quote(text)
 	}
-	return fmt.Sprintf("%s{%d}\r\n%s", label, len(text), text)
+	if m.Loose {
+		return label + data
+	}
+	return label + " " + data
 }
 
 func sectionOf(body, section string) string {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -207,6 +208,72 @@ func TestRebuilt(t *testing.T) {
 		}
 		if line := c.line(); !strings.HasPrefix(line, "* BYE") {
 			t.Errorf("%q after another UIDVALIDITY", line)
+		}
+	}
+}
+
+// TestQuirks shows the form of each quirk that changes what is sent.
+func TestQuirks(t *testing.T) {
+	const body = "A: b\r\n\r\nx"
+	whole := "* 1 FETCH (UID 1 BODY[] {9}\n" + strings.ReplaceAll(body, "\r", "") + ")\n"
+	for _, tt := range []struct {
+		quirks    Quirks
+		cmd, want string
+	}{
+		{Quirks{}, "UID FETCH 1 (UID BODY.PEEK[])", whole + "OK done"},
+		{Quirks{UIDMissing: true}, "UID FETCH 1 (UID BODY.PEEK[TEXT])", "* 1 FETCH (BODY[TEXT] {1}\nx)\nOK done"},
+		{Quirks{UIDMissing: true}, "UID FETCH 1 (UID RFC822.SIZE)", "* 1 FETCH (UID 1 RFC822.SIZE 9)\nOK done"},
+		{Quirks{Quoted: true}, "UID FETCH 1 (UID BODY.PEEK[TEXT])", "* 1 FETCH (UID 1 BODY[TEXT] \"x\")\nOK done"},
+		{Quirks{Quoted: true}, "UID FETCH 1 (UID BODY.PEEK[TEXT]<5.9>)", "* 1 FETCH (UID 1 BODY[TEXT]<5> NIL)\nOK done"},
+		{Quirks{Partial: PartialBAD}, "UID FETCH 1 (UID BODY.PEEK[TEXT]<5.9>)", "BAD what is BODY.PEEK[TEXT]<5.9>"},
+		{Quirks{Partial: PartialIgnored}, "UID FETCH 1 (UID BODY.PEEK[TEXT]<5.9>)", "* 1 FETCH (UID 1 BODY[TEXT] {1}\nx)\nOK done"},
+		{Quirks{EmptyPeek: true}, "UID FETCH 1 (UID BODY.PEEK[])", "* 1 FETCH (UID 1 BODY[] {0}\n)\nOK done"},
+		{Quirks{EmptyPeek: true}, "UID FETCH 1 (UID BODY[])", whole + "* 1 FETCH (UID 1 FLAGS (\\Seen))\n* 3 EXISTS\nOK done"},
+		{Quirks{NoExists: true, WrongUIDNext: "x", PermanentFlags: "-"}, "SELECT INBOX",
+			"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\n* OK [UIDVALIDITY 7] x\n* OK [UIDNEXT x] x\n* OK [PERMANENTFLAGS] x\nOK [READ-WRITE] selected"},
+		{Quirks{AnyOrder: true}, "UID FETCH 1:3 (UID)", "* 3 FETCH (UID 3)\n* 2 FETCH (UID 2)\n* 1 FETCH (UID 1)\nOK done"},
+		{Quirks{AfterSelect: Discarded}, "SELECT INBOX\r\nb NOOP", "* FLAGS"},
+		{Quirks{AfterSelect: Rejected}, "SELECT INBOX\r\nb NOOP", "* FLAGS"},
+	} {
+		t.Run(tt.quirks.String(), func(t *testing.T) {
+			m := New()
+			m.Quirks = tt.quirks
+			for range 3 {
+				m.Inbox().Add(body)
+			}
+			c := login(t, m)
+			if strings.Contains(tt.cmd, "NOOP") {
+				c.do(tt.cmd)
+				if m.AfterSelect == Rejected {
+					if line := c.line(); line != "b BAD one command at a time" {
+						t.Errorf("%q", line)
+					}
+				}
+				if got := c.do("NOOP"); got != "* 3 EXISTS\nOK done" {
+					t.Errorf("%q", got)
+				}
+				return
+			}
+			c.do("SELECT INBOX")
+			got := strings.ReplaceAll(c.do(tt.cmd), "* 3 EXISTS\n", "")
+			if want := strings.ReplaceAll(tt.want, "* 3 EXISTS\n", ""); got != want {
+				t.Errorf("%s: %q, want %q", tt.cmd, got, want)
+			}
+		})
+	}
+}
+
+// TestRandomQuirks draws until each of them has come.
+func TestRandomQuirks(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	seen := ""
+	for range 400 {
+		seen += RandomQuirks(r).String() + "\n"
+	}
+	for _, name := range []string{"Unknown", "AfterLogin=1", "AfterLogin=2", "AfterSelect=1", "AfterSelect=2", "UIDLast", "UIDMissing", "Loose",
+		"Quoted", "AnyOrder", "Partial=1", "Partial=2", "EmptyPeek", "NoExists", "WrongUIDNext", "PermanentFlags", "Search=1", "Search=7"} {
+		if !strings.Contains(seen, name) {
+			t.Errorf("%s has never come", name)
 		}
 	}
 }

@@ -38,7 +38,11 @@ const (
 	SilentIfEmpty              // an empty result has no response
 	FindsOthers                // DELETED by itself finds messages of all mailboxes
 
-	SearchStyles // the number of styles
+	SearchStyles // the number of styles so far
+
+	// DeletedHangs is that DELETED by itself, and what follows it, is never
+	// answered.
+	DeletedHangs
 )
 
 // Model is the server. The fields are set before a connection uses them; the
@@ -47,10 +51,7 @@ type Model struct {
 	// Caps are the capabilities, before and after the login.
 	Caps string
 
-	// Unknown makes the server greet as one that no dialect knows. It then
-	// discards what has arrived with an AUTHENTICATE or LOGIN that succeeds, as
-	// Cyrus and some proxies do. Otherwise it greets as Dovecot.
-	Unknown bool
+	Quirks
 
 	// RTT is the round trip of connections made by Dial.
 	RTT time.Duration
@@ -58,26 +59,12 @@ type Model struct {
 	// Link, if not nil, carries what these connections bring to the client.
 	Link *Link
 
-	// UIDLast puts the UID at the end of a FETCH response, after any body.
-	UIDLast bool
-
-	// Loose makes FETCH responses as some servers send them: without the space in
-	// front of a literal, with the count after the origin of a partial body, and
-	// with an empty line in front of the closing parenthesis and another after it.
-	Loose bool
-
-	// NoExists leaves out EXISTS, which an IMAP server must not do.
-	NoExists bool
-
 	// Style is how expunges by others are seen.
 	Style Style
 
 	// UIDNext returns what SELECT announces as UIDNEXT of a mailbox whose next
 	// UID is next, such as a number that is too small. nil: next itself.
 	UIDNext func(next uint64) string
-
-	// Search is how UID SEARCH is answered.
-	Search SearchStyle
 
 	// AnnounceRebuilt keeps a connection open whose mailbox gets another
 	// UIDVALIDITY: it sends OK [UIDVALIDITY], and NO to each command on

@@ -115,13 +115,17 @@ func (a *Attempt) Again() bool { return a.again }
 // Judge finds out why a login on c has failed. A connection that was lost is
 // replaced once, unless an answer to a challenge would be sent again, or a
 // credential to a server that has judged it. If forms were used that have never
-// succeeded, they are not used again.
+// succeeded, they are not used again. Neither is a search at which two connections
+// were lost, or one that was never answered, by the next login.
 func (a *Attempt) Judge(ctx context.Context, c *Conn) {
 	loss := c.Wire.Err()
 	_, bye := errors.AsType[*wire.ByeError](loss)
 	broken, isBroken := errors.AsType[*wire.ProtocolError](loss)
 	timeout := errors.Is(loss, wire.ErrTimeout)
 	a.again = false
+	if c.daring == 0 && c.lostAt.doubtful() && (timeout || errors.Is(context.Cause(ctx), errLate)) {
+		c.doubtSearch(ctx)
+	}
 	switch {
 	case loss == nil, ctx.Err() != nil, c.Challenged, a.made >= maxConnections:
 	case bye && (c.judging || !c.greeted), isBroken && broken.Flood:
@@ -137,6 +141,8 @@ func (a *Attempt) Judge(ctx context.Context, c *Conn) {
 		a.beCareful(c)
 	case !a.replaced:
 		a.replaced, a.again = true, true
+	case c.lostAt.doubtful() && a.suspects&searchForms == 0:
+		a.suspect(c, searchForms) // lost once more
 	}
 }
 

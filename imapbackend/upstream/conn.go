@@ -49,6 +49,7 @@ type Conn struct {
 	learned    *learned       // of the server
 	attempt    *Attempt       // the login that uses the connection, or has used it
 	daring     dialect.Form   // forms in use that have never succeeded
+	lostAt     *Search        // whose answer was waited for when the connection was lost
 	greeted    bool           // by OK
 	identified bool           // ID has been sent
 	judging    bool           // a credential has been sent and not been judged

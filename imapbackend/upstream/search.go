@@ -55,6 +55,12 @@ func (s *Search) risk() dialect.Form {
 	return searchForms
 }
 
+// doubtful reports whether the search may be at fault for the loss of a connection
+// although the server has answered others. s may be nil.
+func (s *Search) doubtful() bool {
+	return s != nil && !s.ByFetch() && !s.c.dialect.SearchesMailbox
+}
+
 func (c *Conn) searchBy(form dialect.Search, set, key string) *Search {
 	if form == dialect.BySearchReturn && !c.Can("ESEARCH") {
 		form = dialect.BySearch
@@ -200,6 +206,15 @@ func (c *Conn) useSearch(ctx context.Context, form dialect.Search, cause error) 
 	}
 	proxy.Logger(ctx).WarnContext(ctx, "upstream does not search as it should, another command is used from now on",
 		"upstream", c.opts.Name, "command", by, "cause", cause)
+}
+
+// doubtSearch has searches made by FETCH for some time: the last one was not
+// answered within the time of a login.
+func (c *Conn) doubtSearch(ctx context.Context) {
+	if c.learned.Doubt(searchForms) {
+		proxy.Logger(ctx).WarnContext(ctx, "upstream does not answer a search, another command is used for a day",
+			"upstream", c.opts.Name, "command", "FETCH", "cause", c.loss())
+	}
 }
 
 // Search returns the UIDs among set, "" for all, that match key, in no order.

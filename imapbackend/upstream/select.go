@@ -98,6 +98,7 @@ func (c *Conn) AnswersToTrailing(ctx context.Context, search *Search, other stri
 		first := c.Wire.Started() - 1
 		if results, err = c.Answers(ctx, cmds, each); err != nil && c.Wire.ResultOf(first) == (wire.Status{}) {
 			c.daring |= search.risk()
+			c.lostAt = search
 		}
 	} else {
 		if c.dare(search.risk(), ProgressTimeout); c.attempt.silence {
@@ -108,6 +109,8 @@ func (c *Conn) AnswersToTrailing(ctx context.Context, search *Search, other stri
 			if status, err = c.Collect(ctx, cmds[i], each); err == nil {
 				c.dare(0, ProgressTimeout)
 				results = append(results, status)
+			} else if i == 0 {
+				c.lostAt = search
 			}
 		}
 	}
@@ -130,6 +133,25 @@ func (c *Conn) RefusesFlight(status wire.Status) bool {
 // AvoidFlight records that commands given to Select were refused for that reason.
 func (c *Conn) AvoidFlight(ctx context.Context, refusal wire.Status) {
 	c.failed(ctx, dialect.SelectFlight, true, errors.New("imap: after SELECT: "+c.Clean(refusal.String())))
+}
+
+// SearchAlone sends a search again that was refused, as a command in its flight with
+// refusal, because it shared the flight of SELECT. The login does not use that again.
+func (c *Conn) SearchAlone(ctx context.Context, search *Search, refusal wire.Status) (wire.Status, error) {
+	a := c.attempt
+	a.avoids |= dialect.SelectFlight
+	a.suspects |= dialect.SelectFlight
+	if a.cause == nil {
+		a.cause = errors.New("imap: after SELECT: " + c.Clean(refusal.String()))
+	}
+	c.dare(search.risk(), ProgressTimeout)
+	status, err := c.Collect(ctx, search.Command(), search.Add)
+	if err != nil {
+		c.lostAt = search
+		return status, err
+	}
+	c.dare(0, ProgressTimeout)
+	return status, nil
 }
 
 // Opened records what was learned, once the mailbox is open.

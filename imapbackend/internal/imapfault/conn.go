@@ -262,9 +262,10 @@ func (c *faulty) Close() error {
 }
 
 // responseEnd returns the length of the response at the start of p, 0 if it is
-// not complete.
+// not complete. A FETCH response ends with its parentheses: some servers send a
+// line end in front of the last one.
 func responseEnd(p []byte) int {
-	at := 0
+	at, open := 0, 0
 	for {
 		i := bytes.IndexByte(p[at:], '\n')
 		if i < 0 {
@@ -272,8 +273,14 @@ func responseEnd(p []byte) int {
 		}
 		line := p[at : at+i+1]
 		at += i + 1
+		if isFetch.Match(p) {
+			open += bytes.Count(line, []byte("(")) - bytes.Count(line, []byte(")"))
+		}
 		m := literalLine.FindSubmatch(line)
 		if m == nil || !bytes.HasSuffix(line, m[0]) {
+			if open > 0 {
+				continue
+			}
 			return at
 		}
 		n, err := strconv.Atoi(string(m[1]))

@@ -28,6 +28,7 @@ func TestKinds(t *testing.T) {
 		{Fault{Kind: Swap, Response: 5}, stream},
 		{Fault{Kind: Octets, Response: 2}, stream},
 		{Fault{Kind: No, Response: 2}, stream},
+		{Fault{Kind: CutAfter, Response: 3}, "* OK ready\r\n* 1 FETCH (UID 7 RFC822.SIZE 9 BODY[] {9}\r\na\r\nOK b\r\n)\r\n* 3 EXISTS\r\n"},
 	} {
 		near, far := proxytest.Pipe(&net.TCPAddr{}, &net.TCPAddr{})
 		go func() {
