@@ -242,9 +242,9 @@ func (w *faultWorld) checkInvariant() {
 			w.Errorf("UID %d has changed: there %v, flags %v, in the trash %v", msg.UID, there, now.Flags, trash[msg.Body])
 		case there && now.Body != msg.Body:
 			w.Errorf("UID %d is another message", msg.UID)
-		case !there && !w.mayGo(trash[msg.Body]):
+		case !there && !w.fc.policy.mayGo(trash[msg.Body]):
 			w.Errorf("UID %d is lost", msg.UID)
-		case toRemove && w.mustRemove() && !w.done(now, there, trash[msg.Body]):
+		case toRemove && w.mustRemove() && !w.fc.policy.done(now, there, trash[msg.Body]):
 			w.Errorf("UID %d was not removed, QUIT answered +OK: %v; there %v, flags %v, in the trash %v", msg.UID, w.c.quitOK, there, now.Flags, trash[msg.Body])
 		}
 	}
@@ -254,8 +254,8 @@ func (w *faultWorld) checkInvariant() {
 }
 
 // mayGo reports whether a marked message may be missing from the mailbox.
-func (w *faultWorld) mayGo(inTrash bool) bool {
-	switch w.fc.policy.effect {
+func (p faultPolicy) mayGo(inTrash bool) bool {
+	switch p.effect {
 	case isExpunged, isEither:
 		return true
 	case isMoved, isCopied:
@@ -265,8 +265,8 @@ func (w *faultWorld) mayGo(inTrash bool) bool {
 }
 
 // done reports whether the policy has been applied to a marked message.
-func (w *faultWorld) done(now imapmodel.Message, there, inTrash bool) bool {
-	switch w.fc.policy.effect {
+func (p faultPolicy) done(now imapmodel.Message, there, inTrash bool) bool {
+	switch p.effect {
 	case isExpunged:
 		return !there
 	case isFlagged:
