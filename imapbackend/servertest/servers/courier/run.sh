@@ -16,6 +16,10 @@ chown -R 20002:20002 run/courier
 chmod 755 home
 in_root makeuserdb
 in_root /usr/lib/courier/courier-authlib/authdaemond &
+set -- @USERS@
+until in_root authtest "$1" >/dev/null 2>&1; do
+	sleep 0.1
+done
 
 # As /usr/lib/courier/imapd and imapd-ssl do it.
 set -a
