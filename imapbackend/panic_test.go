@@ -16,8 +16,9 @@ import (
 // fragileConn is a connection to the upstream of which one call panics.
 type fragileConn struct {
 	net.Conn
-	reads  *atomic.Bool // the next Read panics
-	writes *atomic.Bool // the next Write panics
+	reads  *atomic.Bool  // the next Read panics
+	writes *atomic.Bool  // the next Write panics
+	later  *atomic.Int32 // after as many others
 }
 
 func (c *fragileConn) Read(p []byte) (int, error) {
@@ -28,7 +29,8 @@ func (c *fragileConn) Read(p []byte) (int, error) {
 }
 
 func (c *fragileConn) Write(p []byte) (int, error) {
-	if c.writes.CompareAndSwap(true, false) {
+	if c.writes.Load() && c.later.Add(-1) < 0 {
+		c.writes.Store(false)
 		panic("fault of Write")
 	}
 	return c.Conn.Write(p)
@@ -45,6 +47,7 @@ func TestPanics(t *testing.T) {
 	type world struct {
 		b             *Backend
 		reads, writes atomic.Bool
+		later         atomic.Int32
 	}
 	opened := func(t *testing.T, w *world, use func(d proxy.Maildrop)) {
 		d := openMaildrop(t, w.b)
@@ -150,6 +153,28 @@ func TestPanics(t *testing.T) {
 				d.Update(ctx, []uint64{1})
 			})
 		},
+		"SELECT on the connection that replaces a lost one": func(t *testing.T, w *world) {
+			opened(t, w, func(d proxy.Maildrop) {
+				d.(*maildrop).u.Wire.Close()
+				w.later.Store(1) // the login
+				w.writes.Store(true)
+				d.Read(ctx, 1)
+			})
+		},
+		"a login that is to replace a connection": func(t *testing.T, w *world) {
+			opened(t, w, func(d proxy.Maildrop) {
+				m := d.(*maildrop)
+				m.readAhead.coming = 1
+				w.writes.Store(true)
+				stop := m.detour(ctx)
+				<-time.After(detourAfter + time.Second)
+				if stop(); w.writes.Load() {
+					t.Error("nobody logs in")
+				}
+				m.readAhead.coming = 0
+			})
+			panic("none reaches the caller")
+		},
 		"keep-alive": func(t *testing.T, w *world) {
 			opened(t, w, func(proxy.Maildrop) {
 				w.writes.Store(true)
@@ -174,7 +199,7 @@ func TestPanics(t *testing.T) {
 				w := &world{b: backend(t, Options{})}
 				w.b.dial = func(ctx context.Context) (net.Conn, error) {
 					conn, err := m.Dial(ctx)
-					return &fragileConn{conn, &w.reads, &w.writes}, err
+					return &fragileConn{conn, &w.reads, &w.writes, &w.later}, err
 				}
 				done := make(chan any)
 				go func() {

@@ -265,7 +265,7 @@ func (m *maildrop) reconnect(ph upstream.Phase) error {
 			return reconnectError(err)
 		}
 	}
-	if err := m.selectAgain(ctx, l); err != nil {
+	if err := m.selectOn(ctx, l); err != nil {
 		l.Close()
 		return reconnectError(err)
 	}
@@ -275,6 +275,12 @@ func (m *maildrop) reconnect(ph upstream.Phase) error {
 	m.readAhead.restart()
 	m.timer.Reset(keepAlive)
 	return m.usable(ph)
+}
+
+// selectOn is selectAgain for a connection that the maildrop does not have yet.
+func (m *maildrop) selectOn(ctx context.Context, l *login) error {
+	defer closeOnPanic(l.u)
+	return m.selectAgain(ctx, l)
 }
 
 // selectAgain selects the mailbox on the connection of l. If it has another
@@ -334,6 +340,11 @@ func (m *maildrop) detour(ctx context.Context) (stop func()) {
 	)
 	timer := time.AfterFunc(detourAfter, func() {
 		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				logPanic(ctx, p)
+			}
+		}()
 		l, err := m.b.logIn(ctx, upstream.NewAttempt(), nil, again)
 		switch {
 		case err != nil:

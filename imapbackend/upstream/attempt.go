@@ -57,6 +57,7 @@ type Attempt struct {
 	made     int          // connections
 	avoids   dialect.Form // forms that are not used again
 	suspects dialect.Form // of them, those that may have been at fault
+	accused  *learned     // the kind of server that was suspected to fail at them
 	cause    error        // of the first suspicion
 	silence  bool         // a connection was given up, and careful forms are used
 	replaced bool         // a lost connection has been replaced
@@ -127,7 +128,7 @@ func (a *Attempt) Judge(ctx context.Context, c *Conn) {
 		c.doubtSearch(ctx)
 	}
 	switch {
-	case loss == nil, ctx.Err() != nil, c.Challenged, a.made >= maxConnections:
+	case loss == nil, ctx.Err() != nil, c.Challenged, c.final, a.made >= maxConnections:
 	case bye && (c.judging || !c.greeted), isBroken && broken.Flood:
 	case (timeout || isBroken) && c.daring == 0:
 	case timeout || isBroken:
@@ -139,11 +140,21 @@ func (a *Attempt) Judge(ctx context.Context, c *Conn) {
 	case c.daring != 0:
 		a.suspects &^= searchForms // the connection was lost without them too
 		a.beCareful(c)
-	case !a.replaced:
-		a.replaced, a.again = true, true
+	case a.mayReplace(ctx):
+		a.again = true
 	case c.lostAt.doubtful() && a.suspects&searchForms == 0:
 		a.suspect(c, searchForms) // lost once more
 	}
+}
+
+// mayReplace reports whether a connection that was lost is to be replaced, and counts
+// that.
+func (a *Attempt) mayReplace(ctx context.Context) bool {
+	if a.replaced || ctx.Err() != nil || a.made >= maxConnections {
+		return false
+	}
+	a.replaced = true
+	return true
 }
 
 // beCareful has the rest of the login use the most careful forms. Where commands
@@ -159,6 +170,9 @@ func (a *Attempt) beCareful(c *Conn) {
 
 func (a *Attempt) suspect(c *Conn, f dialect.Form) {
 	a.avoids |= f
+	if a.accused != c.learned { // the success of one server says nothing about another
+		a.accused, a.suspects, a.cause = c.learned, 0, nil
+	}
 	a.suspects |= f
 	if a.cause == nil {
 		a.cause = c.loss()

@@ -53,6 +53,7 @@ type Conn struct {
 	greeted    bool           // by OK
 	identified bool           // ID has been sent
 	judging    bool           // a credential has been sent and not been judged
+	final      bool           // it has been refused what would be refused again
 	stale      bool           // it has waited for the login, and may be closed by now
 	flight     bool           // SELECT and the trailing commands share a flight
 	client     *client.Client // go-imap's, nil while it has nothing to do

@@ -47,7 +47,9 @@ func (s *Server) open(ctx context.Context, at *Attempt) (*Conn, error) {
 	if s.opts.TLS == proxy.TLSImplicit {
 		if conn, err = c.handshake(ctx, raw); err != nil {
 			raw.Close()
-			return nil, c.tlsFailed(ctx, err)
+			e := c.tlsFailed(ctx, err)
+			at.again = e.Code == proxy.CodeSysTemp && isLost(err) && at.mayReplace(ctx)
+			return nil, e
 		}
 	}
 	c.Wire = wire.New(conn, ProgressTimeout)
@@ -165,7 +167,9 @@ func (c *Conn) startTLS(ctx context.Context) error {
 	}
 	err = c.Wire.Upgrade(func(conn net.Conn) (net.Conn, error) { return c.handshake(ctx, conn) })
 	if err != nil {
-		return c.tlsFailed(ctx, err)
+		e := c.tlsFailed(ctx, err)
+		c.final = !isLost(err)
+		return e
 	}
 	return nil
 }

@@ -45,12 +45,12 @@ func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Ident
 	if IsToken(ex.Mechanism) {
 		authenticate = c.sendToken
 	}
+	c.account = c.server.waits.account(ex.Authzid, ex.Username, ex.Authorization)
 	if ex.Username != "" {
 		if err := c.server.admit(ctx, c, CanonicalUser(ex.Authzid, ex.Username)); err != nil {
 			return id, err
 		}
 	}
-	c.account = c.server.waits.account(ex.Authzid, ex.Username, ex.Authorization)
 	if err := authenticate(ctx, ex); err != nil {
 		return id, err
 	}
@@ -58,7 +58,7 @@ func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Ident
 	if err := c.server.admit(ctx, c, CanonicalUser(ex.Authzid, ex.Username)); err != nil {
 		return id, err
 	}
-	c.accepted = true
+	c.server.users.accept(c)
 	c.stale = false
 	c.clientUTF8 = ex.UTF8
 	return c.identify(ctx, CanonicalUser(ex.Authzid, ex.Username), "")

@@ -70,9 +70,12 @@ func (c *Conn) failed(ctx context.Context, f dialect.Form, proved bool, cause er
 }
 
 // settle records, when the careful forms have succeeded, that those of f which
-// were suspected do not work.
+// were suspected do not work with servers of this kind.
 func (c *Conn) settle(ctx context.Context, f dialect.Form) {
 	a := c.attempt
+	if a.accused != c.learned {
+		return
+	}
 	f &= a.suspects
 	a.suspects &^= f
 	if f&searchForms != 0 {

@@ -24,16 +24,16 @@ func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Ident
 	if strings.ContainsRune(cred.Authzid+cred.Username+cred.Password, 0) {
 		return id, WithCause(proxy.ErrAuth, errors.New("NUL in a credential"))
 	}
+	c.secrets = secretsOf(cred)
+	c.account = c.server.waits.account(cred.Authzid, cred.Username, cred.Password)
 	if err := c.server.admit(ctx, c, CanonicalUser(cred.Authzid, cred.Username)); err != nil {
 		return id, err
 	}
-	c.secrets = secretsOf(cred)
-	c.account = c.server.waits.account(cred.Authzid, cred.Username, cred.Password)
 	mailboxID, err := c.logIn(ctx, cred)
 	if err != nil {
 		return id, err
 	}
-	c.accepted = true
+	c.server.users.accept(c)
 	c.stale = false
 	c.clientUTF8 = cred.UTF8
 	return c.identify(ctx, CanonicalUser(cred.Authzid, cred.Username), mailboxID)
@@ -199,6 +199,9 @@ func (c *Conn) plain(ctx context.Context, encoded string, initial bool, mailboxI
 	}
 	err = c.judged(ctx, ops, err, mailboxID)
 	status = c.Wire.ResultOf(number)
+	if err != nil && status.Type == "NO" { // the connection was lost after that answer
+		c.final, err = true, nil
+	}
 	ignored := initial && c.Wire.InitialIgnored()
 	if err == nil && status.OK() {
 		c.authenticated(ctx, forms, ignored, c.Wire.ResultOf(number+1))
@@ -215,7 +218,7 @@ func (c *Conn) authenticated(ctx context.Context, forms dialect.Form, ignored bo
 	}
 	if forms&dialect.LoginFlight != 0 && !along.OK() {
 		forms &^= dialect.LoginFlight
-		if along.Type == "BAD" {
+		if along.Type == "BAD" && c.Wire.Has("OBJECTID") { // else this user has no mailbox-ids
 			c.failed(ctx, dialect.LoginFlight, true, errors.New("imap: after AUTHENTICATE: "+c.Clean(along.String())))
 		}
 	}
@@ -235,7 +238,7 @@ func (c *Conn) login(ctx context.Context, cred proxy.Credential, lit wire.Litera
 	switch {
 	case err == nil && status.OK():
 		c.succeeded(forms)
-	case err == nil && status.Type == "BAD" && blamed != 0:
+	case err == nil && status.Type == "BAD" && blamed != 0 && c.rejects(status, true, cmdLogin):
 		refusal := status
 		if status, err = c.login(ctx, cred, lit); err == nil && status.OK() { // ID has been sent
 			c.failed(ctx, blamed, true, errors.New("imap: LOGIN after ID: "+c.Clean(refusal.String())))

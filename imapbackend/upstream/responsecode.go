@@ -138,6 +138,11 @@ func tlsError(err error) *proxy.Error {
 	return SetupError(err)
 }
 
+// isLost reports whether err of a handshake is that the peer has ended the connection.
+func isLost(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
 // Lost returns the error for a lost connection; err is its cause, which is
 // logged without secrets.
 func (c *Conn) Lost(ph Phase, err error) *proxy.Error {

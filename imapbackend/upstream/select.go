@@ -41,12 +41,18 @@ func (c *Conn) SelectAfterLogin(ctx context.Context, trailing ...string) (wire.S
 		return status, err
 	}
 	status, err = c.Select(ctx, trailing...)
-	if err == nil && status.OK() && c.learned.Succeeded(dialect.IDAfterLogin) {
+	if err == nil && status.OK() && wantsID(refusal) && c.learned.Succeeded(dialect.IDAfterLogin) {
 		c.server.save(c.learned, true)
 		proxy.Logger(ctx).WarnContext(ctx, "upstream refuses SELECT until ID has been sent after the login, it is sent from now on",
 			"upstream", c.opts.Name, "cause", c.Clean(refusal.String()))
 	}
 	return status, err
+}
+
+// wantsID reports whether a refusal of SELECT gives no other reason than that ID is
+// missing.
+func wantsID(refusal wire.Status) bool {
+	return judge(refusal) == lasting && (refusal.Code == "" || refusal.Code == "ALERT")
 }
 
 // selectAlone is Select once more, with nothing in its flight.

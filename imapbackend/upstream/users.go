@@ -14,8 +14,8 @@ const userWait = 5 * time.Second
 // users are the connections by user.
 type users struct {
 	mu    sync.Mutex
-	conns map[string]map[*Conn]struct{}
-	freed chan struct{} // closed when a connection has ended; nil: nobody waits
+	conns map[string]map[*Conn]waitFor // whose credential was sent
+	freed chan struct{}                // closed when a connection has ended; nil: nobody waits
 }
 
 // admit counts c as a connection of user before its credential is sent, if that is
@@ -49,16 +49,18 @@ func (s *Server) admit(ctx context.Context, c *Conn, user string) error {
 }
 
 // add counts c, and returns nil, or what is closed when there may be room for it.
-// Lost connections do not count.
+// Lost connections do not count, nor do those whose credential is another one and has
+// not been accepted: who does not have the password must not keep the user out.
 func (u *users) add(c *Conn, user string, limit int) (freed <-chan struct{}) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.conns == nil {
-		u.conns = make(map[string]map[*Conn]struct{})
+		u.conns = make(map[string]map[*Conn]waitFor)
 	}
 	live := 0 // others
-	for other := range u.conns[user] {
-		if other != c && other.Wire.Err() == nil {
+	for other, sent := range u.conns[user] {
+		same := sent == c.account && sent != sent.anySecret()
+		if other != c && other.Wire.Err() == nil && (other.accepted || same) {
 			live++
 		}
 	}
@@ -69,10 +71,17 @@ func (u *users) add(c *Conn, user string, limit int) (freed <-chan struct{}) {
 		return u.freed
 	}
 	if u.conns[user] == nil {
-		u.conns[user] = make(map[*Conn]struct{})
+		u.conns[user] = make(map[*Conn]waitFor)
 	}
-	u.conns[user][c], c.user = struct{}{}, user
+	u.conns[user][c], c.user = c.account, user
 	return nil
+}
+
+// accept records that the upstream has accepted the credential of c.
+func (u *users) accept(c *Conn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	c.accepted = true
 }
 
 // remove no longer counts c, which may not have been counted.
