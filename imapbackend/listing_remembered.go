@@ -77,13 +77,12 @@ func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.M
 }
 
 // forget takes removed messages, ascending, out of what is remembered, so that
-// the counts agree at the next login.
-func (b *Backend) forget(key store.Key, removed []uint64) {
-	if b.opts.UIDLMemory {
-		b.forgetUniqueIDs(key, removed)
-	}
+// the counts agree at the next login. If hidden is set, they may still be there,
+// flagged \Deleted.
+func (b *Backend) forget(key store.Key, removed []uint64, hidden bool) {
+	b.forgetUniqueIDs(key, removed, hidden)
 	l, ok := b.store.Listing(key)
-	if !ok {
+	if !ok || hidden || len(removed) == 0 {
 		return
 	}
 	kept := make([]proxy.Message, 0, len(l.Messages))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -103,6 +104,70 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 		}
 	}
 	return f.ids(), status, nil
+}
+
+// maxSingly is how many messages whose identities were refused together are asked
+// for one by one.
+const maxSingly = 16
+
+// identify is fetchIdentities for messages that must not be named without their
+// identities. Where the upstream refuses some of them, it finds out why. Those that
+// have been expunged are missing from found (RFC 2180 §4.1), as from an answer that
+// is OK. Those that are refused by themselves, while the upstream identifies another
+// message, have no identity, in found either. With any others the status is that of
+// the refusal: to name them now would change their unique-ids for good, once the
+// upstream identifies them again.
+func (o *opening) identify(ctx context.Context, all []proxy.Message, uids []uint64, kinds []uniqueid.Kind) (map[uint64]uniqueid.Identities, wire.Status, error) {
+	found, status, err := o.fetchIdentities(ctx, all, uids, kinds)
+	if err != nil || status.OK() {
+		return found, status, err
+	}
+	missing := slices.DeleteFunc(slices.Clone(uids), func(uid uint64) bool { _, ok := found[uid]; return ok })
+	if len(missing) > 0 && len(missing) < len(all) && len(missing) <= maxSingly {
+		if _, err := o.Noop(ctx); err != nil {
+			return found, status, o.Lost(upstream.AtList, err)
+		}
+		still, err := o.SearchAmong(ctx, upstream.AtList, missing, upstream.Any)
+		if err == nil {
+			missing, err = o.identifySingly(ctx, all, still, missing, kinds, found)
+		}
+		if err != nil && o.Wire.Err() != nil {
+			return found, status, err
+		}
+	}
+	if len(missing) == 0 {
+		status = wire.Status{Type: "OK"}
+	}
+	return found, status, nil
+}
+
+// identifySingly asks for the identities of uids, one by one, and then for that of a
+// message of all that is not among missing, to compare. It adds to found and returns
+// the messages that are still refused.
+func (o *opening) identifySingly(ctx context.Context, all []proxy.Message, uids, missing []uint64, kinds []uniqueid.Kind, found map[uint64]uniqueid.Identities) (refused []uint64, err error) {
+	for _, uid := range uids {
+		one, status, err := o.fetchIdentities(ctx, all, []uint64{uid}, kinds)
+		if err != nil {
+			return uids, err
+		}
+		maps.Copy(found, one)
+		if _, ok := found[uid]; !ok && !status.OK() {
+			refused = append(refused, uid)
+		}
+	}
+	if len(refused) == 0 {
+		return nil, nil
+	}
+	other := slices.IndexFunc(all, func(msg proxy.Message) bool { return !uidset.Contains(missing, msg.UID) })
+	_, status, err := o.fetchIdentities(ctx, all, []uint64{all[other].UID}, kinds)
+	if err != nil || !status.OK() {
+		return refused, err
+	}
+	for _, uid := range refused {
+		proxy.Logger(ctx).WarnContext(ctx, "upstream does not identify a message", "upstream", o.key.Upstream, "uid", uid)
+		found[uid] = uniqueid.Identities{}
+	}
+	return nil, nil
 }
 
 // add handles one event of the answers.

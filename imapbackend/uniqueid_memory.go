@@ -20,15 +20,13 @@ import (
 // It asks the upstream about new messages only.
 func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) error {
 	old, _ := o.b.store.UniqueIDs(o.key)
-	memory := uniqueid.NewMemory(old, s.uidValidity, all, today())
-	memory.Imported = o.b.opts.UIDLImport.For(o.user)
+	memory := uniqueid.NewMemory(old, s.uidValidity, all, o.b.opts.UIDLImport.For(o.user), today())
 	if len(memory.Fresh) > 0 {
 		found, status, err := o.resumeIdentities(ctx, s.uidValidity, all, memory.Fresh, memory.Kinds(o.b.source, o.offers))
 		if err != nil {
 			return err
 		}
-		lookedFor := status.Type == "NO" && (memory.Rebuilt || o.b.opts.UIDLImport != nil)
-		if !status.OK() && len(found) == 0 && (lookedFor || o.b.source != uniqueid.NoKind) {
+		if !status.OK() && (o.isTemporary(status) && memory.LooksFor() || o.b.source != uniqueid.NoKind) {
 			s.noUniqueIDs = o.noIdentities(ctx, status)
 			return nil
 		}
@@ -59,9 +57,15 @@ func (o *opening) recall(ctx context.Context, s *snapshot, all []proxy.Message) 
 	return nil
 }
 
-// resumeIdentities is fetchIdentities over as many sessions as needed: after a
-// lost connection, or if the client gives up because its first login takes too
-// long, the next session asks for what is still missing.
+// isTemporary reports whether the refusal of identities may pass: any NO, and a BAD
+// that says so. An upstream that does not know the command will not learn it.
+func (o *opening) isTemporary(status wire.Status) bool {
+	return status.Type == "NO" || o.Failed(upstream.AtList, "FETCH", status, nil).Code == proxy.CodeSysTemp
+}
+
+// resumeIdentities is identify over as many sessions as needed: after a lost
+// connection or a refusal, or if the client gives up because its first login takes
+// too long, the next session asks for what is still missing.
 func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint64, all []proxy.Message, uids []uint64, kinds []uniqueid.Kind) (map[uint64]uniqueid.Identities, wire.Status, error) {
 	key := o.key
 	key.UTF8 = false
@@ -80,20 +84,21 @@ func (o *opening) resumeIdentities(ctx context.Context, uidValidity uint64, all 
 	missing := slices.DeleteFunc(slices.Clone(uids), func(uid uint64) bool { return whole(before[uid]) })
 	var err error
 	if len(missing) > 0 {
-		found, status, err = o.fetchIdentities(ctx, all, missing, kinds)
+		found, status, err = o.identify(ctx, all, missing, kinds)
 	}
 	for uid, id := range before {
 		if whole(id) {
 			found[uid] = id
 		}
 	}
-	if err == nil && len(before) == 0 {
+	isPartial := err != nil || !status.OK()
+	if !isPartial && len(before) == 0 {
 		return found, status, nil
 	}
 	for _, k := range kinds {
 		var known []store.Identity // none when all are found
 		for _, uid := range slices.Sorted(maps.Keys(found)) {
-			if err != nil && whole(found[uid]) {
+			if isPartial && whole(found[uid]) {
 				known = append(known, store.Identity{UID: uid, ID: found[uid][k]})
 			}
 		}
@@ -108,13 +113,20 @@ func partial(k uniqueid.Kind) string { return "partial " + k.String() }
 
 // forgetUniqueIDs drops the unique-ids of messages, ascending, that the client
 // has removed: one that comes back, from the trash or a backup, is new to the
-// client. Where a form without UIDVALIDITY could produce them again they are
-// blocked.
-func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint64) {
-	if u, ok := b.store.UniqueIDs(key); ok {
-		keep := b.source == uniqueid.NoKind && !b.form.HasUIDValidity()
-		_ = b.store.PutUniqueIDs(key, uniqueid.Forget(u, removed, keep, today())) // else the next session finds them vanished
+// client. Where a form without UIDVALIDITY, or an import, could produce them again
+// they are blocked. If hidden is set, the messages may still be there.
+func (b *Backend) forgetUniqueIDs(key store.Key, removed []uint64, hidden bool) {
+	u, ok := b.store.UniqueIDs(key)
+	switch {
+	case !ok || !b.opts.UIDLMemory || len(removed) == 0:
+		return
+	case hidden:
+		u = uniqueid.Detach(u, removed)
+	default:
+		again := b.source == uniqueid.NoKind && !b.form.HasUIDValidity()
+		u = uniqueid.Forget(u, removed, func(name string) bool { return again || b.opts.UIDLImport.Has(name) }, today())
 	}
+	_ = b.store.PutUniqueIDs(key, u) // else the next session finds them vanished
 }
 
 func today() int32 { return int32(time.Now().Unix() / 86400) }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -369,4 +370,90 @@ func TestSources(t *testing.T) {
 			s.Errorf("unique-id %s", got)
 		}
 	})
+}
+
+// I-UIDL-5: what the client has removed is new to it when it comes back: also if its
+// unique-id was imported, if UPDATE has failed in part, and if messages were flagged
+// first. What was not removed keeps its unique-id.
+func TestRemovedAndRestored(t *testing.T) {
+	id := func(i int) string { return uniqueid.HeaderIdentity([]byte(letter(i)), int64(len(letter(i)))) }
+	few := []int{0, 1, 2, 3}
+	many := make([]int, 800)
+	for i := range many {
+		many[i] = i
+	}
+	imported := Options{UIDLImport: importOf(t, id(0)+"\tx-0", id(2)+"\tx-2")}
+	for _, tt := range []struct {
+		name, caps string
+		opts       Options
+		letters    []int
+		refuse     string // the beginning of a command that is refused the second time
+		days       int
+	}{
+		{"removed", "UIDPLUS", Options{}, few, "", 0},
+		{"imported", "UIDPLUS", imported, few, "", 0},
+		{"imported, much later", "UIDPLUS", imported, few, "", 100},
+		{"imported, form without UIDVALIDITY", "UIDPLUS", Options{UIDL: "1.{uid}", UIDLImport: imported.UIDLImport}, few, "", 0},
+		{"imported, flagged first", "", Options{WithoutUIDPLUS: ExpungeIfAlone, UIDLImport: imported.UIDLImport}, few, "", 100},
+		{"removed in part", "UIDPLUS", Options{}, many, "UID EXPUNGE", 0},
+		{"moved in part", "UIDPLUS MOVE", Options{Delete: DeleteTrash}, many, "UID MOVE", 0},
+		{"expunged if alone", "", Options{WithoutUIDPLUS: ExpungeIfAlone}, few, "", 0},
+		{"flagged, and expunged by another client", "", Options{Delete: DeleteFlag}, few, "", 0},
+	} {
+		memory(t, tt.name, tt.opts, func(t *testing.T, m *model, b *Backend) {
+			m.Caps = "IMAP4rev1 AUTH=PLAIN SASL-IR SPECIAL-USE " + tt.caps
+			m.Mailbox("", "Trash").SetTrash()
+			for _, i := range tt.letters {
+				m.add(letter(i))
+			}
+			before := strings.Fields(list(t, m, b).ids)
+			var marked []uint64
+			for i, msg := range m.messages() {
+				if i%2 == 0 {
+					marked = append(marked, msg.UID)
+				}
+			}
+			d, n := openMaildrop(t, b), 0
+			m.Refuse = func(cmd string) string {
+				if tt.refuse != "" && strings.HasPrefix(cmd, tt.refuse) {
+					if n++; n == 2 {
+						return "NO [LIMIT] zebra"
+					}
+				}
+				return ""
+			}
+			if err := d.Update(t.Context(), marked); (err == nil) == (tt.refuse != "") {
+				t.Fatal(err)
+			}
+			d.Close()
+			m.Refuse = nil
+			for _, msg := range m.messages() {
+				if msg.Deleted() {
+					m.Inbox().Remove(msg.UID)
+				}
+			}
+			left := make(map[string]bool)
+			for _, msg := range m.messages() {
+				left[before[msg.UID-1]] = true
+			}
+			list(t, m, b)
+			<-time.After(time.Duration(tt.days) * 24 * time.Hour)
+			restored := 0
+			for i, uid := range marked {
+				if !left[before[uid-1]] {
+					m.add(letter(tt.letters[2*i]))
+					restored++
+				}
+			}
+			after := strings.Fields(list(t, m, b).ids)
+			for i, id := range after {
+				if known := slices.Contains(before, id); known != left[id] || known && i >= len(left) {
+					t.Errorf("message %d has the unique-id %s again, of %d restored", i+1, id, restored)
+				}
+			}
+			if restored == 0 || len(after) != len(left)+restored {
+				t.Errorf("%d messages, %d of them restored, %d left", len(after), restored, len(left))
+			}
+		})
+	}
 }

@@ -38,41 +38,46 @@ func (o *opening) nameMessages(ctx context.Context, s *snapshot, all []proxy.Mes
 // remembered, so that a copy keeps its number when another copy is removed.
 func (o *opening) nameBySource(ctx context.Context, s *snapshot, all []proxy.Message) error {
 	source := o.b.source
+	byTemplate := o.b.form.Bind(s.uidValidity)
 	key := o.key
 	key.UTF8 = false // a message has one unique-id, in UTF8 mode or not
 	known := o.b.store.Identities(key, s.uidValidity, o.b.opts.UIDL)
 	named, fresh := stillNamed(known, all)
 	if len(fresh) > 0 {
-		found, status, err := o.fetchIdentities(ctx, all, fresh, []uniqueid.Kind{source})
+		found, status, err := o.identify(ctx, all, fresh, []uniqueid.Kind{source})
 		if err != nil {
 			return err
 		}
-		if !status.OK() && len(found) == 0 {
+		if !status.OK() {
 			s.noUniqueIDs = o.noIdentities(ctx, status)
-			return nil
 		}
 		used := make(map[string]bool, len(all))
 		for _, id := range named {
 			used[id.ID] = true
 		}
 		for _, uid := range fresh {
-			if id := found[uid][source]; id != "" {
-				name := uniqueid.Unused(uniqueid.FromIdentity(source, id), func(name string) bool { return used[name] })
-				used[name] = true
-				named = append(named, store.Identity{UID: uid, ID: name})
+			ids, answered := found[uid]
+			if !answered {
+				continue
 			}
+			name := string(byTemplate(nil, uid)) // without an identity
+			if id := ids[source]; id != "" {
+				name = uniqueid.FromIdentity(source, id)
+			}
+			name = uniqueid.Unused(name, func(name string) bool { return used[name] })
+			used[name] = true
+			named = append(named, store.Identity{UID: uid, ID: name})
 		}
 		slices.SortFunc(named, func(a, b store.Identity) int { return cmp.Compare(a.UID, b.UID) })
 	}
 	if len(fresh) > 0 || len(named) != len(known) {
 		o.b.store.PutIdentities(key, s.uidValidity, o.b.opts.UIDL, named)
 	}
-	byTemplate := o.b.form.Bind(s.uidValidity)
 	s.named = func(dst []byte, uid uint64) []byte {
 		if i, ok := slices.BinarySearchFunc(named, uid, func(id store.Identity, uid uint64) int { return cmp.Compare(id.UID, uid) }); ok {
 			return append(dst, named[i].ID...)
 		}
-		return byTemplate(dst, uid) // expunged by now, or its identity was refused
+		return byTemplate(dst, uid) // expunged by now
 	}
 	return nil
 }

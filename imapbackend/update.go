@@ -164,16 +164,15 @@ func (r *removal) check(ctx context.Context, p plan) error {
 	if void := r.m.usable(upstream.AtUpdate); void != nil && (err == nil || r.m.rebuilt) {
 		err = void
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case len(rest) == 0:
-		if !p.flags {
-			r.m.b.forget(r.m.key, r.marked)
-		}
-		return nil
 	}
 	r.rest, r.isChecked = rest, true
+	removed := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint64) bool { return uidset.Contains(rest, uid) })
+	r.m.b.forget(r.m.key, removed, p.flags)
+	if len(rest) == 0 {
+		return nil
+	}
 	cause := fmt.Errorf("imap: %d of %d messages not removed, the first is UID %d", len(rest), len(r.marked), rest[0])
 	if r.fault == nil {
 		return upstream.WithCause(proxy.ErrNotRemoved, cause)

@@ -108,6 +108,9 @@ func (im *Import) Kinds() []Kind {
 	return kinds
 }
 
+// Has reports whether the file has the unique-id name.
+func (im *Import) Has(name string) bool { return im != nil && len(im.byName[name]) > 0 }
+
 // For returns the unique-ids for a user, whose name must be canonical.
 func (im *Import) For(user string) Imported { return Imported{im, user} }
 
@@ -159,7 +162,7 @@ func (im Imported) lookup(id string, present map[string]int) string {
 // shownForOther reports whether name was shown, but not for the message with these
 // identities.
 func (im Imported) shownForOther(id Identities, name string) bool {
-	if im.Import == nil || len(im.byName[name]) == 0 {
+	if !im.Has(name) {
 		return false
 	}
 	for _, owner := range im.byName[name] {

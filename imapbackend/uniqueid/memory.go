@@ -42,17 +42,18 @@ type Memory struct {
 
 	Identities map[uint64]Identities // of Fresh; set by the caller
 	Complete   bool                  // an identity missing in Identities does not exist; set by the caller
-	Imported   Imported              // set by the caller
+	Imported   Imported
 }
 
 // NewMemory returns a Memory of what was stored and of all messages of the
-// mailbox, ascending by UID. today is in days since 1970.
-func NewMemory(old store.UniqueIDs, uidValidity uint64, all []proxy.Message, today int32) *Memory {
-	m := &Memory{uidValidity: uidValidity, today: today, all: all}
+// mailbox, ascending by UID. today is in days since 1970. An imported unique-id of a
+// message that the client has removed is blocked for as long as it can be imported.
+func NewMemory(old store.UniqueIDs, uidValidity uint64, all []proxy.Message, imported Imported, today int32) *Memory {
+	m := &Memory{uidValidity: uidValidity, today: today, all: all, Imported: imported}
 	m.Rebuilt = old.UIDValidity != 0 && old.UIDValidity != uidValidity
 	m.Changed = old.UIDValidity != uidValidity
 	for _, g := range old.Gone {
-		if g.Day > today-goneDays {
+		if g.Day > today-goneDays || g.ID == noIdentity && imported.Has(g.String) {
 			m.gone = append(m.gone, g)
 		}
 	}
@@ -85,6 +86,13 @@ func NewMemory(old store.UniqueIDs, uidValidity uint64, all []proxy.Message, tod
 	}
 	m.addGone(shown)
 	return m
+}
+
+// LooksFor reports whether a message of Fresh may be one that had a unique-id
+// before.
+func (m *Memory) LooksFor() bool {
+	return m.Rebuilt || m.Imported.Import != nil ||
+		slices.ContainsFunc(m.gone, func(g store.Gone) bool { return g.ID != "" && g.ID != noIdentity })
 }
 
 // addGone records that messages are no longer in the mailbox.
@@ -311,17 +319,29 @@ func (m *Memory) Kinds(source Kind, available func(Kind) bool) []Kind {
 }
 
 // Forget drops the unique-ids of messages that the client has removed, ascending.
-// If keep is set, they are kept so that they are not used again.
-func Forget(u store.UniqueIDs, removed []uint64, keep bool, today int32) store.UniqueIDs {
+// Those for which keep returns true are kept so that they are not used again.
+func Forget(u store.UniqueIDs, removed []uint64, keep func(name string) bool, today int32) store.UniqueIDs {
 	gone := slices.Clip(u.Gone)
 	shown := make([]store.Shown, 0, len(u.Shown))
 	for _, s := range u.Shown {
 		if _, r := slices.BinarySearch(removed, s.UID); !r {
 			shown = append(shown, s)
-		} else if keep {
+		} else if keep(s.String) {
 			gone = append(gone, store.Gone{ID: noIdentity, String: s.String, Day: today})
 		}
 	}
 	u.Shown, u.Gone = shown, gone
+	return u
+}
+
+// Detach is Forget for messages that may still be there, hidden: they keep their
+// unique-ids as long as they are, and what comes back of them later is new.
+func Detach(u store.UniqueIDs, removed []uint64) store.UniqueIDs {
+	u.Shown = slices.Clone(u.Shown)
+	for i, s := range u.Shown {
+		if _, r := slices.BinarySearch(removed, s.UID); r {
+			u.Shown[i].ID = noIdentity
+		}
+	}
 	return u
 }

@@ -100,7 +100,7 @@ func (h *history) session() {
 	for _, uid := range h.uids {
 		all = append(all, proxy.Message{UID: uid})
 	}
-	r := NewMemory(h.remembered, h.uidValidity, all, 20000)
+	r := NewMemory(h.remembered, h.uidValidity, all, Imported{}, 20000)
 	r.Identities, r.Complete = make(map[uint64]Identities), true
 	for _, uid := range r.Fresh {
 		r.Identities[uid] = Identities{Header: h.box[uid].identity}
