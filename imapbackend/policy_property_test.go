@@ -132,7 +132,8 @@ func (p *policyRun) checkCommands(err error) {
 	covered := make(map[string]map[uint64]int)
 	for _, cmd := range sent {
 		words := strings.Fields(strings.Replace(cmd, "SEARCH RETURN (ALL)", "ESEARCH", 1))
-		if words[0] != "UID" || cmd == "UID SEARCH DELETED" || cmd == "UID SEARCH RETURN (ALL) DELETED" || cmd == "UID FETCH 1:* (UID FLAGS)" {
+		if words[0] != "UID" || cmd == "UID SEARCH DELETED" || cmd == "UID SEARCH RETURN (ALL) DELETED" || cmd == "UID FETCH 1:* (UID FLAGS)" ||
+			slices.Contains([]string{"UID SEARCH ALL", "UID SEARCH RETURN (ALL) ALL", "UID FETCH 1:* (UID)"}, cmd) {
 			continue
 		}
 		verb, set := words[1], words[2]

@@ -96,9 +96,44 @@ func (r *removal) expungeIfAlone(ctx context.Context) error {
 			return nil
 		}
 	}
+	if gone, err := r.othersGone(ctx); err != nil || !gone {
+		return err
+	}
 	status, err := r.sendPlain(ctx, "EXPUNGE", "")
 	_, err = r.recordResult("EXPUNGE", status, err)
 	return err
+}
+
+// othersGone reports whether the messages that others had flagged \Deleted when the
+// mailbox was selected, and that are not to be removed, are known to be gone: a
+// search that does not find them flagged any more may be wrong. All messages are
+// asked for, so that the answer can be checked against their number.
+func (r *removal) othersGone(ctx context.Context) (bool, error) {
+	m, log := r.m, proxy.Logger(ctx)
+	before := slices.DeleteFunc(slices.Concat(m.deleted, m.stillFlagged), func(uid uint64) bool { return uidset.Contains(r.targets, uid) })
+	if len(before) == 0 {
+		return true, nil
+	}
+	ranges, err := m.u.Search(ctx, upstream.AtUpdate, "", upstream.Any)
+	if void := m.usable(upstream.AtUpdate); void != nil {
+		return false, void
+	}
+	var all []uint64
+	exists := m.u.Wire.Mailbox().Exists
+	if err == nil {
+		all, err = uidset.Expand(ranges, exists)
+	}
+	if err != nil || uint64(len(all)) != uint64(exists) {
+		log.WarnContext(ctx, "EXPUNGE not sent: it is not known what it would remove", "error", err)
+		return false, nil
+	}
+	for _, uid := range before {
+		if uidset.Contains(all, uid) {
+			log.InfoContext(ctx, `EXPUNGE not sent: another client has flagged messages \Deleted`, "uid", uid)
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // move moves set to the trash mailbox. A MOVE that fails may have moved some of

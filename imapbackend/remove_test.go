@@ -165,6 +165,23 @@ func (s *session) wants(err error, want *proxy.Error) {
 	}
 }
 
+// I-DEL-7, P-QUIT-3: what others had flagged at SELECT must be known to be gone before
+// a plain EXPUNGE, whatever a search for flagged messages finds.
+func TestAloneProved(t *testing.T) {
+	all := "C: <b> UID SEARCH ALL\n"
+	for _, tt := range []struct{ name, script string }{
+		{"found", "S: * SEARCH 7 8 9\nS: <a> OK x\n"},
+		{"not found, but there", "S: * SEARCH 7 8\nS: <a> OK x\n" + all + "S: * SEARCH 7 8 9\nS: <b> OK x\n"},
+		{"gone", "S: * SEARCH 7 8\nS: * 3 EXPUNGE\nS: <a> OK x\n" + all + "S: * SEARCH 7 8\nS: <b> OK x\n" + expunge + "S: <p> OK x\n"},
+		{"gone, but the count differs", "S: * SEARCH 7 8\nS: <a> OK x\n" + all + "S: * SEARCH 7 8\nS: <b> OK x\n"},
+		{"refused", "S: * SEARCH 7 8\nS: <a> OK x\n" + all + "S: <b> NO zebra\nC: <w> UID FETCH 1:* (UID)\nS: <w> NO zebra\n"},
+	} {
+		play(t, tt.name, mailbox("", "9", "7", "8", "9")+storing("7:8")+stored+foreign+tt.script+undeleted+nothing+bye, alone, func(s *session) {
+			s.wants(s.open().Update(s.ctx, []uint64{7, 8}), nil)
+		})
+	}
+}
+
 // I-DEL-11, P-QUIT-2: whatever the policy, a connection that is lost after any
 // command and cannot be replaced is reported, and nothing follows.
 func TestPoliciesLost(t *testing.T) {
