@@ -308,14 +308,7 @@ func (f *fetch) outcome() error {
 	case status.OK() && !f.empty:
 		return f.gone(cause)
 	}
-	err := f.m.drain(f.ctx)
-	if err == nil {
-		_, err = u.Noop(f.ctx)
-	}
-	if err != nil {
-		return u.Lost(upstream.AtRead, err)
-	}
-	found, err := u.SearchAmong(f.ctx, upstream.AtRead, []uint64{f.uid}, "")
+	found, err := f.search()
 	switch {
 	case err != nil:
 		return err
@@ -325,6 +318,25 @@ func (f *fetch) outcome() error {
 		return upstream.TempError(fmt.Errorf("%w: %s", errNoContent, f.cmd))
 	}
 	return u.Failed(upstream.AtRead, f.cmd, status, nil)
+}
+
+// search returns the UID of the message if it is in the mailbox now. It reads all
+// that is on its way.
+func (f *fetch) search() ([]uint64, error) {
+	u := f.m.u
+	for f.own && !f.done {
+		if _, _, err := f.next(); err != nil {
+			return nil, u.Lost(upstream.AtRead, err)
+		}
+	}
+	err := f.m.drain(f.ctx)
+	if err == nil {
+		_, err = u.Noop(f.ctx)
+	}
+	if err != nil {
+		return nil, u.Lost(upstream.AtRead, err)
+	}
+	return u.SearchAmong(f.ctx, upstream.AtRead, []uint64{f.uid}, upstream.Any)
 }
 
 // gone returns the error for a message that does not exist. Perhaps it never

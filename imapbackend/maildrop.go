@@ -32,6 +32,10 @@ type maildrop struct {
 	placeholders []uint64
 	inspected    []uint64
 
+	// wrongSizes is how many messages were found to be there, or gone, after they
+	// came with another size than announced.
+	wrongSizes int
+
 	readAhead *readAhead
 	// order are all messages by sequence number, from 1, as far as those have not
 	// changed (wire.Mailbox.Expunged). It is nil where a connection was replaced,

@@ -76,7 +76,8 @@ func TestProfileDialogues(t *testing.T) {
 			"C: <l> AUTHENTICATE PLAIN " + ir + "\nS: * ID NIL\nS: <i> OK x\nS: <l> OK [CAPABILITY IMAP4rev1 OBJECTID ESEARCH] x\n" +
 			"C: <m> STATUS INBOX (MAILBOXID)\nS: * STATUS INBOX (MAILBOXID (M1))\nS: <m> OK x\n" +
 			strings.TrimPrefix(dialogue("x", "", esearch), "S: * OK x\n"), Options{}, none},
-		{"courier", "mx.example.com", dialogue("[CAPABILITY IMAP4rev1 UIDPLUS ID] Courier-IMAP ready.", "@ID\n"+byLogin, plain) + body, Options{}, reads("x")},
+		{"courier", "mx.example.com", dialogue("[CAPABILITY IMAP4rev1 UIDPLUS ID] Courier-IMAP ready.", "@ID\n"+byLogin, plain) + body +
+			"C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH UID 7\nS: * SEARCH 7\nS: <q> OK x\n", Options{}, reads("x")},
 		{"dovecot", "mx.example.com", dialogue("[CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR] Dovecot ready.", plainIR, plain), Options{}, none},
 		{"stalwart", "mx.example.com", dialogue("[CAPABILITY IMAP4rev2 IMAP4rev1 AUTH=PLAIN SASL-IR ID] Stalwart IMAP4rev2 at your service.", "@ID\n"+strings.Replace(plainIR, "MOVE", "ESEARCH", 1), esearch), Options{}, none},
 		{"proton-bridge", "127.0.0.1", dialogue("[CAPABILITY ID IDLE IMAP4rev1 AUTH=PLAIN] Proton Mail Bridge 03.12.00 - gluon session ID 1", "@ID\n"+byLogin, plain), Options{}, none},

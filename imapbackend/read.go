@@ -23,6 +23,12 @@ const (
 	// minProgress is the number of octets of a message that a connection
 	// must have delivered to be replaced too when it is lost.
 	minProgress = 64 << 10
+
+	// maxSubstitute is the length in octets up to which what comes may be something
+	// in place of a message; maxWrongSizes is how many messages of a session may
+	// prove to have another size than announced: from then on that means nothing.
+	maxSubstitute = 64 << 10
+	maxWrongSizes = 3
 )
 
 // errChanged is a message that cannot be continued where it broke off.
@@ -59,10 +65,10 @@ func (m *maildrop) readMessage(ctx context.Context, uid uint64) (*message, error
 		return nil, err
 	}
 	defer m.releaseOnPanic(f.giveBack)
-	msg, err := f.message()
+	msg, err := f.genuine()
 	if err != nil {
 		if err = f.replaceConn(err); err == nil {
-			msg, err = f.message()
+			msg, err = f.genuine()
 		}
 	}
 	if errors.Is(err, errNoContent) {
@@ -76,6 +82,48 @@ func (m *maildrop) readMessage(ctx context.Context, uid uint64) (*message, error
 		return nil, err
 	}
 	return msg, nil
+}
+
+// genuine is message, and makes sure that what comes in place of a message that
+// another client has removed is not taken for it (requirement P-RETR-8): that has
+// another size, as RFC822.SIZE is otherwise right on such an upstream. It is small,
+// so it is read before anything of it goes to the client.
+func (f *fetch) genuine() (*message, error) {
+	msg, err := f.message()
+	if err != nil {
+		return nil, err
+	}
+	b, octets := f.m.b, msg.Octets()
+	switch {
+	case octets == f.m.reportedOctets(f.uid):
+		b.sizesRight.Store(true)
+		return msg, nil
+	case octets > maxSubstitute || f.m.wrongSizes >= maxWrongSizes || octets == f.m.octets(f.uid),
+		!f.m.u.Dialect().Substitutes && !b.sizesRight.Load():
+		return msg, nil
+	}
+	return msg, f.confirm(msg)
+}
+
+// confirm makes sure that the message is in the mailbox, and keeps it.
+func (f *fetch) confirm(msg *message) error {
+	if msg.kept == nil {
+		buf := bytes.NewBuffer(make([]byte, 0, msg.body.Octets+1))
+		_, err := f.m.u.Wire.BodyTo(buf)
+		if err == nil {
+			err = f.verify(msg.body)
+		}
+		if err != nil {
+			return f.m.u.Lost(upstream.AtRead, fmt.Errorf("imap: %s: %w", f.cmd, err))
+		}
+		msg.kept, msg.body = buf.Bytes(), wire.Event{}
+	}
+	found, err := f.search()
+	if err == nil && len(found) == 0 {
+		err = f.gone(fmt.Errorf("imap: %s: %d octets of a message of %d", f.cmd, len(msg.kept), f.m.reportedOctets(f.uid)))
+	}
+	f.m.wrongSizes++
+	return err
 }
 
 // messageUnpeeked asks for a message by BODY[], where BODY.PEEK[] has brought

@@ -40,6 +40,11 @@ type Dialect struct {
 	// a message that it cannot convert, as Microsoft Exchange does.
 	Placeholders bool
 
+	// Substitutes reports that the server delivers a text of its own in place of
+	// a message that another client has removed, as Courier does, and that its
+	// RFC822.SIZE is otherwise right.
+	Substitutes bool
+
 	// ClosesAtMove reports that the server may close the connection at MOVE. COPY is
 	// tried then.
 	ClosesAtMove bool

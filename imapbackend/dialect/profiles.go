@@ -100,9 +100,9 @@ var profiles = []Profile{
 	},
 	{
 		Name: "courier", greeting: regexp.MustCompile(`\bCourier-IMAP\b`),
-		Differs: "discards commands after LOGIN; has no UIDNEXT, so that each login lists all messages",
+		Differs: "discards commands after LOGIN; has no UIDNEXT, so that each login lists all messages; sends a notice in place of a removed message",
 		Source:  "tests with Courier 5.0; RFC 9051 §5.5",
-		dialect: Dialect{Avoids: IDFlight | LoginFlight, SearchesMailbox: true},
+		dialect: Dialect{Avoids: IDFlight | LoginFlight, SearchesMailbox: true, Substitutes: true},
 	},
 	{
 		Name: "dovecot", greeting: regexp.MustCompile(`\bDovecot\b`),

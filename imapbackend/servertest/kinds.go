@@ -40,7 +40,6 @@ var kinds = []kind{
 		settings: []string{`trash = "INBOX.Trash"`},
 		limits: map[Limit]string{
 			DividesWrongly: "a header without an empty line after it, for which TOP gives what RETR gives",
-			Substitutes:    "RETR of a message that has been removed since the login brings a notice of Courier's",
 		}},
 	{name: "mailutils", title: "GNU mailutils imap4d, mbox", part: debian, source: "mailutils-imap4d", limits: map[Limit]string{
 		AddsFields:      "sizes of LIST may be those of the session before",

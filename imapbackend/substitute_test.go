@@ -1,0 +1,84 @@
+package imapbackend
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"popgate/proxy"
+)
+
+// P-RETR-8: what Courier sends in place of a message that another client has removed
+// is not that message. What has another size than announced for another reason is
+// delivered, and after a few such messages that means nothing.
+func TestSubstitute(t *testing.T) {
+	ask := func(uid int) string { return fmt.Sprintf("C: <r%d> UID FETCH %[1]d (UID BODY.PEEK[])\n", uid) }
+	body := func(uid int, text string) string {
+		return fmt.Sprintf("S: * 1 FETCH (UID %d BODY[] {%d}\nS+: %s)\nS: \n", uid, len(text), text)
+	}
+	ok := func(uid int) string { return fmt.Sprintf("S: <r%d> OK x\n", uid) }
+	look := func(uid int, found string) string {
+		return fmt.Sprintf("C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH UID %d\nS: * SEARCH %s\nS: <q> OK x\n", uid, found)
+	}
+	right, notice := strings.Repeat("x", 100), "From: Courier"
+	uids := []string{"1", "2", "3", "4", "5", "6"}
+	any := mailbox("UIDPLUS", "", uids...)
+	courier := strings.Replace(any, "zebra ready", "Courier-IMAP ready.", 1)
+	noAhead := Options{ReadAhead: -1}
+	reads := func(t *testing.T, opts Options, script string, want ...string) {
+		t.Helper()
+		play(t, fmt.Sprint(len(want)), script+bye, opts, func(s *session) {
+			d := s.open()
+			for i, want := range want {
+				got, err := d.Read(s.ctx, uint64(i+1))
+				if want == "" {
+					if e := s.fails(err, ""); e.Text != proxy.ErrGone.Text {
+						s.Errorf("message %d: %v", i+1, err)
+					}
+					continue
+				}
+				if text := s.text(got, err); text != want {
+					s.Errorf("message %d: %q", i+1, text)
+				}
+			}
+		})
+	}
+	t.Run("gone, by its profile", func(t *testing.T) {
+		reads(t, noAhead, courier+ask(1)+body(1, notice)+ok(1)+look(1, "")+ask(2)+body(2, right)+ok(2), "", right)
+	})
+	t.Run("gone, on an upstream whose sizes are right", func(t *testing.T) {
+		reads(t, noAhead, any+ask(1)+body(1, right)+ok(1)+ask(2)+body(2, notice)+ok(2)+look(2, ""), right, "")
+	})
+	t.Run("not known whether sizes are right", func(t *testing.T) {
+		reads(t, noAhead, any+ask(1)+body(1, notice)+ok(1), notice)
+	})
+	t.Run("there", func(t *testing.T) {
+		script, want := courier, []string{}
+		for uid := 1; uid <= 6; uid++ {
+			text := fmt.Sprint("short ", uid)
+			script += ask(uid) + body(uid, text) + ok(uid)
+			if want = append(want, text); uid <= maxWrongSizes {
+				script += look(uid, fmt.Sprint(uid))
+			}
+		}
+		reads(t, noAhead, script, want...)
+	})
+	t.Run("too large", func(t *testing.T) {
+		large := strings.Repeat("y", maxSubstitute+1)
+		reads(t, noAhead, courier+ask(1)+body(1, large)+ok(1), large)
+	})
+	t.Run("in the read-ahead", func(t *testing.T) {
+		reads(t, Options{}, courier+ask(1)+body(1, right)+ok(1)+ask(2)+"C: <a> UID FETCH 3:4 (UID BODY.PEEK[])\n"+body(2, right)+ok(2)+
+			body(3, notice)+body(4, right)+"S: <a> OK x\n"+"C: <b> UID FETCH 5:6 (UID BODY.PEEK[])\n"+body(5, right)+body(6, right)+"S: <b> OK x\n"+look(3, "4"), right, right, "", right)
+	})
+	t.Run("lost before the search", func(t *testing.T) {
+		second := "-- connection 2 --\n" + strings.Split(courier, lists)[0] +
+			"S: * 6 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <s> OK x\n"
+		reads(t, noAhead, courier+ask(1)+body(1, notice)+ok(1)+"C: <n> NOOP\nX:\n"+second+ask(1)+"S: <r1> OK x\n", "")
+	})
+	t.Run("lost within it", func(t *testing.T) {
+		second := "-- connection 2 --\n" + strings.Split(courier, lists)[0] +
+			"S: * 6 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <s> OK x\n"
+		reads(t, noAhead, courier+ask(1)+"S: * 1 FETCH (UID 1 BODY[] {13}\nS+: From: C\nX:\n"+second+ask(1)+body(1, right)+ok(1), right)
+	})
+}
