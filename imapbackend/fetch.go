@@ -245,7 +245,7 @@ func (f *fetch) complete() error {
 		}
 	}
 	for f.m.compares() && f.open && !f.done && conn.BodyLeft() == 0 {
-		f.next() // an error ends it
+		f.step() // to the end of the response, not of the command; an error ends it
 	}
 	if f.m.differs {
 		if err := f.m.confirm(f.ctx); err != nil {

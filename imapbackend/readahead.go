@@ -57,7 +57,7 @@ type readAhead struct {
 
 	expected    []uint64 // what the client has asked for after the current message
 	refusals    int
-	pending     []byte // a body whose UID has not come yet
+	pending     []byte // a body whose UID, or size to compare, has not come yet
 	pendingPart part
 	awaited     part // what the client waits for
 }
@@ -286,7 +286,10 @@ func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 			if p.uid == 0 {
 				p.uid = a.m.uidAt(ev.Seq)
 			}
-			if _, asked := a.flight[p]; asked || p == a.awaited {
+			_, asked := a.flight[p]
+			if known := p.uid != 0 && p == a.pendingPart; known { // it has arrived
+				a.put(p, a.pending)
+			} else if asked || p == a.awaited {
 				a.arrives(p)
 				a.put(p, a.pending)
 			}

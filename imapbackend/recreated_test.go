@@ -4,6 +4,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"popgate/proxy"
@@ -127,5 +128,39 @@ func TestConfirmedAfterPause(t *testing.T) {
 			}
 			s.text(body, err)
 		})
+	}
+}
+
+// I-CONC-5, I-FETCH-8: comparing sizes, in a mailbox other than INBOX, costs a walk
+// no message that is read twice, and takes no more into memory.
+func TestComparedCost(t *testing.T) {
+	const size, total = 10_000, 300
+	for _, seen := range []Seen{SeenNever, SeenOnRetr} {
+		for _, limit := range []int64{100_000, 1 << 20} {
+			var cost [2]int64
+			for i, name := range []string{"INBOX", "Work"} {
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel()
+					box := m.Mailbox("", name)
+					for i := range total {
+						box.Add(mail(i, size))
+					}
+					d := openMaildrop(t, m.backend(t, Options{Mailbox: name, Seen: seen, ReadAhead: limit}))
+					defer d.Close()
+					before := m.Octets()
+					for _, msg := range d.Messages() {
+						read(t, d, msg.UID)
+						d.Retrieved(t.Context(), msg.UID, msg.Octets)
+						if a := d.(*maildrop).readAhead; seen == SeenNever && len(a.kept) > 0 {
+							t.Fatalf("%s: %d messages in memory after UID %d", name, len(a.kept), msg.UID)
+						}
+					}
+					cost[i] = m.Octets() - before
+				})
+			}
+			if cost[1] > cost[0]+cost[0]/20 {
+				t.Errorf("seen %v, %d octets kept at most: a walk costs %d octets, one of INBOX %d", seen, limit, cost[1], cost[0])
+			}
+		}
 	}
 }
