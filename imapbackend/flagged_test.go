@@ -193,3 +193,62 @@ func TestUnflagOnDisk(t *testing.T) {
 		t.Errorf("%d messages shown, left are %s", n, m.left())
 	}
 }
+
+// I-DEL-5: what a former session could not unflag is no longer remembered when this
+// one has unflagged it, removed it or flagged it for good: a flag that is set later
+// is another client's.
+func TestFormerSettled(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		opts    Options // of the second session
+		refuses string  // in it
+		left    string  // after it
+		former  []uint64
+	}{
+		{"unflagged", Options{}, "UID EXPUNGE", "1 2 (3)", []uint64{3}},
+		{"removed", Options{}, "no command", "2 (3)", []uint64{3}},
+		{"flagged for good", Options{Delete: DeleteFlag}, "no command", "(1) 2 (3)", []uint64{3}},
+		{"not unflagged", Options{}, "UID", "(1) 2 (3)", []uint64{1, 3}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				for i := range 3 {
+					m.add(mail(i, 10))
+				}
+				for _, uid := range []uint64{1, 3} {
+					m.Inbox().SetFlag(uid, `\Deleted`, true)
+				}
+				b := m.backend(t, tt.opts)
+				former := store.Flagged{UIDValidity: m.Inbox().UIDValidity(), UIDs: []uint64{1, 3}}
+				b.store.PutFlagged(joesKey(b), former)
+				refuses := "UID STORE"
+				m.Refuse = func(cmd string) string {
+					if strings.HasPrefix(cmd, refuses) {
+						return "NO zebra"
+					}
+					return ""
+				}
+				d := openMaildrop(t, b)
+				defer d.Close()
+				if got := uidsOf(d); got != "1 2 3" {
+					t.Fatalf("shown are %s", got)
+				}
+				refuses = tt.refuses
+				err := d.Update(t.Context(), []uint64{1})
+				if refused := tt.refuses != "no command"; (err != nil) != refused {
+					t.Errorf("QUIT: %v", err)
+				}
+				if got := m.left(); got != tt.left {
+					t.Errorf("left are %s, want %s", got, tt.left)
+				}
+				if f, _ := b.store.Flagged(joesKey(b)); !slices.Equal(f.UIDs, tt.former) {
+					t.Errorf("remembered are %d, want %d", f.UIDs, tt.former)
+				}
+				if !slices.Equal(former.UIDs, []uint64{1, 3}) {
+					t.Error("what the store shares has changed")
+				}
+			})
+		})
+	}
+}

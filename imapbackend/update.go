@@ -70,6 +70,7 @@ func (m *maildrop) update(ctx context.Context, marked []uint64) error {
 	err := r.attempts(ctx)
 	if err == nil {
 		r.flagged = nil
+		r.settle(marked)
 	}
 	if r.isStored {
 		r.storeFlagged(r.flagged)
@@ -196,8 +197,20 @@ func (r *removal) unflag(ctx context.Context) {
 			r.flagged = append(r.flagged, set.UIDs...)
 			proxy.Logger(ctx).WarnContext(ctx, `cannot remove the flag \Deleted`,
 				"uids", set.Text, "error", m.u.Failed(upstream.AtUpdate, "STORE", status, err))
+			continue
 		}
+		r.settle(set.UIDs)
 	}
+}
+
+// settle ends the memory of what a former session has flagged: these messages are
+// unflagged, removed, or flagged as the client wanted. Whatever flag they have in
+// the next session is not one to be cleared.
+func (r *removal) settle(uids []uint64) {
+	m := r.m
+	left := slices.DeleteFunc(slices.Clone(m.stillFlagged), func(uid uint64) bool { return uidset.Contains(uids, uid) })
+	r.isStored = r.isStored || len(left) < len(m.stillFlagged)
+	m.stillFlagged = left
 }
 
 // clearDeleted is the end of a STORE that removes \Deleted.
