@@ -136,7 +136,7 @@ func (f *fetch) join(number int, items string) {
 // is the message where that shows only after its body: then next returns early.
 func (f *fetch) next() (ev wire.Event, ok bool, err error) {
 	ahead := f.m.readAhead
-	if f.own && !f.done && ahead.isBefore(f.number) {
+	if (f.own || ahead.jumped) && !f.done && ahead.isBefore(f.number, f.uid) {
 		defer f.m.detour(f.ctx)()
 	}
 	for !f.done {

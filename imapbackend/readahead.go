@@ -56,6 +56,7 @@ type readAhead struct {
 	speed      speed.Meter     // of the parts, by their announced size
 
 	expected    []uint64 // what the client has asked for after the current message
+	jumped      bool     // the current message is not the one after the last
 	refusals    int
 	pending     []byte // a body whose UID, or size to compare, has not come yet
 	pendingPart part
@@ -93,6 +94,7 @@ func (a *readAhead) advance(p part) {
 	}
 	i, _ := a.m.index(p.uid)
 	w := &a.walks[kindOf(p)]
+	a.jumped = i != w.last+1
 	if step := i - w.last; step <= 0 || step > walkGap {
 		*w = walk{}
 	} else {
@@ -197,11 +199,11 @@ func (a *readAhead) has(p part) bool {
 	return coming || here
 }
 
-// isBefore reports whether anything on its way comes before the answer to the
-// command with a number.
-func (a *readAhead) isBefore(number int) bool {
-	for n := range a.asked {
-		if n < number {
+// isBefore reports whether anything on its way comes before the message uid, for
+// which the command with a number asks.
+func (a *readAhead) isBefore(number int, uid uint64) bool {
+	for p, n := range a.flight {
+		if n < number || n == number && p.uid < uid {
 			return true
 		}
 	}
