@@ -380,6 +380,73 @@ func TestLoginLimitWaits(t *testing.T) {
 	})
 }
 
+// I-LOGIN-8, P-AUTH-9: while the client thinks about a challenge, the time of the
+// login stands still.
+func TestLoginLimitExchange(t *testing.T) {
+	script := "S: * OK [CAPABILITY IMAP4rev1 AUTH=CRAM-MD5] x\nC: <l> AUTHENTICATE CRAM-MD5\nT: 4s\nS: + Yw==\nC: cg==\n"
+	for _, tt := range []struct {
+		name, rest string
+		took       time.Duration
+		want       proxy.Code
+	}{
+		{"answered", "S: <l> OK [CAPABILITY IMAP4rev1] x\n" + bye, 63 * time.Second, ""},
+		{"never answered", "W: stall\n", 59*time.Second + upstream.LoginLimit, temp},
+	} {
+		play(t, tt.name, script+tt.rest, Options{}, func(s *session) {
+			ex := bearer("CRAM-MD5", someuser, &saslClient{answers: []string{"r"}})
+			answer := ex.Challenge
+			ex.Challenge = func(ctx context.Context, data string) (string, error) {
+				<-time.After(59 * time.Second)
+				return answer(ctx, data)
+			}
+			s.took(tt.took, func() {
+				l, err := s.b.Exchange(s.ctx, ex)
+				if tt.want != "" {
+					s.fails(err, tt.want)
+					return
+				}
+				if err != nil {
+					s.Fatal(err)
+				}
+				defer l.Close()
+			})
+		})
+	}
+}
+
+// I-CONN-7, I-LOGIN-8: a connection opened ahead that the upstream has ended before
+// the credential came is replaced, with or without a BYE, unless that refuses the
+// credential.
+func TestClosedAhead(t *testing.T) {
+	for _, tt := range []struct {
+		name, ending string
+		want         proxy.Code
+	}{
+		{"closed", "X:\n", ""},
+		{"restart", "S: * BYE shutting down\nX:\n", ""},
+		{"idle", "S: * BYE [UNAVAILABLE] idle for too long\nX:\n", ""},
+		{"refused", "C: <l> AUTHENTICATE PLAIN " + ir + "\nS: * BYE [AUTHENTICATIONFAILED] x\nX:\n", proxy.CodeAuth},
+	} {
+		second := ""
+		if tt.want == "" {
+			second = another + loggedIn + bye
+		}
+		play(t, tt.name, greeted+tt.ending+second, Options{}, func(s *session) {
+			p := s.b.Prepare(s.ctx, proxy.Caller{})
+			synctest.Wait()
+			l, err := p.Login(s.ctx, joe)
+			if tt.want != "" {
+				s.fails(err, tt.want)
+				return
+			}
+			if err != nil {
+				s.Fatal(err)
+			}
+			l.Close()
+		})
+	}
+}
+
 const loggedInCarefully = greeted + "C: <l> AUTHENTICATE PLAIN\nS: + \nC: " + ir + "\nS: <l> OK [CAPABILITY IMAP4rev1 UIDPLUS] zebra\n"
 
 // I-LOGIN-8: a cold listing goes on as long as 100 new messages arrive in every five

@@ -124,7 +124,7 @@ func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login
 	if err := b.waits(cred); err != nil {
 		return nil, err
 	}
-	if l := b.resume(ctx, cred); l != nil {
+	if l := b.resume(ctx, cred, upstream.NewAttempt); l != nil {
 		return l, nil
 	}
 	return asLogin(b.logIn(ctx, upstream.NewAttempt(), nil, b.authenticate(cred)))

@@ -243,16 +243,16 @@ func (p *pool) close() {
 }
 
 // resume returns the login of cred on the connection that is kept for it, or
-// nil. It does not ask the upstream: Open shows whether the connection is
-// alive.
-func (b *Backend) resume(ctx context.Context, cred proxy.Credential) *login {
+// nil, as part of the attempt that begin returns. It does not ask the upstream:
+// Open shows whether the connection is alive.
+func (b *Backend) resume(ctx context.Context, cred proxy.Credential, begin func() *upstream.Attempt) *login {
 	kept := b.pool.take(cred)
 	if kept == nil {
 		return nil
 	}
 	proxy.Logger(ctx).DebugContext(ctx, "upstream connection kept from the last session", "upstream", b.opts.Name)
 	kept.u.Report(proxy.UpstreamReused, nil, 0)
-	at := upstream.NewAttempt()
+	at := begin()
 	at.Start()
 	kept.u.Reuse(cred, at)
 	return &login{b: b, u: kept.u, at: at, id: kept.ticket.id, user: spelling(cred.Authzid, cred.Username),

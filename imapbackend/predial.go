@@ -92,8 +92,7 @@ func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Logi
 		p.Close()
 		return nil, err
 	}
-	if l := p.b.resume(ctx, cred); l != nil {
-		p.Close()
+	if l := p.b.resume(ctx, cred, p.drop); l != nil {
 		return l, nil
 	}
 	return p.logIn(ctx, p.b.authenticate(cred))
@@ -127,6 +126,13 @@ func (p *prepared) logIn(ctx context.Context, verify verifier) (proxy.Login, err
 		p.u.HasWaited()
 	}
 	return asLogin(p.b.logIn(ctx, p.at, p.u, verify))
+}
+
+// drop closes the connection, and returns the attempt in which it counts.
+func (p *prepared) drop() *upstream.Attempt {
+	p.Close()
+	<-p.done
+	return p.at
 }
 
 // Close implements proxy.Prepared.

@@ -183,6 +183,7 @@ func (s *session) logIn(mechanism string, user func() string, refusal error, ver
 		if refusal != nil {
 			return refusal
 		}
+		s.credited = time.Now()
 		s.watchClient()
 		defer s.unwatchClient()
 		err := s.openMaildrop(verify)

@@ -38,6 +38,7 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 			return "", err
 		}
 		response, err := s.response(exchangeTimeout)
+		s.credited = time.Now()
 		if end, ok := errors.AsType[*endError](err); ok && end.reason == endIdle && s.ctx.Err() == nil {
 			err = errExchangeTimeout
 		}

@@ -13,6 +13,10 @@ import (
 // lockWait is how long a login waits for another session to release the lock.
 const lockWait = 5 * time.Second
 
+// loginLimit is how long after its credential a client may wait for the lock. What
+// is left of a minute is for ending the connection to the upstream.
+const loginLimit = 58 * time.Second
+
 // errLockLost ends a session that has lost the lock of its maildrop. It is also
 // the answer to a QUIT that has already been received.
 var errLockLost = fmt.Errorf("lock of the maildrop lost: %w", ErrNotRemoved)
@@ -26,12 +30,12 @@ type heldLock struct {
 }
 
 // acquire locks the maildrop (RFC 1939 §4) by each of its keys in their order; all
-// of them together may take lockWait. The reply does not reveal who else holds a
+// of them together may take lockWait, and no longer than loginLimit allows. The reply does not reveal who else holds a
 // lock; the log does.
 func (s *session) acquire(keys []string) error {
-	ctx, cancel := context.WithTimeout(s.ctx, lockWait)
-	defer cancel()
 	began := time.Now()
+	ctx, cancel := context.WithTimeout(s.ctx, min(lockWait, loginLimit-began.Sub(s.credited)))
+	defer cancel()
 	holder := fmt.Sprintf("session %s of %s", s.record.Session, s.clientName())
 	var err error
 	for _, key := range keys {

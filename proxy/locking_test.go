@@ -231,6 +231,30 @@ func TestInUseLog(t *testing.T) {
 	})
 }
 
+// lateLogin is a Backend that verifies a credential in 57 s.
+type lateLogin struct{ *proxytest.Backend }
+
+func (b lateLogin) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	<-time.After(57 * time.Second)
+	return b.Backend.Login(ctx, cred)
+}
+
+// I-LOGIN-8: the wait for the lock counts as part of the minute of a login.
+func TestLockWaitAfterSlowLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: lateLogin{memory()}}, proxytest.Insecure)
+		g.Dial().Login("alice", "secret")
+		p := g.Dial()
+		p.Greeting()
+		p.OK("USER alice")
+		began := time.Now()
+		p.Do("PASS secret", "-ERR [IN-USE]")
+		if d := time.Since(began); d != 58*time.Second {
+			t.Errorf("answered after %v", d)
+		}
+	})
+}
+
 // brokenLocker is a Locker that fails, or never answers if err is nil.
 type brokenLocker struct{ err error }
 

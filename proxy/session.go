@@ -66,6 +66,7 @@ type session struct {
 
 	cmd       *command    // the current or last one
 	attempt   LoginRecord // the current or last login
+	credited  time.Time   // when the client sent the last of its credential
 	user      pendingUser
 	utf8      bool // UTF8 mode (RFC 6856 §2.1)
 	afterAuth bool // after a failed AUTH, when invalid lines may be secrets

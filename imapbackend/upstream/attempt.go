@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/wire"
+	"popgate/proxy"
 )
 
 // What a login may cost, from the client's credential to the answer (requirement
@@ -50,9 +52,13 @@ type Attempt struct {
 	end     context.CancelCauseFunc
 	timer   *time.Timer
 	started bool
+	arrived atomic.Int64
+
+	mu      sync.Mutex
+	next    time.Time // of tick
+	paused  bool
 	late    bool // the next tick is at the limit, or after it
 	counted int64
-	arrived atomic.Int64
 
 	made     int          // connections
 	avoids   dialect.Form // forms that are not used again
@@ -77,7 +83,30 @@ func NewAttempt() *Attempt {
 func (a *Attempt) Start() {
 	if !a.started {
 		a.started = true
-		a.timer.Reset(LoginLimit - Silence)
+		a.mu.Lock()
+		a.wait(LoginLimit - Silence)
+		a.mu.Unlock()
+	}
+}
+
+// wait has tick run after d, with mu held.
+func (a *Attempt) wait(d time.Duration) {
+	a.next = time.Now().Add(d)
+	a.timer.Reset(d)
+}
+
+// Pause has the time stand still until resume is called: the client is asked.
+func (a *Attempt) Pause() (resume func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.paused = true
+	a.timer.Stop()
+	left := time.Until(a.next)
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.paused = false
+		a.wait(left)
 	}
 }
 
@@ -86,13 +115,18 @@ func (a *Attempt) Stop() { a.timer.Stop() }
 
 // tick runs once before the limit, to count, and then as long as enough arrives.
 func (a *Attempt) tick() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.paused {
+		return
+	}
 	n := a.arrived.Load()
 	if a.late && n-a.counted < enough {
 		a.end(errLate)
 		return
 	}
 	a.late, a.counted = true, n
-	a.timer.Reset(Silence)
+	a.wait(Silence)
 }
 
 // Arrived reports that n messages, sizes or identities have arrived that had not
@@ -120,7 +154,10 @@ func (a *Attempt) Again() bool { return a.again }
 // were lost, or one that was never answered, by the next login.
 func (a *Attempt) Judge(ctx context.Context, c *Conn) {
 	loss := c.Wire.Err()
-	_, bye := errors.AsType[*wire.ByeError](loss)
+	said, bye := errors.AsType[*wire.ByeError](loss)
+	if bye && c.stale && statusError(AtLogin, said.Status, nil).Code == proxy.CodeSysTemp {
+		bye = false // it was closing before it got the credential
+	}
 	broken, isBroken := errors.AsType[*wire.ProtocolError](loss)
 	timeout := errors.Is(loss, wire.ErrTimeout)
 	a.again = false

@@ -223,6 +223,7 @@ func (c *Conn) Rest() {
 // the connection was opened.
 func (c *Conn) Reuse(cred proxy.Credential, at *Attempt) {
 	c.secrets, c.attempt = secretsOf(cred), at
+	at.made++
 }
 
 // HasWaited reports that the connection has waited for the login: if it is lost,

@@ -207,7 +207,9 @@ func (c *Conn) converse(ctx context.Context, mechanism, first string, initial bo
 		}
 		c.dare(0, ProgressTimeout)
 		var response string
-		if response, gaveUp = answer(challenge); gaveUp == nil {
+		resume := c.attempt.Pause()
+		response, gaveUp = answer(challenge)
+		if resume(); gaveUp == nil {
 			err = c.Wire.Respond(response)
 		}
 	}
