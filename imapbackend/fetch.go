@@ -248,11 +248,27 @@ func (f *fetch) complete() error {
 		f.step() // to the end of the response, not of the command; an error ends it
 	}
 	if f.m.differs {
+		if err := f.drain(); err != nil {
+			return f.m.u.Lost(upstream.AtRead, err)
+		}
 		if err := f.m.confirm(f.ctx); err != nil {
 			return err
 		}
 	}
 	return f.refused()
+}
+
+// drain reads all that is on its way, the end of the command for the message too.
+func (f *fetch) drain() error {
+	if err := f.m.drain(f.ctx); err != nil {
+		return err
+	}
+	if f.own && !f.done {
+		f.status = f.m.u.Wire.ResultOf(f.number)
+		f.m.u.Trace(f.ctx, f.cmd, f.status, nil)
+	}
+	f.done, f.open = true, false
+	return nil
 }
 
 // refused returns an error if the mailbox is no longer that of the snapshot, or the
@@ -329,7 +345,7 @@ func (f *fetch) search() ([]uint64, error) {
 			return nil, u.Lost(upstream.AtRead, err)
 		}
 	}
-	err := f.m.drain(f.ctx)
+	err := f.drain()
 	if err == nil {
 		_, err = u.Noop(f.ctx)
 	}

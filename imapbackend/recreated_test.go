@@ -2,11 +2,13 @@ package imapbackend
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"popgate/imapbackend/imapmodel"
 	"popgate/proxy"
 )
 
@@ -162,5 +164,50 @@ func TestComparedCost(t *testing.T) {
 				t.Errorf("seen %v, %d octets kept at most: a walk costs %d octets, one of INBOX %d", seen, limit, cost[1], cost[0])
 			}
 		}
+	}
+}
+
+// I-CONC-5, P-RETR-8: where a message is not as long as announced, or its size has
+// changed, all that is on its way is read at once, and not waited for a second time.
+func TestComparedWrongSize(t *testing.T) {
+	for _, tt := range []struct {
+		name, mailbox string
+		wrong         []int // whose size in the listing, and later, is wrong
+		other         int   // that has another size than in the listing, if not 0
+	}{
+		{"INBOX", "INBOX", []int{7, 9}, 0},
+		{"with others, not as announced", "Work", []int{7, 9}, 0},
+		{"by itself, with others after it, not as announced", "Work", []int{1}, 0},
+		{"with others, changed", "Work", nil, 7},
+		{"by itself, with others after it, changed", "Work", nil, 1},
+		{"last, changed", "Work", nil, 19},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel()
+				box := m.Mailbox("", tt.mailbox)
+				for i := range 20 {
+					msg := imapmodel.Message{Body: mail(i, 1000)}
+					if slices.Contains(tt.wrong, i) {
+						msg.Size = 1200
+					}
+					box.AddMessage(msg)
+				}
+				d := openMaildrop(t, m.backend(t, Options{Mailbox: tt.mailbox}))
+				defer d.Close()
+				if tt.other > 0 {
+					box.Replace(d.Messages()[tt.other].UID, mail(tt.other, 1200))
+				}
+				began := time.Now()
+				for i, msg := range d.Messages() {
+					if got := read(t, d, msg.UID); got != box.Messages()[i].Body {
+						t.Errorf("UID %d: another text", msg.UID)
+					}
+				}
+				if took := time.Since(began); took > time.Second || m.Dials() != 1 {
+					t.Errorf("%v, %d connections", took, m.Dials())
+				}
+			})
+		})
 	}
 }
