@@ -82,6 +82,7 @@ func (m *maildrop) newFetch(ctx context.Context, uid uint64) (*fetch, error) {
 	}
 	m.u.Wire.Until(by)
 	if err := m.confirmAfterPause(ctx); err != nil {
+		m.u.Wire.Until(time.Time{})
 		release()
 		return nil, err
 	}

@@ -211,3 +211,21 @@ func TestComparedWrongSize(t *testing.T) {
 		})
 	}
 }
+
+// I-CONC-5, I-KEEP-2: the time for a message that could not be read, as the mailbox
+// could not be selected again, is not the time for what follows.
+func TestConfirmRefused(t *testing.T) {
+	again := inWork(strings.TrimPrefix(reselected, loggedIn))
+	script := inWork(mailbox("UIDPLUS", "", "7")) + "C: <x> SELECT \"Work\"\nS: <x> NO zebra\n" +
+		"C: <n> NOOP\nS: <n> OK x\n" + again + removing("7") + bye
+	play(t, "QUIT", script, Options{Mailbox: "Work"}, func(s *session) {
+		d := s.open()
+		s.after(probeAfter)
+		_, err := d.Read(s.ctx, 7)
+		s.fails(err, perm)
+		s.after(answerTime + time.Second)
+		if err := d.Update(s.ctx, []uint64{7}); err != nil {
+			s.Error(err)
+		}
+	})
+}
