@@ -48,7 +48,10 @@ func begin(conn net.Conn, visible []uint64) *popSession {
 		for line := range strings.Lines(c.text()) {
 			number, id, _ := strings.Cut(strings.TrimSpace(line), " ")
 			n, _ := strconv.Atoi(number)
-			c.uidOf[n] = visible[min(n, len(visible))-1]
+			c.uidOf[n] = 0
+			if len(visible) > 0 { // else a wrong listing is still remembered
+				c.uidOf[n] = visible[min(n, len(visible))-1]
+			}
 			if _, uid, ok := strings.Cut(id, "."); ok { // else it is a hash
 				u, _ := strconv.ParseUint(uid, 10, 64)
 				c.uidOf[n] = uint64(u)
