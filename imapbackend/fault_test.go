@@ -34,7 +34,7 @@ const (
 	policyRate = 400   // with all policies but the first, in sessions with more than UPDATE
 	withinRate = 60    // with losses within bodies
 	secondRate = 10000 // with a second fault
-	quirkRate  = 150   // of those with an upstream that has quirks, at random
+	quirkRate  = 300   // of those with an upstream that has quirks, at random
 )
 
 // faultSession is what a client does between login and the end of the session.

@@ -173,7 +173,8 @@ func TestUnflagOnDisk(t *testing.T) {
 	d := openMaildrop(t, b)
 	m.Before = func(cmd string) {
 		if strings.HasPrefix(cmd, "UID EXPUNGE") {
-			conns.last.left, conns.next = 0, []int{0}
+			conns.next = []int{0}
+			conns.last.cut()
 		}
 	}
 	if err := d.Update(t.Context(), []uint64{2, 4}); !errors.Is(err, proxy.ErrNotRemoved) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -91,11 +92,18 @@ func cuttable(b *Backend) *cuttableConns {
 // cutConn is a connection that ends after left octets have been read.
 type cutConn struct {
 	net.Conn
-	left int
+	left  int
+	ended atomic.Bool
+}
+
+// cut ends the connection. It is safe while another goroutine reads.
+func (c *cutConn) cut() {
+	c.ended.Store(true)
+	c.Conn.Close()
 }
 
 func (c *cutConn) Read(p []byte) (int, error) {
-	if c.left <= 0 {
+	if c.left <= 0 || c.ended.Load() {
 		c.Conn.Close()
 		return 0, io.EOF
 	}

@@ -292,10 +292,10 @@ func TestWideUIDSessions(t *testing.T) {
 			for _, msg := range before[:3] {
 				check(read(t, d, msg.UID), msg.Body)
 			}
-			conns.last.left = 0
+			conns.last.cut()
 			check(read(t, d, last.UID), last.Body)
 			check(text(t)(d.Top(t.Context(), last.UID, 100)), last.Body)
-			conns.last.left = 0
+			conns.last.cut()
 			if err := d.Update(t.Context(), []uint64{before[1].UID, before[3].UID}); err != nil {
 				t.Error(err)
 			}

@@ -113,11 +113,7 @@ func (p *prepared) logIn(ctx context.Context, verify verifier) (proxy.Login, err
 		return asLogin(p.b.logIn(ctx, upstream.NewAttempt(), nil, verify))
 	}
 	p.at.Start()
-	bound, unbound := p.at.Bound(ctx)
-	stop := context.AfterFunc(bound, p.cancel)
-	<-p.done
-	stop()
-	unbound()
+	p.await(ctx)
 	if p.err != nil && !p.at.Again() && time.Since(p.failed) <= failureValid {
 		p.at.Stop()
 		return nil, p.err
@@ -126,6 +122,20 @@ func (p *prepared) logIn(ctx context.Context, verify verifier) (proxy.Login, err
 		p.u.HasWaited()
 	}
 	return asLogin(p.b.logIn(ctx, p.at, p.u, verify))
+}
+
+// await waits until the connection is open or has failed, as long as ctx and the
+// attempt last.
+func (p *prepared) await(ctx context.Context) {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	bound, unbound := p.at.Bound(ctx)
+	defer unbound()
+	defer context.AfterFunc(bound, p.cancel)()
+	<-p.done
 }
 
 // drop closes the connection, and returns the attempt in which it counts.

@@ -139,6 +139,18 @@ func (c *Conn) execute(ctx context.Context, cmd string, f func(*client.Client) e
 	if err := c.Wire.Err(); err != nil {
 		return wire.Status{}, err
 	}
+	ended := false
+	defer func() {
+		if !ended { // by a panic: go-imap's goroutine still reads
+			c.Wire.Fail(errors.New("imap: panic"))
+		}
+	}()
+	status, err := c.executeByLibrary(ctx, cmd, f, trailing...)
+	ended = true
+	return status, err
+}
+
+func (c *Conn) executeByLibrary(ctx context.Context, cmd string, f func(*client.Client) error, trailing ...string) (wire.Status, error) {
 	cl, err := c.library()
 	if err != nil {
 		return wire.Status{}, err
