@@ -14,8 +14,12 @@ import (
 const lockWait = 5 * time.Second
 
 // loginLimit is how long after its credential a client may wait for the lock. What
-// is left of a minute is for ending the connection to the upstream.
-const loginLimit = 58 * time.Second
+// is left of a minute is for ending the connection to the upstream. After a login
+// that took longer still, leastWait is enough for a lock that is free.
+const (
+	loginLimit = 58 * time.Second
+	leastWait  = 100 * time.Millisecond
+)
 
 // errLockLost ends a session that has lost the lock of its maildrop. It is also
 // the answer to a QUIT that has already been received.
@@ -34,7 +38,7 @@ type heldLock struct {
 // lock; the log does.
 func (s *session) acquire(keys []string) error {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(s.ctx, min(lockWait, loginLimit-began.Sub(s.credited)))
+	ctx, cancel := context.WithTimeout(s.ctx, min(lockWait, max(leastWait, loginLimit-began.Sub(s.credited))))
 	defer cancel()
 	holder := fmt.Sprintf("session %s of %s", s.record.Session, s.clientName())
 	var err error
