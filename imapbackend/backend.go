@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
-	"sync/atomic"
 
 	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/internal/eyeballs"
@@ -19,16 +18,13 @@ import (
 // Backend logs users in on one upstream. New makes one. It is safe for
 // concurrent use.
 type Backend struct {
-	opts   Options
-	form   *uniqueid.Template // of unique-ids
-	source uniqueid.Kind      // of identities, used instead of form; NoKind: form
-	store  *store.Store
-	server *upstream.Server
-	budget *readAheadBudget
-	pool   *pool
-	// sizesRight: a message has come with as many octets as RFC822.SIZE says.
-	sizesRight atomic.Bool
-
+	opts    Options
+	form    *uniqueid.Template // of unique-ids
+	source  uniqueid.Kind      // of identities, used instead of form; NoKind: form
+	store   *store.Store
+	server  *upstream.Server
+	budget  *readAheadBudget
+	pool    *pool
 	waiting chan struct{}                           // one element for each prepared connection
 	dial    func(context.Context) (net.Conn, error) // replaced by tests
 }

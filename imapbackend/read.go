@@ -86,20 +86,17 @@ func (m *maildrop) readMessage(ctx context.Context, uid uint64) (*message, error
 
 // genuine is message, and makes sure that what comes in place of a message that
 // another client has removed is not taken for it (requirement P-RETR-8): that has
-// another size, as RFC822.SIZE is otherwise right on such an upstream. It is small,
+// another size, as RFC822.SIZE is otherwise right on such an upstream. On others a
+// size may be wrong, and SEARCH too (mailutils). It is small,
 // so it is read before anything of it goes to the client.
 func (f *fetch) genuine() (*message, error) {
 	msg, err := f.message()
 	if err != nil {
 		return nil, err
 	}
-	b, octets := f.m.b, msg.Octets()
-	switch {
-	case octets == f.m.reportedOctets(f.uid):
-		b.sizesRight.Store(true)
-		return msg, nil
-	case octets > maxSubstitute || f.m.wrongSizes >= maxWrongSizes || octets == f.m.octets(f.uid),
-		!f.m.u.Dialect().Substitutes && !b.sizesRight.Load():
+	octets := msg.Octets()
+	if !f.m.u.Dialect().Substitutes || octets > maxSubstitute || f.m.wrongSizes >= maxWrongSizes ||
+		octets == f.m.reportedOctets(f.uid) || octets == f.m.octets(f.uid) {
 		return msg, nil
 	}
 	return msg, f.confirm(msg)

@@ -46,11 +46,8 @@ func TestSubstitute(t *testing.T) {
 	t.Run("gone, by its profile", func(t *testing.T) {
 		reads(t, noAhead, courier+ask(1)+body(1, notice)+ok(1)+look(1, "")+ask(2)+body(2, right)+ok(2), "", right)
 	})
-	t.Run("gone, on an upstream whose sizes are right", func(t *testing.T) {
-		reads(t, noAhead, any+ask(1)+body(1, right)+ok(1)+ask(2)+body(2, notice)+ok(2)+look(2, ""), right, "")
-	})
-	t.Run("not known whether sizes are right", func(t *testing.T) {
-		reads(t, noAhead, any+ask(1)+body(1, notice)+ok(1), notice)
+	t.Run("an upstream not known for it", func(t *testing.T) {
+		reads(t, noAhead, any+ask(1)+body(1, right)+ok(1)+ask(2)+body(2, notice)+ok(2), right, notice)
 	})
 	t.Run("there", func(t *testing.T) {
 		script, want := courier, []string{}
