@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -234,7 +235,7 @@ func TestSnapshotProperty(t *testing.T) {
 				m.Inbox().SetUIDValidity(1_700_000_000_000).SetUIDNext(1<<32 - 20)
 			}
 			if seed%3 == 2 { // UIDNEXT is too small
-				m.UIDNext = func(next uint64) string { return itoa(min(int(next), int(seed)) - r.IntN(2)) }
+				m.UIDNext = func(next uint64) string { return strconv.FormatUint(min(next, seed)-uint64(r.IntN(2)), 10) }
 			}
 			m.NoExists = seed%7 == 6
 			b := m.backend(t, Options{})

@@ -107,7 +107,7 @@ func TestSuggestedWait(t *testing.T) {
 					s.after(tt.want - tt.want/2 - time.Millisecond)
 					s.fails(s.openFails(), temp)
 				}
-				if n := len(s.log.Lines("upstream asks to wait")); n != min(int(tt.want), 1) {
+				if n := len(s.log.Lines("upstream asks to wait")); n != int(min(tt.want, 1)) {
 					s.Errorf("%d log records", n)
 				}
 				s.after(time.Millisecond)
