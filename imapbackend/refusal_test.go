@@ -149,7 +149,7 @@ func TestSuggestedWaitOf(t *testing.T) {
 // connection that it ends is not replaced.
 func TestSuggestedWaitConnections(t *testing.T) {
 	const wait = "BAD throttled, try again in 20 seconds"
-	refused := "S: <s> " + wait + "\nS: <d> BAD x\nS: <f> BAD x\n"
+	refused := "S: <d> BAD x\nS: <f> BAD x\nS: <s> " + wait + "\n" // the client does not wait for more
 	play(t, "kept, ended by the wait", openedKeep+leaving+"S: <u> OK x\n"+again+"S: <n> OK x\n"+refused+dismissed, keeping, func(s *session) {
 		quit(s.T, s.open())
 		s.fails(s.openFails(), temp)
