@@ -204,6 +204,7 @@ func (s *session) logIn(mechanism string, user func() string, refusal error, ver
 	}
 	s.snap = newSnapshot(s.maildrop.Messages())
 	s.enter(StateTransaction)
+	s.logLogin()
 	s.maildropOK()
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"strconv"
 	"time"
 )
 
@@ -33,6 +34,7 @@ type Record struct {
 	Received     int64 // octets from the client, decrypted, without a PROXY header
 
 	Reason string // why the session ended; "" before
+	Cause  string // of a failed handshake or PROXY header; else ""
 }
 
 // ProxyTLS is TLS that a proxy has terminated. Fields that it did not report are
@@ -87,7 +89,7 @@ func (r *Record) attrs() []slog.Attr {
 			slog.String("proxy_suite", p.Suite),
 			slog.String("proxy_sni", p.SNI))
 	}
-	return append(attrs,
+	attrs = append(attrs,
 		slog.String("user", r.User),
 		slog.String("upstream", r.Upstream),
 		slog.Int("retr", r.Retr),
@@ -99,6 +101,59 @@ func (r *Record) attrs() []slog.Attr {
 		slog.Int("size_mismatches", r.Mismatches),
 		slog.Int("failed_logins", r.FailedLogins),
 		slog.Int64("sent", r.Sent),
-		slog.String("reason", r.Reason),
-		slog.Duration("duration", r.Duration))
+		slog.String("reason", r.Reason))
+	if r.Cause != "" {
+		attrs = append(attrs, slog.String("cause", r.Cause))
+	}
+	return append(attrs, slog.Duration("duration", r.Duration))
+}
+
+// logLogin logs a login, so that the log shows who is in while the session lasts.
+func (s *session) logLogin() {
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "logged in",
+		slog.String("user", s.record.User),
+		slog.String("upstream", s.record.Upstream),
+		slog.String("mechanism", s.attempt.Mechanism),
+		slog.Int("messages", len(s.snap.messages)),
+		slog.Int64("octets", s.snap.octets))
+}
+
+// logRemoval logs the UIDs of the messages that QUIT has removed. After an error
+// it is not known which of them are gone.
+func (s *session) logRemoval(marked []uint64, err error) {
+	text := "messages removed"
+	if err != nil {
+		text = "messages were to be removed, some may be"
+	}
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, text,
+		slog.String("user", s.record.User),
+		slog.String("upstream", s.record.Upstream),
+		slog.Int("messages", len(marked)),
+		slog.Any("uids", uidRanges(marked)))
+}
+
+// uidRanges are UIDs in ascending order that are logged as ranges, such as
+// 3:5,9. A range has no UID between its ends that is not among them.
+type uidRanges []uint64
+
+// LogValue implements slog.LogValuer: the text is made only if it is logged.
+func (u uidRanges) LogValue() slog.Value { return slog.StringValue(u.String()) }
+
+func (u uidRanges) String() string {
+	var b []byte
+	for i := 0; i < len(u); {
+		end := i
+		for end+1 < len(u) && u[end+1] == u[end]+1 {
+			end++
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, u[i], 10)
+		if end > i {
+			b = strconv.AppendUint(append(b, ':'), u[end], 10)
+		}
+		i = end + 1
+	}
+	return string(b)
 }

@@ -140,7 +140,7 @@ func (s *session) serve() {
 	err := s.run()
 	s.record.Reason = "error"
 	if end, ok := errors.AsType[*endError](err); ok {
-		s.record.Reason = end.reason
+		s.record.Reason, s.record.Cause = end.reason, beginCause(end)
 	}
 	switch context.Cause(s.ctx) {
 	case errLimit:

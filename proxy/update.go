@@ -71,6 +71,8 @@ func (s *session) quitUnmarked() error {
 // quitMarked runs UPDATE with messages marked.
 func (s *session) quitMarked() error {
 	marked := s.snap.markedUIDs()
+	r, mayRetain := s.maildrop.(Retainer)
+	retains := mayRetain && r.Retains()
 	update := s.startUpdate(marked)
 	err := update.wait(updateTimeout)
 	switch {
@@ -78,8 +80,11 @@ func (s *session) quitMarked() error {
 		// The context ended with the lock, so nothing more is removed. How
 		// much has been removed is not known.
 		err = fmt.Errorf("%w: %w", errLockLost, err)
-	case err != nil && s.ctx.Err() != nil:
-		return &endError{endShutdown, err} // interrupted by Close
+	case err != nil && s.ctx.Err() != nil: // interrupted by Close
+		if !retains {
+			s.logRemoval(marked, err)
+		}
+		return &endError{endShutdown, err}
 	}
 
 	// RFC 1939 §6 releases the lock after the reply, RFC 1725 §6 before it,
@@ -89,11 +94,10 @@ func (s *session) quitMarked() error {
 	if !overdue {
 		s.unlock()
 	}
-	r, mayRetain := s.maildrop.(Retainer)
 	switch {
 	case err != nil:
 		s.replyError(s.cmd.verb, s.cmd.scope, err)
-	case mayRetain && r.Retains():
+	case retains:
 		s.w.ok("bye, messages are kept on the server")
 	default:
 		s.record.Removed = len(marked)
@@ -103,6 +107,9 @@ func (s *session) quitMarked() error {
 	if overdue {
 		err = update.finish(s, updateGrace)
 		s.log.Debug("overdue UPDATE ended", "error", err)
+	}
+	if !retains {
+		s.logRemoval(marked, err)
 	}
 	return &endError{reason: endQuit}
 }

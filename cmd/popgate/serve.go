@@ -174,15 +174,6 @@ func tuneMemory() (reserve []byte) {
 	return make([]byte, gcReserve)
 }
 
-// newLogger returns the logger that c describes.
-func newLogger(w io.Writer, c config.Log) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.Level}
-	if c.JSON {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
-}
-
 // boundListener is a listener that is bound but does not accept yet.
 type boundListener struct {
 	net.Listener
