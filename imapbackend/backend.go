@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"popgate/imapbackend/dialect"
+	"popgate/imapbackend/internal/budget"
 	"popgate/imapbackend/internal/eyeballs"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
@@ -23,7 +24,7 @@ type Backend struct {
 	source  uniqueid.Kind      // of identities, used instead of form; NoKind: form
 	store   *store.Store
 	server  *upstream.Server
-	budget  *readAheadBudget
+	budget  *budget.Budget
 	pool    *pool
 	waiting chan struct{}                           // one element for each prepared connection
 	dial    func(context.Context) (net.Conn, error) // replaced by tests
@@ -58,7 +59,7 @@ func New(opts Options) (*Backend, error) {
 		form:    form,
 		source:  uniqueid.ParseSource(opts.UIDL),
 		store:   opts.Store,
-		budget:  &readAheadBudget{left: opts.ReadAheadTotal},
+		budget:  budget.New(opts.ReadAheadTotal),
 		pool:    newPool(opts.KeepOpen),
 		waiting: make(chan struct{}, maxPrepared),
 	}

@@ -70,7 +70,7 @@
 //	reconnect.go    the use of its connection, keep-alive, the replacement of a lost one
 //	fetch.go        one message being read
 //	read.go         RETR, also across the loss of a connection
-//	readahead.go    the messages that are read ahead of the client, and their budget
+//	readahead.go    the messages that are read ahead of the client
 //	top.go          TOP, in pieces
 //	topwriter.go    where a top ends
 //	utf8.go         headers beyond ASCII, for clients without UTF8 mode

@@ -162,7 +162,8 @@ type Options struct {
 
 	// ReadAhead bounds the octets that the read-ahead of one session holds
 	// in memory, ReadAheadTotal those of all sessions, in memory or on
-	// their way. 0 or less: no read-ahead. Defaults: 1 MiB and 256 MiB.
+	// their way, beyond 64 KiB of each session that do not count. 0 or
+	// less: no read-ahead. Defaults: 1 MiB and 256 MiB.
 	ReadAhead      int64
 	ReadAheadTotal int64
 

@@ -5,9 +5,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
+	"popgate/imapbackend/internal/budget"
 	"popgate/imapbackend/internal/speed"
 	"popgate/imapbackend/wire"
 )
@@ -21,6 +21,7 @@ const (
 	longSteps      = 2               // that is, of three messages in a row
 	walkGap        = 16              // messages that a walk may skip in one step
 	headerGuess    = 2 << 10         // octets of a header
+	ownShare       = 64 << 10        // octets that others cannot take from a session
 	maxRefusals    = 3               // commands that brought nothing, before read-ahead ends
 	aheadTime      = 3 * time.Second // in which what is on its way comes, where that can be said
 )
@@ -44,14 +45,13 @@ type part struct {
 // anything else can, such as the answers to UPDATE (requirement I-FETCH-8).
 type readAhead struct {
 	m          *maildrop
-	limit      int64 // octets kept in memory, at most; 0: no read-ahead
-	budget     *readAheadBudget
+	limit      int64           // octets kept in memory, at most; 0: no read-ahead
+	account    *budget.Account // has what is on its way or kept
 	flight     map[part]int    // on their way: the number of their command
 	asked      map[int]string  // the commands in flight
 	kept       map[part][]byte // in memory, and not read by the client yet
 	coming     int64           // octets of flight, as announced
 	keptOctets int64           // octets of kept
-	reserved   int64           // of the budget
 	walks      [2]walk         // of whole messages, of headers
 	speed      speed.Meter     // of the parts, by their announced size
 
@@ -71,14 +71,17 @@ type walk struct {
 	octets int64
 }
 
-func newReadAhead(m *maildrop, total *readAheadBudget) *readAhead {
+func newReadAhead(m *maildrop, total *budget.Budget) *readAhead {
 	a := &readAhead{
-		m:      m,
-		limit:  m.opts.ReadAhead,
-		budget: total,
-		flight: make(map[part]int),
-		asked:  make(map[int]string),
-		kept:   make(map[part][]byte),
+		m:       m,
+		limit:   m.opts.ReadAhead,
+		account: total.Account(ownShare),
+		flight:  make(map[part]int),
+		asked:   make(map[int]string),
+		kept:    make(map[part][]byte),
+	}
+	if m.opts.ReadAheadTotal <= 0 {
+		a.limit = 0
 	}
 	for i := range a.walks {
 		a.walks[i].last = -walkGap - 1
@@ -166,6 +169,7 @@ func (a *readAhead) askNext(w *walk, header bool) {
 		// are taken into memory.
 		octets, ahead = min(octets, a.limit), ahead+a.keptOctets
 	}
+	octets = min(octets, ahead+a.account.Left())
 	if len(a.flight) > count/2 || ahead > octets/2 {
 		return
 	}
@@ -180,9 +184,8 @@ func (a *readAhead) askNext(w *walk, header bool) {
 			break
 		}
 		uids = append(uids, p.uid)
-		w.next = i + 1
 	}
-	a.ask(uids, header)
+	w.next += a.ask(uids, header)
 }
 
 // window returns how many messages and octets of the walk may be on their way.
@@ -210,10 +213,11 @@ func (a *readAhead) isBefore(number int, uid uint64) bool {
 	return false
 }
 
-// ask sends commands for uids, ascending, as far as the budget allows.
-func (a *readAhead) ask(uids []uint64, header bool) {
+// ask sends commands for uids, ascending, as far as the session's share and the
+// budget allow, and returns for how many.
+func (a *readAhead) ask(uids []uint64, header bool) int {
 	for n, uid := range uids {
-		if !a.reserve(a.size(part{uid, header})) {
+		if !a.account.Reserve(a.size(part{uid, header})) {
 			uids = uids[:n]
 			break
 		}
@@ -225,7 +229,7 @@ func (a *readAhead) ask(uids []uint64, header bool) {
 	for _, set := range a.m.runs(uids) {
 		cmd := fmt.Sprintf("UID FETCH %s (UID %s%s)", set.Text, a.m.sizeItem(), items)
 		if a.m.u.Wire.Start(cmd) != nil {
-			return // the loss shows at the next read
+			break // the loss shows at the next read
 		}
 		number := a.m.u.Wire.Started()
 		a.asked[number] = cmd
@@ -235,23 +239,12 @@ func (a *readAhead) ask(uids []uint64, header bool) {
 			a.coming += a.size(p)
 		}
 	}
-}
-
-// reserve takes octets from the budget.
-func (a *readAhead) reserve(octets int64) bool {
-	if !a.budget.take(octets) {
-		return false
-	}
-	a.reserved += octets
-	return true
+	return len(uids)
 }
 
 // adjustBudget makes the reserved octets those that are on their way or kept: a
 // body may be larger than announced.
-func (a *readAhead) adjustBudget() {
-	a.budget.give(a.reserved - a.coming - a.keptOctets)
-	a.reserved = a.coming + a.keptOctets
-}
+func (a *readAhead) adjustBudget() { a.account.Set(a.coming + a.keptOctets) }
 
 // arrives records that p comes, and is no longer on its way.
 func (a *readAhead) arrives(p part) {
@@ -421,29 +414,4 @@ func (a *readAhead) close() {
 	clear(a.flight)
 	a.coming, a.keptOctets = 0, 0
 	a.adjustBudget()
-}
-
-// readAheadBudget is a number of octets that sessions share. It is safe for
-// concurrent use.
-type readAheadBudget struct {
-	mu   sync.Mutex
-	left int64
-}
-
-// take takes n octets, or returns false if fewer are left.
-func (b *readAheadBudget) take(n int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if n > b.left {
-		return false
-	}
-	b.left -= n
-	return true
-}
-
-// give returns n octets; a negative n takes octets even if none are left.
-func (b *readAheadBudget) give(n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.left += n
 }

@@ -77,6 +77,87 @@ func TestReadAheadOpens(t *testing.T) {
 	}
 }
 
+// P-RETR-5: sessions that request and do not read take the budget of all, and not
+// what each session has by itself: with it the walk of another has few round trips,
+// in whatever way it goes. When they have gone, it is as fast as ever.
+func TestOwnShare(t *testing.T) {
+	const size, messages = 1000, 1000
+	for _, tt := range []struct {
+		name  string
+		walk  func(t *testing.T, d proxy.Maildrop, uid uint64)
+		total int64
+		most  float64
+	}{
+		{"RETR of all", func(t *testing.T, d proxy.Maildrop, uid uint64) { read(t, d, uid) }, 1 << 20, 45},
+		{"TOP n 0 of all", func(t *testing.T, d proxy.Maildrop, uid uint64) { header(t, d, uid) }, 1 << 20, 45},
+		{"TOP n 0 and RETR n", func(t *testing.T, d proxy.Maildrop, uid uint64) {
+			header(t, d, uid)
+			read(t, d, uid)
+		}, 1 << 20, 90},
+		{"pipelined", func(t *testing.T, d proxy.Maildrop, uid uint64) {
+			expectNext(d, uid, 64)
+			read(t, d, uid)
+		}, 1 << 20, 45},
+		{"RETR of all, none may read ahead", func(t *testing.T, d proxy.Maildrop, uid uint64) { read(t, d, uid) }, -1, messages},
+	} {
+		inEachForm(t, tt.name, func(t *testing.T, m *model) {
+			m.RTT = rtt
+			for i := range messages {
+				m.add(mail(i, size))
+			}
+			b := m.backend(t, Options{ReadAheadTotal: tt.total})
+			defer func() { <-time.After(time.Minute) }() // for what is on its way
+			var greedy []func()
+			for range 8 {
+				d := openMaildrop(t, b)
+				expectNext(d, 1, 512)
+				body, err := d.Read(t.Context(), 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				greedy = append(greedy, func() {
+					body.Close()
+					d.Close()
+				})
+			}
+			if left := b.budget.Left(); left > 2*size {
+				t.Fatalf("%d octets are left", left)
+			}
+			walk := func(most float64) {
+				t.Helper()
+				d := openMaildrop(t, b)
+				defer d.Close()
+				start := time.Now()
+				for uid := range uint64(messages) {
+					tt.walk(t, d, uid+1)
+				}
+				n := trips(start)
+				t.Logf("%.1f round trips", n)
+				if n > most {
+					t.Errorf("%.1f round trips, want %v at most", n, most)
+				}
+			}
+			walk(tt.most)
+			for _, leave := range greedy {
+				leave()
+			}
+			if tt.total > 0 {
+				walk(16)
+			}
+		})
+	}
+}
+
+// expectNext is what a client does that sends n commands at once, up from that for
+// the message uid.
+func expectNext(d proxy.Maildrop, uid uint64, n int) {
+	var next []uint64
+	for _, msg := range d.Messages()[uid:min(int(uid)+n-1, len(d.Messages()))] {
+		next = append(next, msg.UID)
+	}
+	d.(proxy.Expecter).Expect(next)
+}
+
 // slowRate is 0.5 Mbit/s.
 const slowRate = 62_500
 
