@@ -44,9 +44,6 @@ func (b *Backend) Probe(ctx context.Context) (Report, error) {
 	default:
 		warn("lacks AUTH=PLAIN: names and passwords must be ASCII")
 	}
-	if !u.Wire.Has("UIDPLUS") && !u.Wire.Has("IMAP4REV2") {
-		warn("does not announce UIDPLUS before login: without UIDPLUS, without_uidplus decides what DELE does")
-	}
 	return r, nil
 }
 

@@ -79,7 +79,7 @@ func checkStore(c config.Store, out io.Writer) error {
 	}
 	finding, err := store.Inspect(c.Path)
 	if err != nil {
-		return &failure{code: exitFailure, err: err, hint: storeHint}
+		return &failure{code: exitFailure, err: err, hint: storeHint(err)}
 	}
 	fmt.Fprintf(out, "store %s: %s\n", c.Path, finding)
 	return nil
@@ -239,7 +239,7 @@ func (k *checker) remembered(path, name string, r imapbackend.Report) error {
 	learned, inUse, err := store.InspectFact(path, name, dialect.Fingerprint(r.Greeting, r.Capabilities))
 	switch {
 	case err != nil:
-		return &failure{code: exitFailure, err: err, hint: storeHint}
+		return &failure{code: exitFailure, err: err, hint: storeHint(err)}
 	case inUse:
 		k.say("learned: not known, as a running popgate uses the store")
 	case learned == "":

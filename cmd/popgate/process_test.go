@@ -161,7 +161,7 @@ func TestServeWarnings(t *testing.T) {
 	p.Exit(exitOK)
 	for _, want := range []string{
 		`level=WARN msg="passwords go to the upstream without TLS" upstream=upstream.invalid`,
-		`level=WARN msg="maildrop locks hold within this process only`,
+		`level=INFO msg="maildrop locks hold within this process only`,
 		`level=WARN msg="listener accepts logins without TLS"`,
 	} {
 		if !strings.Contains(p.Stderr.String(), want) {

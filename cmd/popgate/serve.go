@@ -58,7 +58,7 @@ func serve(c *config.Config, stderr io.Writer) error {
 	log := newLogger(stderr, c.Log)
 	st, err := openStore(c.Store, log)
 	if err != nil {
-		return &failure{code: exitFailure, err: err, hint: storeHint}
+		return &failure{code: exitFailure, err: err, hint: storeHint(err)}
 	}
 	defer closeStore(st, log)
 	upstream := &c.Upstreams[0]
@@ -88,7 +88,13 @@ func serve(c *config.Config, stderr io.Writer) error {
 	return runServer(srv, bound, c.Session.ShutdownGrace, signals, log, reloader.Reload)
 }
 
-const storeHint = "check path in [store]: its directory must exist, and only one process may use the file"
+// storeHint says what to do about a store that cannot be opened.
+func storeHint(err error) string {
+	if errors.Is(err, store.ErrNotStore) {
+		return "name another file in [store]: popgate replaces no file that is not its own"
+	}
+	return "check path in [store]: its directory must exist, and only one process may use the file"
+}
 
 // newBackend returns the backend of u, with st as its store. nil: a store of its
 // own, in memory.
@@ -233,8 +239,8 @@ func warn(log *slog.Logger, c *config.Config) {
 	if limit, ok := openFilesLimit(); ok && limit < want {
 		log.Warn("the limit on open files is low", "limit", limit, "recommended", want)
 	}
-	// O-LOCK-4.
-	log.Warn("maildrop locks hold within this process only: run only one gateway per maildrop")
+	// O-LOCK-4: no warning, as this version has nothing else to offer.
+	log.Info("maildrop locks hold within this process only: run only one gateway per maildrop")
 }
 
 // runServer accepts on all listeners and returns once the server has ended. It

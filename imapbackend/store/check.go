@@ -40,7 +40,7 @@ type meta struct {
 func checkFile(f *os.File) error {
 	m, ok := latestMeta(f)
 	if !ok {
-		return &damage{"no valid meta page"}
+		return &damage{reason: "no valid meta page"}
 	}
 	fi, err := f.Stat()
 	if err != nil {
@@ -48,7 +48,7 @@ func checkFile(f *os.File) error {
 	}
 	size := uint64(m.pageSize)
 	if m.highest > uint64(fi.Size())/size {
-		return &damage{fmt.Sprintf("%d octets long, but %d pages of %d octets are in use", fi.Size(), m.highest, size)}
+		return &damage{reason: fmt.Sprintf("%d octets long, but %d pages of %d octets are in use", fi.Size(), m.highest, size)}
 	}
 	t := &tree{file: f, meta: m, used: make([]bool, m.highest)}
 	if m.freelist != noFreelist {
@@ -71,7 +71,7 @@ func (t *tree) addFree() error {
 	m, size := t.meta, uint64(t.pageSize)
 	header := make([]byte, pageHeader+8)
 	if _, err := t.file.ReadAt(header, int64(m.freelist*size)); err != nil || m.freelist >= m.highest {
-		return &damage{"the list of free pages is missing"}
+		return &damage{reason: "the list of free pages is missing"}
 	}
 	count := uint64(binary.NativeEndian.Uint16(header[10:]))
 	pages := uint64(binary.NativeEndian.Uint32(header[12:])) + 1
@@ -81,17 +81,17 @@ func (t *tree) addFree() error {
 	}
 	if binary.NativeEndian.Uint64(header) != m.freelist || binary.NativeEndian.Uint16(header[8:]) != freelistFlag ||
 		pages > m.highest-m.freelist || count > (pages*size-start)/8 {
-		return &damage{"the list of free pages is invalid"}
+		return &damage{reason: "the list of free pages is invalid"}
 	}
 	list := make([]byte, count*8)
 	if _, err := t.file.ReadAt(list, int64(m.freelist*size+start)); err != nil {
-		return &damage{"the list of free pages is missing"}
+		return &damage{reason: "the list of free pages is missing"}
 	}
 	last := uint64(1)
 	for ; len(list) > 0; list = list[8:] {
 		id := binary.NativeEndian.Uint64(list)
 		if id <= last || id >= m.highest {
-			return &damage{"the list of free pages is out of order"}
+			return &damage{reason: "the list of free pages is out of order"}
 		}
 		last, t.used[id] = id, true
 	}
@@ -111,12 +111,12 @@ func (t *tree) walk(id uint64, first, next []byte, root bool) error {
 		key, ok := keyOf(page, i, flags)
 		if !ok || i > 0 && bytes.Compare(key, keys[i-1]) <= 0 || i == 0 && first != nil && !bytes.Equal(key, first) ||
 			next != nil && bytes.Compare(key, next) >= 0 {
-			return &damage{fmt.Sprintf("the keys of page %d are out of order", id)}
+			return &damage{reason: fmt.Sprintf("the keys of page %d are out of order", id)}
 		}
 		keys[i] = key
 	}
 	if len(keys) == 0 && (flags == branchFlag || first != nil) {
-		return &damage{fmt.Sprintf("page %d is empty", id)}
+		return &damage{reason: fmt.Sprintf("page %d is empty", id)}
 	}
 	for i, key := range keys {
 		child, ok := childOf(page, i, flags)
@@ -142,7 +142,7 @@ func (t *tree) read(id uint64) (page []byte, flags uint16, err error) {
 	header := make([]byte, pageHeader)
 	at := int64(id) * int64(t.pageSize)
 	if id < 2 || id >= t.highest {
-		return nil, 0, &damage{fmt.Sprintf("page %d does not exist", id)}
+		return nil, 0, &damage{reason: fmt.Sprintf("page %d does not exist", id)}
 	}
 	if _, err := t.file.ReadAt(header, at); err != nil {
 		return nil, 0, err
@@ -150,11 +150,11 @@ func (t *tree) read(id uint64) (page []byte, flags uint16, err error) {
 	flags = binary.NativeEndian.Uint16(header[8:])
 	pages := uint64(binary.NativeEndian.Uint32(header[12:])) + 1
 	if binary.NativeEndian.Uint64(header) != id || flags != branchFlag && flags != leafFlag || pages > t.highest-id {
-		return nil, 0, &damage{fmt.Sprintf("page %d is invalid", id)}
+		return nil, 0, &damage{reason: fmt.Sprintf("page %d is invalid", id)}
 	}
 	for i := id; i < id+pages; i++ {
 		if t.used[i] {
-			return nil, 0, &damage{fmt.Sprintf("page %d has two uses", i)}
+			return nil, 0, &damage{reason: fmt.Sprintf("page %d has two uses", i)}
 		}
 		t.used[i] = true
 	}

@@ -85,7 +85,10 @@ type disk struct {
 }
 
 // damage is an error of a file that cannot be trusted.
-type damage struct{ reason string }
+type damage struct {
+	reason  string
+	foreign bool // it is whole, but no store
+}
 
 func (d *damage) Error() string { return "damaged: " + d.reason }
 
@@ -95,7 +98,7 @@ func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = &damage{fmt.Sprint(p)}
+			err = &damage{reason: fmt.Sprint(p)}
 		}
 	}()
 	return f()
@@ -183,7 +186,7 @@ func (d *disk) commit(changes []change) error {
 		}
 		if errors.Is(err, bolterrors.ErrMaxSizeReached) && sizeOf(changes) <= d.share(recordShare) {
 			// There is room: a damaged page makes bbolt want more.
-			err = &damage{err.Error()}
+			err = &damage{reason: err.Error()}
 		}
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -55,8 +56,9 @@ var errInUse = errors.New("another popgate uses it")
 var errLost = errors.New("store: the file is lost, new records are kept in memory only")
 
 // Open opens the store in the file path, or creates it; its directory must exist.
-// The process locks the file. A file that is damaged, or not a store, is renamed
-// and logged, and a new one is created. Writing is delayed by up to about a
+// The process locks the file. A store that is damaged is renamed and logged, and a
+// new one is created; a file that is no store is refused with ErrNotStore. A mode
+// that lets others use the file is changed and logged. Writing is delayed by up to about a
 // second, except for unique-ids; Close writes what is left.
 func Open(path string, o Options) (*Store, error) {
 	o.Memory = cmp.Or(o.Memory, DefaultMemory)
@@ -93,8 +95,13 @@ func Inspect(path string) (finding string, err error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return "does not exist yet; serve will create it", nil
 	}
-	err = (&disk{path: path}).inspect()
+	d := &disk{path: path}
+	err = d.inspect()
 	found, damaged := errors.AsType[*damage](err)
+	if damaged {
+		err = d.refuseForeign(found)
+		found, damaged = errors.AsType[*damage](err)
+	}
 	switch {
 	case errors.Is(err, errInUse):
 		return findingInUse, nil
@@ -103,12 +110,23 @@ func Inspect(path string) (finding string, err error) {
 	case err != nil:
 		return "", fmt.Errorf("store %s: %w", path, err)
 	}
+	if fi, err := os.Stat(path); err == nil && exposed(fi) {
+		return fmt.Sprintf("good, but others may use it (mode %04o): serve will make that 0600", fi.Mode().Perm()), nil
+	}
 	return findingGood, nil
 }
 
 // open opens the file. If it is damaged, it sets it aside and creates a new one.
 func (d *disk) open() error {
 	err := d.inspect()
+	if found, ok := errors.AsType[*damage](err); ok {
+		err = d.refuseForeign(found)
+	}
+	if _, ok := errors.AsType[*damage](err); ok || err == nil {
+		if failed := d.protect(); failed != nil {
+			return failed
+		}
+	}
 	if err == nil {
 		err = d.openFile()
 	}
@@ -176,7 +194,7 @@ var damageErrors = []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch,
 // full disk is not damage.
 func asDamage(err error) error {
 	if slices.ContainsFunc(damageErrors, func(d error) bool { return errors.Is(err, d) }) {
-		return &damage{err.Error()}
+		return &damage{reason: err.Error()}
 	}
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return errInUse
@@ -221,7 +239,7 @@ func (d *disk) inspect() error {
 	if err == nil || isSystem || isDamage || errors.Is(err, bolterrors.ErrTimeout) {
 		return asDamage(err)
 	}
-	return &damage{err.Error()} // the file could be read, so its content is wrong
+	return &damage{reason: err.Error()} // the file could be read, so its content is wrong
 }
 
 // checkBuckets checks for the buckets that openFile creates. A file without any
@@ -235,16 +253,20 @@ func checkBuckets(tx *bolt.Tx) error {
 	if err != nil || empty {
 		return err
 	}
-	meta := tx.Bucket(bucketMeta)
+	meta, mailboxes, records := tx.Bucket(bucketMeta), tx.Bucket(bucketMailboxes), tx.Bucket(bucketRecords)
+	none := mailboxes == nil && records == nil
 	if meta == nil {
-		return &damage{"the database of another program"}
+		return &damage{reason: "the database of another program", foreign: none}
 	}
-	if format := string(meta.Get(keyFormat)); format != formatName && !slices.Contains(formatsBefore, format) {
-		return &damage{fmt.Sprintf("its format is %.40q, not %q", format, formatName)}
+	format := string(meta.Get(keyFormat))
+	if none && !strings.HasPrefix(format, formatMark) {
+		return &damage{reason: "the database of another program", foreign: true}
 	}
-	mailboxes, records := tx.Bucket(bucketMailboxes), tx.Bucket(bucketRecords)
+	if format != formatName && !slices.Contains(formatsBefore, format) {
+		return &damage{reason: fmt.Sprintf("its format is %.40q, not %q", format, formatName)}
+	}
 	if mailboxes == nil || records == nil {
-		return &damage{"a part is missing"}
+		return &damage{reason: "a part is missing"}
 	}
 	return mailboxes.ForEach(func(k, v []byte) error { return nil })
 }

@@ -132,10 +132,10 @@ func TestInspect(t *testing.T) {
 	closeStore(t, s)
 	openStore(t, used, Options{})
 	for path, want := range map[string]string{
-		good:                  "good",
-		used:                  "in use by a running popgate",
-		at("new", ""):         "does not exist yet; serve will create it",
-		at("foreign", "mail"): "damaged; serve will set it aside and create a new one: ",
+		good:                             "good",
+		used:                             "in use by a running popgate",
+		at("new", ""):                    "does not exist yet; serve will create it",
+		at("damaged", "popgate store 3"): "damaged; serve will set it aside and create a new one: ",
 	} {
 		before, _ := os.ReadFile(path)
 		got, err := Inspect(path)
@@ -149,7 +149,8 @@ func TestInspect(t *testing.T) {
 	for name, path := range map[string]string{
 		"not a regular file":        dir,
 		"no such file or directory": at("missing/store.db", ""),
-		"not a directory":           at("foreign/store.db", ""),
+		"not a directory":           at("damaged/store.db", ""),
+		"not a store of popgate":    at("foreign", "mail"),
 	} {
 		if got, err := Inspect(path); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %q, %v", name, got, err)

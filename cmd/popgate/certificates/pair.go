@@ -4,10 +4,13 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Pair is a certificate and its key, in two files that may be replaced while the
@@ -34,6 +37,39 @@ func (p *Pair) CertFile() string { return p.certFile }
 
 // Leaf returns the certificate in use.
 func (p *Pair) Leaf() *x509.Certificate { return p.current.Load().Leaf }
+
+// expiryNotice is how long before its end a certificate is warned about.
+const expiryNotice = 14 * 24 * time.Hour
+
+// Expiry returns what an operator should know of the end of the certificate in use:
+// that it has expired, or will within 14 days; else "".
+func (p *Pair) Expiry(now time.Time) string {
+	switch left := p.Leaf().NotAfter.Sub(now); {
+	case left < 0:
+		return "certificate has expired"
+	case left < expiryNotice:
+		return "certificate expires within 14 days"
+	}
+	return ""
+}
+
+// warnOfExpiry logs what Expiry returns.
+func (p *Pair) warnOfExpiry(now time.Time, log *slog.Logger) {
+	if text := p.Expiry(now); text != "" {
+		log.Warn(text, "cert_file", p.certFile, "on", p.Leaf().NotAfter.Format(time.DateOnly))
+	}
+}
+
+// Exposed returns the permissions of the file name, as in "0644", if all users of
+// the machine may read or change it; "" if not, or where there are no such
+// permissions. Links are followed.
+func Exposed(name string) string {
+	fi, err := os.Stat(name)
+	if err != nil || runtime.GOOS == "windows" || fi.Mode().Perm()&0o006 == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%04o", fi.Mode().Perm())
+}
 
 // read reads the files and reports whether they have changed; it then uses the
 // new pair. After an error the old pair stays in use.
@@ -76,5 +112,9 @@ func (p *Pair) reload(log *slog.Logger) {
 	case err == nil && (changed || p.problem != ""):
 		p.problem = ""
 		log.Info("certificate reloaded", "cert_file", p.certFile, "until", p.Leaf().NotAfter)
+		p.warnOfExpiry(time.Now(), log)
+		if mode := Exposed(p.keyFile); mode != "" {
+			log.Warn("all users of this machine may read or change the key", "key_file", p.keyFile, "mode", mode)
+		}
 	}
 }

@@ -64,6 +64,8 @@ func (r *Reloader) Start() (stop func()) {
 func (r *Reloader) run(ctx context.Context) {
 	quiet := time.NewTimer(quietTime)
 	quiet.Stop()
+	daily := time.NewTicker(24 * time.Hour)
+	defer daily.Stop()
 	var since time.Time // of the first change not read yet
 	changed := func() {
 		now := time.Now()
@@ -82,6 +84,10 @@ func (r *Reloader) run(ctx context.Context) {
 		case err := <-r.watcher.Errors: // such as lost events
 			r.log.Warn("watching certificates failed, reading them again", "error", err)
 			changed()
+		case now := <-daily.C:
+			for _, p := range r.pairs {
+				p.warnOfExpiry(now, r.log)
+			}
 		case <-quiet.C:
 			since = time.Time{}
 			r.watch() // before the reload, to miss no change: links may point elsewhere now

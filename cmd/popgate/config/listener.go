@@ -168,6 +168,11 @@ func (l *loader) pair(path string, files pairFiles) *certificates.Pair {
 	if !ok || !okKey {
 		return nil
 	}
+	if mode := certificates.Exposed(l.absolute(files.key)); mode != "" {
+		l.fail(path+".key_file", fmt.Sprintf("all users of this machine may read or change it (mode %s)", mode),
+			"leave it to its owner and group: chmod o= "+files.key)
+		return nil
+	}
 	p, err := certificates.ReadPair(l.absolute(files.cert), l.absolute(files.key))
 	if err != nil {
 		l.fail(path+".cert_file", fmt.Sprintf("does not form a usable pair with key_file: %v", strings.TrimPrefix(err.Error(), "tls: ")),

@@ -78,14 +78,45 @@ func syntaxProblem(file, src string, err error) error {
 		before := src[:min(max(pe.Position.Start, 0), len(src))]
 		p.line, p.key = 1+strings.Count(before, "\n"), pe.LastKey
 		p.what = "not TOML: " + strings.TrimSuffix(pe.Message, ".")
+		if key, word := unquoted(src, p.line, p.key); word != "" {
+			p.key, p.what = key, word+" is not in quotes"
+			p.remedy = fmt.Sprintf("put it in quotes: %q", word)
+		}
 	}
 	return &Problems{file: file, list: []problem{p}}
+}
+
+// unquoted returns the key of a line of src and the first of its values that is a
+// word without quotes, or with those of a word processor; "" if there is none. In a
+// line of an array the key is that of the array.
+func unquoted(src string, line int, array string) (key, word string) {
+	lines := strings.Split(src, "\n")
+	key, value, ok := strings.Cut(lines[min(line, len(lines))-1], "=")
+	if !ok {
+		key, value = array, key
+	}
+	if key == "" {
+		return "", ""
+	}
+	value, _, _ = strings.Cut(value, "#")
+	for one := range strings.SplitSeq(strings.Trim(value, "[] \t\r"), ",") {
+		one = strings.TrimSpace(one)
+		if one == "" || strings.ContainsAny(one, "\"'{}=") {
+			continue
+		}
+		var value map[string]any
+		if _, err := toml.Decode("x = "+one, &value); err != nil {
+			return strings.TrimSpace(key), strings.Trim(one, "\u201c\u201d\u201e\u2018\u2019")
+		}
+	}
+	return "", ""
 }
 
 // loader reads one file and collects its mistakes.
 type loader struct {
 	Problems
 	lines map[string]int // of each path
+	meant []string       // paths of keys and tables whose names are misspelt in the file
 	dir   string         // what relative file names are relative to
 }
 
@@ -101,7 +132,7 @@ func (l *loader) decode(c *Config, top map[string]any) {
 		all[i].decode(l, c, top[name])
 	}
 	for _, t := range all {
-		if _, ok := top[t.name]; t.required && !ok {
+		if _, ok := top[t.name]; t.required && !ok && !l.wrong(t.name) {
 			l.fail(t.name, "missing", fmt.Sprintf("add a %s with its address", t.header))
 		}
 	}
@@ -125,10 +156,14 @@ func (l *loader) lineOf(path string) int {
 	return 1
 }
 
-// wrong reports whether a mistake at path or below it has been recorded. The
+// wrong reports whether a mistake at path or below it has been recorded, or in its
+// name. The
 // field then has its default instead of the intended value, so it must not be
 // the reason for a further mistake.
 func (l *loader) wrong(path string) bool {
+	if slices.Contains(l.meant, path) {
+		return true
+	}
 	for _, p := range l.list {
 		if p.key == path || strings.HasPrefix(p.key, path+"[") {
 			return true

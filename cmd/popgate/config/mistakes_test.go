@@ -41,6 +41,9 @@ var mistakeTests = []struct{ name, fragment, want string }{
 
 	// Keys.
 	{"misspelt key", "L\nU\nmailbx = \"INBOX\"", `8: upstream[0].mailbx: unknown key; did you mean "mailbox"?`},
+	{"misspelt key that is required", "L\n[[upstream]]\nadress = \"a:993\"", `6: upstream[0].adress: unknown key; did you mean "address"?`},
+	{"misspelt key of a pair", "[[listener]]\naddress = \":995\"\ncert_file = \"cert.pem\"\nkeyfile = \"key.pem\"\nU", `4: listener[0].keyfile: unknown key; did you mean "key_file"?`},
+	{"misspelt table that is required", "L\n[[upsteam]]\naddress = \"a:993\"", `5: upsteam: unknown table; did you mean "upstream"?`},
 	{"hyphen", "L\nU\nserver-name = \"a\"", `8: upstream[0].server-name: unknown key; did you mean "server_name"?`},
 	{"misplaced key", "L\nmailbox = \"INBOX\"\nU", `5: listener[0].mailbox: unknown key; it belongs in [[upstream]]`},
 	{"foreign key", "L\nU\n[log]\nfile = \"x\"", `9: log.file: unknown key; remove it; config.toml.example shows all keys`},
@@ -48,6 +51,19 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"unknown profile", "L\nU\nprofile = \"domino\"", `8: upstream[0].profile: unknown value "domino"; write "auto", "careful", "gmail", "outlook.com", "microsoft-365", "icloud", "yahoo", "coremail", "qq", "zimbra", "cyrus", "courier", "dovecot", "stalwart" or "proton-bridge"`},
 	{"unknown pipelining", "L\nU\npipelining = \"always\"", `8: upstream[0].pipelining: unknown value "always"; write "auto", "on" or "off"`},
 	{"dotted key", "session.hostname = \"x\"\nL\nU", `1: session.hostname: not supported in this version; remove it`},
+
+	// Words without quotes.
+	{"word", "L\nU\nmailbox = INBOX", `8: mailbox: INBOX is not in quotes; put it in quotes: "INBOX"`},
+	{"address", "L\n[[upstream]]\naddress = 127.0.0.1:143 # local", `6: address: 127.0.0.1:143 is not in quotes; put it in quotes: "127.0.0.1:143"`},
+	{"port alone", "L\n[[upstream]]\naddress = :143", `6: address: :143 is not in quotes; put it in quotes: ":143"`},
+	{"duration", "[session]\nautologout = 10m\nL\nU", `2: autologout: 10m is not in quotes; put it in quotes: "10m"`},
+	{"file", "[store]\npath = /var/lib/popgate/store.db\nL\nU", `2: path: /var/lib/popgate/store.db is not in quotes; put it in quotes: "/var/lib/popgate/store.db"`},
+	{"in an array", "L\nU\nauth = [\"plain\", login]", `8: auth: login is not in quotes; put it in quotes: "login"`},
+	{"in an array of lines", "L\nU\nauth = [\n\"plain\",\nlogin,\n]", `10: upstream.auth: login is not in quotes; put it in quotes: "login"`},
+	{"quotes of a word processor", "L\nU\nmailbox = \u201cINBOX\u201d", `8: mailbox: INBOX is not in quotes; put it in quotes: "INBOX"`},
+	{"no end of quotes", "L\nU\nmailbox = \"INBOX", `8: upstream.mailbox: not TOML: strings cannot contain newlines; see https://toml.io`},
+	{"word with half a quote", "L\nU\nmailbox = INBOX\"", `8: upstream.mailbox: not TOML: expected value but found "INBOX" instead; see https://toml.io`},
+	{"no value", "L\nU\nmailbox =", `8: upstream.mailbox: not TOML: expected value but found '\n' instead; see https://toml.io`},
 
 	// Types.
 	{"number for string", "[[listener]]\naddress = 110\ntls = \"none\"\ninsecure_login_from = [\"::/0\"]\nU", `2: listener[0].address: is an integer; write a string such as "127.0.0.1:110"`},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"popgate/cmd/popgate/words"
 	"popgate/proxy"
@@ -115,7 +116,16 @@ func (l *loader) unknownKey(path, table, name string, names []string) {
 		l.fail(path, "not supported in this version", "remove it")
 		return
 	}
+	l.misspelt(path, name, names)
 	l.fail(path, "unknown key", misplaced(name, names))
+}
+
+// misspelt records which of names the unknown name at the end of path was meant to
+// be: that it is missing is no further mistake.
+func (l *loader) misspelt(path, name string, names []string) {
+	if near := words.Nearest(name, names); near != "" {
+		l.meant = append(l.meant, strings.TrimSuffix(path, childPath("", name))+near)
+	}
 }
 
 // unknownTable records an unknown name at the top level of the file.
@@ -135,6 +145,7 @@ func (l *loader) unknownTable(name string, v any) {
 			names = append(names, t.name)
 		}
 	}
+	l.misspelt(childPath("", name), name, names)
 	l.fail(childPath("", name), what, misplaced(name, names))
 }
 

@@ -4,12 +4,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"popgate/cmd/popgate/certificates"
+	"popgate/proxy"
 	"popgate/proxy/proxytest"
 )
 
@@ -256,5 +259,72 @@ ca_file = "cert.pem"
 	}
 	if c.Upstreams[0].Options.RootCAs == nil {
 		t.Error("the upstream does not use its ca_file")
+	}
+}
+
+// O-FILE-2: a key that all users of the machine may use is refused. Its group may
+// read it.
+func TestExposedKey(t *testing.T) {
+	dir := t.TempDir()
+	proxytest.NewCertificate(t, proxytest.CertificateOptions{}).WriteFiles(t, dir)
+	key := filepath.Join(dir, "key.pem")
+	if err := os.Symlink(key, filepath.Join(dir, "link.pem")); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]string{
+		0o600: "", 0o640: "", 0o440: "", 0o660: "",
+		0o644: `4: listener[0].key_file: all users of this machine may read or change it (mode 0644); leave it to its owner and group: chmod o= link.pem`,
+		0o602: `4: listener[0].key_file: all users of this machine may read or change it (mode 0602); leave it to its owner and group: chmod o= link.pem`,
+	} {
+		if err := os.Chmod(key, mode); err != nil {
+			t.Fatal(err)
+		}
+		if got := mistakesIn(t, dir, "[[listener]]\naddress = \":995\"\ncert_file = \"cert.pem\"\nkey_file = \"link.pem\"\n[[upstream]]\naddress = \"a:993\"\n"); got != want {
+			t.Errorf("%o: %s", mode, got)
+		}
+	}
+}
+
+// A certificate is warned about from 14 days before its end on.
+func TestExpiry(t *testing.T) {
+	end := time.Date(2030, 3, 15, 12, 0, 0, 0, time.UTC)
+	l := listenerWith(tls.VersionTLS12, false, newPair(t, proxytest.CertificateOptions{Until: end}))
+	for before, want := range map[time.Duration]string{
+		15 * 24 * time.Hour:           "",
+		14*24*time.Hour + time.Second: "",
+		14*24*time.Hour - time.Second: "certificate expires within 14 days",
+		time.Second:                   "certificate expires within 14 days",
+		-time.Second:                  "certificate has expired",
+	} {
+		got := ""
+		for _, w := range l.warnings(end.Add(-before)) {
+			got += w.String()
+		}
+		if text, rest, _ := strings.Cut(got, ","); text != want || want != "" && !strings.HasSuffix(rest, ", on 2030-03-15") {
+			t.Errorf("%v before: %q, want %q", before, got, want)
+		}
+	}
+}
+
+// P-USER-3: networks from which passwords come over the Internet are warned about.
+func TestPublicNetworks(t *testing.T) {
+	for network, public := range map[string]bool{
+		"0.0.0.0/0": true, "::/0": true, "8.8.8.8/32": true, "10.0.0.0/7": true, "172.0.0.0/8": true, "2001:4860::/32": true, "fc00::/6": true,
+		"10.0.0.0/8": false, "10.1.2.3/32": false, "172.20.0.0/16": false, "192.168.1.0/24": false, "127.0.0.0/8": false, "::1/128": false,
+		"fd00::/8": false, "fe80::/64": false, "100.64.0.0/10": false, "169.254.1.1/32": false,
+	} {
+		l := &Listener{Address: ":110", Options: proxy.ListenerOptions{Mode: proxy.TLSNone}}
+		l.Options.InsecureLoginFrom = []netip.Prefix{netip.MustParsePrefix("192.168.0.0/24"), netip.MustParsePrefix(network)}
+		got := ""
+		for _, w := range l.warnings(time.Now()) {
+			got += w.String()
+		}
+		want := ""
+		if public {
+			want = "insecure_login_from names public networks: passwords may cross the Internet in the clear, listener :110, networks [" + network + "]"
+		}
+		if got != want {
+			t.Errorf("%s: %q", network, got)
+		}
 	}
 }

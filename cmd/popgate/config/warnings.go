@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,6 +70,11 @@ func (u *Upstream) warnings() []Warning {
 
 func (l *Listener) warnings(now time.Time) []Warning {
 	var ws []Warning
+	if public := slices.DeleteFunc(slices.Clone(l.Options.InsecureLoginFrom), private); len(public) > 0 {
+		ws = append(ws, Warning{"insecure_login_from names public networks: passwords may cross the Internet in the clear", []slog.Attr{ // P-USER-3
+			slog.String("listener", l.Address),
+			slog.Any("networks", public)}})
+	}
 	if l.Options.Mode != proxy.TLSNone && l.acceptsOldTLS() {
 		ws = append(ws, Warning{"listener accepts outdated TLS, for vintage clients only", []slog.Attr{ // O-TLS-2
 			slog.String("listener", l.Address),
@@ -78,11 +85,26 @@ func (l *Listener) warnings(now time.Time) []Warning {
 		return ws
 	}
 	for _, p := range l.Certificates.Pairs {
-		if leaf := p.Leaf(); now.After(leaf.NotAfter) {
-			ws = append(ws, Warning{"certificate has expired", []slog.Attr{
+		if text := p.Expiry(now); text != "" {
+			ws = append(ws, Warning{text, []slog.Attr{
 				slog.String("cert_file", p.CertFile()),
-				slog.String("on", leaf.NotAfter.Format(time.DateOnly))}})
+				slog.String("on", p.Leaf().NotAfter.Format(time.DateOnly))}})
 		}
 	}
 	return ws
+}
+
+// privateNetworks are those that do not reach over the Internet: RFC 1918, 4193,
+// 6598, loopback and link-local addresses.
+var privateNetworks = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("::1/128"),
+}
+
+// private reports whether all of network is private.
+func private(network netip.Prefix) bool {
+	return slices.ContainsFunc(privateNetworks, func(p netip.Prefix) bool {
+		return p.Bits() <= network.Bits() && p.Contains(network.Addr())
+	})
 }
