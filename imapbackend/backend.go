@@ -85,6 +85,10 @@ func New(opts Options) (*Backend, error) {
 	return b, nil
 }
 
+// ShareReadAhead makes b read ahead within the ReadAheadTotal of other instead of its
+// own. It is called before the first login of b.
+func (b *Backend) ShareReadAhead(other *Backend) { b.budget = other.budget }
+
 // factMemory keeps what is learned of the servers of an upstream in the store.
 type factMemory struct {
 	store    *store.Store

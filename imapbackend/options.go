@@ -161,9 +161,10 @@ type Options struct {
 	ShowDeleted bool
 
 	// ReadAhead bounds the octets that the read-ahead of one session holds
-	// in memory, ReadAheadTotal those of all sessions, in memory or on
-	// their way, beyond 64 KiB of each session that do not count. 0 or
-	// less: no read-ahead. Defaults: 1 MiB and 256 MiB.
+	// in memory, ReadAheadTotal those of all sessions, also of Backends
+	// joined by ShareReadAhead, in memory or on their way, beyond 64 KiB of
+	// each session that do not count. 0 or less: no read-ahead. Defaults:
+	// 1 MiB and 256 MiB.
 	ReadAhead      int64
 	ReadAheadTotal int64
 

@@ -329,3 +329,24 @@ func TestDetour(t *testing.T) {
 		})
 	}
 }
+
+// What sessions of one upstream read ahead is not left for those of another with
+// which it shares (P-RETR-5).
+func TestReadAheadShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, other := newModel(), newModel()
+		for i := range 40 {
+			m.add(mail(i, 20<<10))
+		}
+		b, shared := m.backend(t, Options{ReadAheadTotal: 1 << 20}), other.backend(t, Options{ReadAheadTotal: 1 << 20})
+		shared.ShareReadAhead(b)
+		before := shared.budget.Left()
+		d := openMaildrop(t, b)
+		expectNext(d, 1, 40)
+		read(t, d, 1)
+		if left := shared.budget.Left(); left >= before {
+			t.Errorf("%d octets are left of %d", left, before)
+		}
+		d.Close()
+	})
+}

@@ -27,9 +27,9 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check --config FILE [--login USER] [--transcript FILE]",
 		Short: "Validate a configuration file, then examine the upstream",
-		Long: "Validate a configuration file, then contact the upstream and report what it offers.\n" +
-			"No port is bound. With --login, also log in, list the messages and read the header of\n" +
-			"the first one; nothing is changed. The password is asked for on a terminal, otherwise\n" +
+		Long: "Validate a configuration file, then contact each upstream and report what it offers.\n" +
+			"No port is bound. With --login, follow that login to its upstream, log in, list the\n" +
+			"messages and read the header of the first one; nothing is changed. The password is asked for on a terminal, otherwise\n" +
 			"it is the first line of standard input. --transcript writes the dialogue with the\n" +
 			"upstream, without credentials, names and messages, for a report on a server that\n" +
 			"popgate does not know; read it before you send it.",
@@ -61,12 +61,20 @@ func checkCommand() *cobra.Command {
 		if err := checkStore(c.Store, cmd.OutOrStdout()); err != nil {
 			return err
 		}
+		only := -1
+		if cred != nil {
+			if only, err = follow(ctx, c, cred, cmd.OutOrStdout()); err != nil {
+				return err
+			}
+		}
 		if !cmd.Flags().Changed("transcript") {
-			return checkUpstream(ctx, c, cred, cmd.OutOrStdout())
+			return checkUpstreams(ctx, c, only, cred, cmd.OutOrStdout())
 		}
 		return writeTranscript(*transcriptFile, cred, func(t *transcript) error {
-			c.Upstreams[0].Options.Tap = t.tap
-			return checkUpstream(ctx, c, cred, cmd.OutOrStdout())
+			for i := range c.Upstreams {
+				c.Upstreams[i].Options.Tap = t.tap
+			}
+			return checkUpstreams(ctx, c, only, cred, cmd.OutOrStdout())
 		})
 	}
 	return cmd
@@ -161,10 +169,40 @@ func writeTranscript(name string, cred *proxy.Credential, check func(*transcript
 	return err
 }
 
-// checkUpstream examines the upstream of c and writes its findings to out. It logs in
-// if cred is not nil. Nothing is changed upstream.
-func checkUpstream(ctx context.Context, c *config.Config, cred *proxy.Credential, out io.Writer) error {
-	u := &c.Upstreams[0]
+// follow finds the upstream of a login and reports it. It returns the upstream's
+// position in c, and changes cred to the name there.
+func follow(ctx context.Context, c *config.Config, cred *proxy.Credential, out io.Writer) (int, error) {
+	d, err := newDirectory(c, make([]*imapbackend.Backend, len(c.Upstreams))) // nobody logs in yet
+	if err != nil {
+		return 0, &failure{code: exitUsage, err: err}
+	}
+	t, err := d.Resolve(ctx, cred.Username)
+	if err != nil {
+		return 0, &failure{code: exitFailure, err: fmt.Errorf("login %s: %s", words.Printable(cred.Username), explain(err)),
+			hint: "add a [[route]] that matches this login name"}
+	}
+	if len(c.Routes) > 0 {
+		fmt.Fprintf(out, "login %s: goes to upstream %q as %s\n", words.Printable(cred.Username), t.Upstream, words.Printable(t.User))
+	}
+	cred.Username = t.User
+	return slices.Index(c.UpstreamNames(), t.Upstream), nil
+}
+
+// checkUpstreams examines the upstreams of c, or one only, unless that is negative,
+// and writes its findings to out. It logs in if cred is not nil. Nothing is changed
+// upstream.
+func checkUpstreams(ctx context.Context, c *config.Config, only int, cred *proxy.Credential, out io.Writer) error {
+	var failed []error
+	for i := range c.Upstreams {
+		if only < 0 || only == i {
+			failed = append(failed, checkUpstream(ctx, c, &c.Upstreams[i], cred, out))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// checkUpstream examines u, an upstream of c.
+func checkUpstream(ctx context.Context, c *config.Config, u *config.Upstream, cred *proxy.Credential, out io.Writer) error {
 	backend, err := newBackend(u, nil)
 	if err != nil {
 		return err

@@ -75,8 +75,14 @@ func usage(hint, format string, args ...any) error {
 	return &failure{code: exitUsage, err: fmt.Errorf(format, args...), hint: hint}
 }
 
-// report writes err as "error:" and "hint:" lines.
+// report writes err, or each error that it joins, as "error:" and "hint:" lines.
 func report(w io.Writer, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			report(w, one)
+		}
+		return
+	}
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {
 			fmt.Fprintf(w, "error: %s\n", line)

@@ -134,7 +134,7 @@ func TestServeGrace(t *testing.T) {
 func TestServeHangup(t *testing.T) {
 	p, addr := gateway(t, "127.0.0.1:1", "[log]\nlevel = \"info\"\n")
 	p.Signal(syscall.SIGHUP)
-	p.Stderr.Expect(`level=INFO msg="reading certificates again; other configuration changes need a restart"`)
+	p.Stderr.Expect(`level=INFO msg="reading certificates and match files again; other configuration changes need a restart"`)
 	dial(t, addr).OK("QUIT")
 	p.Signal(syscall.SIGTERM)
 	p.Exit(exitOK)

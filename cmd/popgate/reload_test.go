@@ -135,13 +135,13 @@ func TestReloadSignal(t *testing.T) {
 	p, addr := withCertificate(t, dir)
 	putPair(t, dir, "two.example")
 	p.Signal(syscall.SIGHUP)
-	p.Stderr.Expect(`msg="reading certificates again`)
+	p.Stderr.Expect(`msg="reading certificates and match files again`)
 	p.Stderr.Expect(`msg="certificate reloaded"`)
 	if got := served(t, addr); got != "two.example" {
 		t.Errorf("%s is served", got)
 	}
 	p.Signal(syscall.SIGHUP)
-	p.Stderr.Expect(`msg="reading certificates again`)
+	p.Stderr.Expect(`msg="reading certificates and match files again`)
 	p.Signal(syscall.SIGTERM)
 	p.Exit(exitOK)
 	if n := len(regexpReloaded.FindAllString(p.Stderr.String(), -1)); n != 1 {

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -20,7 +21,9 @@ import (
 
 	"popgate/cmd/popgate/certificates"
 	"popgate/cmd/popgate/config"
+	"popgate/cmd/popgate/reload"
 	"popgate/imapbackend"
+	"popgate/imapbackend/directory"
 	"popgate/imapbackend/store"
 	"popgate/proxy"
 )
@@ -31,8 +34,8 @@ func serveCommand() *cobra.Command {
 		Short: "Run the gateway until SIGTERM",
 		Long: "Run the gateway. SIGTERM or SIGINT stops it: sessions that wait for a command end at\n" +
 			"once, commands in progress may finish within session.shutdown_grace. A second signal\n" +
-			"stops it at once. SIGHUP reads the certificates again, which also happens when their\n" +
-			"files change.",
+			"stops it at once. SIGHUP reads the certificates and match files again, which also happens\n" +
+			"when they change.",
 		Example: "  popgate serve --config /etc/popgate/config.toml",
 		Args:    noArgs,
 	}
@@ -61,14 +64,16 @@ func serve(c *config.Config, stderr io.Writer) error {
 		return &failure{code: exitFailure, err: err, hint: storeHint(err)}
 	}
 	defer closeStore(st, log)
-	upstream := &c.Upstreams[0]
-	backend, err := newBackend(upstream, st)
+	backends, closeBackends, err := newBackends(c, st)
 	if err != nil {
 		return err
 	}
-	defer backend.Close()
+	defer closeBackends()
 	opts := c.ProxyOptions()
-	opts.Backend, opts.Logger = backend, log
+	opts.Logger = log
+	if opts.Backend, err = newDirectory(c, backends); err != nil {
+		return &failure{code: exitUsage, err: err}
+	}
 	if opts.Throttler, err = throttler(c.Throttle); err != nil {
 		return &failure{code: exitUsage, err: err}
 	}
@@ -80,11 +85,16 @@ func serve(c *config.Config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log.Info("popgate starts", "version", version(), "upstream", upstream.Options.Name)
+	log.Info("popgate starts", "version", version(), "upstream", strings.Join(c.UpstreamNames(), ","))
 	warn(log, c)
-	defer learn(backend, upstream.Relayed(), log)()
-	reloader := newReloader(c.Listeners, log)
+	for i, backend := range backends {
+		defer learn(backend, c.Upstreams[i].Relayed(), log)()
+	}
+	reloader := newReloader(c, log)
 	defer reloader.Start()()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go certificates.WarnDaily(ctx, c.Certificates(), log)
 	return runServer(srv, bound, c.Session.ShutdownGrace, signals, log, reloader.Reload)
 }
 
@@ -94,6 +104,45 @@ func storeHint(err error) string {
 		return "name another file in [store]: popgate replaces no file that is not its own"
 	}
 	return "check path in [store]: its directory must exist, and only one process may use the file"
+}
+
+// newBackends returns the backend of each upstream of c, in their order. The caller
+// calls closeAll.
+func newBackends(c *config.Config, st *store.Store) (backends []*imapbackend.Backend, closeAll func(), err error) {
+	closeAll = func() {
+		for _, b := range backends {
+			b.Close()
+		}
+	}
+	for i := range c.Upstreams {
+		b, err := newBackend(&c.Upstreams[i], st)
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		if backends = append(backends, b); i > 0 {
+			b.ShareReadAhead(backends[0])
+		}
+	}
+	return backends, closeAll, nil
+}
+
+// newDirectory returns what finds the upstream of each login, of which backends has
+// those of c.
+func newDirectory(c *config.Config, backends []*imapbackend.Backend) (*directory.Directory, error) {
+	var upstreams []directory.Upstream
+	for i, b := range backends {
+		u := &c.Upstreams[i]
+		upstreams = append(upstreams, directory.Upstream{Name: u.Options.Name, Backend: b, Mechanisms: u.Auth})
+	}
+	if len(c.Routes) == 0 {
+		return directory.New(upstreams), nil
+	}
+	routes, err := directory.NewRoutes(c.Rules())
+	if err != nil {
+		return nil, err
+	}
+	return directory.New(upstreams, routes), nil
 }
 
 // newBackend returns the backend of u, with st as its store. nil: a store of its
@@ -116,15 +165,18 @@ func throttler(opts proxy.ThrottleOptions) (proxy.Throttler, error) {
 	return proxy.NewThrottle(opts)
 }
 
-// newReloader returns the reloader of the certificates of listeners.
-func newReloader(listeners []config.Listener, log *slog.Logger) *certificates.Reloader {
-	var pairs []*certificates.Pair
-	for _, l := range listeners {
-		if l.Certificates != nil {
-			pairs = append(pairs, l.Certificates.Pairs...)
+// newReloader returns the reloader of the files that c names.
+func newReloader(c *config.Config, log *slog.Logger) *reload.Reloader {
+	var sources []reload.Source
+	for _, p := range c.Certificates() {
+		sources = append(sources, p)
+	}
+	for _, r := range c.Rules() {
+		if r.Names != nil {
+			sources = append(sources, r.Names)
 		}
 	}
-	return certificates.NewReloader(pairs, log)
+	return reload.New(sources, log)
 }
 
 // openStore opens the store of what is remembered between sessions.
@@ -260,7 +312,7 @@ func runServer(srv *proxy.Server, bound []boundListener, grace time.Duration, si
 			return &failure{code: exitFailure, err: err}
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
-				log.Info("reading certificates again; other configuration changes need a restart", "signal", sig.String())
+				log.Info("reading certificates and match files again; other configuration changes need a restart", "signal", sig.String())
 				reload()
 				continue
 			}

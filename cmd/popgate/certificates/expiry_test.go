@@ -10,8 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"popgate/proxy/proxytest"
 )
 
@@ -26,11 +24,9 @@ func TestExpiryDaily(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log bytes.Buffer
-		r := NewReloader(nil, slog.New(slog.NewTextHandler(&log, nil)))
-		r.pairs, r.watcher = []*Pair{p}, new(fsnotify.Watcher) // which reports nothing
 		ctx, cancel := context.WithTimeout(t.Context(), 32*24*time.Hour+time.Hour)
 		defer cancel()
-		r.run(ctx)
+		WarnDaily(ctx, []*Pair{p}, slog.New(slog.NewTextHandler(&log, nil)))
 		soon, over := strings.Count(log.String(), "certificate expires within 14 days"), strings.Count(log.String(), "certificate has expired")
 		if soon != 14 || over != 2 || !strings.Contains(log.String(), "cert_file="+filepath.Join(dir, "cert.pem")+" on=2000-01-31") {
 			t.Errorf("%d and %d warnings:\n%s", soon, over, log.String())

@@ -1,6 +1,7 @@
 package certificates
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -32,6 +33,9 @@ func ReadPair(certFile, keyFile string) (*Pair, error) {
 	return p, err
 }
 
+// Files returns the names of both files.
+func (p *Pair) Files() []string { return []string{p.certFile, p.keyFile} }
+
 // CertFile returns the name of the certificate's file.
 func (p *Pair) CertFile() string { return p.certFile }
 
@@ -51,6 +55,23 @@ func (p *Pair) Expiry(now time.Time) string {
 		return "certificate expires within 14 days"
 	}
 	return ""
+}
+
+// WarnDaily warns once a day, until ctx ends, of pairs that are about to expire or
+// have expired.
+func WarnDaily(ctx context.Context, pairs []*Pair, log *slog.Logger) {
+	daily := time.NewTicker(24 * time.Hour)
+	defer daily.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-daily.C:
+			for _, p := range pairs {
+				p.warnOfExpiry(now, log)
+			}
+		}
+	}
 }
 
 // warnOfExpiry logs what Expiry returns.
@@ -98,9 +119,9 @@ func (p *Pair) read() (changed bool, err error) {
 	return true, nil
 }
 
-// reload reads the files again and logs the result (O-TLS-5); the same error is
-// logged only once.
-func (p *Pair) reload(log *slog.Logger) {
+// Reload reads the files again and logs the result (O-TLS-5); the same error is
+// logged only once. After an error the old pair stays in use.
+func (p *Pair) Reload(log *slog.Logger) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	changed, err := p.read()

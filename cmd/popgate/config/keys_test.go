@@ -80,6 +80,12 @@ var samples = map[string]map[string]string{
 		"max_user_connections": `8`,
 		"send_client_id":       `true`,
 	},
+	"[[route]]": {
+		"match":      `"*@example.com"`,
+		"match_file": `"domains.map"`,
+		"upstream":   `"mail"`,
+		"user":       `"{local}"`,
+	},
 	"[store]": {
 		"path":     `"store.db"`,
 		"max_size": `"1MiB"`,
@@ -99,6 +105,7 @@ func TestKeys(t *testing.T) {
 	sets(t, "[limits]", limitsKeys, c.Limits)
 	sets(t, "[throttle]", throttleKeys, c.Throttle)
 	sets(t, "[[upstream]]", upstreamKeys, defaultUpstream())
+	sets(t, "[[route]]", routeKeys, Route{})
 	sets(t, "[store]", storeKeys, c.Store)
 	sets(t, "[log]", logKeys, c.Log)
 	for _, table := range tables() {

@@ -27,6 +27,17 @@ type Listener struct {
 	others []pairFiles // the certificate tables
 }
 
+// Certificates returns the pairs of all listeners.
+func (c *Config) Certificates() []*certificates.Pair {
+	var pairs []*certificates.Pair
+	for i := range c.Listeners {
+		if set := c.Listeners[i].Certificates; set != nil {
+			pairs = append(pairs, set.Pairs...)
+		}
+	}
+	return pairs
+}
+
 // pairFiles is one [[listener.certificate]].
 type pairFiles struct{ cert, key string }
 

@@ -21,7 +21,8 @@ type Config struct {
 	Session   Session
 	Limits    Limits
 	Throttle  proxy.ThrottleOptions // Delay 0: off
-	Upstreams []Upstream            // one, in this version
+	Upstreams []Upstream            // at least one, each with a Name of its own
+	Routes    []Route
 	Store     Store
 	Log       Log
 }

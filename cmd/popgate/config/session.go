@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"popgate/proxy"
@@ -26,10 +27,17 @@ var sessionKeys = keyTable[Session]{
 }
 
 // ProxyOptions returns the options of the server, without Backend, Logger and
-// Throttler.
+// Throttler. It offers the mechanisms of all upstreams.
 func (c *Config) ProxyOptions() proxy.Options {
 	o := c.Session.Options
 	o.Limits = c.Limits.Options
-	o.Mechanisms = c.Upstreams[0].Auth
+	o.Mechanisms = []string{}
+	for i := range c.Upstreams {
+		for _, m := range c.Upstreams[i].Auth {
+			if !slices.Contains(o.Mechanisms, m) {
+				o.Mechanisms = append(o.Mechanisms, m)
+			}
+		}
+	}
 	return o
 }

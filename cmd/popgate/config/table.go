@@ -19,6 +19,7 @@ func tables() []table {
 		singleTable("limits", limitsKeys, func(c *Config) *Limits { return &c.Limits }, nil),
 		singleTable("throttle", throttleKeys, func(c *Config) *proxy.ThrottleOptions { return &c.Throttle }, checkThrottle),
 		arrayTable("upstream", upstreamKeys, defaultUpstream, func(c *Config) *[]Upstream { return &c.Upstreams }, checkUpstreams),
+		optional(arrayTable("route", routeKeys, func() Route { return Route{} }, func(c *Config) *[]Route { return &c.Routes }, checkRoutes)),
 		singleTable("store", storeKeys, func(c *Config) *Store { return &c.Store }, checkStore),
 		singleTable("log", logKeys, func(c *Config) *Log { return &c.Log }, nil),
 	}
@@ -32,7 +33,7 @@ var planned = map[string][]string{
 	"upstream": {"max_connections"},
 }
 
-var plannedTables = []string{"route", "account", "cluster", "admin"}
+var plannedTables = []string{"account", "cluster", "admin"}
 
 // table is one kind of table.
 type table struct {
@@ -74,6 +75,12 @@ func arrayTable[T any](name string, keys keyTable[T], defaults func() T, field f
 			}
 		},
 	}
+}
+
+// optional returns an array of tables that a file need not have.
+func optional(t table) table {
+	t.required = false
+	return t
 }
 
 func (l *loader) arrayOfTables(name string, v any) []map[string]any {

@@ -30,6 +30,15 @@ func (u *Upstream) Relayed() []string {
 	return slices.DeleteFunc(slices.Clone(u.Auth), func(m string) bool { return !slices.Contains(relayed, m) })
 }
 
+// UpstreamNames returns the names of the upstreams, in the order of the file.
+func (c *Config) UpstreamNames() []string {
+	names := make([]string, len(c.Upstreams))
+	for i := range c.Upstreams {
+		names[i] = c.Upstreams[i].Options.Name
+	}
+	return names
+}
+
 func defaultUpstream() Upstream {
 	return Upstream{Options: imapbackend.Defaults(), Auth: proxy.Defaults().Mechanisms}
 }
@@ -122,10 +131,6 @@ var upstreamRemedies = map[string]func(u *Upstream, err error) string{
 func checkUpstreams(l *loader, c *Config) {
 	for i := range c.Upstreams {
 		path := elementPath("upstream", i)
-		if i > 0 {
-			l.fail(path, "a second upstream is not supported in this version", "run one popgate for each upstream")
-			continue
-		}
 		u := &c.Upstreams[i]
 		u.Options.ReadAheadTotal = c.Limits.ReadAheadTotal
 		u.Options.RootCAs = l.rootCAs(path, u)
@@ -136,8 +141,20 @@ func checkUpstreams(l *loader, c *Config) {
 			l.optionError(path, u, e)
 		}
 		l.withoutEffect(path, u)
+		l.upstreamName(path, c.Upstreams[:i], u.Options.Name)
 		if u.Options.UIDLMemory && c.Store.Path == "" && !l.wrong("store.path") { // I-UIDL-5
 			l.fail(path+".uidl_memory", "needs a store on disk", "set path in [store], or remove it")
+		}
+	}
+}
+
+// upstreamName refuses a name that one of the upstreams before it has. Logs, locks
+// and the store tell upstreams apart by it.
+func (l *loader) upstreamName(path string, before []Upstream, name string) {
+	for i := range before {
+		if before[i].Options.Name == name && name != "" {
+			l.fail(path+".name", fmt.Sprintf("%q is the name of another upstream", name), "give each upstream a name of its own")
+			return
 		}
 	}
 }

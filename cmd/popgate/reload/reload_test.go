@@ -1,6 +1,6 @@
 //go:build unix
 
-package certificates
+package reload
 
 import (
 	"os"

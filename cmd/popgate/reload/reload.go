@@ -1,4 +1,4 @@
-package certificates
+package reload
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// quietTime is how long the directories of certificates must not change
-	// before the files are read, so that a new certificate and its new key are
-	// read together.
+	// quietTime is how long the directories of the files must not change before
+	// the files are read, so that a new certificate and its new key are read
+	// together.
 	quietTime = 500 * time.Millisecond
 
 	// maxDelay is when the files are read anyway: other files in the same
@@ -22,23 +22,33 @@ const (
 	maxDelay = 5 * time.Second
 )
 
-// Reloader keeps pairs up to date with their files.
+// A Source is something that was read from files.
+type Source interface {
+	// Files returns the names of the files. They never change.
+	Files() []string
+
+	// Reload reads the files again and logs the result. After an error, what was
+	// read before stays in use. It is safe for concurrent use.
+	Reload(log *slog.Logger)
+}
+
+// Reloader keeps Sources up to date with their files.
 type Reloader struct {
-	pairs   []*Pair
+	sources []Source
 	log     *slog.Logger
-	watcher *fsnotify.Watcher // nil if the system provides none
+	watcher *fsnotify.Watcher // nil if there is nothing to watch, or no way
 	watched map[string]bool   // directories
 }
 
-// NewReloader returns the Reloader of pairs. It does nothing before Start.
-func NewReloader(pairs []*Pair, log *slog.Logger) *Reloader {
-	r := &Reloader{pairs: pairs, log: log, watched: make(map[string]bool)}
-	if len(pairs) == 0 {
+// New returns the Reloader of sources. It does nothing before Start.
+func New(sources []Source, log *slog.Logger) *Reloader {
+	r := &Reloader{sources: sources, log: log, watched: make(map[string]bool)}
+	if len(sources) == 0 {
 		return r
 	}
 	var err error
 	if r.watcher, err = fsnotify.NewWatcher(); err != nil {
-		log.Warn("certificates are not watched, send SIGHUP after a change", "error", err)
+		log.Warn("files are not watched, send SIGHUP after a change", "error", err)
 	}
 	return r
 }
@@ -64,8 +74,6 @@ func (r *Reloader) Start() (stop func()) {
 func (r *Reloader) run(ctx context.Context) {
 	quiet := time.NewTimer(quietTime)
 	quiet.Stop()
-	daily := time.NewTicker(24 * time.Hour)
-	defer daily.Stop()
 	var since time.Time // of the first change not read yet
 	changed := func() {
 		now := time.Now()
@@ -82,12 +90,8 @@ func (r *Reloader) run(ctx context.Context) {
 		case <-r.watcher.Events:
 			changed()
 		case err := <-r.watcher.Errors: // such as lost events
-			r.log.Warn("watching certificates failed, reading them again", "error", err)
+			r.log.Warn("watching files failed, reading them again", "error", err)
 			changed()
-		case now := <-daily.C:
-			for _, p := range r.pairs {
-				p.warnOfExpiry(now, r.log)
-			}
 		case <-quiet.C:
 			since = time.Time{}
 			r.watch() // before the reload, to miss no change: links may point elsewhere now
@@ -98,16 +102,16 @@ func (r *Reloader) run(ctx context.Context) {
 
 // Reload reads all files again. It is safe for concurrent use.
 func (r *Reloader) Reload() {
-	for _, p := range r.pairs {
-		p.reload(r.log)
+	for _, s := range r.sources {
+		s.Reload(r.log)
 	}
 }
 
 // watch watches the directories that the files now depend on, and no others.
 func (r *Reloader) watch() {
 	wanted := make(map[string]bool)
-	for _, p := range r.pairs {
-		for _, file := range []string{p.certFile, p.keyFile} {
+	for _, s := range r.sources {
+		for _, file := range s.Files() {
 			for _, dir := range directories(file) {
 				wanted[dir] = true
 			}
@@ -127,8 +131,8 @@ func (r *Reloader) watch() {
 }
 
 // directories returns the directories in which a change may replace file: its
-// own, and those of the symbolic links in its path. Certificates may be replaced
-// by a new link to a file, or to a directory as Kubernetes does it.
+// own, and those of the symbolic links in its path. A file may be replaced by a new
+// link to a file, or to a directory as Kubernetes does it.
 func directories(file string) []string {
 	const maxLinks = 40 // as in the Linux kernel
 	path, err := filepath.Abs(file)
