@@ -2,6 +2,7 @@ package imapbackend
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -40,22 +41,24 @@ func (c *capped) Write(p []byte) (int, error) {
 
 var _ io.Writer = (*capped)(nil)
 
-// identityFetch collects the answers to a fetch of identities.
+// identityFetch collects the answers to a fetch of identities. Of a header it keeps
+// the hash, as soon as it has come: any sender can make headers long, and a mailbox
+// has many messages.
 type identityFetch struct {
 	o         *opening
 	uids      []uint64 // ascending
-	found     map[uint64]*identityParts
-	header    capped // of the current response
-	hasHeader bool   // it has one
+	found     map[uint64]uniqueid.Identities
+	halves    map[uint64]*identityHalf // header or size is missing
+	header    capped                   // of the current response
+	hasHeader bool                     // it has one
 	bodyErr   error
 }
 
-// identityParts is what the upstream has said of one message.
-type identityParts struct {
-	email  string
-	gmail  uint64
-	header []byte
-	octets int64
+// identityHalf is one of the two things that a Header identity is made from.
+type identityHalf struct {
+	hash   string // of the header
+	hashed bool
+	octets int64 // -1: unknown
 }
 
 // fetchIdentities asks, in one flight, for the identities of uids, which are
@@ -88,13 +91,13 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 			return nil, wire.Status{}, o.Lost(upstream.AtList, err)
 		}
 	}
-	f := &identityFetch{o: o, uids: uids, found: make(map[uint64]*identityParts, len(uids))}
+	f := &identityFetch{o: o, uids: uids, found: make(map[uint64]uniqueid.Identities, len(uids))}
 	results, err := o.Answers(ctx, ops, f.add)
 	if err == nil {
 		err = f.bodyErr
 	}
 	if err != nil {
-		return f.ids(), wire.Status{}, o.Lost(upstream.AtList, fmt.Errorf("imap: identities of messages: %w", err))
+		return f.found, wire.Status{}, o.Lost(upstream.AtList, fmt.Errorf("imap: identities of messages: %w", err))
 	}
 	status := results[0]
 	for _, r := range results {
@@ -103,7 +106,7 @@ func (o *opening) fetchIdentities(ctx context.Context, all []proxy.Message, uids
 			break
 		}
 	}
-	return f.ids(), status, nil
+	return f.found, status, nil
 }
 
 // maxSingly is how many messages whose identities were refused together are asked
@@ -183,42 +186,43 @@ func (f *identityFetch) add(ev wire.Event) {
 		if _, wanted := slices.BinarySearch(f.uids, ev.UID); !wanted {
 			return
 		}
-		one := f.found[ev.UID]
-		if one == nil {
-			one = &identityParts{octets: -1}
-			f.found[ev.UID] = one
+		one, known := f.found[ev.UID]
+		if !known {
 			f.o.at.Arrived(1)
 		}
 		if ev.EmailID != "" {
-			one.email = ev.EmailID
+			one[uniqueid.EmailID] = uniqueid.EmailIdentity(ev.EmailID)
 		}
 		if ev.GmailID != 0 {
-			one.gmail = ev.GmailID
+			one[uniqueid.Gmail] = uniqueid.GmailIdentity(ev.GmailID)
 		}
-		if ev.Octets >= 0 {
-			one.octets = ev.Octets
+		if hasHeader || ev.Octets >= 0 {
+			one[uniqueid.Header] = cmp.Or(f.join(ev, hasHeader), one[uniqueid.Header])
 		}
-		if hasHeader {
-			one.header = bytes.Clone(f.header.Bytes())
-		}
+		f.found[ev.UID] = one
 	}
 }
 
-// ids returns the identities found, by UID.
-func (f *identityFetch) ids() map[uint64]uniqueid.Identities {
-	out := make(map[uint64]uniqueid.Identities, len(f.found))
-	for uid, one := range f.found {
-		var id uniqueid.Identities
-		if one.email != "" {
-			id[uniqueid.EmailID] = uniqueid.EmailIdentity(one.email)
-		}
-		if one.gmail != 0 {
-			id[uniqueid.Gmail] = uniqueid.GmailIdentity(one.gmail)
-		}
-		if one.header != nil && one.octets >= 0 {
-			id[uniqueid.Header] = uniqueid.HeaderIdentity(one.header, one.octets)
-		}
-		out[uid] = id
+// join returns the Header identity of a message of which ev has the header, the
+// size, or both: "" while one of them is missing, or if it has none.
+func (f *identityFetch) join(ev wire.Event, hasHeader bool) string {
+	half := identityHalf{octets: -1}
+	if before := f.halves[ev.UID]; before != nil {
+		half = *before
 	}
-	return out
+	if hasHeader {
+		half.hash, half.hashed = uniqueid.HeaderHash(f.header.Bytes()), true
+	}
+	if ev.Octets >= 0 {
+		half.octets = ev.Octets
+	}
+	if half.hashed && half.octets >= 0 {
+		delete(f.halves, ev.UID)
+		return uniqueid.HashIdentity(half.hash, half.octets)
+	}
+	if f.halves == nil {
+		f.halves = make(map[uint64]*identityHalf)
+	}
+	f.halves[ev.UID] = &half
+	return ""
 }

@@ -288,7 +288,7 @@ func TestRecallResumed(t *testing.T) {
 	next := strings.Replace(first, "UID FETCH 1:*", "UID FETCH 4000000000:*", 1)
 	script := first + fmt.Sprintf(fetch, "5:9") + one(1, 5) + one(2, 6) + "X:\n-- connection 2 --\n" +
 		next + fmt.Sprintf(fetch, "9") + one(3, 9) + "S: <i> OK x\n" + bye
-	play(t, "lost", script, Options{UIDLMemory: true}, func(s *session) {
+	check := func(s *session) {
 		if got := s.ids(s.open()); got != "9.5 9.6 9.9" {
 			s.Errorf("unique-ids %s", got)
 		}
@@ -298,7 +298,17 @@ func TestRecallResumed(t *testing.T) {
 				s.Errorf("UID %d has identity %s, want %s", shown.UID, shown.ID, want)
 			}
 		}
-	})
+	}
+	play(t, "lost", script, Options{UIDLMemory: true}, check)
+	// Header and size may come in two responses, either of them first, and one of
+	// them on the connection that is lost, which is of no use then.
+	header := func(n, uid int) string {
+		return fmt.Sprintf("S: * %d FETCH (UID %d BODY[HEADER.FIELDS (DATE)] \"Date: %d\")\n", n, uid, uid)
+	}
+	const size = "S: * %d FETCH (UID %d RFC822.SIZE 100)\n"
+	script = first + fmt.Sprintf(fetch, "5:9") + header(1, 5) + header(2, 6) + fmt.Sprintf(size, 1, 5) + fmt.Sprintf(size, 3, 9) + "X:\n-- connection 2 --\n" +
+		next + fmt.Sprintf(fetch, "6,9") + fmt.Sprintf(size, 3, 9) + one(2, 6) + fmt.Sprintf(size, 2, 6) + header(3, 9) + "S: <i> OK x\n" + bye
+	play(t, "lost, in two responses", script, Options{UIDLMemory: true}, check)
 }
 
 // I-UIDL-3: unique-ids from EMAILID or X-GM-MSGID.

@@ -48,10 +48,24 @@ var HeaderFields = []string{"message-id", "date", "from", "subject", "received"}
 
 // HeaderIdentity returns the identity made from a header and the message's size
 // in octets, as in files of former unique-ids and in the unique-id memory:
-// "header:", SHA-256 in base64url, a colon, and the size (requirement I-UIDL-5).
-// Only HeaderFields count; neither their folding nor their order matters. It
-// returns "" for a header with none of Message-ID, Date and Received.
+// "header:", the HeaderHash, a colon, and the size (requirement I-UIDL-5). It
+// returns "" for a header without a hash.
 func HeaderIdentity(header []byte, octets int64) string {
+	return HashIdentity(HeaderHash(header), octets)
+}
+
+// HashIdentity is HeaderIdentity for a header of which only the HeaderHash is left.
+func HashIdentity(hash string, octets int64) string {
+	if hash == "" {
+		return ""
+	}
+	return kindPrefix[Header] + hash + ":" + strconv.FormatInt(octets, 10)
+}
+
+// HeaderHash returns SHA-256 of a header in base64url, 43 characters, or "" for a
+// header with none of Message-ID, Date and Received. Only HeaderFields count;
+// neither their folding nor their order matters.
+func HeaderHash(header []byte) string {
 	values := make(map[string][]string)
 	var name string
 	for line := range bytes.Lines(header) {
@@ -81,7 +95,7 @@ func HeaderIdentity(header []byte, octets int64) string {
 			fmt.Fprintf(h, "%s:%s\n", name, strings.Join(strings.Fields(value), " "))
 		}
 	}
-	return kindPrefix[Header] + base64.RawURLEncoding.EncodeToString(h.Sum(nil)) + ":" + strconv.FormatInt(octets, 10)
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
 // EmailIdentity returns the identity made from an EMAILID.

@@ -112,16 +112,11 @@ func (m *Memory) Assign(base func(uint64, Identities) string) (now store.UniqueI
 	if len(m.Fresh) == 0 {
 		return store.UniqueIDs{UIDValidity: m.uidValidity, Shown: m.kept, Gone: m.stillGone(nil)}, 0
 	}
-	names := make(map[uint64]store.Shown, len(m.Fresh))
-	for _, s := range m.kept {
-		if s.ID == "" {
-			names[s.UID] = s
-		}
-	}
+	names := m.named()
 	present, goneByID, used := m.present(), m.goneByID(), m.used()
 	back := make(map[int]bool) // of gone
-	for _, uid := range m.Fresh {
-		if _, named := names[uid]; named {
+	for n, uid := range m.Fresh {
+		if names[n].String != "" {
 			continue
 		}
 		name, i := m.former(m.Identities[uid], present, goneByID, used)
@@ -131,29 +126,49 @@ func (m *Memory) Assign(base func(uint64, Identities) string) (now store.UniqueI
 		}
 		if name != "" {
 			used.add(name)
-			names[uid] = store.Shown{UID: uid, String: name}
+			names[n].String = name
 		}
 	}
-	for _, uid := range m.Fresh {
-		s, named := names[uid]
+	for n, uid := range m.Fresh {
+		s := &names[n]
+		named := s.String != ""
 		if !named {
 			id := m.Identities[uid]
-			s = store.Shown{UID: uid, String: Unused(base(uid, id), func(name string) bool {
+			s.String = Unused(base(uid, id), func(name string) bool {
 				return used.has(name) || m.Imported.shownForOther(id, name)
-			})}
+			})
 			used.add(s.String)
 		}
 		s.ID = m.identity(uid)
 		m.Changed = m.Changed || !named || s.ID != ""
-		names[uid] = s
 	}
 	return store.UniqueIDs{UIDValidity: m.uidValidity, Shown: m.shown(names), Gone: m.stillGone(back)}, found
+}
+
+// named returns the messages of Fresh, with the unique-ids of those that have one
+// and lack the identity only.
+func (m *Memory) named() []store.Shown {
+	names := make([]store.Shown, len(m.Fresh))
+	kept := m.kept
+	for n, uid := range m.Fresh {
+		for len(kept) > 0 && kept[0].UID < uid {
+			kept = kept[1:]
+		}
+		names[n].UID = uid
+		if len(kept) > 0 && kept[0].UID == uid {
+			names[n].String = kept[0].String
+		}
+	}
+	return names
 }
 
 // present counts the messages of the mailbox by identity, for the identities of
 // Fresh.
 func (m *Memory) present() map[string]int {
 	present := make(map[string]int)
+	if len(m.gone) == 0 && m.Imported.Import == nil {
+		return present // nothing is looked for
+	}
 	for _, uid := range m.Fresh {
 		for _, id := range m.Identities[uid] {
 			present[id]++
@@ -264,21 +279,24 @@ func (m *Memory) identity(uid uint64) string {
 	return ""
 }
 
-// shown returns the unique-ids of all messages. Those in names replace older ones.
-func (m *Memory) shown(names map[uint64]store.Shown) []store.Shown {
+// shown returns the unique-ids of all messages. Those in names, of Fresh, replace
+// older ones.
+func (m *Memory) shown(names []store.Shown) []store.Shown {
+	if len(names) == len(m.all) {
+		return names
+	}
 	shown := make([]store.Shown, 0, len(m.all))
-	kept := m.kept
-	for _, msg := range m.all {
-		s, ok := names[msg.UID]
-		if len(kept) > 0 && kept[0].UID == msg.UID {
-			if !ok {
-				s = kept[0]
-			}
-			kept = kept[1:]
+	for _, s := range m.kept {
+		for len(names) > 0 && names[0].UID < s.UID {
+			shown = append(shown, names[0])
+			names = names[1:]
+		}
+		if len(names) > 0 && names[0].UID == s.UID {
+			s, names = names[0], names[1:]
 		}
 		shown = append(shown, s)
 	}
-	return shown
+	return append(shown, names...)
 }
 
 // stillGone returns the entries of gone that are not in back.
