@@ -78,7 +78,7 @@ func TestFirstOctet(t *testing.T) {
 		d := s.open()
 		s.timed(59*time.Second, answerTime, func() { s.text(d.Read(s.ctx, 7)) })
 	})
-	play(t, "the checks of an empty answer", slow+opened+retr+"T: 30s\nS: <r> NO x\nC: <n> NOOP\nT: 9s\nS: <n> OK x\nC: <q> UID SEARCH UID 7\nW:\n", Options{}, func(s *session) {
+	play(t, "the checks of an empty answer", slow+opened+retr+"T: 30s\nS: <r> NO x\nC: <n> NOOP\nT: 9s\nS: <n> OK x\nC: <q> UID FETCH 7 (UID)\nW:\n", Options{}, func(s *session) {
 		d := s.open()
 		s.timed(0, answerTime, func() {
 			_, err := d.Read(s.ctx, 7)

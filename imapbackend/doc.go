@@ -20,7 +20,7 @@
 //
 //	        UID EXPUNGE set
 //
-//	        UID SEARCH UID set
+//	        UID SEARCH UID set, or UID FETCH set (UID)
 //
 //	        LOGOUT
 //

@@ -17,11 +17,14 @@ import (
 )
 
 const (
-	retr    = "C: <r> UID FETCH 7 (UID BODY.PEEK[])\n"
-	recheck = "C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH UID 7\n"
-	present = recheck + "S: * SEARCH 7\nS: <q> OK x\n"
-	flagsNo = "C: <g> UID FETCH 7 (UID FLAGS)\nS: <g> NO zebra\n"
-	absent  = recheck + "S: * SEARCH\nS: <q> OK x\n"
+	retr     = "C: <r> UID FETCH 7 (UID BODY.PEEK[])\n"
+	recheck  = "C: <n> NOOP\nS: <n> OK x\nC: <q> UID FETCH 7 (UID)\n"
+	present  = recheck + "S: * 1 FETCH (UID 7)\nS: <q> OK x\n"
+	research = "C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH UID 7\n"
+	refetch  = "C: <v> UID FETCH 7 (UID)\n"
+	allUIDs  = noop + "C: <w> UID FETCH 1:* (UID)\n"
+	flagsNo  = "C: <g> UID FETCH 7 (UID FLAGS)\nS: <g> NO zebra\n"
+	absent   = recheck + "S: <q> OK x\n"
 )
 
 // I-FETCH-1, I-FETCH-2, I-FETCH-4, P-RETR-3, P-RETR-4: the forms in which a
@@ -100,17 +103,26 @@ func TestReadOutcomes(t *testing.T) {
 		{"FETCH without body, present", "S: * 1 FETCH (UID 7)\nS: <r> OK x\n" + present + flagsNo, temp, false},
 		{"NO, absent", "S: <r> NO [EXPUNGEISSUED] zebra\n" + absent, gone, false},
 		{"NO, present", "S: <r> NO [EXPUNGEISSUED] zebra\n" + present, temp, false},
-		{"NO, search finds others only", "S: <r> NO zebra\n" + recheck + "S: * SEARCH 1:6 8:9\nS: <q> OK x\n", gone, false},
-		{"NO, search and FETCH of the UID refused", "S: <r> NO zebra\n" + recheck + "S: <q> NO zebra\nC: <v> UID FETCH 7 (UID)\nS: <v> NO zebra\n", temp, false},
-		{"NO, search refused, present", "S: <r> NO zebra\n" + recheck + "S: <q> NO zebra\nC: <v> UID FETCH 7 (UID)\nS: * 1 FETCH (UID 7)\nS: <v> OK x\n", temp, false},
-		{"NO, search not answered, absent", "S: <r> NO zebra\n" + recheck + "S: <q> OK x\nC: <v> UID FETCH 7 (UID)\nS: <v> OK x\n", gone, false},
+		{"NO, others only", "S: <r> NO zebra\n" + recheck + "S: * 2 FETCH (UID 8)\nS: <q> OK x\n", temp, false},
+		{"NO, flags of others", "S: <r> NO zebra\n" + recheck + "S: * 2 FETCH (UID 8 FLAGS (\\Seen))\nS: <q> OK x\n", gone, false},
+		{"NO, FETCH of all UIDs refused", "S: <r> NO zebra\n" + recheck + "S: <q> NO zebra\n" + allUIDs + "S: <w> NO zebra\n", temp, false},
+		{"NO, FETCH of the UID refused, absent", "S: <r> NO zebra\n" + recheck + "S: <q> BAD zebra\n" + allUIDs + "S: * 1 FETCH (UID 8)\nS: <w> OK x\n", gone, false},
+		{"NO, FETCH of the UID refused, present", "S: <r> NO zebra\n" + recheck + "S: <q> BAD zebra\n" + allUIDs + "S: * 1 FETCH (UID 7)\nS: <w> OK x\n", temp, false},
+		{"NO, lost at FETCH of all UIDs", "S: <r> NO zebra\n" + recheck + "S: <q> NO zebra\nC: <k> NOOP\nX:\n", temp, true},
+		{"search, NO, present", "S: <r> NO zebra\n" + research + "S: * SEARCH 7\nS: <q> OK x\n", temp, false},
+		{"search, NO, absent", "S: <r> NO zebra\n" + research + "S: * SEARCH\nS: <q> OK x\n", gone, false},
+		{"search, NO, others only, present", "S: <r> NO zebra\n" + research + "S: * SEARCH 8:9\nS: <q> OK x\n" + refetch + "S: * 1 FETCH (UID 7)\nS: <v> OK x\n", temp, false},
+		{"search, NO, a range around it, absent", "S: <r> NO zebra\n" + research + "S: * SEARCH 6:8\nS: <q> OK x\n" + refetch + "S: <v> OK x\n", gone, false},
+		{"search, NO, search and FETCH of the UID refused", "S: <r> NO zebra\n" + research + "S: <q> NO zebra\n" + refetch + "S: <v> NO zebra\n" + allUIDs + "S: <w> NO zebra\n", temp, false},
+		{"search, NO, search refused, present", "S: <r> NO zebra\n" + research + "S: <q> NO zebra\n" + refetch + "S: * 1 FETCH (UID 7)\nS: <v> OK x\n", temp, false},
+		{"search, NO, search not answered, absent", "S: <r> NO zebra\n" + research + "S: <q> OK x\n" + refetch + "S: <v> OK x\n", gone, false},
 		{"BAD", "S: <r> BAD zebra\n", perm, false},
 		{"BYE", "S: * BYE zebra\nX:\n", temp, true},
 		{"lost", "X:\n", temp, true},
 		{"reset", "R:\n", temp, true},
 		{"lost in the response", "S+: * 1 FETCH (UID 7 BODY[] {5\nX:\n", temp, true},
 		{"lost at NOOP", "S: <r> NO zebra\nC: <n> NOOP\nX:\n", temp, true},
-		{"lost at SEARCH", "S: <r> NO zebra\n" + recheck + "X:\n", temp, true},
+		{"lost at FETCH of the UID", "S: <r> NO zebra\n" + recheck + "X:\n", temp, true},
 		{"protocol violation", "S: * 1 FETCH (UID 7 BODY[] hello)\nW:\n", perm, true},
 		{"timeout", "W:\n", temp, true},
 	} {
@@ -118,7 +130,11 @@ func TestReadOutcomes(t *testing.T) {
 		if tt.lost {
 			after = ""
 		}
-		play(t, "I-FETCH-5 "+tt.name, opened+retr+tt.answer+after, Options{}, func(s *session) {
+		var opts Options
+		if strings.HasPrefix(tt.name, "search") {
+			opts.Dialect = bySearch
+		}
+		play(t, "I-FETCH-5 "+tt.name, opened+retr+tt.answer+after, opts, func(s *session) {
 			d := s.open()
 			_, err := d.Read(s.ctx, 7)
 			s.fails(err, tt.want)

@@ -35,7 +35,7 @@ func TestIdentitiesInPart(t *testing.T) {
 	next := strings.Replace(first, "UID FETCH 1:*", "UID FETCH 4000000000:*", 1)
 	refusedAll := "C: <i> UID FETCH 7:9 " + identityItems + identified(7) + "S: <i> NO [LIMIT] zebra\n"
 	present := func(set, found string) string {
-		return "C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH UID " + set + "\nS: * SEARCH " + found + "\nS: <q> OK x\n"
+		return "C: <n> NOOP\nS: <n> OK x\nC: <q> UID FETCH " + set + " (UID)\n" + shows("q", found)
 	}
 	one := func(uid int, answer string) string {
 		response := ""
@@ -63,8 +63,8 @@ func TestIdentitiesInPart(t *testing.T) {
 		{"throttled by BAD", strings.Replace(refusedAll, "NO [LIMIT] zebra", "BAD User is throttled, zebra", 1) + present("8:9", "8 9") +
 			one(8, "BAD User is throttled, zebra") + one(9, "NO zebra") + one(7, "NO zebra"), 8, "",
 			"C: <j> UID FETCH 8:9 " + identityItems + identified(8) + identified(9) + "S: <j> OK x\n", "1.1 1.2 1.3"},
-		{"the search refused too", refusedAll + "C: <n> NOOP\nS: <n> OK x\nC: <q> UID SEARCH UID 8:9\nS: <q> NO zebra\n" +
-			"C: <v> UID FETCH 8:9 (UID)\nS: <v> NO zebra\n", 8, "", "C: <j> UID FETCH 8:9 " + identityItems + identified(8) + identified(9) + "S: <j> OK x\n", "1.1 1.2 1.3"},
+		{"the search refused too", refusedAll + "C: <n> NOOP\nS: <n> OK x\nC: <q> UID FETCH 8:9 (UID)\nS: <q> NO zebra\n" + allUIDs + "S: <w> NO zebra\n",
+			8, "", "C: <j> UID FETCH 8:9 " + identityItems + identified(8) + identified(9) + "S: <j> OK x\n", "1.1 1.2 1.3"},
 	} {
 		play(t, "memory, "+tt.name, first+tt.script+bye+"-- connection 2 --\n"+next+tt.then+bye, Options{UIDLMemory: true}, func(s *session) {
 			former(s, tt.uidValidity)

@@ -15,8 +15,8 @@ func TestLog(t *testing.T) {
 		"C: <s> SELECT INBOX\n" + lists + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] " + echo + "\nS: <s> OK [CONTACTADMIN] " + echo + "\n" +
 		"S: * NO [ALERT] low on space, " + echo + "\nS: * SEARCH\nS: <d> OK " + echo + "\nS: * 1 FETCH (UID 7 RFC822.SIZE 9)\nS: <f> OK x\n" +
 		"C: <r> UID FETCH 7 (UID BODY.PEEK[])\nS: <r> NO " + echo + "\n" +
-		"C: <n> NOOP\nS: <n> OK " + echo + "\nC: <q> UID SEARCH UID 7\nS: <q> NO " + echo + "\n" +
-		"C: <v> UID FETCH 7 (UID)\nS: <v> NO " + echo + "\n" +
+		"C: <n> NOOP\nS: <n> OK " + echo + "\nC: <q> UID FETCH 7 (UID)\nS: <q> NO " + echo + "\n" +
+		allUIDs + "S: <w> NO " + echo + "\n" +
 		"C: <u> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nS: * BYE " + echo + "\nX:\n"
 	play(t, "session", script, Options{}, func(s *session) {
 		d := s.open()

@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/internal/imapscript"
 	"popgate/proxy"
 	"popgate/proxy/proxytest"
@@ -78,11 +79,28 @@ func mailbox(caps, deleted string, uids ...string) string {
 	}
 	b.WriteString("S: <f> OK x\n")
 	if deleted != "" {
-		first, _, _ := strings.Cut(search, " DELETED")
-		b.WriteString(strings.Replace(first, "<d>", "<c>", 1) + " UID " + strings.ReplaceAll(deleted, " ", ",") + " DELETED\n")
-		b.WriteString("S: * SEARCH " + deleted + "\nS: <c> OK x\n")
+		b.WriteString("C: <c> UID FETCH " + strings.ReplaceAll(deleted, " ", ",") + " (UID FLAGS)\n")
+		b.WriteString(strings.ReplaceAll(shows("c", deleted), "FLAGS ()", `FLAGS (\Deleted)`))
 	}
 	return b.String()
+}
+
+// bySearch has a server searched among sets of UIDs by SEARCH, as one that is known to
+// take that.
+var bySearch = func() dialect.Choice {
+	c := dialect.Defaults()
+	c.Search = dialect.SearchByReturn
+	return c
+}()
+
+// shows is the answer to a FETCH with this tag that shows the messages uids, which
+// are not flagged.
+func shows(tag, uids string) string {
+	var b strings.Builder
+	for i, uid := range strings.Fields(uids) {
+		b.WriteString("S: * " + itoa(i+1) + " FETCH (UID " + uid + " FLAGS ())\n")
+	}
+	return b.String() + "S: <" + tag + "> OK x\n"
 }
 
 // session is a Backend in front of a scripted upstream, in fake time.

@@ -321,9 +321,9 @@ func TestUIDZero(t *testing.T) {
 		{"in two responses", found + strings.Replace(two, "UID 0 RFC822.SIZE 40)", "UID 0)\nS: * 1 FETCH (RFC822.SIZE 40)", 1) + all("0 6 9"), "6/60 9/90"},
 		{"UIDFETCH", found + strings.Replace(two, "1 FETCH (UID 0 ", "0 UIDFETCH (", 1) + all("0 6 9"), "6/60 9/90"},
 		{"SEARCH DELETED", "S: * SEARCH 0 6\nS: <d> OK x\n" + three + "S: <f> OK x\n" +
-			"C: <c> UID SEARCH UID 6 DELETED\nS: * SEARCH 6\nS: <c> OK x\n", "5/50 9/90"},
+			"C: <c> UID FETCH 6 (UID FLAGS)\nS: * 1 FETCH (UID 6 FLAGS (\\Deleted))\nS: <c> OK x\n", "5/50 9/90"},
 		{"ESEARCH DELETED", "S: * ESEARCH (TAG \"<d>\") UID ALL 0:5,0\nS: <d> OK x\n" + three + "S: <f> OK x\n" +
-			"C: <c> UID SEARCH UID 5 DELETED\nS: * SEARCH 5\nS: <c> OK x\n", "6/60 9/90"},
+			"C: <c> UID FETCH 5 (UID FLAGS)\nS: * 1 FETCH (UID 5 FLAGS (\\Deleted))\nS: <c> OK x\n", "6/60 9/90"},
 	} {
 		// A second session lists everything again: EXISTS counts what has
 		// no UID, and so proves nothing.

@@ -1,6 +1,7 @@
 package imapbackend
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ func TestSearchStyles(t *testing.T) {
 		imapmodel.CountOnly:      {"UID SEARCH DELETED", 1, 1},
 		imapmodel.DeletedRefused: {"UID FETCH 1:* (UID FLAGS)", 1, 1},
 		imapmodel.DeletedCloses:  {"UID FETCH 1:* (UID FLAGS)", 2, 1},
-		imapmodel.SilentIfEmpty:  {"UID FETCH 1:* (UID FLAGS)", 1, 1},
+		imapmodel.SilentIfEmpty:  {"UID SEARCH RETURN (ALL) DELETED", 1, 0}, // no result is empty
 		imapmodel.FindsOthers:    {"UID FETCH 1:* (UID FLAGS)", 1, 1},
 	} {
 		t.Run(fmt.Sprint(style), func(t *testing.T) {
@@ -159,34 +160,39 @@ func TestSearchRefusedOnce(t *testing.T) {
 }
 
 // I-DEL-4, P-QUIT-2: whatever the policy, a check whose answer proves nothing is no
-// success, be it with a COUNT, or with nothing but OK; nor is one by FETCH that
-// shows the messages.
+// success, be it with a COUNT, with nothing but OK, or for other messages; nor is one
+// by FETCH that shows the messages.
 func TestPoliciesUnproved(t *testing.T) {
 	for _, tt := range policyTests {
 		before, check, found := strings.Cut(tt.script, "C: <q> ")
-		if tt.want != nil || !found {
+		if tt.want != nil || !found || strings.Contains(before, foreign) {
 			continue
 		}
 		check, _, _ = strings.Cut(check, "\n")
-		set := strings.Fields(strings.TrimPrefix(strings.Replace(check, "RETURN (ALL) ", "", 1), "UID SEARCH UID "))[0]
-		fetch := "C: <v> UID FETCH " + set + " (UID)\n"
-		if strings.HasSuffix(check, "UNDELETED") {
-			fetch = "C: <v> UID FETCH " + set + " (UID FLAGS)\n"
+		set, items, _ := strings.Cut(strings.TrimPrefix(check, "UID FETCH "), " ")
+		key := map[string]string{"(UID)": "", "(UID FLAGS)": " UNDELETED"}[items]
+		by := "C: <q> UID SEARCH "
+		if strings.Contains(tt.caps, "ESEARCH") || strings.Contains(tt.caps, "IMAP4rev2") {
+			by += "RETURN (ALL) "
 		}
+		by += "UID " + set + key + "\n"
+		fetch := "C: <v> UID FETCH " + set + " " + items + "\n"
 		still := ""
-		if strings.Contains(before, "<st>") && strings.HasSuffix(fetch, "(UID)\n") {
+		if strings.Contains(before, "<st>") && key == "" {
 			still = unflagging(set) + "S: <u> OK x\n"
 		}
+		tt.opts.Dialect = bySearch
 		for answer, script := range map[string]string{
-			"nothing": "C: <q> " + check + "\nS: <q> OK x\n",
-			"COUNT":   "C: <q> " + check + "\nS: * ESEARCH (TAG \"<q>\") UID COUNT 2\nS: <q> OK x\n",
+			"nothing": by + "S: <q> OK x\n",
+			"COUNT":   by + "S: * ESEARCH (TAG \"<q>\") UID COUNT 2\nS: <q> OK x\n",
+			"others":  by + "S: * SEARCH 9\nS: <q> OK x\n",
 		} {
-			if strings.Contains(check, "RETURN") {
-				script += "C: <r> " + strings.Replace(check, "RETURN (ALL) ", "", 1) + "\nS: <r> OK x\n"
+			if strings.Contains(by, "RETURN") {
+				script += strings.NewReplacer("<q>", "<r>", "RETURN (ALL) ", "").Replace(by) + "S: <r> OK x\n"
 			}
 			script = mailbox(tt.caps, "", "7", "8") + before + script + fetch
 			for end, rest := range map[string]string{
-				"refused": "S: <v> NO zebra\n" + still,
+				"refused": "S: <v> NO zebra\n" + noop + "C: <w> UID FETCH 1:* " + items + "\nS: <w> NO zebra\n" + still,
 				"there":   "S: * 1 FETCH (UID 7 FLAGS ())\nS: * 2 FETCH (UID 8)\nS: <v> OK x\n" + still,
 			} {
 				play(t, tt.name+", "+answer+", "+end, script+rest+bye, tt.opts, func(s *session) {
@@ -198,4 +204,84 @@ func TestPoliciesUnproved(t *testing.T) {
 			}
 		}
 	}
+}
+
+// I-SNAP-3, I-DEL-3, I-DEL-4, P-RETR-8: a server that takes the UIDs of a search as
+// sequence numbers shows messages as gone that are there. It is not asked so, unless
+// it is known to be right: what is flagged is hidden, nothing is left with +OK, no
+// message that is there counts as removed, and no range reaches over one.
+func TestSetsAreNumbers(t *testing.T) {
+	world := func(t *testing.T, opts Options, messages int, gone ...uint64) (*model, *Backend) {
+		m := newModel()
+		m.Unknown, m.SetsAreNumbers = true, true
+		for i := range messages {
+			m.add(mail(i, 10))
+		}
+		for _, uid := range gone {
+			m.Inbox().Remove(uid)
+		}
+		return m, m.backend(t, opts)
+	}
+	run := func(name string, f func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+	}
+	refuse := func(m *model, verb string) {
+		m.Refuse = func(cmd string) string {
+			if strings.HasPrefix(cmd, verb) {
+				return "NO zebra"
+			}
+			return ""
+		}
+	}
+	for name, opts := range map[string]Options{"expunge": {}, "flag": {Delete: DeleteFlag}} {
+		for _, uid := range []uint64{1, 3, 5} {
+			run(fmt.Sprintf("%s of UID %d refused", name, uid), func(t *testing.T) {
+				m, b := world(t, opts, 5, 2)
+				refuse(m, map[string]string{"expunge": "UID EXPUNGE", "flag": "UID STORE"}[name])
+				d := openMaildrop(t, b)
+				defer d.Close()
+				if err := d.Update(t.Context(), []uint64{uid}); !errors.Is(err, proxy.ErrNotRemoved) {
+					t.Errorf("QUIT: %v, left are %s", err, m.left())
+				}
+				if got := m.left(); got != "1 3 4 5" {
+					t.Errorf("left are %s", got)
+				}
+			})
+			run(fmt.Sprintf("%s of UID %d", name, uid), func(t *testing.T) {
+				m, b := world(t, opts, 5, 2)
+				d := openMaildrop(t, b)
+				defer d.Close()
+				if err := d.Update(t.Context(), []uint64{uid}); err != nil {
+					t.Errorf("QUIT: %v, left are %s", err, m.left())
+				}
+			})
+		}
+	}
+	run("RETR of an empty answer", func(t *testing.T) {
+		m, b := world(t, Options{}, 5, 2)
+		m.EmptyPeek = true
+		d := openMaildrop(t, b)
+		defer d.Close()
+		if got := read(t, d, 5); got != m.messages()[3].Body {
+			t.Errorf("%q", got)
+		}
+	})
+	run("flagged by another client", func(t *testing.T) {
+		m, b := world(t, Options{}, 6, 1)
+		m.Inbox().SetFlag(5, `\Deleted`, true)
+		d := openMaildrop(t, b)
+		defer d.Close()
+		if got := uidsOf(d); got != "2 3 4 6" {
+			t.Errorf("shown are %s", got)
+		}
+	})
+	run("a search that the server is said to take", func(t *testing.T) {
+		m, b := world(t, Options{Dialect: bySearch}, 5, 2)
+		refuse(m, "UID EXPUNGE")
+		d := openMaildrop(t, b)
+		defer d.Close()
+		if err := d.Update(t.Context(), []uint64{3}); !errors.Is(err, proxy.ErrNotRemoved) { // it finds UID 4
+			t.Errorf("QUIT: %v", err)
+		}
+	})
 }

@@ -39,7 +39,7 @@ const (
 
 // confirmed is the search for 5 and 6 that SEARCH DELETED has found, and its result.
 func confirmed(uids string) string {
-	return "C: <c> UID SEARCH UID 5:6 DELETED\nS: * SEARCH " + uids + "\nS: <c> OK x\n"
+	return "C: <c> UID FETCH 5:6 (UID FLAGS)\n" + strings.ReplaceAll(shows("c", uids), "FLAGS ()", `FLAGS (\Deleted)`)
 }
 
 // I-SNAP-1, I-SNAP-2, I-SNAP-3, I-SNAP-4, I-CONN-3, I-CONC-2, I-CONC-3, Q9: the
@@ -56,7 +56,7 @@ func TestSnapshot(t *testing.T) {
 			"S: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n", "5/50 6/60 9/90"},
 		{"I-CONN-3 data between, answers mixed", listingOf3(uidNext) + "S: * 1 FETCH (FLAGS (a]b) UID 5)\n" + three + "S: * OK hi\nS: <f> OK x\n" +
 			"S: * SEARCH 6 \nS: * 1 RECENT\nS: <d> OK x\n" +
-			"C: <c> UID SEARCH UID 6 DELETED\nS: * SEARCH 6\nS: <c> OK x\n", "5/50 9/90"},
+			"C: <c> UID FETCH 6 (UID FLAGS)\nS: * 1 FETCH (UID 6 FLAGS (\\Deleted))\nS: <c> OK x\n", "5/50 9/90"},
 		{"I-CONN-3 UIDFETCH", listingOf3(uidNext) + found + "S: * 5 UIDFETCH (RFC822.SIZE 50)\nS: * 6 UIDFETCH (UID 6 RFC822.SIZE 60)\n" +
 			"S: * 9 UIDFETCH (RFC822.SIZE 90)\nS: <f> OK x\n", "5/50 6/60 9/90"},
 		{"P-GRAM-10 sizes of 63 bits", selecting + "S: * 1 EXISTS\nS: * OK [UIDVALIDITY 9] x\nS: <s> OK x\n" + found +
@@ -71,7 +71,7 @@ func TestSnapshot(t *testing.T) {
 		{"I-SNAP-3 a search that finds messages of other mailboxes", listingOf3(uidNext) + "S: * SEARCH 6 5\nS: <d> OK x\n" + three + "S: <f> OK x\n" +
 			confirmed("6"), "5/50 9/90"},
 		{"I-SNAP-3 a search that finds everything", listingOf3(uidNext) + "S: * SEARCH 1:4294967295\nS: <d> OK x\n" + three + "S: <f> OK x\n" +
-			"C: <c> UID SEARCH UID 5:6,9 DELETED\nS: * SEARCH\nS: <c> OK x\n", "5/50 6/60 9/90"},
+			"C: <c> UID FETCH 5:6,9 (UID FLAGS)\nS: <c> OK x\n", "5/50 6/60 9/90"},
 		{"I-SNAP-3 a search that finds what is not there", listingOf3(uidNext) + "S: * SEARCH 4 5 6\nS: <d> OK x\n" + three + "S: <f> OK x\n" + flags +
 			"S: * 1 FETCH (UID 5 FLAGS ())\nS: * 2 FETCH (FLAGS (\\Seen \\deleted) UID 6)\nS: * 3 FETCH (FLAGS (\\Deleted))\nS: <v> OK x\n", "5/50 9/90"},
 		{"I-SNAP-3 search finds what has arrived since", listingOf3(uidNext) + "S: * SEARCH 10\nS: <d> OK x\n" + three + "S: <f> OK x\n", "5/50 6/60 9/90"},
@@ -93,7 +93,7 @@ func TestSnapshot(t *testing.T) {
 			"S: * 1 FETCH (UID 5 RFC822.SIZE NIL)\nS: * 2 FETCH (UID 6)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n" +
 			allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 5:6 (UID RFC822.SIZE)\nS: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: <g> NO gone\n" +
-			"C: <r> UID SEARCH UID 6\nS: * SEARCH\nS: <r> OK x\n", "5/50 9/90"},
+			"C: <r> UID FETCH 6 (UID)\nS: <r> OK x\n", "5/50 9/90"},
 		{"I-SNAP-4 all missing, then found", listingOf3(uidNext) + found + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 5:6,9 (UID RFC822.SIZE)\n" + three + "S: <g> OK x\n", "5/50 6/60 9/90"},
 		{"I-SNAP-4 expunge hides a loss", listingOf3(uidNext) + found + "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 2 FETCH (UID 6 RFC822.SIZE 60)\n" +
@@ -114,7 +114,7 @@ func TestSnapshot(t *testing.T) {
 		})
 	}
 	play(t, "I-SNAP-3 deleted shown", listingOf3(uidNext)+"S: * SEARCH 6\nS: <d> OK x\n"+three+"S: <f> OK x\n"+
-		"C: <c> UID SEARCH UID 6 DELETED\nS: * SEARCH 6\nS: <c> OK x\n"+bye,
+		"C: <c> UID FETCH 6 (UID FLAGS)\nS: * 1 FETCH (UID 6 FLAGS (\\Deleted))\nS: <c> OK x\n"+bye,
 		Options{ShowDeleted: true, WithoutUIDPLUS: Refuse}, func(s *session) {
 			if got := show(s.open()); got != "5/50 6/60 9/90" {
 				s.Errorf("snapshot %s", got)
@@ -134,7 +134,7 @@ func TestSnapshotRefused(t *testing.T) {
 		{"I-SNAP-5 search NO", listingOf3("") + three + "S: <f> OK x\nS: <d> NO zebra\n" + flags + "S: <v> BAD zebra\n" + bye, temp},
 		{"I-SNAP-5 lost in between", listingOf3("") + found + two + "X:\n", temp},
 		{"I-SNAP-4 size never given", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 5 6 9\nS: <q> OK x\n" +
-			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> OK x\nC: <r> UID SEARCH UID 6\nS: * SEARCH 6\nS: <r> OK x\n" + bye, temp},
+			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> OK x\nC: <r> UID FETCH 6 (UID)\nS: * 1 FETCH (UID 6)\nS: <r> OK x\n" + bye, temp},
 		{"I-SNAP-4 search of all refused", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: <q> NO zebra\n" +
 			"C: <v> UID FETCH 1:* (UID)\nS: <v> NO zebra\n" + bye, temp},
 		{"I-SNAP-4 repeat BAD", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 6\nS: <q> OK x\n" +
@@ -205,7 +205,7 @@ func TestSnapshotNotRemembered(t *testing.T) {
 const vanishing = selecting + "S: * 4 EXISTS\nS: * OK [UIDVALIDITY 9] x\n" + uidNext + "S: <s> OK x\n" + found +
 	"S: * 1 FETCH (UID 4 RFC822.SIZE 40)\nS: * 2 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 6)\nS: * 4 FETCH (UID 9 RFC822.SIZE 90)\nS: <f> OK x\n" +
 	allOf + "S: * SEARCH 4 5 6 9\nS: <q> OK x\nC: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> NO gone\n" +
-	"C: <r> UID SEARCH UID 6\nS: * SEARCH\nS: <r> OK x\n"
+	"C: <r> UID FETCH 6 (UID)\nS: <r> OK x\n"
 
 // I-DEL-3: no range covers a message that the listing has without a size.
 func TestSnapshotVanished(t *testing.T) {

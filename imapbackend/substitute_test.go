@@ -66,7 +66,7 @@ func TestSubstitute(t *testing.T) {
 	})
 	t.Run("in the read-ahead", func(t *testing.T) {
 		reads(t, Options{}, courier+ask(1)+body(1, right)+ok(1)+ask(2)+"C: <a> UID FETCH 3:4 (UID BODY.PEEK[])\n"+body(2, right)+ok(2)+
-			body(3, notice)+body(4, right)+"S: <a> OK x\n"+"C: <b> UID FETCH 5:6 (UID BODY.PEEK[])\n"+body(5, right)+body(6, right)+"S: <b> OK x\n"+look(3, "4"), right, right, "", right)
+			body(3, notice)+body(4, right)+"S: <a> OK x\n"+"C: <b> UID FETCH 5:6 (UID BODY.PEEK[])\n"+body(5, right)+body(6, right)+"S: <b> OK x\n"+look(3, ""), right, right, "", right)
 	})
 	t.Run("lost before the search", func(t *testing.T) {
 		second := "-- connection 2 --\n" + strings.Split(courier, lists)[0] +

@@ -15,7 +15,7 @@ import (
 // Steps of UPDATE in scripts.
 func storing(set string) string   { return "C: <st> UID STORE " + set + " +FLAGS.SILENT (\\Deleted)\n" }
 func expunging(set string) string { return "C: <e> UID EXPUNGE " + set + "\n" }
-func checking(set string) string  { return "C: <q> UID SEARCH UID " + set + "\n" }
+func checking(set string) string  { return "C: <q> UID FETCH " + set + " (UID)\n" }
 func unflagging(set string) string {
 	return "C: <u> UID STORE " + set + " -FLAGS.SILENT (\\Deleted)\n"
 }
@@ -23,7 +23,7 @@ func unflagging(set string) string {
 const (
 	stored   = "S: <st> OK x\n"
 	expunged = "S: <e> OK x\n"
-	nothing  = "S: * SEARCH\nS: <q> OK x\n"
+	nothing  = "S: <q> OK x\n"
 )
 
 func removing(set string) string {
@@ -61,37 +61,40 @@ func TestUpdate(t *testing.T) {
 		{"I-DEL-3 section 13, shown 34", mailbox("UIDPLUS", "", "7", "27", "34", "65") + removing("7,27,65"), Options{}, []uint64{7, 27, 65}, nil},
 		{"I-DEL-3 a range over a gap", mailbox("UIDPLUS", "", "7", "27", "65", "66") + removing("7:65"), Options{}, []uint64{7, 27, 65}, nil},
 		{"I-DEL-2 IMAP4rev2 implies UIDPLUS", mailbox("IMAP4rev2", "", "7") + storing("7") + stored + expunging("7") + expunged +
-			"C: <q> UID SEARCH RETURN (ALL) UID 7\nS: * ESEARCH (TAG \"<q>\") UID\nS: <q> OK x\n", Options{}, []uint64{7}, nil},
+			"C: <q> UID SEARCH RETURN (ALL) UID 7\nS: * ESEARCH (TAG \"<q>\") UID\nS: <q> OK x\n", Options{Dialect: bySearch}, []uint64{7}, nil},
 		{"I-DEL-4 ESEARCH", mailbox("UIDPLUS ESEARCH", "", "7", "8") + storing("7:8") + stored + expunging("7:8") + "S: <e> NO [CANNOT] zebra\n" +
 			"C: <q> UID SEARCH RETURN (ALL) UID 7:8\nS: * ESEARCH (TAG \"<q>\") UID ALL 7:8\nS: <q> OK x\n" + unflagging("7:8") + "S: <u> OK x\n",
-			Options{}, []uint64{7, 8}, &proxy.Error{Code: perm, Text: proxy.ErrNotRemoved.Text}},
+			Options{Dialect: bySearch}, []uint64{7, 8}, &proxy.Error{Code: perm, Text: proxy.ErrNotRemoved.Text}},
 		{"I-DEL-4, I-DEL-5 section 13, partial failure", mailbox("UIDPLUS", "", "101", "102") + storing("101:102") + stored +
-			expunging("101:102") + "S: * 1 EXPUNGE\nS: <e> NO [INUSE] zebra\n" + checking("101:102") + "S: * SEARCH 102\nS: <q> OK x\n" +
+			expunging("101:102") + "S: * 1 EXPUNGE\nS: <e> NO [INUSE] zebra\n" + checking("101:102") + left("102") +
 			unflagging("102") + "S: <u> OK x\n", Options{}, []uint64{101, 102}, proxy.ErrNotRemoved},
 		{"I-DEL-4 gone by others counts as removed", mailbox("UIDPLUS", "", "7", "8") + storing("7:8") + "S: * 1 EXPUNGE\nS: <st> NO [EXPUNGEISSUED] zebra\n" +
 			checking("7:8") + nothing, Options{}, []uint64{7, 8}, nil},
 		{"I-DEL-4 EXPUNGE responses are no proof", mailbox("UIDPLUS", "", "7") + storing("7") + stored + expunging("7") + "S: * 1 EXPUNGE\nS: <e> OK x\n" +
-			checking("7") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
-		{"I-DEL-4 other UIDs in the search do not count", mailbox("UIDPLUS", "", "7", "8") + storing("7") + stored + expunging("7") + expunged +
-			checking("7") + "S: * SEARCH 8 9\nS: <q> OK x\n", Options{}, []uint64{7}, nil},
+			checking("7") + left("7") + unflagging("7") + "S: <u> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
+		{"I-DEL-4 flags of other messages do not count", mailbox("UIDPLUS", "", "7", "8") + storing("7") + stored + expunging("7") + expunged +
+			checking("7") + left("8 9"), Options{}, []uint64{7}, nil},
 		{"I-DEL-5 refusal of unflagging is logged only", mailbox("UIDPLUS", "", "7") + storing("7") + stored + expunging("7") + "S: <e> NO zebra\n" +
-			checking("7") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> NO zebra\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
+			checking("7") + left("7") + unflagging("7") + "S: <u> NO zebra\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
 		{"I-DEL-5 flag of others stays", mailbox("UIDPLUS", "7", "7", "8") + storing("7:8") + stored + expunging("7:8") + "S: <e> NO zebra\n" +
-			checking("7:8") + "S: * SEARCH 7 8\nS: <q> OK x\n" + unflagging("8") + "S: <u> OK x\n",
+			checking("7:8") + left("7 8") + unflagging("8") + "S: <u> OK x\n",
 			Options{ShowDeleted: true, WithoutUIDPLUS: Refuse}, []uint64{7, 8}, proxy.ErrNotRemoved},
 		{"I-DEL-10 STORE NO: no EXPUNGE", mailbox("UIDPLUS", "", "7") + storing("7") + "S: <st> NO zebra\n" + checking("7") +
-			"S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
+			left("7") + unflagging("7") + "S: <u> OK x\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
 		{"I-DEL-10 STORE OK [READ-ONLY]", mailbox("UIDPLUS", "", "7") + storing("7") + "S: <st> OK [READ-ONLY] zebra\n" + checking("7") +
-			"S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> NO zebra\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
+			left("7") + unflagging("7") + "S: <u> NO zebra\n", Options{}, []uint64{7}, proxy.ErrNotRemoved},
 		{"I-DEL-5 STORE NO, some flagged", mailbox("UIDPLUS", "", "7", "8", "9") + storing("7:8") + "S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: <st> NO [EXPUNGEISSUED] zebra\n" +
-			checking("7:8") + "S: * SEARCH 7\nS: <q> OK x\n" + unflagging("7") + "S: <u> OK x\n", Options{}, []uint64{7, 8}, proxy.ErrNotRemoved},
+			checking("7:8") + left("7") + unflagging("7") + "S: <u> OK x\n", Options{}, []uint64{7, 8}, proxy.ErrNotRemoved},
 		{"I-DEL-5 the check refused too", mailbox("UIDPLUS", "", "7", "8", "9") + storing("7:8") + stored + expunging("7:8") + "S: <e> NO [LIMIT] zebra\n" +
-			checking("7:8") + "S: <q> NO [LIMIT] zebra\n" + "C: <v> UID FETCH 7:8 (UID)\nS: <v> NO [LIMIT] zebra\n" + unflagging("7:8") + "S: <u> OK x\n",
+			checking("7:8") + "S: <q> NO [LIMIT] zebra\n" + noop + "C: <v> UID FETCH 1:* (UID)\nS: <v> NO [LIMIT] zebra\n" + unflagging("7:8") + "S: <u> OK x\n",
 			Options{}, []uint64{7, 8}, proxy.ErrNotRemoved},
+		{"I-DEL-4 the check refused until EXPUNGE is announced", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID FETCH 7:8 (UID FLAGS)\n" +
+			"S: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: <q> NO [EXPUNGEISSUED] zebra\nC: <k> NOOP\nS: * 1 EXPUNGE\nS: <k> OK x\nC: <v> UID FETCH 1:* (UID FLAGS)\n" +
+			"S: * 1 FETCH (UID 8 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 9 FLAGS ())\nS: <v> OK x\n", Options{}, []uint64{7, 8}, nil},
 		{"I-DEL-2 UIDPLUS shown before the login only does not count", greeted + strings.TrimPrefix(mailbox("", "", "7"), greeted) + storing("7") + stored +
-			"C: <q> UID SEARCH UID 7 UNDELETED\n" + nothing, Options{}, []uint64{7}, nil},
-		{"I-DEL-7 flag", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\n" + nothing, Options{}, []uint64{7, 8}, nil},
-		{"I-DEL-7 flag, not set on all", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID SEARCH UID 7:8 UNDELETED\nS: * SEARCH 8\nS: <q> OK x\n",
+			"C: <q> UID FETCH 7 (UID FLAGS)\n" + nothing, Options{}, []uint64{7}, nil},
+		{"I-DEL-7 flag", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID FETCH 7:8 (UID FLAGS)\n" + nothing, Options{}, []uint64{7, 8}, nil},
+		{"I-DEL-7 flag, not set on all", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID FETCH 7:8 (UID FLAGS)\nS: * 1 FETCH (UID 8 FLAGS ())\nS: <q> OK x\n",
 			Options{}, []uint64{7, 8}, proxy.ErrNotRemoved},
 		{"I-DEL-7 refuse", mailbox("", "", "7"), Options{WithoutUIDPLUS: Refuse}, []uint64{7}, &proxy.Error{Code: perm, Text: textNoPlus}},
 		{"I-DEL-7 refuse does not concern UIDPLUS", mailbox("UIDPLUS", "", "7") + removing("7"), Options{WithoutUIDPLUS: Refuse}, []uint64{7}, nil},
@@ -140,7 +143,7 @@ func TestUpdatePieces(t *testing.T) {
 		default:
 			script += storing(set.Text) + stored + expunging(set.Text) + expunged
 		}
-		checks += checking(set.Text) + "S: * SEARCH " + left + "\nS: <q> OK x\n"
+		checks += checking(set.Text) + shows("q", left)
 	}
 	script += checks + unflagging(fmt.Sprintf("%d,%d", sets[0].UIDs[0], sets[1].UIDs[1])) + "S: <u> OK x\n"
 	play(t, "I-DEL-10", script+bye, Options{}, func(s *session) {
@@ -151,7 +154,7 @@ func TestUpdatePieces(t *testing.T) {
 // I-DEL-11: if the connection is lost at any step and cannot be replaced,
 // UPDATE returns an error and sends nothing further.
 func TestUpdateLost(t *testing.T) {
-	steps := []string{storing("7:8"), stored, expunging("7:8"), expunged, checking("7:8"), "S: * SEARCH 7 8\nS: <q> OK x\n", unflagging("7:8")}
+	steps := []string{storing("7:8"), stored, expunging("7:8"), expunged, checking("7:8"), left("7 8"), unflagging("7:8")}
 	for _, end := range []struct{ name, script string }{{"closed", "X:\n"}, {"reset", "R:\n"}, {"silent", "W:\n"}, {"BYE", "S: * BYE zebra\nX:\n"}} {
 		for i := 0; i < len(steps); i += 2 {
 			script := mailbox("UIDPLUS", "", "7", "8") + strings.Join(steps[:i+1], "") + end.script

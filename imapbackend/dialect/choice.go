@@ -71,8 +71,8 @@ type Searching string
 // The values of Searching.
 const (
 	SearchAuto     Searching = "auto"
-	SearchByReturn Searching = "return" // SEARCH RETURN, where that is offered
-	SearchByPlain  Searching = "plain"  // SEARCH without RETURN
+	SearchByReturn Searching = "return" // SEARCH RETURN, where that is offered, among sets of UIDs too
+	SearchByPlain  Searching = "plain"  // SEARCH without RETURN, among sets of UIDs too
 	SearchByFetch  Searching = "fetch"  // FETCH of the flags
 )
 
@@ -138,8 +138,10 @@ func (c Choice) Dialect(greeting string, capabilities []string) Dialect {
 	switch c.Search {
 	case SearchByReturn:
 		set(SearchReturn|SearchPlain, 0)
+		d.SearchesSets = true
 	case SearchByPlain:
 		set(SearchPlain, SearchReturn)
+		d.SearchesSets = true
 	case SearchByFetch:
 		set(0, SearchPlain|SearchReturn)
 	}

@@ -32,6 +32,11 @@ type Dialect struct {
 	// UIDs may be those of messages that are not flagged.
 	SearchesMailbox bool
 
+	// SearchesSets reports that the numbers of SEARCH UID <set> are UIDs, from tests
+	// with such a server. GNU mailutils imap4d 3.15 takes them as sequence numbers,
+	// so that its answer shows a message as gone that is there.
+	SearchesSets bool
+
 	// IgnoresNumbers reports that sequence numbers may belong to other messages
 	// than EXISTS and EXPUNGE suggest: only UIDs count.
 	IgnoresNumbers bool

@@ -96,19 +96,19 @@ var profiles = []Profile{
 		Name: "cyrus", greeting: regexp.MustCompile(`\bCyrus IMAP\b`),
 		Differs: "takes commands after ID, and discards those after AUTHENTICATE",
 		Source:  "tests with Cyrus IMAP 3.6; RFC 9051 §5.5",
-		dialect: Dialect{Takes: IDFlight, Avoids: LoginFlight, SearchesMailbox: true},
+		dialect: Dialect{Takes: IDFlight, Avoids: LoginFlight, SearchesMailbox: true, SearchesSets: true},
 	},
 	{
 		Name: "courier", greeting: regexp.MustCompile(`\bCourier-IMAP\b`),
 		Differs: "discards commands after LOGIN; has no UIDNEXT, so that each login lists all messages; sends a notice in place of a removed message",
 		Source:  "tests with Courier 5.0; RFC 9051 §5.5",
-		dialect: Dialect{Avoids: IDFlight | LoginFlight, SearchesMailbox: true, Substitutes: true},
+		dialect: Dialect{Avoids: IDFlight | LoginFlight, SearchesMailbox: true, SearchesSets: true, Substitutes: true},
 	},
 	{
 		Name: "dovecot", greeting: regexp.MustCompile(`\bDovecot\b`),
 		Differs: "takes all commands of a login in one flight",
 		Source:  "tests with Dovecot 2.3; RFC 9051 §5.5",
-		dialect: Dialect{Takes: AllForms &^ IDAfterLogin, SearchesMailbox: true},
+		dialect: Dialect{Takes: AllForms &^ IDAfterLogin, SearchesMailbox: true, SearchesSets: true},
 	},
 	{
 		Name: "stalwart", greeting: regexp.MustCompile(`\bStalwart\b`),
@@ -121,8 +121,8 @@ var profiles = []Profile{
 		Name: "proton-bridge", greeting: regexp.MustCompile(`\bgluon session ID\b`),
 		Differs: "has no AUTHENTICATE; UIDs change when its cache is rebuilt",
 		Advice:  "uidl_memory = true",
-		Source:  "https://github.com/ProtonMail/proton-bridge/issues/220",
-		dialect: Dialect{Avoids: Authenticate},
+		Source:  "https://github.com/ProtonMail/proton-bridge/issues/220, tests with gluon",
+		dialect: Dialect{Avoids: Authenticate, SearchesSets: true},
 	},
 }
 

@@ -20,9 +20,12 @@ const (
 )
 
 // Search returns the first form that a server of dialect d is not known to get
-// wrong.
-func (l *Learned) Search(d Dialect) Search {
+// wrong; ofSet: in a search among a set of UIDs. What is wrong with that does not
+// show in each answer, so that a server has to be known to get it right.
+func (l *Learned) Search(d Dialect, ofSet bool) Search {
 	switch {
+	case ofSet && !d.SearchesSets:
+		return ByFetch
 	case l.Uses(d, SearchReturn|SearchPlain):
 		return BySearchReturn
 	case l.Uses(d, SearchPlain):

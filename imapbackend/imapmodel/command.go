@@ -266,8 +266,13 @@ func (c *conn) criteria(key string) (func(Message) bool, error) {
 			all = append(all, func(msg Message) bool { return !msg.Deleted() })
 		case word == "UID" && i+1 < len(words):
 			i++
-			uids := c.parseSet(words[i])
-			all = append(all, func(msg Message) bool { return uids.has(msg.UID) })
+			numbers := c.parseSet(words[i])
+			all = append(all, func(msg Message) bool {
+				if seq, ok := slices.BinarySearch(c.view, msg.UID); c.m.SetsAreNumbers {
+					return ok && numbers.has(uint64(seq+1))
+				}
+				return numbers.has(msg.UID)
+			})
 		default:
 			return nil, fmt.Errorf("a search for %q", word)
 		}

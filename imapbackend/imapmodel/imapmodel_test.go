@@ -151,6 +151,23 @@ func TestSearchStyles(t *testing.T) {
 	}
 }
 
+func TestSetsAreNumbers(t *testing.T) {
+	m := New()
+	m.SetsAreNumbers = true
+	for range 5 {
+		m.Inbox().Add("x")
+	}
+	m.Inbox().Remove(2)
+	m.Inbox().SetFlag(4, `\Deleted`, true)
+	c := login(t, m)
+	c.do("SELECT INBOX")
+	c.want("UID SEARCH UID 3", "* SEARCH 4\n* 4 EXISTS\nOK done")
+	c.want("UID SEARCH UID 5", "* SEARCH \n* 4 EXISTS\nOK done")
+	c.want("UID SEARCH RETURN (ALL) UID 3:9 DELETED", "* ESEARCH (TAG \"a\") UID ALL 4\n* 4 EXISTS\nOK done")
+	c.want("UID SEARCH ALL", "* SEARCH 1 3 4 5\n* 4 EXISTS\nOK done")
+	c.want("UID FETCH 3 (UID)", "* 2 FETCH (UID 3)\n* 4 EXISTS\nOK done")
+}
+
 // RFC 2180 §4.1.
 func TestStyles(t *testing.T) {
 	for style, want := range map[Style]string{

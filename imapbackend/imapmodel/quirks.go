@@ -78,6 +78,10 @@ type Quirks struct {
 
 	// Search is how UID SEARCH is answered.
 	Search SearchStyle
+
+	// SetsAreNumbers has the numbers of UID SEARCH UID <set> taken as sequence
+	// numbers, as GNU mailutils imap4d does. The answer has UIDs.
+	SetsAreNumbers bool
 }
 
 // RandomQuirks returns some Quirks. Each is as likely as the others.
@@ -105,8 +109,9 @@ func RandomQuirks(r *rand.Rand) Quirks {
 			q.Search = DeletedHangs
 		}
 	})
+	pick(func() { q.SetsAreNumbers = true })
 	// What a known server does not do with SEARCH is not looked for there.
-	q.Unknown = q.Search != Searches || r.IntN(2) == 0
+	q.Unknown = q.Search != Searches || q.SetsAreNumbers || r.IntN(2) == 0
 	return q
 }
 

@@ -28,6 +28,7 @@ var checks = []struct {
 	{"sizes", checkSizes},
 	{"messages flagged by another client", checkFlagged},
 	{"another client during a session", checkDuring},
+	{"searches among UIDs that are no sequence numbers", checkSets},
 	{"another client between sessions", checkBetween},
 	{"removal by each policy", checkRemoval},
 	{"cut connections", checkCut},

@@ -44,6 +44,7 @@ var kinds = []kind{
 	{name: "mailutils", title: "GNU mailutils imap4d, mbox", part: debian, source: "mailutils-imap4d", limits: map[Limit]string{
 		AddsFields:      "sizes of LIST may be those of the session before",
 		MiscountsOctets: "RETR of a message with lines that begin with From ends the session if TOP has read it before",
+		SearchesNumbers: "nothing, as messages are looked for by FETCH",
 		UndoesRemoval:   "a message that another client has removed during a session comes back",
 		WritesLate:      "what other clients change right after QUIT may be lost",
 	}},
@@ -81,6 +82,7 @@ const (
 	ReusesUIDs      Limit = "gives the UID of a removed message again"
 	RefusesMove     Limit = "announces MOVE and refuses it"
 	SearchesOthers  Limit = "finds messages of other users by SEARCH"
+	SearchesNumbers Limit = "takes the UIDs of a search as sequence numbers"
 	DividesWrongly  Limit = "gives other octets as header and text than as the whole message"
 	MiscountsOctets Limit = "announces a wrong number of octets for some messages"
 	Substitutes     Limit = "gives another text in place of a message that another client has removed"

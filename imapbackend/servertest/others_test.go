@@ -80,6 +80,63 @@ func checkDuring(t *testing.T, s *servertest.Server) {
 	}
 }
 
+// checkSets has messages whose UIDs are not their sequence numbers: what another
+// client has flagged is hidden, messages from the middle are removed and others stay,
+// and a message that another client has removed is not taken for one that is there
+// (I-SNAP-3, I-DEL-4). A server that is searched among UIDs has to get that right.
+func checkSets(t *testing.T, s *servertest.Server) {
+	user, g := seeded(s, 8), serve(t, s, nil)
+	expunge(t, s, user, 1)
+	other := s.Login(user)
+	other.Select("INBOX")
+	uid := uidOf(t, other, 4)
+	var found []string
+	for _, r := range other.Command("UID SEARCH UID %s", uid) {
+		if result, ok := strings.CutPrefix(r.Text, "* SEARCH"); ok {
+			found = append(found, strings.TrimSpace(result))
+		}
+	}
+	right := slices.Equal(found, []string{uid})
+	wantLimit(t, s, servertest.SearchesNumbers, !right)
+	report, err := g.backend.Probe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Dialect.SearchesSets && !right {
+		t.Errorf("UID SEARCH UID %s finds %q, and the profile says that it is right", uid, found)
+	}
+	other.Store(uid, `+FLAGS (\Deleted)`)
+	other.Logout()
+	g.wantShown(t, user, 0, 2, 3, 5, 6, 7)
+
+	c := g.session(user)
+	c.OK("DELE 3", "DELE 5")
+	g.quit(t, c)
+	g.wantShown(t, user, 0, 2, 5, 7)
+
+	c = g.session(user)
+	expunge(t, s, user, 2)
+	c.Send("RETR 2")
+	if reply := c.Line(); strings.HasPrefix(reply, "+OK") {
+		c.Body()
+	} else if reply != "-ERR message removed by another client" {
+		t.Errorf("RETR of a removed message: %s", reply)
+	}
+	for n, i := range map[int]int{1: 0, 3: 5, 4: 7} {
+		if got := numberOf(t, c.Fetch(fmt.Sprintf("RETR %d", n))); got != i {
+			t.Errorf("RETR %d: message %d", n, got)
+		}
+	}
+	c.OK("DELE 3")
+	g.quit(t, c)
+	c = g.session(user)
+	shown := show(t, c)
+	g.quit(t, c)
+	if shown = slices.DeleteFunc(shown, func(i int) bool { return i == 2 }); !slices.Equal(shown, []int{0, 7}) {
+		t.Errorf("messages %v are shown, want 0 and 7", shown)
+	}
+}
+
 // substituted reads message 1, which another client has removed, as message-number
 // 2: it is refused (P-RETR-8), or the server still has it, or has something else.
 func substituted(t *testing.T, c *proxytest.Client) bool {

@@ -22,19 +22,21 @@ const (
 // known to answer properly. An answer that proves nothing is no result.
 type Search struct {
 	c        *Conn
-	set, key string
+	set, key string         // of the command
+	within   []uidset.Range // nil: all messages; else those of the set
 	form     dialect.Search
 
 	ranges   []uidset.Range
 	answered bool            // by a SEARCH or ESEARCH response
 	partial  bool            // the answer does not show all of the result
+	outside  bool            // it is about messages that were not asked for
 	fetched  map[uint64]bool // UIDs, and whether \Deleted is set, by FETCH
 }
 
 // NewSearch returns a search among the messages of set, "" for all, for those that
 // match key. It sends nothing.
 func (c *Conn) NewSearch(set, key string) *Search {
-	form := c.learned.Search(c.dialect)
+	form := c.learned.Search(c.dialect, set != "")
 	if c.attempt.avoids&searchForms != 0 {
 		form = dialect.ByFetch
 	}
@@ -65,7 +67,26 @@ func (c *Conn) searchBy(form dialect.Search, set, key string) *Search {
 	if form == dialect.BySearchReturn && !c.Can("ESEARCH") {
 		form = dialect.BySearch
 	}
-	return &Search{c: c, set: set, key: key, form: form}
+	s := &Search{c: c, set: set, key: key, form: form}
+	if set != "" {
+		s.within = uidset.Ranges(set)
+	}
+	return s
+}
+
+// asksFor reports whether the command is for messages of which uid is one.
+func (s *Search) asksFor(uid uint64) bool { return s.set == "" || uidset.InRanges(s.within, uid) }
+
+// next returns the search in the next form, if there is one, after an answer with
+// status that proves nothing.
+func (s *Search) next(status wire.Status) (*Search, bool) {
+	next := Search{c: s.c, set: s.set, key: s.key, within: s.within, form: s.form + 1}
+	if s.ByFetch() {
+		// mailutils refuses a set with UIDs above those of all messages.
+		next.form, next.set = s.form, ""
+		return &next, s.set != "" && !status.OK()
+	}
+	return &next, true
 }
 
 // ByFetch reports whether the command is FETCH.
@@ -104,6 +125,8 @@ func (s *Search) Command() string {
 func (s *Search) Add(ev wire.Event) {
 	switch {
 	case !s.ByFetch() && ev.Kind == wire.Search:
+		// Of a range only the ends: those between may be free.
+		s.outside = s.outside || !s.asksFor(ev.Low) || !s.asksFor(ev.High)
 		s.ranges = append(s.ranges, uidset.Range{Low: ev.Low, High: ev.High})
 	case !s.ByFetch() && ev.Kind == wire.Searched:
 		s.answered = true
@@ -112,6 +135,9 @@ func (s *Search) Add(ev wire.Event) {
 		// About which message? If it has what was requested, the answer does
 		// not show which are left. Flags may be those of any message.
 		s.partial = s.partial || s.key == Undeleted || s.key == Any && !ev.Flags
+	case s.ByFetch() && ev.Kind == wire.Fetch && !s.asksFor(ev.UID):
+		// Flags of any message may come unasked (RFC 9051 §7.5.2).
+		s.outside = s.outside || !ev.Flags
 	case s.ByFetch() && ev.Kind == wire.Fetch:
 		if s.fetched == nil {
 			s.fetched = make(map[uint64]bool)
@@ -138,10 +164,19 @@ func (s *Search) Result(ctx context.Context, ph Phase, status wire.Status) ([]ui
 			cause, refused = err, !status.OK()
 		}
 		teaches = teaches || status.OK()
-		if s.ByFetch() || s.c.Wire.Mailbox().Rebuilt { // then UIDs are those of other messages
+		next, ok := s.next(status)
+		rebuilt := func() bool { return s.c.Wire.Mailbox().Rebuilt } // then UIDs are those of other messages
+		if ok && s.ByFetch() && !rebuilt() {
+			// FETCH of a message that another client has expunged may be NO until
+			// that is announced (RFC 2180 §4.1.2).
+			if status, err = s.c.Noop(ctx); err != nil {
+				return nil, s.c.Failed(ph, "NOOP", status, err)
+			}
+		}
+		if !ok || rebuilt() {
 			return nil, cause
 		}
-		*s = Search{c: s.c, set: s.set, key: s.key, form: s.form + 1}
+		*s = *next
 		if status, err = s.c.Collect(ctx, s.Command(), s.Add); err != nil {
 			return nil, s.c.Failed(ph, s.Command(), status, err)
 		}
@@ -160,9 +195,9 @@ func (s *Search) Result(ctx context.Context, ph Phase, status wire.Status) ([]ui
 // upstream may refuse it if there are none at all.
 func (s *Search) proves(status wire.Status) bool {
 	if s.ByFetch() {
-		return status.OK() && !s.partial || s.set == "" && s.c.Wire.Mailbox().Empty()
+		return status.OK() && !s.partial && !s.outside || s.set == "" && s.c.Wire.Mailbox().Empty()
 	}
-	return status.OK() && s.answered && !s.partial
+	return status.OK() && s.answered && !s.partial && !s.outside
 }
 
 // unproved returns the error of an answer that proves nothing.
@@ -172,6 +207,8 @@ func (s *Search) unproved(ph Phase, status wire.Status) error {
 	}
 	what := "without a SEARCH response"
 	switch {
+	case s.outside:
+		what = "for messages that were not asked for"
 	case s.ByFetch():
 		what = "by a FETCH response without UID"
 	case s.answered:
@@ -183,6 +220,9 @@ func (s *Search) unproved(ph Phase, status wire.Status) error {
 // found returns what the answer has brought.
 func (s *Search) found() []uidset.Range {
 	for uid, deleted := range s.fetched {
+		if s.within != nil && !uidset.InRanges(s.within, uid) {
+			continue // of an answer for all messages
+		}
 		if s.key == Any || deleted == (s.key == Deleted) {
 			s.ranges = append(s.ranges, uidset.Range{Low: uid, High: uid})
 		}

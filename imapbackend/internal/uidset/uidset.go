@@ -3,9 +3,11 @@
 package uidset
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Frame is the number of octets of the longest command without its set.
@@ -81,6 +83,28 @@ func (g *Gaps) isFree(low, high uint64) bool {
 
 // Range is a range of UIDs, both ends included.
 type Range struct{ Low, High uint64 }
+
+// Ranges returns the ranges of a sequence-set that Split has written, or another
+// one that ascends and has no "*".
+func Ranges(text string) []Range {
+	var all []Range
+	for item := range strings.SplitSeq(text, ",") {
+		low, high, isRange := strings.Cut(item, ":")
+		if !isRange {
+			high = low
+		}
+		from, _ := strconv.ParseUint(low, 10, 64)
+		to, _ := strconv.ParseUint(high, 10, 64)
+		all = append(all, Range{from, to})
+	}
+	return all
+}
+
+// InRanges reports whether one of ranges, which ascend, contains uid.
+func InRanges(ranges []Range, uid uint64) bool {
+	i, _ := slices.BinarySearchFunc(ranges, uid, func(r Range, uid uint64) int { return cmp.Compare(r.High, uid) })
+	return i < len(ranges) && ranges[i].Low <= uid
+}
 
 // Expand returns the UIDs in ranges, ascending and without duplicates. Before it
 // allocates, it refuses a result that is too large for a mailbox of exists

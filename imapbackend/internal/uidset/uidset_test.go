@@ -92,3 +92,25 @@ func TestCovers(t *testing.T) {
 		}
 	}
 }
+
+// I-SNAP-3: which UIDs a set names is read from what Split has written.
+func TestRanges(t *testing.T) {
+	all := []uint64{1, 2, 3, 7, 9, 10, math.MaxUint64}
+	for _, maxLen := range []int{1, 100} {
+		var in []uint64
+		for _, set := range Split(all, nil, maxLen) {
+			ranges := Ranges(set.Text)
+			for _, uid := range []uint64{0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, math.MaxUint64 - 1, math.MaxUint64} {
+				if InRanges(ranges, uid) {
+					in = append(in, uid)
+				}
+			}
+		}
+		if !slices.Equal(in, all) {
+			t.Errorf("%d of %d", in, all)
+		}
+	}
+	if InRanges(nil, 1) {
+		t.Error("no range contains a UID")
+	}
+}
