@@ -14,9 +14,12 @@ type Limits struct {
 	Connections, PerAddress int
 
 	// Unauthenticated is the maximum of connections that have not logged in.
-	// A further one is accepted, and the oldest such connection of the
+	// A further one is accepted, and the oldest silent connection of the
 	// address (IPv6: /64) with the most of them is closed, so that idle
-	// connections do not lock out clients that log in.
+	// connections do not lock out clients that log in. Silent is one on which
+	// the gateway waits for the client. Where fewer than an eighth are silent,
+	// those with a login in progress are closed by the same rule: a client that
+	// has just connected is silent too.
 	Unauthenticated int
 }
 
@@ -25,6 +28,7 @@ const (
 	limitConnections     = "connections"
 	limitPerAddress      = "connections_per_address"
 	limitUnauthenticated = "unauthenticated"
+	limitThrottle        = "throttle"
 )
 
 // errLimit is the cause that cancels the context of an evicted session.
@@ -36,26 +40,33 @@ type admission struct {
 	limits     Limits
 	sessions   map[*session]*entry
 	perAddress map[netip.Addr]int
-	waiting    int // sessions that wait for login
-	groups     map[netip.Prefix]*group
-	largest    groupHeap
-	arrivals   uint64
+	silent     pool // sessions that have not logged in, whose client must act
+	busy       pool // the same, whose login is in progress
+	joined     uint64
+}
+
+// pool is sessions that have not logged in, by network.
+type pool struct {
+	n       int
+	groups  map[netip.Prefix]*group
+	largest groupHeap
 }
 
 // entry is a session in admission.
 type entry struct {
-	addr    netip.Addr
-	arrived uint64        // order of arrival
-	group   *group        // nil after login or eviction
-	place   *list.Element // in group.sessions
+	addr  netip.Addr
+	since uint64        // in which order it has joined its pool
+	pool  *pool         // nil after login or eviction
+	group *group        // in pool; nil likewise
+	place *list.Element // in group.sessions
 }
 
-// group is the waiting sessions from one network.
+// group is the sessions of a pool from one network.
 type group struct {
 	network  netip.Prefix
-	sessions list.List // of *session, oldest first
-	first    uint64    // arrival of the oldest
-	index    int       // in admission.largest
+	sessions list.List // of *session, in the order in which they have joined the pool
+	first    uint64    // entry.since of the first
+	index    int       // in pool.largest
 }
 
 func newAdmission(limits Limits) admission {
@@ -63,7 +74,8 @@ func newAdmission(limits Limits) admission {
 		limits:     limits,
 		sessions:   make(map[*session]*entry),
 		perAddress: make(map[netip.Addr]int),
-		groups:     make(map[netip.Prefix]*group),
+		silent:     pool{groups: make(map[netip.Prefix]*group)},
+		busy:       pool{groups: make(map[netip.Prefix]*group)},
 	}
 }
 
@@ -77,15 +89,18 @@ func (a *admission) admit(s *session, addr netip.Addr, counted bool) (victim *se
 	case counted && a.addressFull(addr):
 		return nil, limitPerAddress
 	}
-	if a.limits.Unauthenticated > 0 && a.waiting >= a.limits.Unauthenticated {
-		victim = a.largest[0].sessions.Front().Value.(*session)
-		a.removeWaiting(a.sessions[victim])
+	if most := a.limits.Unauthenticated; most > 0 && a.silent.n+a.busy.n >= most {
+		p := &a.silent
+		if p.n == 0 || p.n < most/8 {
+			p = &a.busy
+		}
+		victim = p.largest[0].sessions.Front().Value.(*session)
+		a.leavePool(a.sessions[victim])
 	}
-	a.arrivals++
-	e := &entry{addr: addr, arrived: a.arrivals}
+	e := &entry{addr: addr, since: a.next()}
 	a.sessions[s] = e
 	a.perAddress[addr]++
-	a.addWaiting(s, e)
+	a.join(&a.silent, s, e)
 	return victim, ""
 }
 
@@ -102,27 +117,45 @@ func (a *admission) setAddress(s *session, addr netip.Addr) (limit string) {
 	a.releaseAddress(e.addr)
 	e.addr = addr
 	a.perAddress[addr]++
-	if e.group != nil {
-		a.removeWaiting(e)
-		a.addWaiting(s, e)
+	if p := e.pool; p != nil {
+		a.leavePool(e)
+		a.join(p, s, e)
 	}
 	return ""
+}
+
+// setBusy records whether a login of s is in progress.
+func (a *admission) setBusy(s *session, busy bool) {
+	e, p := a.sessions[s], &a.silent
+	if busy {
+		p = &a.busy
+	}
+	if e.pool != nil && e.pool != p {
+		a.leavePool(e)
+		e.since = a.next()
+		a.join(p, s, e)
+	}
+}
+
+func (a *admission) next() uint64 {
+	a.joined++
+	return a.joined
 }
 
 // loggedIn records that s no longer waits. It returns false if s was evicted.
 func (a *admission) loggedIn(s *session) bool {
 	e := a.sessions[s]
-	if e.group == nil {
+	if e.pool == nil {
 		return false
 	}
-	a.removeWaiting(e)
+	a.leavePool(e)
 	return true
 }
 
 // remove removes s.
 func (a *admission) remove(s *session) {
 	e := a.sessions[s]
-	a.removeWaiting(e)
+	a.leavePool(e)
 	a.releaseAddress(e.addr)
 	delete(a.sessions, s)
 }
@@ -137,41 +170,41 @@ func (a *admission) releaseAddress(addr netip.Addr) {
 	}
 }
 
-// addWaiting adds s to the waiting sessions of its network.
-func (a *admission) addWaiting(s *session, e *entry) {
+// join adds s to a pool.
+func (a *admission) join(p *pool, s *session, e *entry) {
 	key := network(e.addr)
-	g := a.groups[key]
+	g := p.groups[key]
 	if g == nil {
-		g = &group{network: key, first: e.arrived}
-		a.groups[key] = g
-		heap.Push(&a.largest, g)
+		g = &group{network: key, first: e.since}
+		p.groups[key] = g
+		heap.Push(&p.largest, g)
 	}
-	e.group, e.place = g, g.sessions.PushBack(s)
-	a.waiting++
-	heap.Fix(&a.largest, g.index)
+	e.pool, e.group, e.place = p, g, g.sessions.PushBack(s)
+	p.n++
+	heap.Fix(&p.largest, g.index)
 }
 
-// removeWaiting undoes addWaiting. It does nothing if e does not wait.
-func (a *admission) removeWaiting(e *entry) {
-	g := e.group
-	if g == nil {
+// leavePool undoes join. It does nothing if e is in no pool.
+func (a *admission) leavePool(e *entry) {
+	p, g := e.pool, e.group
+	if p == nil {
 		return
 	}
 	g.sessions.Remove(e.place)
-	e.group, e.place = nil, nil
-	a.waiting--
-	oldest := g.sessions.Front()
-	if oldest == nil {
-		heap.Remove(&a.largest, g.index)
-		delete(a.groups, g.network)
+	e.pool, e.group, e.place = nil, nil, nil
+	p.n--
+	first := g.sessions.Front()
+	if first == nil {
+		heap.Remove(&p.largest, g.index)
+		delete(p.groups, g.network)
 		return
 	}
-	g.first = a.sessions[oldest.Value.(*session)].arrived
-	heap.Fix(&a.largest, g.index)
+	g.first = a.sessions[first.Value.(*session)].since
+	heap.Fix(&p.largest, g.index)
 }
 
 // groupHeap has the group with the most sessions on top. Among equals, the one
-// with the oldest session comes first.
+// whose first session has joined first comes first.
 type groupHeap []*group
 
 func (h groupHeap) Len() int { return len(h) }

@@ -184,8 +184,6 @@ func (s *session) logIn(mechanism string, user func() string, refusal error, ver
 			return refusal
 		}
 		s.credited = time.Now()
-		s.watchClient()
-		defer s.unwatchClient()
 		err := s.openMaildrop(verify)
 		if err != nil {
 			s.logOut()

@@ -169,6 +169,9 @@ func (s *session) execute(line string, lineErr error) error {
 // dispatch finds the command of a line, which is then s.cmd, and runs it.
 func (s *session) dispatch(line string, lineErr error) error {
 	s.cmd = &notCommand
+	if s.record.State == StateAuthorization && isHTTPRequest(line, lineErr) {
+		return &endError{endHTTP, errHTTP}
+	}
 	err := lineErr
 	if err == nil {
 		err = errUnknown
@@ -207,8 +210,8 @@ func (s *session) replyError(verb string, sc scope, err error) {
 		s.bad++
 	case !known:
 		level = slog.LevelError // unexpected: a bug
-	case e.Code == CodeAuth:
-		s.record.FailedLogins++ // logged by logFailure
+	case e.Code == CodeAuth, isAbandoned(err): // logged by logFailure
+	case errors.Is(err, errThrottled): // logged by logThrottled
 	case e.Code == CodeInUse:
 		level = slog.LevelInfo
 	case e.Code != CodeNone:

@@ -37,6 +37,7 @@ type clientConn struct {
 	stall       time.Duration // set by the session that writes
 	closing     bool          // set by it too: the last octets, written also after interrupt
 	unread      []byte        // input to be read before that of Conn
+	spoken      bool          // the client has sent something; reset by the session
 	interrupted atomic.Bool
 }
 
@@ -50,7 +51,9 @@ func (c *clientConn) interrupt() {
 // Read implements net.Conn.
 func (c *clientConn) Read(p []byte) (int, error) {
 	if len(c.unread) == 0 {
-		return c.Conn.Read(p)
+		n, err := c.Conn.Read(p)
+		c.spoken = c.spoken || n > 0
+		return n, err
 	}
 	n := copy(p, c.unread)
 	if c.unread = c.unread[n:]; len(c.unread) == 0 {

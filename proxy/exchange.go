@@ -30,29 +30,44 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 		}
 	}
 	ex.Challenge = func(_ context.Context, data string) (string, error) {
-		s.unwatchClient()
-		defer s.watchClient()
-		s.w.challenge(data)
-		// Even if the response is buffered already, what follows takes long.
-		if err := s.flush(); err != nil {
-			return "", err
+		response, err := s.ask(data)
+		if err != nil || parsed {
+			return response, err
 		}
-		response, err := s.response(exchangeTimeout)
-		s.credited = time.Now()
-		if end, ok := errors.AsType[*endError](err); ok && end.reason == endIdle && s.ctx.Err() == nil {
-			err = errExchangeTimeout
+		parsed = true
+		if err = m.parse(ex, response); isBad(err) {
+			return "", s.abandoned(err)
 		}
-		if err == nil && !parsed {
-			parsed = true
-			err = m.parse(ex, response)
-			s.record.User = loggedName(ex.Username)
-			if err == nil {
-				_, err = s.delayLogin(ex.Username)
-			}
+		s.record.User = loggedName(ex.Username)
+		if err == nil {
+			err = s.beginLogin(ex.Username)
 		}
 		return response, err
 	}
 	return s.logIn(m.name, func() string { return ex.Username }, refusal, func() (Login, error) { return s.verifyExchange(ex) })
+}
+
+// ask sends a challenge of the Backend to the client, and returns its response. A
+// client without one has abandoned the exchange.
+func (s *session) ask(data string) (response string, err error) {
+	s.unwatchClient()
+	defer s.watchClient()
+	s.srv.setBusy(s, false)
+	defer s.srv.setBusy(s, true)
+	s.w.challenge(data)
+	// Even if the response is buffered already, what follows takes long.
+	if err := s.flush(); err != nil {
+		return "", err
+	}
+	response, err = s.response(exchangeTimeout)
+	s.credited = time.Now()
+	if err == nil {
+		return response, nil
+	}
+	if end, ok := errors.AsType[*endError](err); ok && end.reason == endIdle && s.ctx.Err() == nil {
+		err = errExchangeTimeout
+	}
+	return "", s.abandoned(err)
 }
 
 // verifyExchange runs ex at the Backend, over the prepared connection if there

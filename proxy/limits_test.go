@@ -291,3 +291,44 @@ func TestLoginFailedLog(t *testing.T) {
 		}
 	})
 }
+
+// TestLimitSparesLogins shows O-LIM-1: a client whose login is slow is not closed for
+// new connections while there are silent ones, though it is the oldest of the address
+// with the most.
+func TestLimitSparesLogins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory()
+		b.SetFaults(proxytest.Faults{LoginDelay: time.Minute})
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Limits: proxy.Limits{Unauthenticated: 3}}, proxytest.Insecure)
+		slow := []*proxytest.Client{g.DialFrom("192.0.2.7:1"), g.DialFrom("192.0.2.7:2")}
+		for i, p := range slow {
+			p.Greeting()
+			p.OK([]string{"USER alice", "USER bob"}[i])
+			p.Write("PASS secret\r\n")
+		}
+		<-time.After(time.Minute - 1)
+		for i := range 9 {
+			g.DialFrom(fmt.Sprintf("192.0.2.%d:1", 10+i)).Greeting() // closes the one before
+		}
+		<-time.After(1)
+		slow[0].Expect("+OK")
+		slow[1].Expect("-ERR [AUTH]")
+	})
+}
+
+// TestLimitExchange shows O-LIM-1: a client that is to answer a challenge is silent.
+func TestLimitExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{
+			Backend: memory(), Limits: proxy.Limits{Unauthenticated: 2}, Mechanisms: []string{"CRAM-MD5"},
+		}, proxytest.Insecure)
+		challenged := g.DialFrom("192.0.2.7:1")
+		challenged.Greeting()
+		challenged.Do("AUTH CRAM-MD5", "+ ")
+		other := g.DialFrom("192.0.2.8:1")
+		other.Greeting()
+		g.DialFrom("192.0.2.9:1").Greeting()
+		challenged.Closed()
+		other.OK("CAPA")
+	})
+}

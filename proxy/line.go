@@ -63,22 +63,29 @@ type lineReader struct {
 }
 
 // next returns the next line without its line end. The slice is valid until the
-// next call. errLineTooLong and errBadLine concern this line only, which has
-// been consumed; any other error ends the input.
+// next call. errLineTooLong, errLongRequest and errBadLine concern this line only,
+// which has been consumed; any other error ends the input.
 func (r *lineReader) next(kind lineKind) ([]byte, error) {
 	scanned, dropped := 0, 0
+	var tooLong error
 	for {
 		have := r.buf[r.start:r.end]
 		if i := bytes.IndexByte(have[scanned:], '\n'); i >= 0 {
 			line := have[:scanned+i+1]
 			r.start += len(line)
-			if dropped > 0 || !kind.allows(len(line), line) {
-				return nil, errLineTooLong
+			if dropped == 0 && kind.allows(len(line), line) {
+				return trimLine(line)
 			}
-			return trimLine(line)
+			if dropped == 0 {
+				tooLong = longLineError(kind, line)
+			}
+			return nil, tooLong
 		}
 		scanned = len(have)
 		if dropped > 0 || !kind.allows(scanned+1, have) {
+			if dropped == 0 {
+				tooLong = longLineError(kind, have)
+			}
 			dropped += scanned
 			scanned, r.start = 0, r.end
 			if dropped > endlessLine {

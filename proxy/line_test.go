@@ -50,7 +50,7 @@ func linesOf(input string, kind lineKind) []taken {
 		case len(raw) > endlessLine+lineBuffer:
 			return append(all, taken{err: errEndlessLine})
 		case !kind.allows(len(raw)+1, []byte(raw)):
-			all = append(all, taken{err: errLineTooLong})
+			all = append(all, taken{err: longLineError(kind, []byte(raw))})
 		case strings.ContainsAny(line, "\r\x00"):
 			all = append(all, taken{err: errBadLine})
 		default:

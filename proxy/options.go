@@ -99,6 +99,9 @@ func (o Options) resolve() (Options, error) {
 	if o.Mechanisms == nil {
 		o.Mechanisms = defaults.Mechanisms
 	}
+	if o.Throttler == nil {
+		o.Throttler = noThrottler{}
+	}
 	_, exchanger := o.Backend.(Exchanger)
 	for _, name := range o.Mechanisms {
 		m := findMechanism(name)

@@ -29,7 +29,7 @@ type Record struct {
 	Remaining  int   // messages of the snapshot minus Removed
 	Mismatches int   // messages sent with another size than LIST announced
 
-	FailedLogins int   // logins answered [AUTH]
+	FailedLogins int   // logins answered [AUTH], and exchanges abandoned after a challenge
 	Sent         int64 // octets to the client, before encryption
 	Received     int64 // octets from the client, decrypted, without a PROXY header
 
@@ -67,10 +67,31 @@ func (s *session) progress() *Record {
 func (s *session) closeRecord() {
 	r := s.progress()
 	r.Duration = time.Since(r.Began)
-	s.log.LogAttrs(context.Background(), slog.LevelInfo, "session", r.attrs()...)
+	s.logRecord(r)
 	if o := s.srv.opts.Observer; o != nil {
 		o.SessionEnded(r)
 	}
+}
+
+// logRecord logs the record of the session. Those of clients that have sent nothing
+// are rationed, as whoever connects and leaves again could fill the log with them.
+func (s *session) logRecord(r *Record) {
+	attrs := r.attrs()
+	if s.saidNothing() {
+		withheld, ok := s.srv.refusals.silent.allow(time.Now())
+		if !ok {
+			return
+		}
+		attrs = append(attrs, slog.Int("more", withheld))
+	}
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "session", attrs...)
+}
+
+// saidNothing reports whether the client has sent neither a command nor what made a
+// handshake or a PROXY header fail.
+func (s *session) saidNothing() bool {
+	failed := s.record.Reason == endHandshake || s.record.Reason == endProxy
+	return s.r.total == 0 && !(s.raw.spoken && failed)
 }
 
 // attrs returns the record's attributes for the log, except those that the

@@ -33,14 +33,15 @@ type Server struct {
 	ctx      context.Context // parent of all sessions', cancelled by Close
 	cancel   context.CancelFunc
 	draining atomic.Bool
-	stopped  chan struct{} // closed when draining begins
+	stopping context.Context // ended when draining begins
+	stop     context.CancelFunc
 
 	mu        sync.Mutex
 	listeners map[*listener]struct{}
 	admission admission     // has all sessions
 	empty     chan struct{} // closed when draining and no session is left
 
-	refusals struct{ connections, perAddress, evictions, proxies logLimiter }
+	refusals struct{ connections, perAddress, evictions, proxies, throttled, silent logLimiter }
 }
 
 // listener is one listener of a Server.
@@ -61,7 +62,6 @@ func NewServer(opts Options) (*Server, error) {
 	srv := &Server{
 		opts:      opts,
 		noCapa:    make(map[string]bool),
-		stopped:   make(chan struct{}),
 		listeners: make(map[*listener]struct{}),
 		admission: newAdmission(opts.Limits),
 		empty:     make(chan struct{}),
@@ -70,6 +70,7 @@ func NewServer(opts Options) (*Server, error) {
 		srv.noCapa[strings.ToUpper(tag)] = true
 	}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
+	srv.stopping, srv.stop = context.WithCancel(context.Background())
 	return srv, nil
 }
 
@@ -144,7 +145,7 @@ func (srv *Server) pause(d time.Duration) bool {
 	select {
 	case <-timer.C:
 		return true
-	case <-srv.stopped:
+	case <-srv.stopping.Done():
 		return false
 	}
 }
@@ -253,7 +254,7 @@ func (srv *Server) drain() {
 	if srv.draining.Swap(true) {
 		return
 	}
-	close(srv.stopped)
+	srv.stop()
 	for l := range srv.listeners {
 		_ = l.Close()
 	}
@@ -314,6 +315,13 @@ func (srv *Server) setAddress(s *session) bool {
 	return limit == ""
 }
 
+// setBusy records whether a login of s is in progress.
+func (srv *Server) setBusy(s *session, busy bool) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.admission.setBusy(s, busy)
+}
+
 // loggedIn records that s has logged in. It returns false if s has been evicted
 // before.
 func (srv *Server) loggedIn(s *session) bool {
@@ -345,6 +353,13 @@ func (srv *Server) logLimit(s *session, limit string) {
 	}
 	srv.refuse(r, Refusal{limit, s.lis.addr, s.record.Addr.Addr()}, "limit reached, connection closed",
 		"limit", limit, "max", most, "client", s.record.Addr.String())
+}
+
+// logThrottled logs a login that the Throttler has not let through.
+func (srv *Server) logThrottled(s *session, name string) {
+	if withheld, ok := srv.refusals.throttled.allow(time.Now()); ok {
+		s.log.Warn("limit reached, login not tried", "user", loggedName(name), "limit", limitThrottle, "more", withheld)
+	}
 }
 
 // refuse reports a connection that has been closed, and logs it as often as r

@@ -66,6 +66,7 @@ type session struct {
 
 	cmd       *command    // the current or last one
 	attempt   LoginRecord // the current or last login
+	begun     begun       // the same
 	credited  time.Time   // when the client sent the last of its credential
 	user      pendingUser
 	utf8      bool // UTF8 mode (RFC 6856 §2.1)
@@ -121,6 +122,7 @@ const (
 	endUpstream  = "upstream"
 	endLogins    = "failed logins"
 	endBad       = "bad commands"
+	endHTTP      = "HTTP request"
 	endLine      = "endless line"
 	endPanic     = "panic"
 )
@@ -192,6 +194,7 @@ func (s *session) readClient() error {
 	case err != nil:
 		return &endError{endProxy, err}
 	}
+	s.raw.spoken = len(s.raw.unread) > 0
 	if h.client.IsValid() {
 		s.setClient(h.client)
 	}

@@ -1,38 +1,50 @@
 package proxy
 
 import (
-	"container/list"
 	"context"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"net/netip"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 )
 
-// Throttler slows down the guessing of passwords. Its Delay is called for each
-// login, and then Failed or Succeeded, unless a system fault prevented a
-// verdict. It is safe for concurrent use.
-//
-// client is the address of the client, not mapped into IPv6; the zero Addr if it
-// has none. name is the login name as the client gave it; "" if it is not known.
-// Clients choose both, so an implementation must limit how many it remembers.
+// Throttler slows down the guessing of passwords. It is safe for concurrent use.
 type Throttler interface {
-	// Delay returns how long the login waits before the Backend is called,
-	// and how long after that call a failure is answered at the earliest. It
-	// is called again when the name becomes known in the middle of an
-	// exchange. An error refuses the login; one that is no *Error is treated
-	// as [SYS/TEMP].
-	Delay(ctx context.Context, client netip.Addr, name string) (before, failure time.Duration, err error)
-
-	// Failed records a login that failed because of its credentials.
-	Failed(ctx context.Context, client netip.Addr, name string)
-
-	// Succeeded records a login that opened its maildrop.
-	Succeeded(ctx context.Context, client netip.Addr, name string)
+	// Begin is called before the Backend is asked for a verdict on a login of
+	// name, and returns when it may be asked; the caller then calls done once.
+	// failure is how long after that a refusal is answered at the earliest. An
+	// error refuses the login without a verdict; one that is no *Error is treated
+	// as [SYS/TEMP], unless ctx has ended.
+	//
+	// client is the address of the client, not mapped into IPv6; the zero Addr if
+	// it has none. name is the login name as the client gave it; "" if it is not
+	// known. If it becomes known in the middle of an exchange, Begin is called
+	// again, after done. Clients choose both, so an implementation must limit how
+	// many it remembers.
+	Begin(ctx context.Context, client netip.Addr, name string) (failure time.Duration, done func(Verdict), err error)
 }
+
+// Verdict is what has become of a login, as far as it says something about the
+// password.
+type Verdict int
+
+// The verdicts on a login.
+const (
+	// VerdictNone is a login on whose credentials nobody has decided, because of
+	// a system fault for example.
+	VerdictNone Verdict = iota
+	// VerdictRefused is a login that failed because of its credentials, or an
+	// exchange that its client has abandoned after a challenge.
+	VerdictRefused
+	// VerdictAccepted is a login that opened its maildrop.
+	VerdictAccepted
+)
 
 // ThrottleOptions are the options of a Throttle. All are required.
 type ThrottleOptions struct {
@@ -46,24 +58,34 @@ type ThrottleOptions struct {
 }
 
 const (
-	// throttleEntries is how many addresses, and how many names, a Throttle
+	// throttleEntries is how many addresses, names, and pairs of both a Throttle
 	// remembers. The one whose last failure is the oldest is forgotten first.
 	throttleEntries = 1 << 14
 
-	// knownFor is how long a client that has logged in stays known.
-	knownFor = 24 * time.Hour
+	// knownFor is how long a client that has logged in stays known: longer than
+	// a weekend.
+	knownFor = 7 * 24 * time.Hour
 )
+
+// errThrottled is a login that has not had its turn within MaxDelay.
+var errThrottled = &Error{Code: CodeSysTemp, Text: "too many failed logins, try again later"}
 
 // Throttle is a Throttler within one process. Failures count by address (IPv6:
 // by /64, the smallest network of one customer) and by name; the larger count
-// applies. If a name has logged in from an address before, failures of other
-// names at that address do not count for it: one device with an old password
-// must not delay a whole office.
+// applies. If a name has logged in from an address before, only failures of that
+// name from that address count for it there: one device with an old password
+// must not delay a whole office, nor a guesser elsewhere the user.
 //
 // The delay of a failed login has two parts, so that the time of the answer does
 // not reveal why it failed. The second part, as long as Delay, begins when the
 // Backend is called. A correct password waits for the first part only, which is
 // always shorter than MaxDelay.
+//
+// Besides, no more than refusalRate logins a second that will be refused are let
+// through for one address, and for one name, on however many connections. As it
+// is not known which those are, each login reserves its place before the Backend
+// is asked, and gives it back unless it is refused. The others wait their turn,
+// until they have waited for MaxDelay in all, and are then refused by errThrottled.
 type Throttle struct {
 	opts ThrottleOptions
 	seed maphash.Seed
@@ -71,7 +93,9 @@ type Throttle struct {
 	mu        sync.Mutex
 	addresses counters // failures by address
 	names     counters // failures by name
+	own       counters // failures by address and name, of those that are known
 	known     counters // successes by address and name
+	rates     rates    // by the same keys
 }
 
 var _ Throttler = (*Throttle)(nil)
@@ -91,42 +115,105 @@ func NewThrottle(opts ThrottleOptions) (*Throttle, error) {
 		seed:      maphash.MakeSeed(),
 		addresses: newCounters(throttleEntries, opts.Window),
 		names:     newCounters(throttleEntries, opts.Window),
+		own:       newCounters(throttleEntries, opts.Window),
 		known:     newCounters(throttleEntries, knownFor),
 	}, nil
 }
 
-// Delay implements Throttler.
-func (t *Throttle) Delay(_ context.Context, client netip.Addr, name string) (before, failure time.Duration, err error) {
-	now := time.Now()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := 0
-	if name != "" {
-		n = t.names.count(now, t.nameKey(name))
+// Begin implements Throttler. Without a name it does not wait.
+func (t *Throttle) Begin(ctx context.Context, client netip.Addr, name string) (failure time.Duration, done func(Verdict), err error) {
+	k := t.keys(client, name)
+	if name == "" {
+		return t.opts.Delay, func(v Verdict) { t.done(k, nil, v) }, nil
 	}
-	if t.known.count(now, t.pairKey(client, name)) == 0 {
-		n = max(n, t.addresses.count(now, t.addressKey(client)))
+	ctx, cancel := context.WithTimeoutCause(ctx, t.opts.MaxDelay, errThrottled)
+	defer cancel()
+	before, known := t.delay(k)
+	if err := wait(ctx, before); err != nil {
+		return 0, nil, err
 	}
-	return t.opts.after(n) - t.opts.Delay, t.opts.Delay, nil
+	turns, err := t.reserve(ctx, k, known)
+	if err != nil {
+		return 0, nil, err
+	}
+	return t.opts.Delay, func(v Verdict) { t.done(k, turns, v) }, nil
 }
 
-// Failed implements Throttler.
-func (t *Throttle) Failed(_ context.Context, client netip.Addr, name string) {
-	now := time.Now()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.addresses.add(now, t.addressKey(client))
-	if name != "" {
-		t.names.add(now, t.nameKey(name))
+// wait waits d, or until ctx ends, whose cause it returns.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
-// Succeeded implements Throttler.
-func (t *Throttle) Succeeded(_ context.Context, client netip.Addr, name string) {
+// delay returns how long a login waits because of failures before it, and whether
+// the name has logged in from that address.
+func (t *Throttle) delay(k throttleKeys) (before time.Duration, known bool) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.known.add(now, t.pairKey(client, name))
+	known = t.known.count(now, k.pair) > 0
+	n := t.own.count(now, k.pair)
+	if !known {
+		n = max(t.names.count(now, k.name), t.addresses.count(now, k.address))
+	}
+	return t.opts.after(n) - t.opts.Delay, known
+}
+
+// reserve waits for the turn of a login: at its address, and then for its name,
+// or only at both together if they are known. So whoever waits for a name that
+// others guess holds up nobody but logins at the own address.
+func (t *Throttle) reserve(ctx context.Context, k throttleKeys, known bool) ([]*reservation, error) {
+	wanted := []struct{ key, group uint64 }{{k.address, k.name}, {k.name, k.address}}
+	if known {
+		wanted = wanted[:1]
+		wanted[0].key, wanted[0].group = k.pair, 0
+	}
+	var turns []*reservation
+	for _, w := range wanted {
+		r, err := t.rates.reserve(ctx, w.key, w.group)
+		if err != nil {
+			t.done(k, turns, VerdictNone)
+			return nil, err
+		}
+		turns = append(turns, r)
+	}
+	t.rates.begin(turns)
+	return turns, nil
+}
+
+// done records a verdict.
+func (t *Throttle) done(k throttleKeys, turns []*reservation, v Verdict) {
+	if v != VerdictRefused {
+		t.rates.giveBack(turns)
+	}
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch v {
+	case VerdictAccepted:
+		t.known.add(now, k.pair)
+	case VerdictRefused:
+		t.addresses.add(now, k.address)
+		if k.name != 0 {
+			t.names.add(now, k.name)
+		}
+		if t.known.count(now, k.pair) > 0 {
+			t.own.add(now, k.pair)
+		}
+		if len(turns) == 1 { // of the pair
+			t.rates.count(k.address)
+			t.rates.count(k.name)
+		}
+	}
 }
 
 // after returns the time until a failed login is answered after n failures.
@@ -138,19 +225,41 @@ func (o ThrottleOptions) after(n int) time.Duration {
 	return d
 }
 
-// Keys are hashes, so that their size does not depend on what clients send.
-// Names are folded to lower case, as many upstreams do.
-
-func (t *Throttle) addressKey(client netip.Addr) uint64 {
-	return maphash.Comparable(t.seed, network(client))
+// throttleKeys are what a login counts by: hashes, so that their size does not
+// depend on what clients send. No two of different kinds are equal but by accident.
+type throttleKeys struct {
+	address, name, pair uint64 // name is 0 if the name is not known
 }
 
-func (t *Throttle) nameKey(name string) uint64 {
-	return maphash.String(t.seed, strings.ToLower(name))
+func (t *Throttle) keys(client netip.Addr, name string) (k throttleKeys) {
+	k.address = maphash.Comparable(t.seed, network(client))
+	if name != "" {
+		k.name = maphash.String(t.seed, sameName(name))
+	}
+	k.pair = maphash.Comparable(t.seed, [2]uint64{k.address, k.name})
+	return k
 }
 
-func (t *Throttle) pairKey(client netip.Addr, name string) uint64 {
-	return maphash.Comparable(t.seed, [2]uint64{t.addressKey(client), t.nameKey(name)})
+// longestName is the length in octets beyond which names are compared as they are.
+// No upstream has users with such names.
+const longestName = 1024
+
+// sameName returns one name for all spellings that an upstream may treat as one:
+// spaces at its ends, letter case, width, composed and compatible characters
+// (RFC 8265 §3.3, RFC 4013 §2) and invisible ones do not matter. That some upstreams
+// distinguish more does no harm here.
+func sameName(name string) string {
+	if len(name) > longestName {
+		return name
+	}
+	name = norm.NFKC.String(cases.Fold().String(norm.NFKC.String(name)))
+	name = strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Variation_Selector, r) || r == '\u034F' {
+			return -1
+		}
+		return r
+	}, name)
+	return strings.TrimSpace(name)
 }
 
 // network returns the network that counts as one client: an IPv4 address, or an
@@ -163,140 +272,4 @@ func network(addr netip.Addr) netip.Prefix {
 	}
 	p, _ := addr.Prefix(bits) // fails for the zero Addr only, which stays zero
 	return p
-}
-
-// counters counts events by key, for at most capacity keys. A key is forgotten
-// when it has had no event for the duration of window.
-type counters struct {
-	capacity int
-	window   time.Duration
-	entries  map[uint64]*list.Element
-	order    list.List // of *counter, the longest without one first
-}
-
-type counter struct {
-	key  uint64
-	n    int
-	last time.Time
-}
-
-func newCounters(capacity int, window time.Duration) counters {
-	return counters{capacity: capacity, window: window, entries: make(map[uint64]*list.Element)}
-}
-
-// count returns the number of events of key.
-func (m *counters) count(now time.Time, key uint64) int {
-	m.expire(now)
-	e := m.entries[key]
-	if e == nil {
-		return 0
-	}
-	return e.Value.(*counter).n
-}
-
-// add counts an event of key.
-func (m *counters) add(now time.Time, key uint64) {
-	m.expire(now)
-	e := m.entries[key]
-	if e == nil {
-		if len(m.entries) >= m.capacity {
-			m.drop(m.order.Front())
-		}
-		e = m.order.PushBack(&counter{key: key})
-		m.entries[key] = e
-	}
-	ev := e.Value.(*counter)
-	ev.n++
-	ev.last = now
-	m.order.MoveToBack(e)
-}
-
-// expire forgets the keys whose window is over.
-func (m *counters) expire(now time.Time) {
-	for e := m.order.Front(); e != nil && now.Sub(e.Value.(*counter).last) >= m.window; e = m.order.Front() {
-		m.drop(e)
-	}
-}
-
-func (m *counters) drop(e *list.Element) {
-	delete(m.entries, e.Value.(*counter).key)
-	m.order.Remove(e)
-}
-
-// throttled runs login, which calls the Backend, with the delays of the
-// Throttler. Only [AUTH] counts as a failure (M-3). A shutdown ends the delay and
-// the session. If name is still "" before login, login itself calls delayLogin
-// when it knows the name.
-func (s *session) throttled(name func() string, login func() error) error {
-	t := s.srv.opts.Throttler
-	if t == nil {
-		err := login()
-		s.logFailure(name(), err)
-		return err
-	}
-	client := s.record.Addr.Addr()
-	failure, err := s.delayLogin(name())
-	if err != nil {
-		return err
-	}
-	asked := time.Now()
-	err = login()
-	s.logFailure(name(), err)
-	switch {
-	case err == nil:
-		t.Succeeded(s.ctx, client, name())
-	case isAuthFailure(err):
-		t.Failed(s.ctx, client, name())
-		if err := s.sleep(failure - time.Since(asked)); err != nil {
-			return err
-		}
-	}
-	return err
-}
-
-// delayLogin waits as long as the Throttler demands for a login of that name; not
-// at all if name is "". It returns the delay of a failure.
-func (s *session) delayLogin(name string) (failure time.Duration, err error) {
-	t := s.srv.opts.Throttler
-	if t == nil {
-		return 0, nil
-	}
-	before, failure, err := t.Delay(s.ctx, s.record.Addr.Addr(), name)
-	if err == nil && name != "" {
-		err = s.sleep(before)
-	}
-	return failure, err
-}
-
-// sleep waits d and adds the wait to the login's record. The Server's shutdown
-// ends it.
-func (s *session) sleep(d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	began := time.Now()
-	defer func() { s.attempt.Throttled += time.Since(began) }()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-s.srv.stopped:
-	case <-s.ctx.Done():
-	}
-	return &endError{reason: endShutdown}
-}
-
-// logFailure logs a failed login before it is answered. Programs such as
-// fail2ban read this record.
-func (s *session) logFailure(name string, err error) {
-	if isAuthFailure(err) {
-		s.log.Info("login failed", "user", loggedName(name), "error", err)
-	}
-}
-
-// isAuthFailure reports whether a login failed because of its credentials.
-func isAuthFailure(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Code == CodeAuth
 }

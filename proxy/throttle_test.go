@@ -23,11 +23,28 @@ func newThrottle(t *testing.T) *Throttle {
 // before returns how long a login waits before the Backend is called.
 func before(t *testing.T, th *Throttle, client, name string) time.Duration {
 	t.Helper()
-	b, failure, err := th.Delay(t.Context(), netip.MustParseAddr(client), name)
+	began := time.Now()
+	failure, done, err := th.Begin(t.Context(), netip.MustParseAddr(client), name)
 	if err != nil || failure != throttleOptions.Delay {
-		t.Errorf("failure delay %v, %v", failure, err)
+		t.Fatalf("failure delay %v, %v", failure, err)
 	}
-	return b
+	done(VerdictNone)
+	return time.Since(began)
+}
+
+// logIn is a login with that verdict.
+func logIn(t *testing.T, th *Throttle, client netip.Addr, name string, v Verdict) {
+	t.Helper()
+	_, done, err := th.Begin(t.Context(), client, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done(v)
+}
+
+// fail is a login that is refused, and does not take time.
+func fail(th *Throttle, client netip.Addr, name string) {
+	th.done(th.keys(client, name), nil, VerdictRefused)
 }
 
 // TestThrottleOptions shows which options NewThrottle refuses.
@@ -67,13 +84,17 @@ func TestThrottleKeys(t *testing.T) {
 			{"::ffff:192.0.2.1", "bob", 2 * time.Second},
 			{"192.0.2.2", "bob", 0},
 			{"192.0.2.2", "ALICE", 6 * time.Second},
+			{"192.0.2.2", " alice\t", 6 * time.Second},
+			{"192.0.2.2", "\uff41\uff4c\uff49\uff43\uff45", 6 * time.Second}, // full width
+			{"192.0.2.2", "al\u00adice\u200b", 6 * time.Second},              // soft hyphen, space without width
+			{"192.0.2.2", "al ice", 0},
 			{"192.0.2.2", "", 0},
 			{"2001:db8::ffff:1", "bob", 2 * time.Second},
 			{"2001:db8:0:1::1", "bob", 0},
 		} {
 			th := newThrottle(t)
-			th.Failed(t.Context(), netip.MustParseAddr("192.0.2.1"), "alice")
-			th.Failed(t.Context(), netip.MustParseAddr("2001:db8::1"), "alice")
+			fail(th, netip.MustParseAddr("192.0.2.1"), "alice")
+			fail(th, netip.MustParseAddr("2001:db8::1"), "alice")
 			if got := before(t, th, tt.client, tt.name); got != tt.want {
 				t.Errorf("%s from %s waits %v, want %v", tt.name, tt.client, got, tt.want)
 			}
@@ -88,7 +109,7 @@ func TestThrottleCap(t *testing.T) {
 		th := newThrottle(t)
 		for i := range 10000 {
 			addr := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
-			th.Failed(t.Context(), addr, "alice")
+			fail(th, addr, "alice")
 		}
 		if got, want := before(t, th, "192.0.2.1", "alice"), 13*time.Second; got != want {
 			t.Errorf("alice waits %v, want %v", got, want)
@@ -105,9 +126,9 @@ func TestThrottleKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newThrottle(t)
 		client := netip.MustParseAddr("192.0.2.1")
-		th.Succeeded(t.Context(), client, "alice")
+		logIn(t, th, client, "alice", VerdictAccepted)
 		for range 10 {
-			th.Failed(t.Context(), client, "printer")
+			fail(th, client, "printer")
 		}
 		if got := before(t, th, "192.0.2.1", "alice"); got != 0 {
 			t.Errorf("alice waits %v", got)
@@ -115,13 +136,13 @@ func TestThrottleKnown(t *testing.T) {
 		if got := before(t, th, "192.0.2.1", "bob"); got != 13*time.Second {
 			t.Errorf("bob waits %v", got)
 		}
-		th.Failed(t.Context(), client, "alice")
+		fail(th, client, "alice")
 		if got := before(t, th, "192.0.2.1", "alice"); got != 2*time.Second {
 			t.Errorf("alice waits %v after her own failure", got)
 		}
 		<-time.After(knownFor)
-		th.Failed(t.Context(), client, "printer")
-		th.Failed(t.Context(), client, "printer")
+		fail(th, client, "printer")
+		fail(th, client, "printer")
 		if got := before(t, th, "192.0.2.1", "alice"); got != 6*time.Second {
 			t.Errorf("alice waits %v when she is no longer known", got)
 		}
@@ -133,7 +154,7 @@ func TestThrottleWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newThrottle(t)
 		client := netip.MustParseAddr("192.0.2.1")
-		th.Failed(t.Context(), client, "alice")
+		fail(th, client, "alice")
 		<-time.After(throttleOptions.Window - 1)
 		if got := before(t, th, "192.0.2.1", "alice"); got != 2*time.Second {
 			t.Errorf("at the end of the window alice waits %v", got)
@@ -154,11 +175,11 @@ func TestThrottleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := newThrottle(t)
 		client := netip.MustParseAddr("192.0.2.1")
-		th.Failed(t.Context(), client, "first")
-		th.Failed(t.Context(), client, "second")
-		th.Failed(t.Context(), client, "first") // now newer than second
+		fail(th, client, "first")
+		fail(th, client, "second")
+		fail(th, client, "first") // now newer than second
 		for i := range throttleEntries - 1 {
-			th.Failed(t.Context(), client, fmt.Sprint("name ", i))
+			fail(th, client, fmt.Sprint("name ", i))
 		}
 		for _, m := range []*counters{&th.names, &th.addresses} {
 			if len(m.entries) > throttleEntries || m.order.Len() != len(m.entries) {

@@ -90,6 +90,29 @@ func TestCurlMechanisms(t *testing.T) {
 	mustHaveLoggedIn(t, s, "PLAIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER")
 }
 
+// P-AUTH-4: the filter in deploy matches an exchange that is abandoned after the
+// upstream's challenge.
+func TestFail2banAbandoned(t *testing.T) {
+	t.Parallel()
+	s := saslDovecot(t)
+	g := saslGateway(t, s, "scram-sha-256")
+	filter, err := filepath.Abs("../../deploy/fail2ban/filter.d/popgate.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := base64.StdEncoding.EncodeToString([]byte("n,,n=joe,r=abcdefgh"))
+	out := client{dir: clientDir(t), stdin: "AUTH SCRAM-SHA-256 " + first + "\n*\nQUIT\n"}.run(t, "openssl", openSSL(s, g)...)
+	if !strings.Contains(out, "-ERR authentication cancelled\r\n") {
+		t.Fatalf("answers %q", out)
+	}
+	log := filepath.Join(t.TempDir(), "log")
+	writeFile(t, log, g.Stderr.String()+"\n", 0o600)
+	got := strings.TrimSpace(client{dir: clientDir(t)}.run(t, "fail2ban-regex", "-o", "ip", log, filter))
+	if got != "127.0.0.1" || !strings.Contains(g.Stderr.String(), " user=joe cause=abandoned ") {
+		t.Errorf("%q, want one address, of\n%s", got, g.Stderr.String())
+	}
+}
+
 // mustHaveLoggedIn checks that joe has logged in upstream by each mechanism.
 func mustHaveLoggedIn(t *testing.T, s *dovecottest.Server, mechanisms ...string) {
 	t.Helper()

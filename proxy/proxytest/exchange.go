@@ -11,6 +11,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"strings"
@@ -65,7 +66,7 @@ func (b *Backend) bearer(ctx context.Context, ex *proxy.Exchange) error {
 	if password, ok := b.password("", ex.Username); ok && password == token {
 		return nil
 	}
-	if _, err := ex.Challenge(ctx, `{"status":"invalid_token"}`); err != nil && err != error(proxy.ErrCancelled) {
+	if _, err := ex.Challenge(ctx, `{"status":"invalid_token"}`); err != nil && !errors.Is(err, proxy.ErrCancelled) {
 		return err
 	}
 	return proxy.ErrAuth
