@@ -95,6 +95,7 @@ func (f *fetch) flow() {
 	f.flowing, f.begun = true, true
 	f.m.u.Wire.SetProgress(stallTimeout)
 	f.m.u.Wire.Flow()
+	f.m.u.Wire.Grant(f.m.u.Wire.BodyLeft())
 }
 
 // await is called before a wait for the upstream: while the client was slow, time
@@ -171,10 +172,7 @@ func (f *fetch) step() (ev wire.Event, ok bool, err error) {
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
 		f.uidOf = nil // sequence numbers have moved
 	case ev.Kind == wire.Fetch && ev.UID != 0:
-		if f.uidOf == nil {
-			f.uidOf = make(map[uint32]uint64, 1)
-		}
-		f.uidOf[ev.Seq] = ev.UID
+		f.recordNumber(ev)
 		f.empty = f.empty || ev.UID == f.uid
 	case ev.Kind == wire.Body:
 		if ev.UID == 0 {
@@ -193,6 +191,22 @@ func (f *fetch) step() (ev wire.Event, ok bool, err error) {
 		f.missed = true // unless it is kept, which ends the wait
 	}
 	return ev, false, ahead.absorb(f.ctx, ev)
+}
+
+// maxNumbered is how many sequence numbers of responses without a body are kept for
+// the bodies that follow them. No upstream sends such responses for more messages.
+const maxNumbered = 4096
+
+// recordNumber records the UID of a sequence number.
+func (f *fetch) recordNumber(ev wire.Event) {
+	if f.uidOf == nil {
+		f.uidOf = make(map[uint32]uint64, 1)
+	}
+	if len(f.uidOf) < maxNumbered || ev.UID == f.uid {
+		f.uidOf[ev.Seq] = ev.UID
+	} else {
+		delete(f.uidOf, ev.Seq)
+	}
 }
 
 // isBody reports whether a body is one of the message, as far as that shows before

@@ -14,10 +14,6 @@ import (
 	"popgate/proxy"
 )
 
-// maxUncounted is how many messages a mailbox without EXISTS is assumed to have at
-// most, to bound the memory that a search result takes.
-const maxUncounted = 1 << 20
-
 const fetchAll = "UID FETCH 1:* (UID RFC822.SIZE)"
 
 // current returns all messages of the mailbox as it is now, and remembers them:
@@ -35,7 +31,7 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 	if o.warm {
 		all, err = o.extend(ctx, mb, l)
 		if err == nil && all == nil {
-			*l, o.known = listing{at: o.at}, 0
+			*l, o.known = listing{at: o.at, conn: o.Wire}, 0
 			if !mb.Empty() {
 				err = o.listAll(ctx, l)
 			}
@@ -122,7 +118,33 @@ func (o *opening) fromListing(ctx context.Context, mb wire.Mailbox, l *listing) 
 			all = append(all, proxy.Message{UID: e.uid, Octets: e.octets})
 		}
 	}
-	return all, nil
+	return all, o.checkWhole(ctx, l, all)
+}
+
+// checkWhole returns an error if all, of a listing, are fewer than the messages that
+// EXISTS of SELECT counted and that have not been expunged since (requirement
+// I-SNAP-4): a shortened maildrop would hide mail.
+func (o *opening) checkWhole(ctx context.Context, l *listing, all []proxy.Message) error {
+	listed := uint64(len(all) + len(l.vanished) + l.skipped + len(l.zeroes))
+	for _, uid := range l.later {
+		if _, ok := slices.BinarySearchFunc(all, uid, func(m proxy.Message, uid uint64) int { return cmp.Compare(m.UID, uid) }); ok {
+			listed--
+		}
+	}
+	isWhole := func() bool {
+		mb := o.Wire.Mailbox()
+		return !mb.Counted || mb.Vanished || listed >= uint64(mb.Remaining)
+	}
+	if isWhole() {
+		return nil
+	}
+	if _, err := o.Noop(ctx); err != nil { // which announces what has been expunged
+		return o.Lost(upstream.AtList, err)
+	}
+	if !isWhole() {
+		return upstream.TempError(fmt.Errorf("imap: the upstream lists %d messages of %d", listed, o.Wire.Mailbox().Remaining))
+	}
+	return nil
 }
 
 func unsized(e entry) bool { return e.octets < 0 }
@@ -144,17 +166,31 @@ type listing struct {
 	halves   map[uint32]entry // by sequence number: UID or size is missing
 	expunged bool             // some messages were: the count proves nothing
 	vanished []uint64         // listed, but never with a size
+	zeroes   map[uint32]bool  // by sequence number: listed with UID 0
+	skipped  int              // were so before some were expunged
+	conn     *wire.Conn
+
+	// most and mostLater are how many entries, and UIDs in later, are kept before
+	// they are compacted.
+	most, mostLater int
 }
+
+// leastCompacted is how many entries are kept before they are compacted.
+const leastCompacted = 4096
 
 func (l *listing) add(ev wire.Event) {
 	if ev.Kind == wire.Fetch && ev.UID != 0 && ev.Later {
-		l.later = append(l.later, ev.UID)
+		l.addLater(ev.UID)
 	}
 	switch {
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE":
 		l.expunged = true
 		l.flush()
+		l.skipped += len(l.zeroes)
+		clear(l.zeroes)
 	case ev.Kind != wire.Fetch:
+	case ev.UIDZero:
+		l.addZero(ev)
 	case ev.UID != 0 && ev.Octets >= 0:
 		l.append(entry{uid: ev.UID, octets: ev.Octets})
 	case ev.UID != 0 || ev.Octets >= 0:
@@ -165,11 +201,54 @@ func (l *listing) add(ev wire.Event) {
 // append adds an entry. Servers list messages in ascending order: one that is
 // repeated is no progress.
 func (l *listing) append(e entry) {
-	l.entries = append(l.entries, e)
+	l.keep(e)
 	if e.uid > l.highest {
 		l.highest = e.uid
 		l.at.Arrived(1)
 	}
+}
+
+// keep adds an entry. What comes twice is dropped before it takes more memory than a
+// listing of the whole mailbox; more than that ends the connection.
+func (l *listing) keep(e entry) {
+	if l.entries = append(l.entries, e); len(l.entries) <= l.most {
+		return
+	}
+	l.entries = mergeEntries(l.entries)
+	l.limit(len(l.entries))
+	l.most = max(leastCompacted, 2*len(l.entries))
+}
+
+// limit ends the connection if n messages are more than an answer may be about.
+func (l *listing) limit(n int) {
+	if n > l.conn.Mailbox().Bound() {
+		l.conn.Exceed("a listing larger than the mailbox")
+	}
+}
+
+func (l *listing) addLater(uid uint64) {
+	if l.later = append(l.later, uid); len(l.later) <= l.mostLater {
+		return
+	}
+	l.sortLater()
+	l.limit(len(l.later))
+	l.mostLater = max(leastCompacted, 2*len(l.later))
+}
+
+func (l *listing) sortLater() {
+	slices.Sort(l.later)
+	l.later = slices.Compact(l.later)
+}
+
+func (l *listing) addZero(ev wire.Event) {
+	if ev.Later {
+		return
+	}
+	if l.zeroes == nil {
+		l.zeroes = make(map[uint32]bool)
+	}
+	l.zeroes[ev.Seq] = true
+	l.limit(len(l.zeroes))
 }
 
 func (l *listing) addHalf(ev wire.Event) {
@@ -192,13 +271,14 @@ func (l *listing) addHalf(ev wire.Event) {
 		l.halves = make(map[uint32]entry)
 	}
 	l.halves[ev.Seq] = half
+	l.limit(len(l.halves))
 }
 
 // flush keeps the UIDs without a size and forgets the sizes without a UID.
 func (l *listing) flush() {
 	for _, half := range l.halves {
 		if half.uid != 0 {
-			l.entries = append(l.entries, half)
+			l.keep(half)
 		}
 	}
 	l.halves = nil
@@ -207,7 +287,7 @@ func (l *listing) flush() {
 // sorted returns the entries in ascending order, one for each UID.
 func (l *listing) sorted() []entry {
 	l.flush()
-	slices.Sort(l.later)
+	l.sortLater()
 	return mergeEntries(l.entries)
 }
 
@@ -235,11 +315,7 @@ func (o *opening) complete(ctx context.Context, l *listing, entries []entry) ([]
 	if err != nil {
 		return nil, err
 	}
-	exists := o.Wire.Mailbox().Exists
-	if !o.Wire.Mailbox().Counted {
-		exists = max(exists, maxUncounted)
-	}
-	present, err := uidset.Expand(ranges, exists)
+	present, err := uidset.Expand(ranges, o.Wire.Mailbox().Bound())
 	if err != nil {
 		return nil, upstream.SetupError(err)
 	}

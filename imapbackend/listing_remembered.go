@@ -53,7 +53,7 @@ func (o *opening) stillThere(ctx context.Context, mb wire.Mailbox, old []proxy.M
 		return nil, nil, err
 	}
 	exists := o.Wire.Mailbox().Exists
-	present, err := uidset.Expand(ranges, exists)
+	present, err := uidset.Expand(ranges, o.Wire.Mailbox().Bound())
 	if err != nil {
 		return nil, nil, upstream.SetupError(err)
 	}

@@ -43,7 +43,11 @@ func (l *login) open(ctx, bound context.Context) (d proxy.Maildrop, usable bool,
 	o := l.newOpening()
 	if l.resumed {
 		status, ok := l.selectKept(bound, o)
-		if !ok {
+		switch {
+		case !ok && u.Floods():
+			l.at.Judge(bound, u)
+			return nil, true, u.Lost(upstream.AtSelect, u.Wire.Err())
+		case !ok:
 			return nil, false, nil
 		}
 		d, err = l.maildrop(ctx, bound, o, status)
@@ -134,7 +138,7 @@ func (o *opening) expect(mb wire.Mailbox) int {
 	if o.warm {
 		return 16
 	}
-	return int(min(mb.Exists, 1<<20))
+	return int(min(mb.Exists, 1<<17)) // the upstream may send fewer than it announces
 }
 
 // selectKept is Select on a kept connection; ok is false if the connection is

@@ -227,7 +227,7 @@ func (r *removal) scanHeaders(ctx context.Context, set uidset.Set, item string) 
 			part, got = newScanner(), true
 			_, _ = u.Wire.BodyTo(writerFunc(part.scan)) // a loss shows at the next event
 		case ev.Kind == wire.Fetch: // the end of the response, which has the UID
-			if got {
+			if got && uidset.Contains(set.UIDs, ev.UID) {
 				given[ev.UID] = part
 			}
 			got = false

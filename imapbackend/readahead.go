@@ -309,6 +309,9 @@ func partOf(ev wire.Event) (p part, ok bool) {
 // receive reads a body into memory. It skips one that does not fit, or is
 // empty: then the client's own command will show why.
 func (a *readAhead) receive(p part, ev wire.Event) error {
+	if _, asked := a.flight[p]; asked {
+		a.m.u.Wire.Grant(min(ev.Octets, maxFlight))
+	}
 	a.arrives(p)
 	if a.keptOctets+ev.Octets > a.limit {
 		a.evict()

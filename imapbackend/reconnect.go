@@ -63,6 +63,7 @@ type link struct {
 	timer     *time.Timer
 	closed    bool
 	rebuilt   bool // the mailbox is no longer that of the snapshot
+	flooded   bool // the upstream has sent more than was asked for
 	confirmed bool // it has been selected again for QUIT, and is
 	identity
 
@@ -209,6 +210,7 @@ func (m *maildrop) replace(ph upstream.Phase, err error) error {
 // call tries this once (requirement I-FETCH-5).
 func (m *maildrop) renew(ph upstream.Phase, err error) error {
 	loss := m.u.Wire.Err()
+	m.flooded = m.flooded || m.u.Floods()
 	switch {
 	case loss == nil, m.tried, m.rebuilt, m.callCtx.Err() != nil, m.ctx.Err() != nil:
 		return err
@@ -232,8 +234,9 @@ func (m *maildrop) renew(ph upstream.Phase, err error) error {
 }
 
 // replaceable reports whether the user can be logged in again, on a connection
-// on which the UIDs are those of the snapshot (I-UIDV-2).
-func (m *maildrop) replaceable() bool { return m.again.logIn != nil && m.lasting }
+// on which the UIDs are those of the snapshot (I-UIDV-2). An upstream that floods
+// does not get the credential again (I-CONN-8).
+func (m *maildrop) replaceable() bool { return m.again.logIn != nil && m.lasting && !m.flooded }
 
 // reconnect logs in, unless a detour has, and selects the mailbox again, within the
 // time of a login. On failure the lost connection stays, and the next call may try

@@ -35,7 +35,7 @@ func (r *removal) lookIntoGaps(ctx context.Context) error {
 	}
 	var found []uint64
 	if err == nil {
-		found, err = uidset.Expand(ranges, m.u.Wire.Mailbox().Exists)
+		found, err = uidset.Expand(ranges, m.u.Wire.Mailbox().Bound())
 	}
 	if err != nil {
 		proxy.Logger(ctx).DebugContext(ctx, "messages are removed in more commands: no answer shows which others there are", "error", err)
@@ -121,7 +121,7 @@ func (r *removal) othersGone(ctx context.Context) (bool, error) {
 	var all []uint64
 	exists := m.u.Wire.Mailbox().Exists
 	if err == nil {
-		all, err = uidset.Expand(ranges, exists)
+		all, err = uidset.Expand(ranges, m.u.Wire.Mailbox().Bound())
 	}
 	if err != nil || uint64(len(all)) != uint64(exists) {
 		log.WarnContext(ctx, "EXPUNGE not sent: it is not known what it would remove", "error", err)

@@ -167,7 +167,7 @@ func (m *measurement) addEvent(ev wire.Event) {
 	case ev.Kind == wire.Data && ev.Name == "EXPUNGE": // sequence numbers have moved
 		clear(m.uidOf)
 		clear(m.unassigned)
-	case ev.Kind == wire.Fetch && ev.UID != 0:
+	case ev.Kind == wire.Fetch && ev.UID != 0 && len(m.uidOf) < maxNumbered:
 		m.uidOf[ev.Seq] = ev.UID
 		if octets, ok := m.unassigned[ev.Seq]; ok {
 			m.record(ev.UID, octets)
@@ -182,7 +182,9 @@ func (m *measurement) addEvent(ev wire.Event) {
 			uid = m.uidOf[ev.Seq]
 		}
 		if uid == 0 {
-			m.unassigned[ev.Seq] = c.total()
+			if len(m.unassigned) < maxNumbered {
+				m.unassigned[ev.Seq] = c.total()
+			}
 			return
 		}
 		m.record(uid, c.total())
@@ -195,6 +197,7 @@ func (m *measurement) record(uid uint64, octets int64) {
 	if _, ok := m.s.index(uid); ok && (octets > 0 || m.s.octets(uid) == 0) {
 		if _, known := m.found[uid]; !known {
 			m.o.at.Arrived(1)
+			m.o.Wire.Grant(octets)
 		}
 		m.found[uid] = octets
 	}

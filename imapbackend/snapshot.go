@@ -49,7 +49,7 @@ type snapshot struct {
 func (o *opening) takeSnapshot(ctx context.Context) (*snapshot, error) {
 	mb := o.Wire.Mailbox()
 	s := &snapshot{uidValidity: mb.UIDValidity, form: o.b.form, maxLine: o.MaxLine()}
-	l := listing{at: o.at, entries: make([]entry, 0, o.expect(mb))}
+	l := listing{at: o.at, conn: o.Wire, entries: make([]entry, 0, o.expect(mb))}
 	searched, err := o.readFlight(ctx, &l)
 	if err != nil {
 		return nil, err

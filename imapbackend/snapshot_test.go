@@ -45,6 +45,7 @@ func confirmed(uids string) string {
 // I-SNAP-1, I-SNAP-2, I-SNAP-3, I-SNAP-4, I-CONN-3, I-CONC-2, I-CONC-3, Q9: the
 // forms that a listing can have.
 func TestSnapshot(t *testing.T) {
+	last := "S: * 3 FETCH (UID 9 RFC822.SIZE 90)\n"
 	for _, tt := range []struct{ name, script, want string }{
 		{"I-SNAP-1 EXISTS 0", selecting + "S: * 0 EXISTS\nS: <s> OK x\nS: <d> OK x\nS: <f> BAD x\n", ""},
 		{"I-SNAP-2 plain", listingOf3(uidNext) + found + three + "S: <f> OK x\n", "5/50 6/60 9/90"},
@@ -102,6 +103,14 @@ func TestSnapshot(t *testing.T) {
 		{"I-CONC-2 expunge between UID and size", listingOf3(uidNext) + found + "S: * 2 FETCH (UID 6)\nS: * 1 EXPUNGE\n" +
 			"S: * 2 FETCH (RFC822.SIZE 90)\nS: * 2 FETCH (UID 9)\nS: * 1 FETCH (UID 6 RFC822.SIZE 60)\nS: <f> OK x\n" +
 			allOf + "S: * SEARCH 6 9\nS: <q> OK x\n", "6/60 9/90"},
+		{"I-SNAP-4 an EXPUNGE that comes late explains it", listingOf3(uidNext) + found + last + "S: <f> OK x\n" + allOf + "S: * SEARCH 9\nS: <q> OK x\n" +
+			"C: <m> NOOP\nS: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: <m> OK x\n", "9/90"},
+		{"I-SNAP-4 VANISHED explains it", listingOf3(uidNext) + found + last + "S: * VANISHED 5:6\nS: <f> OK x\n" + allOf + "S: * SEARCH 9\nS: <q> OK x\n", "9/90"},
+		{"I-SNAP-4 a lower EXISTS explains it", listingOf3(uidNext) + found + last + "S: * 1 EXISTS\nS: <f> OK x\n", "9/90"},
+		{"I-SNAP-4 UID 0 explains it", listingOf3(uidNext) + found + last + "S: * 1 FETCH (UID 0 RFC822.SIZE 5)\nS: * 2 FETCH (UID 0)\nS: <f> OK x\n" +
+			allOf + "S: * SEARCH 9\nS: <q> OK x\n", "9/90"},
+		{"I-SNAP-4 UID 0, and an EXPUNGE", listingOf3(uidNext) + found + "S: * 3 FETCH (UID 9 RFC822.SIZE 90)\nS: * 1 FETCH (UID 0 RFC822.SIZE 5)\nS: * 2 EXPUNGE\nS: <f> OK x\n" +
+			allOf + "S: * SEARCH 9\nS: <q> OK x\n", "9/90"},
 		{"I-SNAP-1 emptied in between, NO", listingOf3(uidNext) + "S: * 1 EXPUNGE\nS: * 1 EXPUNGE\nS: * 1 EXPUNGE\n" + found + "S: <f> NO empty\n" +
 			allOf + "S: * SEARCH\nS: <q> OK x\n", ""},
 		{"I-SNAP-1 emptied in between, BAD", listingOf3(uidNext) + "S: * 0 EXISTS\nS: <d> BAD x\nS: <f> BAD empty\n", ""},
@@ -125,6 +134,7 @@ func TestSnapshot(t *testing.T) {
 // I-SNAP-4, I-SNAP-5: the login fails if the listing is incomplete.
 func TestSnapshotRefused(t *testing.T) {
 	two := "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 3 FETCH (UID 9 RFC822.SIZE 90)\n"
+	one, noop := "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\n", "C: <m> NOOP\nS: <m> OK x\n"
 	for _, tt := range []struct {
 		name, script string
 		want         proxy.Code
@@ -139,6 +149,15 @@ func TestSnapshotRefused(t *testing.T) {
 			"C: <v> UID FETCH 1:* (UID)\nS: <v> NO zebra\n" + bye, temp},
 		{"I-SNAP-4 repeat BAD", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 6\nS: <q> OK x\n" +
 			"C: <g> UID FETCH 6 (UID RFC822.SIZE)\nS: <g> BAD zebra\n" + bye, perm},
+		{"I-SNAP-4 one of three", listingOf3(uidNext) + found + one + "S: <f> OK x\n" + allOf + "S: * SEARCH 5\nS: <q> OK x\n" + noop + bye, temp},
+		{"I-SNAP-4 one of three, and none found", listingOf3("") + found + one + "S: <f> OK x\n" + allOf + "S: * SEARCH\nS: <q> OK x\n" + noop + bye, temp},
+		{"I-SNAP-4 one UID for all", listingOf3(uidNext) + found + "S: * 1 FETCH (UID 5 RFC822.SIZE 50)\nS: * 2 FETCH (UID 5 RFC822.SIZE 50)\n" +
+			"S: * 3 FETCH (UID 5 RFC822.SIZE 50)\nS: <f> OK x\n" + allOf + "S: * SEARCH 5\nS: <q> OK x\n" + noop + bye, temp},
+		{"I-SNAP-4 new messages do not make up for it", listingOf3(uidNext) + found + one + "S: * 5 EXISTS\nS: * 4 FETCH (UID 10 RFC822.SIZE 1)\n" +
+			"S: * 5 FETCH (UID 11 RFC822.SIZE 1)\nS: <f> OK x\n" + allOf + "S: * SEARCH 5 10 11\nS: <q> OK x\n" + noop + bye, temp},
+		{"I-SNAP-4 one EXPUNGE, two missing", listingOf3(uidNext) + found + one + "S: * 3 EXPUNGE\nS: <f> OK x\n" + allOf + "S: * SEARCH 5\nS: <q> OK x\n" + noop + bye, temp},
+		{"I-SNAP-4 one UID 0, two missing", listingOf3(uidNext) + found + one + strings.Repeat("S: * 2 FETCH (UID 0 RFC822.SIZE 50)\n", 2) + "S: <f> OK x\n" +
+			allOf + "S: * SEARCH 5\nS: <q> OK x\n" + noop + bye, temp},
 		{"I-SNAP-4 lost in NOOP", listingOf3("") + found + two + "S: <f> OK x\nC: <n> NOOP\nX:\n", temp},
 		{"I-CONN-3 an impossible search result", listingOf3("") + found + two + "S: <f> OK x\n" + allOf + "S: * SEARCH 1:4294967295\nS: <q> OK x\n" + bye, perm},
 		{"I-CONN-3 not FETCH data", listingOf3("") + "S: * 1 FETCH UID 5\nW:\n", perm},

@@ -36,8 +36,11 @@ func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 			if ev.UID != 0 && sum != "" {
 				if sums[ev.UID] == "" {
 					o.at.Arrived(1)
+					o.Wire.Grant(maxIdentityHeader)
 				}
-				sums[ev.UID] = sum
+				if _, listed := s.index(ev.UID); listed {
+					sums[ev.UID] = sum
+				}
 			}
 			sum = ""
 		}

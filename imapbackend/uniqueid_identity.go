@@ -189,6 +189,7 @@ func (f *identityFetch) add(ev wire.Event) {
 		one, known := f.found[ev.UID]
 		if !known {
 			f.o.at.Arrived(1)
+			f.o.Wire.Grant(maxIdentityHeader)
 		}
 		if ev.EmailID != "" {
 			one[uniqueid.EmailID] = uniqueid.EmailIdentity(ev.EmailID)

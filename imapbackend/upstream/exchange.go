@@ -20,6 +20,9 @@ const (
 	mechOAuthBearer = "OAUTHBEARER"
 )
 
+// maxChallenges limits the challenges of one exchange; SCRAM has two.
+const maxChallenges = 8
+
 // Relays reports whether the gateway can relay a mechanism to an upstream with
 // these capabilities; both are in upper case (requirement P-SASL-5). It cannot
 // relay SCRAM where the upstream supports channel binding: the gateway cannot
@@ -200,9 +203,14 @@ func (c *Conn) converse(ctx context.Context, mechanism, first string, initial bo
 	}
 	c.Wire.ForgetCapabilities() // as in logIn
 	var gaveUp error
-	for err == nil && gaveUp == nil {
+	for rounds := 1; err == nil && gaveUp == nil; rounds++ {
 		challenge, more, lost := c.Wire.Challenge()
 		if err = lost; !more {
+			break
+		}
+		if rounds > maxChallenges {
+			c.Wire.Exceed("too many challenges")
+			err = c.Wire.Err()
 			break
 		}
 		c.dare(0, ProgressTimeout)

@@ -100,10 +100,17 @@ func lossError(ph Phase, err error) *proxy.Error {
 	if bye, ok := errors.AsType[*wire.ByeError](err); ok {
 		return statusError(ph, bye.Status, err)
 	}
-	if _, ok := errors.AsType[*wire.ProtocolError](err); ok {
+	if e, ok := errors.AsType[*wire.ProtocolError](err); ok && !e.Flood {
 		return SetupError(err)
 	}
 	return TempError(err)
+}
+
+// Floods reports whether a connection was lost because the upstream has sent more than
+// was asked for. It gets the credential once only (requirement I-CONN-8).
+func (c *Conn) Floods() bool {
+	e, ok := errors.AsType[*wire.ProtocolError](c.Wire.Err())
+	return ok && e.Flood
 }
 
 // greetingError is lossError for the greeting. What is no greeting is temporary

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -27,10 +28,17 @@ type Search struct {
 	form     dialect.Search
 
 	ranges   []uidset.Range
-	answered bool            // by a SEARCH or ESEARCH response
-	partial  bool            // the answer does not show all of the result
-	outside  bool            // it is about messages that were not asked for
-	fetched  map[uint64]bool // UIDs, and whether \Deleted is set, by FETCH
+	answered bool          // by a SEARCH or ESEARCH response
+	partial  bool          // the answer does not show all of the result
+	outside  bool          // it is about messages that were not asked for
+	fetched  []fetchedFlag // by FETCH
+	most     int           // of ranges or fetched, before they are compacted
+}
+
+// fetchedFlag is what FETCH has said of one message.
+type fetchedFlag struct {
+	uid            uint64
+	known, deleted bool // its flags; \Deleted is one of them
 }
 
 // NewSearch returns a search among the messages of set, "" for all, for those that
@@ -127,7 +135,9 @@ func (s *Search) Add(ev wire.Event) {
 	case !s.ByFetch() && ev.Kind == wire.Search:
 		// Of a range only the ends: those between may be free.
 		s.outside = s.outside || !s.asksFor(ev.Low) || !s.asksFor(ev.High)
-		s.ranges = append(s.ranges, uidset.Range{Low: ev.Low, High: ev.High})
+		if s.ranges = append(s.ranges, uidset.Range{Low: ev.Low, High: ev.High}); len(s.ranges) > s.most {
+			s.compact()
+		}
 	case !s.ByFetch() && ev.Kind == wire.Searched:
 		s.answered = true
 		s.partial = s.partial || !ev.Whole
@@ -139,16 +149,47 @@ func (s *Search) Add(ev wire.Event) {
 		// Flags of any message may come unasked (RFC 9051 §7.5.2).
 		s.outside = s.outside || !ev.Flags
 	case s.ByFetch() && ev.Kind == wire.Fetch:
-		if s.fetched == nil {
-			s.fetched = make(map[uint64]bool)
-		}
-		if _, known := s.fetched[ev.UID]; ev.Flags || !known {
-			s.fetched[ev.UID] = ev.Deleted
+		if s.fetched = append(s.fetched, fetchedFlag{ev.UID, ev.Flags, ev.Deleted}); len(s.fetched) > s.most {
+			s.compact()
 		}
 	}
 }
 
-// Result returns the UIDs found, in no order, if the answer, which has ended with
+// leastCompacted is how many ranges or flags are kept before they are compacted.
+const leastCompacted = 4096
+
+// compact merges what has come twice, so that an answer takes no more memory than
+// one about the whole mailbox. More than that ends the connection.
+func (s *Search) compact() {
+	s.ranges = uidset.Merge(s.ranges)
+	s.mergeFlags()
+	n := max(len(s.ranges), len(s.fetched))
+	if n > s.c.Wire.Mailbox().Bound() {
+		s.c.Wire.Exceed("a search result larger than the mailbox")
+	}
+	s.most = max(leastCompacted, 2*n)
+}
+
+// mergeFlags sorts what was fetched, and keeps the last flags of each message.
+func (s *Search) mergeFlags() {
+	byUID := func(a, b fetchedFlag) int { return cmp.Compare(a.uid, b.uid) }
+	if !slices.IsSortedFunc(s.fetched, byUID) {
+		slices.SortStableFunc(s.fetched, byUID)
+	}
+	merged := s.fetched[:0]
+	for _, f := range s.fetched {
+		last := len(merged) - 1
+		switch {
+		case last < 0 || merged[last].uid != f.uid:
+			merged = append(merged, f)
+		case f.known:
+			merged[last] = f
+		}
+	}
+	s.fetched = merged
+}
+
+// Result returns the UIDs found, ascending and each once, if the answer, which has ended with
 // status, proves that they are all. If it does not, Result searches again in the
 // next form, and the upstream is addressed in the form that succeeds from then on.
 // A refusal teaches that only if the upstream has never answered SEARCH properly.
@@ -219,15 +260,16 @@ func (s *Search) unproved(ph Phase, status wire.Status) error {
 
 // found returns what the answer has brought.
 func (s *Search) found() []uidset.Range {
-	for uid, deleted := range s.fetched {
-		if s.within != nil && !uidset.InRanges(s.within, uid) {
+	s.mergeFlags()
+	for _, f := range s.fetched {
+		if s.within != nil && !uidset.InRanges(s.within, f.uid) {
 			continue // of an answer for all messages
 		}
-		if s.key == Any || deleted == (s.key == Deleted) {
-			s.ranges = append(s.ranges, uidset.Range{Low: uid, High: uid})
+		if s.key == Any || f.deleted == (s.key == Deleted) {
+			s.ranges = append(s.ranges, uidset.Range{Low: f.uid, High: f.uid})
 		}
 	}
-	return s.ranges
+	return uidset.Merge(s.ranges)
 }
 
 // DistrustSearch has all searches of this upstream made by FETCH from now on.
@@ -257,7 +299,8 @@ func (c *Conn) doubtSearch(ctx context.Context) {
 	}
 }
 
-// Search returns the UIDs among set, "" for all, that match key, in no order.
+// Search returns the UIDs among set, "" for all, that match key, ascending and
+// each once.
 // Errors are *proxy.Error, as in the other searches.
 func (c *Conn) Search(ctx context.Context, ph Phase, set, key string) ([]uidset.Range, error) {
 	return c.NewSearch(set, key).run(ctx, ph)

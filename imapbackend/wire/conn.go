@@ -22,7 +22,6 @@ type Conn struct {
 	results  []Status // of our own commands since none was in flight
 	queued   []byte   // of our own commands, not sent yet
 	trailing []byte   // to be sent right after go-imap's command
-	chatter  int64    // octets of lines since the last command
 
 	status  Status   // the last tagged status
 	notice  Status   // the last untagged NO or BYE since the command began
@@ -77,6 +76,9 @@ type Mailbox struct {
 	// numbers have changed.
 	Expunged bool
 
+	// Vanished is set when VANISHED has come: some of Remaining may be gone.
+	Vanished bool
+
 	// Rebuilt is set when UIDVALIDITY is announced again with another value.
 	Rebuilt bool
 
@@ -84,7 +86,8 @@ type Mailbox struct {
 	// Exists nor Remaining says anything.
 	Counted bool
 
-	selected bool // SELECT has been answered
+	selected  bool   // SELECT has been answered
+	announced uint32 // EXISTS of SELECT
 }
 
 // Empty reports whether the mailbox is known to have no messages.
@@ -93,12 +96,14 @@ func (m Mailbox) Empty() bool { return m.Counted && m.Exists == 0 }
 // New returns a Conn over conn, which it then owns. Nothing may have been read
 // from conn. progress is the longest wait for the next octet of an answer.
 func New(conn net.Conn, progress time.Duration) *Conn {
-	return &Conn{
+	c := &Conn{
 		reader: reader{conn: conn, progress: progress},
 		Conn:   conn,
 		begin:  make(chan struct{}, 1),
 		done:   make(chan struct{}),
 	}
+	c.renew()
+	return c
 }
 
 // SetProgress sets the longest wait for the next octet of an answer and
@@ -236,8 +241,11 @@ func (c *Conn) Pending() bool { return len(c.pending) > 0 }
 func (c *Conn) tag() string {
 	c.started++
 	if len(c.pending) == 0 {
-		c.notice, c.chatter = Status{}, 0
+		c.notice, c.texts = Status{}, 0
 		c.base, c.results = c.started, c.results[:0]
+		c.renew()
+	} else {
+		c.forgetResults()
 	}
 	c.continuations, c.initial, c.ignored = 0, "", false
 	c.pending = append(c.pending, c.started)

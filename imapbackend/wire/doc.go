@@ -28,6 +28,7 @@
 //
 // Lines that are kept in memory are limited to 64 KiB, nesting to 32 levels.
 // FETCH, SEARCH and ESEARCH data are consumed as they arrive and may be of any
-// length. When a server breaks a limit or the grammar, the connection is closed
-// with a *ProtocolError; Err returns the first cause of a loss.
+// length, but there are limits on what one command may bring beyond what was asked
+// for (budget.go). When a server breaks a limit or the grammar, the connection is
+// closed with a *ProtocolError; Err returns the first cause of a loss.
 package wire

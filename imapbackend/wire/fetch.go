@@ -72,11 +72,7 @@ func (c *Conn) fetchItem() (Event, error) {
 		case ')':
 			c.r++
 			f.open = false
-			if f.uidZero {
-				return Event{Kind: Fetch, Seq: f.seq, Octets: -1}, c.endLine()
-			}
-			return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets, EmailID: f.object, GmailID: f.gmail,
-				Flags: f.flags, Deleted: f.deleted, Seen: f.seen, Later: c.mailbox.Counted && f.seq > c.mailbox.Remaining}, c.endLine()
+			return c.fetched(), c.endLine()
 		}
 		name, err := c.word(c.scratch[:0])
 		if err != nil {
@@ -104,6 +100,17 @@ func (c *Conn) fetchItem() (Event, error) {
 			return Event{}, err
 		}
 	}
+}
+
+// fetched returns the event of a response that has been read.
+func (c *Conn) fetched() Event {
+	f := &c.fetch
+	later := c.mailbox.Counted && f.seq > c.mailbox.Remaining
+	if f.uidZero {
+		return Event{Kind: Fetch, Seq: f.seq, Octets: -1, UIDZero: true, Later: later}
+	}
+	return Event{Kind: Fetch, Seq: f.seq, UID: f.uid, Octets: f.octets, EmailID: f.object, GmailID: f.gmail,
+		Flags: f.flags, Deleted: f.deleted, Seen: f.seen, Later: later}
 }
 
 // fetchValue reads the value of an item other than a body, or skips it.

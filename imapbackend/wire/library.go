@@ -15,7 +15,8 @@ func (c *Conn) Begin(trailing ...string) {
 	for _, cmd := range trailing {
 		c.trailing = append(c.trailing, c.tag()+" "+cmd+"\r\n"...)
 	}
-	c.notice, c.status, c.chatter = Status{}, Status{}, 0
+	c.notice, c.status = Status{}, Status{}
+	c.renew()
 	c.continuations = 0
 	c.mu.Lock()
 	c.controlTag = ""

@@ -18,11 +18,6 @@ const (
 	// maxDepth limits the nesting of parentheses.
 	maxDepth = 32
 
-	// maxChatter limits, in octets, the lines that were not requested within
-	// one command, so that a server cannot keep a session busy with them for
-	// ever.
-	maxChatter = 64 << 20
-
 	// maxAlerts limits the number of alerts that are kept.
 	maxAlerts = 8
 
@@ -45,6 +40,7 @@ var errLate = errors.New("imap: upstream did not answer in time")
 // reader is the buffered socket. It takes the buffer from a pool when there is
 // something to read, and release returns it.
 type reader struct {
+	budget
 	conn     net.Conn
 	tap      Tap // nil: none
 	buf      *[bufferSize]byte
@@ -83,6 +79,9 @@ func (b *reader) fill() error {
 	if n > 0 {
 		if b.tap != nil {
 			b.tap.Received(b.buf[:n])
+		}
+		if b.read += int64(n); b.read > b.most {
+			return flood("more than %d octets that were not requested", maxUnasked)
 		}
 		return nil
 	}

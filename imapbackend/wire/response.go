@@ -56,6 +56,7 @@ type Event struct {
 	EmailID string // of Fetch: EMAILID (RFC 8474 §5.1); "": not given
 	GmailID uint64 // of Fetch: X-GM-MSGID; 0: not given
 	Later   bool   // of Fetch: the sequence number is one of a message that came after SELECT
+	UIDZero bool   // of Fetch: the UID is 0, which no message has; nothing else is given
 
 	Section string // of Body, in upper case: "", "HEADER", "TEXT", ...
 	Origin  int64  // of Body: first octet of a partial one, else -1
@@ -85,6 +86,9 @@ type searchState struct {
 func (c *Conn) Next() (Event, error) {
 	if err := c.Flush(); err != nil {
 		return Event{}, err
+	}
+	if c.excess != nil {
+		return Event{}, c.excess
 	}
 	ev, err := c.event()
 	if err == nil && ev.Kind == continuation && c.initial != "" {
@@ -141,8 +145,9 @@ func (c *Conn) response() (Event, error) {
 		return Event{}, violation("status %q", word)
 	}
 	if c.status, err = c.readStatus(tag, string(word)); err == nil && number > 0 {
-		c.results[number-c.base] = c.Result()
+		c.keepResult(number)
 	}
+	c.renew()
 	return Event{Kind: Done, Command: number}, err
 }
 
@@ -154,7 +159,7 @@ func (c *Conn) skipEmptyLines() error {
 			return err
 		}
 		if err = c.endLine(); err == nil {
-			err = c.countChatter(0)
+			err = c.count()
 		}
 		if err != nil {
 			return err
@@ -187,6 +192,10 @@ func (c *Conn) first() ([]byte, error) {
 }
 
 func (c *Conn) untagged() (Event, error) {
+	err := c.count()
+	if err != nil {
+		return Event{}, err
+	}
 	b, err := c.peek()
 	if err != nil {
 		return Event{}, err
@@ -237,12 +246,13 @@ func (c *Conn) numbered(number uint64, name string) (Event, error) {
 	if c.text, err = c.line(c.text[:0], true); err != nil {
 		return Event{}, err
 	}
-	if err := c.countChatter(len(c.text)); err != nil {
-		return Event{}, err
-	}
 	switch name {
 	case "EXISTS":
+		if seq > maxMessages {
+			return Event{}, violation("%d EXISTS, more than %d messages", seq, maxMessages)
+		}
 		c.mailbox.exist(seq)
+		c.raise()
 	case "EXPUNGE":
 		c.mailbox.expunge(seq)
 	}
@@ -255,15 +265,12 @@ func (c *Conn) data(name string) (Event, error) {
 	if c.text, err = c.line(c.text[:0], true); err != nil {
 		return Event{}, err
 	}
-	if err := c.countChatter(len(c.text)); err != nil {
-		return Event{}, err
-	}
 	text := string(bytes.TrimSpace(c.text))
 	switch name {
 	case "CAPABILITY":
 		c.caps = capabilities(text)
 	case "VANISHED":
-		c.mailbox.Expunged = true
+		c.mailbox.Expunged, c.mailbox.Vanished = true, true
 	}
 	return Event{Kind: Data, Name: name, Text: text}, nil
 }
@@ -273,6 +280,9 @@ func (m *Mailbox) exist(n uint32) {
 	m.Expunged = m.Expunged || n < m.Exists
 	m.Exists = n
 	m.Counted = m.Counted || !m.selected
+	if !m.selected {
+		m.announced = n
+	}
 	if !m.selected || n < m.Remaining {
 		m.Remaining = n
 	}
@@ -289,21 +299,10 @@ func (m *Mailbox) expunge(seq uint32) {
 	}
 }
 
-// countChatter counts the octets of a line that is not a requested answer.
-func (c *Conn) countChatter(n int) error {
-	if c.chatter += int64(n) + 2; c.chatter > maxChatter {
-		return &ProtocolError{Text: strconv.FormatInt(c.chatter, 10) + " octets of responses that were not requested", Flood: true}
-	}
-	return nil
-}
-
 // readStatus reads the rest of a status response and records it.
 func (c *Conn) readStatus(tag, word string) (Status, error) {
 	var err error
 	if c.text, err = c.line(c.text[:0], false); err != nil {
-		return Status{}, err
-	}
-	if err := c.countChatter(len(c.text)); err != nil {
 		return Status{}, err
 	}
 	s := parseStatus(tag, word, c.text)
@@ -360,7 +359,9 @@ func (c *Conn) recordCode(s Status) error {
 			return flag == `\*` || strings.EqualFold(flag, `\Deleted`)
 		})
 	case "MAILBOXID":
-		m.MailboxID = strings.Trim(s.Args, "()")
+		if len(s.Args) <= maxID {
+			m.MailboxID = strings.Trim(s.Args, "()")
+		}
 	}
 	return nil
 }

@@ -54,6 +54,9 @@ func (c *Conn) searchRange() (ev Event, ok bool, err error) {
 			return Event{}, false, err
 		}
 	}
+	if err := c.count(); err != nil {
+		return Event{}, false, err
+	}
 	low, high = min(low, high), max(low, high)
 	if low == 0 {
 		c.mailbox.UIDZero = true

@@ -59,7 +59,7 @@ func parseStatus(tag, word string, rest []byte) Status {
 	if len(rest) > 0 && rest[0] == '[' {
 		if end := codeEnd(rest); end > 0 {
 			code, args, _ := strings.Cut(strings.TrimSpace(string(rest[1:end])), " ")
-			s.Code, s.Args = strings.ToUpper(code), strings.TrimSpace(args)
+			s.Code, s.Args = strings.Clone(strings.ToUpper(code)), strings.TrimSpace(args) // Code is kept without the rest
 			rest = rest[end+1:]
 		}
 	}
@@ -97,7 +97,7 @@ func codeEnd(b []byte) int {
 func capabilities(list string) []string {
 	var out []string
 	for _, c := range strings.Fields(list) {
-		if len(c) <= 256 && strings.IndexFunc(c, notAtom) < 0 {
+		if len(out) < maxCapabilities && len(c) <= 256 && strings.IndexFunc(c, notAtom) < 0 {
 			out = append(out, strings.ToUpper(c))
 		}
 	}
@@ -112,7 +112,7 @@ func notAtom(r rune) bool {
 // package by the upstream.
 type ProtocolError struct {
 	Text  string
-	Flood bool // it is an excess of lines that were not requested
+	Flood bool // it is more than was requested
 }
 
 func (e *ProtocolError) Error() string { return "imap: protocol violation: " + e.Text }

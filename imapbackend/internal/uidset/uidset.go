@@ -106,15 +106,31 @@ func InRanges(ranges []Range, uid uint64) bool {
 	return i < len(ranges) && ranges[i].Low <= uid
 }
 
+// Merge returns ranges in ascending order, with those that overlap merged into one.
+// It reuses ranges.
+func Merge(ranges []Range) []Range {
+	byLow := func(a, b Range) int { return cmp.Compare(a.Low, b.Low) }
+	if !slices.IsSortedFunc(ranges, byLow) {
+		slices.SortFunc(ranges, byLow)
+	}
+	merged := ranges[:0]
+	for _, r := range ranges {
+		if last := len(merged) - 1; last >= 0 && r.Low <= merged[last].High {
+			merged[last].High = max(merged[last].High, r.High)
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged
+}
+
 // Expand returns the UIDs in ranges, ascending and without duplicates. Before it
-// allocates, it refuses a result that is too large for a mailbox of exists
-// messages.
-func Expand(ranges []Range, exists uint32) ([]uint64, error) {
+// allocates, it refuses a result of more than most UIDs, duplicates included.
+func Expand(ranges []Range, most int) ([]uint64, error) {
 	var total uint64
-	most := 2*uint64(exists) + 1000
 	for _, r := range ranges {
 		n := r.High - r.Low // one less than its UIDs, which could be 2^64
-		if n >= most-total {
+		if n >= uint64(most)-total {
 			return nil, errors.New("imap: a search result larger than the mailbox")
 		}
 		total += n + 1

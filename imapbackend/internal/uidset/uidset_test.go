@@ -53,7 +53,7 @@ func TestExpand(t *testing.T) {
 	const last = math.MaxUint64
 	for _, tt := range []struct {
 		ranges []Range
-		exists uint32
+		exists int
 		want   []uint64 // nil: refused
 	}{
 		{[]Range{{9, 10}, {1, 2}, {2, 3}}, 5, []uint64{1, 2, 3, 9, 10}},
@@ -65,9 +65,26 @@ func TestExpand(t *testing.T) {
 		{[]Range{{1, last}, {1, 1}}, 1, nil},
 		{[]Range{{1, 1000}, {2001, 2000 + 3}}, 1, nil},
 	} {
-		got, err := Expand(tt.ranges, tt.exists)
+		got, err := Expand(tt.ranges, 2*tt.exists+1000)
 		if (err != nil) != (tt.want == nil) || !slices.Equal(got, tt.want) {
 			t.Errorf("%v of %d messages: %d, %v, want %d", tt.ranges, tt.exists, got, err, tt.want)
+		}
+	}
+}
+
+// I-CONN-8: ranges that overlap are merged; those side by side stay apart, since one
+// of them may be about no message.
+func TestMerge(t *testing.T) {
+	const last = math.MaxUint64
+	for _, tt := range []struct{ ranges, want []Range }{
+		{nil, nil},
+		{[]Range{{7, 7}, {7, 7}, {7, 7}}, []Range{{7, 7}}},
+		{[]Range{{5, 9}, {1, 2}, {2, 3}, {6, 7}}, []Range{{1, 3}, {5, 9}}},
+		{[]Range{{1, 1}, {2, 2}}, []Range{{1, 1}, {2, 2}}},
+		{[]Range{{last, last}, {1, last}, {3, 4}}, []Range{{1, last}}},
+	} {
+		if got := Merge(slices.Clone(tt.ranges)); !slices.Equal(got, tt.want) {
+			t.Errorf("%v: %v, want %v", tt.ranges, got, tt.want)
 		}
 	}
 }
