@@ -8,7 +8,7 @@ import (
 
 // smallest is the README's configuration: the smallest that is complete.
 const smallest = `[[listener]]
-address = "127.0.0.1:1110"
+address = "127.0.0.1:3110"
 tls = "none"
 insecure_login_from = ["127.0.0.0/8"]
 [[upstream]]

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -21,6 +22,10 @@ import (
 	"popgate/proxy/endpoint"
 )
 
+// demoIMAP is the address of the demo's IMAP server, unless it is taken. README's
+// first configuration has it.
+const demoIMAP = "127.0.0.1:1143"
+
 // demoUser is both name and password of the demo's only user.
 const demoUser = "demo"
 
@@ -28,25 +33,28 @@ func demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo [--listen ADDR] [--mbox FILE]",
 		Short: "Try popgate without any setup, with sample mail or your own",
-		Long: "Run an IMAP server in memory with sample mail, and the gateway in front of it, both on\n" +
-			"loopback only. User and password are \"demo\". Deleting changes no file.",
+		Long: "Run an IMAP server with sample mail, and the gateway in front of it, both on loopback\n" +
+			"only. User and password are \"demo\". The IMAP server is on " + demoIMAP + ", or on a free\n" +
+			"port if that one is taken; it is there for a gateway that you configure yourself.\n" +
+			"--mbox serves your own mail, which is read where it is. Deleting changes no file.",
 		Example: "  popgate demo\n  popgate demo --listen 127.0.0.1:2110 --mbox ~/mail/inbox.mbox",
 		Args:    noArgs,
 	}
 	listen := cmd.Flags().String("listen", "127.0.0.1:1110", "the loopback `ADDR` to serve POP3 on, port 0 for a free one")
-	mbox := cmd.Flags().String("mbox", "", "serve the messages of this mbox `FILE` instead of the samples")
+	mbox := cmd.Flags().String("mbox", "", "serve the messages of this mbox `FILE`, or maildir, instead of the samples")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := loopbackOnly(*listen); err != nil {
 			return err
 		}
-		messages := demo.Samples()
+		var mail *demo.Mail
 		if cmd.Flags().Changed("mbox") {
 			var err error
-			if messages, err = readMbox(*mbox); err != nil {
+			if mail, err = openMail(*mbox); err != nil {
 				return err
 			}
+			defer mail.Close()
 		}
-		return runDemo(*listen, messages, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		return runDemo(*listen, mail, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	}
 	return cmd
 }
@@ -68,24 +76,25 @@ func loopbackOnly(address string) error {
 	return usage(hint, "--listen %q is not host:port", address)
 }
 
-func readMbox(file string) ([][]byte, error) {
-	f, err := os.Open(file)
+// openMail opens an mbox or a maildir that has at least one message.
+func openMail(name string) (*demo.Mail, error) {
+	const hint = "name an mbox, in which a line \"From \", a sender and a date is in front of each message, or a maildir"
+	mail, err := demo.OpenMail(name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, &failure{code: exitFailure, err: err, hint: "name a file that exists and that you may read"}
+	}
 	if err != nil {
-		return nil, &failure{code: exitFailure, err: err}
+		return nil, &failure{code: exitFailure, err: err, hint: hint}
 	}
-	defer f.Close()
-	messages, err := demo.ReadMbox(f)
-	if err != nil {
-		return nil, &failure{code: exitFailure, err: fmt.Errorf("%s: %w", file, err)}
+	if mail.Len() == 0 {
+		return nil, &failure{code: exitFailure, err: errors.Join(fmt.Errorf("%s: contains no messages", name), mail.Close()), hint: hint}
 	}
-	if len(messages) == 0 {
-		return nil, &failure{code: exitFailure, err: fmt.Errorf("%s: contains no messages", file), hint: "each message of an mbox follows a line that begins with \"From \""}
-	}
-	return messages, nil
+	return mail, nil
 }
 
-// runDemo serves messages on the POP3 address listen until a signal ends it.
-func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
+// runDemo serves mail, or the samples if it is nil, on the POP3 address listen until
+// a signal ends it.
+func runDemo(listen string, own *demo.Mail, stdout, stderr io.Writer) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
@@ -99,7 +108,7 @@ func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
 		return f
 	}
 	defer front.Close()
-	mail, upstream, err := startMail(messages)
+	mail, upstream, err := startMail(own)
 	if err != nil {
 		return &failure{code: exitFailure, err: err}
 	}
@@ -118,7 +127,7 @@ func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
 	if err != nil {
 		return &failure{code: exitFailure, err: err}
 	}
-	if err := printWelcome(stdout, front.Addr()); err != nil {
+	if err := printWelcome(stdout, front.Addr(), upstream); err != nil {
 		return errors.Join(err, srv.Close())
 	}
 	bound := []boundListener{{front, proxy.ListenerOptions{
@@ -128,33 +137,47 @@ func runDemo(listen string, messages [][]byte, stdout, stderr io.Writer) error {
 	return runServer(srv, bound, time.Second, signals, log, func() {}) // signals has no SIGHUP
 }
 
-// startMail runs an IMAP server with messages on a free loopback port. It
+// startMail runs an IMAP server with own mail, or the samples if it is nil. It
 // returns the server, which the caller closes, and its address.
-func startMail(messages [][]byte) (*demo.Server, string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func startMail(own *demo.Mail) (*demo.Server, string, error) {
+	l, err := net.Listen("tcp", demoIMAP)
+	if err != nil && addressInUse(err) {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	if err != nil {
 		return nil, "", err
 	}
 	mail := demo.New()
 	mail.AddUser(demoUser, demoUser)
-	for _, m := range messages {
-		if _, err := mail.Append(demoUser, m); err != nil {
-			return nil, "", errors.Join(err, l.Close())
+	if own != nil {
+		err = mail.AppendMail(demoUser, own)
+	} else {
+		for _, m := range demo.Samples() {
+			_, appended := mail.Append(demoUser, m)
+			err = errors.Join(err, appended)
 		}
+	}
+	if err != nil {
+		return nil, "", errors.Join(err, l.Close())
 	}
 	go func() { _ = mail.Serve(l) }() // until Close
 	return mail, l.Addr().String(), nil
 }
 
-// printWelcome prints three lines: what to type next.
-func printWelcome(w io.Writer, addr net.Addr) error {
+// printWelcome prints what to type next, and where the IMAP server is.
+func printWelcome(w io.Writer, addr net.Addr, imap string) error {
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil {
 		return err
 	}
+	instead := ""
+	if imap != demoIMAP {
+		instead = ", as " + demoIMAP + " is taken"
+	}
 	_, err = fmt.Fprintf(w, `In another terminal, list the messages:  curl -u %[1]s:%[1]s pop3://%[2]s/
 Show the first one:                      curl -u %[1]s:%[1]s pop3://%[2]s/1
 Or speak POP3 by hand:                   telnet %[3]s %[4]s   (or a mail client; user and password %[1]s; Ctrl-C here ends it)
-`, demoUser, addr, host, port)
+An upstream for your own configuration:  %[5]s%[6]s   (IMAP without TLS, the same user and password)
+`, demoUser, addr, host, port, imap, instead)
 	return err
 }

@@ -16,13 +16,14 @@ import (
 )
 
 // startDemo starts popgate demo on a free port and returns its address and the
-// three lines that it prints.
+// lines that it prints.
 func startDemo(t *testing.T, args ...string) (p *processtest.Process, addr string, lines []string) {
 	t.Helper()
 	p = start(t, append([]string{"demo", "--listen", "127.0.0.1:0"}, args...)...)
 	addr = p.Stdout.Expect(`curl -u demo:demo pop3://(\S+)/$`)[1]
 	p.Stdout.Expect(`curl -u demo:demo pop3://` + addr + `/1$`)
 	p.Stdout.Expect(`telnet ` + strings.Replace(addr, ":", " ", 1))
+	p.Stdout.Expect(`own configuration: `)
 	return p, addr, strings.Split(strings.TrimSpace(p.Stdout.String()), "\n")
 }
 
@@ -34,12 +35,12 @@ func login(t *testing.T, addr string) (c *proxytest.Client, listing []string) {
 	return c, strings.Split(strings.TrimSuffix(c.Fetch("LIST"), "\r\n"), "\r\n")
 }
 
-// The demo prints three lines, and what they promise works. P-RETR-3 for each
+// The demo prints four lines, and what they promise works. P-RETR-3 for each
 // sample.
 func TestDemo(t *testing.T) {
 	p, addr, lines := startDemo(t)
-	if len(lines) != 3 {
-		t.Errorf("%d lines, want 3:\n%s", len(lines), strings.Join(lines, "\n"))
+	if len(lines) != 4 {
+		t.Errorf("%d lines, want 4:\n%s", len(lines), strings.Join(lines, "\n"))
 	}
 	c, listing := login(t, addr)
 	samples := demo.Samples()
@@ -102,5 +103,45 @@ func TestDemoAddressInUse(t *testing.T) {
 	if log := p.Stderr.String(); !strings.HasPrefix(log, "error: listen tcp "+taken.Addr().String()) ||
 		!strings.Contains(log, "\nhint: another program uses this address: choose a free one, as in popgate demo --listen ") {
 		t.Errorf("log:\n%s", log)
+	}
+}
+
+// The demo's IMAP server is an upstream for README's first configuration, at the
+// address that it names, or at the one that the demo prints if that is taken.
+func TestDemoUpstream(t *testing.T) {
+	if !strings.Contains(smallest, demoIMAP) {
+		t.Errorf("README's first configuration does not have %s", demoIMAP)
+	}
+	if l, err := net.Listen("tcp", demoIMAP); err == nil {
+		defer l.Close()
+	} // else it is taken already
+	_, _, lines := startDemo(t)
+	_, line, _ := strings.Cut(lines[3], "own configuration:  ")
+	imap, rest, _ := strings.Cut(line, ",")
+	if want := " as " + demoIMAP + " is taken   (IMAP without TLS, the same user and password)"; rest != want {
+		t.Errorf("%q, want %q", rest, want)
+	}
+	p := start(t, "serve", "--config", writeConfig(t, strings.Replace(smallestOnFreePort(), demoIMAP, imap, 1)))
+	addr := p.Stderr.Expect(`msg=listening address=(\S+)`)[1]
+	c, listing := login(t, addr)
+	if len(listing) != len(demo.Samples()) {
+		t.Errorf("%d messages", len(listing))
+	}
+	c.OK("QUIT")
+}
+
+// --mbox serves a maildir, too.
+func TestDemoMaildir(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"new", "cur", "tmp"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, filepath.Join(dir, "new", "1.a.host"), []byte("Subject: mine\n\ntext\n"))
+	_, addr, _ := startDemo(t, "--mbox", dir)
+	c, listing := login(t, addr)
+	if got := c.Fetch("RETR 1"); len(listing) != 1 || got != "Subject: mine\r\n\r\ntext\r\n" {
+		t.Errorf("%q, message %q", listing, got)
 	}
 }

@@ -183,6 +183,9 @@ func TestReadmeDemo(t *testing.T) {
 		"go run ./cmd/popgate demo",
 		"curl -u demo:demo pop3://127.0.0.1:1110/",
 		"curl -u demo:demo pop3://127.0.0.1:1110/1",
+		"bin/popgate check --config config.toml --login demo",
+		"bin/popgate serve --config config.toml",
+		"curl -u demo:demo pop3://127.0.0.1:3110/",
 		"make test",
 	} {
 		if !slices.Contains(lines, want) {

@@ -210,7 +210,7 @@ func TestServeJSON(t *testing.T) {
 }
 
 func smallestOnFreePort() string {
-	return strings.Replace(smallest, "127.0.0.1:1110", "127.0.0.1:0", 1)
+	return strings.Replace(smallest, "127.0.0.1:3110", "127.0.0.1:0", 1)
 }
 
 // A limit on open files that is too low for many sessions is logged at start.

@@ -126,6 +126,25 @@ func (h *fetchCommand) Parse(fields []any) error {
 	return nil
 }
 
+func (h *fetchCommand) Handle(c server.Conn) error {
+	abortable(c)
+	return h.Fetch.Handle(c)
+}
+
+func (h *fetchCommand) UidHandle(c server.Conn) error {
+	abortable(c)
+	return h.Fetch.UidHandle(c)
+}
+
+var _ server.UidHandler = (*fetchCommand)(nil)
+
+// abortable lets the view of a session end it.
+func abortable(c server.Conn) {
+	if v, ok := c.Context().Mailbox.(*view); ok {
+		v.abort = func() { _ = c.Close() }
+	}
+}
+
 // appendCommand is APPEND that reports the UID (RFC 4315 §3).
 type appendCommand struct {
 	commands.Append

@@ -42,11 +42,11 @@ func (v *view) matches(i int, msg *message, c *imap.SearchCriteria) bool {
 			return false
 		}
 	}
-	size := uint32(len(msg.octets))
+	size := uint32(msg.octets())
 	if c.Larger > 0 && size <= c.Larger || c.Smaller > 0 && size >= c.Smaller {
 		return false
 	}
-	if !within(msg.date, c.Since, c.Before) || !matchesText(msg.octets, c) {
+	if !within(msg.date, c.Since, c.Before) || !matchesText(msg.content, c) {
 		return false
 	}
 	for _, not := range c.Not {
@@ -73,8 +73,15 @@ func (v *view) inSet(uid bool, set *imap.SeqSet, i int) bool {
 }
 
 // matchesText reports whether the content of a message satisfies c.
-func matchesText(octets []byte, c *imap.SearchCriteria) bool {
-	text := textStart(octets)
+func matchesText(msg content, c *imap.SearchCriteria) bool {
+	if len(c.Header)+len(c.Body)+len(c.Text) == 0 && c.SentSince.IsZero() && c.SentBefore.IsZero() {
+		return true
+	}
+	octets, err := read(msg, 0, msg.octets())
+	if err != nil {
+		return false
+	}
+	text := msg.text()
 	for name, values := range c.Header {
 		for _, value := range values {
 			if !hasField(octets[:text], name, value) {

@@ -3,6 +3,7 @@ package demo
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -28,25 +29,57 @@ func checkItem(item imap.FetchItem) error {
 	return nil
 }
 
-// section returns the part of msg that name selects. It may share its octets
-// with msg. Header and text together are the whole message (RFC 3501 §6.4.5).
-func section(msg []byte, name *imap.BodySectionName) []byte {
-	text := textStart(msg)
-	part := msg
+// section returns the part of msg that name selects. Header and text together are
+// the whole message (RFC 3501 §6.4.5). The selection of fields is made in memory,
+// all else is read while it is sent. abort ends
+// the session if it cannot be read.
+func section(msg content, name *imap.BodySectionName, abort func()) imap.Literal {
+	from, n := int64(0), msg.octets()
 	switch name.Specifier {
 	case imap.HeaderSpecifier:
-		part = msg[:text]
+		n = msg.text()
 		if len(name.Fields) > 0 {
-			part = headerFields(part, name.Fields, name.NotFields)
+			header, err := read(msg, 0, n)
+			if err != nil {
+				return &literal{Reader: failing{err}, left: 1, abort: abort}
+			}
+			msg = inMemory(headerFields(header, name.Fields, name.NotFields))
+			n = msg.octets()
 		}
 	case imap.TextSpecifier:
-		part = msg[text:]
+		from = msg.text()
+		n -= from
 	}
-	if name.Partial != nil {
-		part = part[min(name.Partial[0], len(part)):]
-		part = part[:min(name.Partial[1], len(part))]
+	if p := name.Partial; p != nil {
+		skip := min(int64(p[0]), n)
+		from, n = from+skip, min(int64(p[1]), n-skip)
 	}
-	return part
+	return &literal{Reader: msg.open(from, n), left: int(n), abort: abort}
+}
+
+// failing is a reader of what cannot be read.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// literal is an imap.Literal. go-imap sends whatever follows a literal also if that
+// was too short, and a client would take it for the message: abort prevents it.
+type literal struct {
+	io.Reader
+	left  int
+	abort func()
+}
+
+// Len returns the octets that have not been read yet.
+func (l *literal) Len() int { return l.left }
+
+func (l *literal) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	l.left -= n
+	if err != nil && l.left > 0 {
+		l.abort()
+	}
+	return n, err
 }
 
 // textStart returns the index at which the text begins: after the first empty

@@ -107,7 +107,20 @@ func (s *Server) Append(user string, msg []byte, flags ...string) (uid uint32, e
 	if u == nil {
 		return 0, fmt.Errorf("demo: append: no user %q", user)
 	}
-	return u.inbox.append(msg, flags, time.Now()), nil
+	return u.inbox.append(inMemory(msg), flags, time.Now()), nil
+}
+
+// AppendMail adds the messages of mail to the INBOX of user. The caller closes mail
+// after the Server. It is an error if there is no such user.
+func (s *Server) AppendMail(user string, mail *Mail) error {
+	u := s.user(user)
+	if u == nil {
+		return fmt.Errorf("demo: append: no user %q", user)
+	}
+	for _, m := range mail.messages {
+		u.inbox.append(m, nil, time.Now())
+	}
+	return nil
 }
 
 // Message is a message in the store.

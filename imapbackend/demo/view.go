@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"slices"
@@ -18,7 +17,8 @@ type view struct {
 	mailbox  *mailbox
 	uids     []uint32 // ascending
 	uidNext  uint32
-	readOnly bool // opened by EXAMINE
+	readOnly bool   // opened by EXAMINE
+	abort    func() // ends the session; set by FETCH
 }
 
 var _ backend.Mailbox = (*view)(nil)
@@ -161,20 +161,20 @@ func (v *view) ListMessages(uid bool, set *imap.SeqSet, items []imap.FetchItem, 
 			}
 		}
 		if ok {
-			ch <- fetched(uint32(i+1), &msg, answer, sections)
+			ch <- fetched(uint32(i+1), &msg, answer, sections, v.abort)
 		}
 	}
 	return nil
 }
 
-func fetched(seq uint32, msg *message, items []imap.FetchItem, sections []*imap.BodySectionName) *imap.Message {
+func fetched(seq uint32, msg *message, items []imap.FetchItem, sections []*imap.BodySectionName, abort func()) *imap.Message {
 	m := imap.NewMessage(seq, items)
 	m.Uid = msg.uid
 	m.Flags = msg.flags
 	m.InternalDate = msg.date
-	m.Size = uint32(len(msg.octets))
+	m.Size = uint32(msg.octets())
 	for _, name := range sections {
-		m.Body[name] = bytes.NewReader(section(msg.octets, name))
+		m.Body[name] = section(msg.content, name, abort)
 	}
 	return m
 }
@@ -193,7 +193,7 @@ func (v *view) create(flags []string, date time.Time, body imap.Literal) (uid ui
 	if date.IsZero() {
 		date = time.Now()
 	}
-	return v.mailbox.append(octets, flags, date), nil
+	return v.mailbox.append(inMemory(octets), flags, date), nil
 }
 
 func (v *view) UpdateMessagesFlags(uid bool, set *imap.SeqSet, op imap.FlagsOp, flags []string) error {
@@ -207,7 +207,7 @@ func (v *view) CopyMessages(uid bool, set *imap.SeqSet, dest string) error {
 	}
 	for _, uid := range v.uidsOf(uid, set) {
 		if msg, ok := v.mailbox.get(uid); ok {
-			v.mailbox.append(msg.octets, msg.flags, msg.date)
+			v.mailbox.append(msg.content, msg.flags, msg.date)
 		}
 	}
 	return nil

@@ -23,7 +23,7 @@ const exampleFile = "../../../config.toml.example"
 
 // smallest is the README's configuration: the smallest that is complete.
 const smallest = `[[listener]]
-address = "127.0.0.1:1110"
+address = "127.0.0.1:3110"
 tls = "none"
 insecure_login_from = ["127.0.0.0/8"]
 [[upstream]]
@@ -45,7 +45,7 @@ func writeConfig(t *testing.T, text string) string {
 func defaultsOf() *Config {
 	c := defaults()
 	l, u := defaultListener(), defaultUpstream()
-	l.Address = "127.0.0.1:1110"
+	l.Address = "127.0.0.1:3110"
 	l.Options.Mode = proxy.TLSNone
 	l.Options.InsecureLoginFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	u.Options.Name, u.Options.ServerName = "127.0.0.1", "127.0.0.1"
