@@ -70,9 +70,8 @@ func TestDocumentedConfigurations(t *testing.T) {
 			}
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "alice.uidl"), []byte("emailid:M1\t1.1\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	put(t, filepath.Join(dir, "alice.uidl"), []byte("emailid:M1\t1.1\n"))
+	put(t, filepath.Join(dir, "south.domains"), []byte("south.example\n"))
 	l, u, _ := strings.Cut(smallest, "[[upstream]]")
 	n := 0
 	for _, b := range documents(t) {
