@@ -157,7 +157,7 @@ func (s *session) pass(args []string) error {
 
 // logInWith logs in with a name and a password. refusal is as in logIn.
 func (s *session) logInWith(mechanism string, cred Credential, refusal error) error {
-	cred.UTF8 = s.utf8
+	cred.UTF8, cred.Attempt = s.utf8, s.record.FailedLogins+1
 	if refusal == nil && cred.Password == "" {
 		refusal = ErrAuth
 	}

@@ -26,6 +26,9 @@ type Credential struct {
 
 	// UTF8 reports that the client has asked for UTF8 mode (RFC 6856 §2.1).
 	UTF8 bool
+
+	// Attempt counts the logins of the session, from 1.
+	Attempt int
 }
 
 // Caller is what is known of a client that has not logged in.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"popgate/cmd/popgate/words"
 	"popgate/imapbackend"
 	"popgate/imapbackend/dialect"
+	"popgate/imapbackend/directory"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/upstream"
 	"popgate/proxy"
@@ -172,19 +174,24 @@ func writeTranscript(name string, cred *proxy.Credential, check func(*transcript
 // follow finds the upstream of a login and reports it. It returns the upstream's
 // position in c, and changes cred to the name there.
 func follow(ctx context.Context, c *config.Config, cred *proxy.Credential, out io.Writer) (int, error) {
-	d, err := newDirectory(c, make([]*imapbackend.Backend, len(c.Upstreams))) // nobody logs in yet
+	d, err := newDirectory(c, make([]*imapbackend.Backend, len(c.Upstreams)), nil) // nobody logs in yet
 	if err != nil {
 		return 0, &failure{code: exitUsage, err: err}
 	}
-	t, err := d.Resolve(ctx, cred.Username)
+	t, err := d.Resolve(ctx, directory.Login{Name: cred.Username, Password: cred.Password})
 	if err != nil {
 		return 0, &failure{code: exitFailure, err: fmt.Errorf("login %s: %s", words.Printable(cred.Username), explain(err)),
-			hint: "add a [[route]] that matches this login name"}
+			hint: "look at the [[route]] and [[lookup]] tables, which decide on this login name"}
 	}
-	if len(c.Routes) > 0 {
-		fmt.Fprintf(out, "login %s: goes to upstream %q as %s\n", words.Printable(cred.Username), t.Upstream, words.Printable(t.User))
+	if c.Resolves() {
+		fmt.Fprintf(out, "login %s: goes to upstream %q as %s\n", words.Printable(cred.Username),
+			words.Printable(cmp.Or(t.Upstream, t.Address)), words.Printable(t.User))
 	}
-	cred.Username = t.User
+	cred.Username, cred.Password = t.User, cmp.Or(t.Password, cred.Password)
+	if t.Upstream == "" {
+		c.Upstreams = append(c.Upstreams, *otherUpstream(c, t.Address))
+		return len(c.Upstreams) - 1, nil
+	}
 	return slices.Index(c.UpstreamNames(), t.Upstream), nil
 }
 

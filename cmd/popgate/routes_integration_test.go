@@ -114,7 +114,7 @@ func TestRoutesCheck(t *testing.T) {
 	}{
 		{"", []string{`upstream "north": good`, `upstream "south": good`}, 0},
 		{"joe@south.example", []string{`login joe@south.example: goes to upstream "south" as joe`, `upstream "south": logged in as joe`}, 0},
-		{"joe", []string{"error: login joe: directory: unknown login name (clients get -ERR [AUTH])", "hint: add a [[route]]"}, 1},
+		{"joe", []string{"error: login joe: directory: unknown login name (clients get -ERR [AUTH])", "hint: look at the [[route]]"}, 1},
 	} {
 		args := []string{"check", "--config", config}
 		if test.login != "" {

@@ -26,6 +26,7 @@ import (
 	"popgate/imapbackend/directory"
 	"popgate/imapbackend/store"
 	"popgate/proxy"
+	"popgate/proxy/endpoint"
 )
 
 func serveCommand() *cobra.Command {
@@ -71,9 +72,12 @@ func serve(c *config.Config, stderr io.Writer) error {
 	defer closeBackends()
 	opts := c.ProxyOptions()
 	opts.Logger = log
-	if opts.Backend, err = newDirectory(c, backends); err != nil {
+	d, err := newDirectory(c, backends, st)
+	if err != nil {
 		return &failure{code: exitUsage, err: err}
 	}
+	defer d.Close()
+	opts.Backend = d
 	if opts.Throttler, err = throttler(c.Throttle); err != nil {
 		return &failure{code: exitUsage, err: err}
 	}
@@ -129,20 +133,48 @@ func newBackends(c *config.Config, st *store.Store) (backends []*imapbackend.Bac
 
 // newDirectory returns what finds the upstream of each login, of which backends has
 // those of c.
-func newDirectory(c *config.Config, backends []*imapbackend.Backend) (*directory.Directory, error) {
+func newDirectory(c *config.Config, backends []*imapbackend.Backend, st *store.Store) (*directory.Directory, error) {
 	var upstreams []directory.Upstream
 	for i, b := range backends {
 		u := &c.Upstreams[i]
 		upstreams = append(upstreams, directory.Upstream{Name: u.Options.Name, Backend: b, Mechanisms: u.Auth})
 	}
-	if len(c.Routes) == 0 {
-		return directory.New(upstreams), nil
+	var resolvers []directory.Resolver
+	if len(c.Routes) > 0 {
+		routes, err := directory.NewRoutes(c.Rules())
+		if err != nil {
+			return nil, err
+		}
+		resolvers = append(resolvers, routes)
 	}
-	routes, err := directory.NewRoutes(c.Rules())
-	if err != nil {
-		return nil, err
+	for i := range c.Lookups {
+		resolvers = append(resolvers, directory.NewLookup(c.Lookups[i].Options))
 	}
-	return directory.New(upstreams, routes), nil
+	open := func(address string) (directory.ClosableBackend, error) {
+		b, err := newBackend(otherUpstream(c, address), st)
+		if err == nil {
+			b.ShareReadAhead(backends[0])
+		}
+		return b, err
+	}
+	return directory.New(upstreams, open, resolvers...), nil
+}
+
+// otherUpstream returns an upstream with default options for an address that a lookup
+// may choose. TLS is as its port says; on this machine there may be none.
+func otherUpstream(c *config.Config, address string) *config.Upstream {
+	u := &config.Upstream{Options: imapbackend.Defaults()}
+	u.Options.Name, u.Options.Address = address, address
+	u.Options.ReadAheadTotal = c.Limits.ReadAheadTotal
+	host, port, _ := endpoint.Split(address, 1) // the lookup has checked it
+	switch {
+	case port == 993:
+	case endpoint.IsLoopback(host):
+		u.Options.TLS = imapbackend.TLSNone
+	default:
+		u.Options.TLS = imapbackend.TLSStartTLS
+	}
+	return u
 }
 
 // newBackend returns the backend of u, with st as its store. nil: a store of its

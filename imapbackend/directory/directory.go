@@ -1,9 +1,11 @@
 package directory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"popgate/proxy"
@@ -13,21 +15,34 @@ import (
 type Login struct {
 	// Name is the login name as the client gave it, valid UTF-8. It is never "".
 	Name string
+
+	// Password is "" where the client sends none, as with a token.
+	Password string
+
+	// Attempt counts the logins of a session, from 1.
+	Attempt int
 }
 
 // Target is where a login goes to.
 type Target struct {
-	Upstream string // the Name of an Upstream
+	Upstream string // the Name of an Upstream; "": Address
+	Address  string // host:port of an upstream that has no options of its own
 	User     string // the login name there
+
+	// Password is sent instead of the client's, which the Resolver has verified.
+	// "": the client's.
+	Password string
 }
 
 // Resolver is one source of Targets. It is safe for concurrent use.
 type Resolver interface {
 	// Resolve returns the Target of l, or ErrUnknown if this source does not
 	// know the name, so that the next one is asked. Any other error ends the
-	// login; one that is no *proxy.Error is treated as [SYS/TEMP]. It answers
-	// from memory.
+	// login; one that is no *proxy.Error is treated as [SYS/TEMP].
 	Resolve(ctx context.Context, l Login) (Target, error)
+
+	// Local reports that Resolve answers from memory, by the name alone.
+	Local() bool
 }
 
 // ErrUnknown is a login name that a Resolver does not know.
@@ -47,6 +62,12 @@ type Backend interface {
 	proxy.Preparer
 }
 
+// ClosableBackend is a Backend that holds connections of its own.
+type ClosableBackend interface {
+	Backend
+	io.Closer
+}
+
 // Upstream is one upstream of a Directory.
 type Upstream struct {
 	// Name is that of the Backend's identities, and unique.
@@ -60,11 +81,12 @@ type Upstream struct {
 }
 
 // Directory is a proxy.Backend over several upstreams. It is safe for concurrent
-// use, and never changes.
+// use.
 type Directory struct {
 	upstreams map[string]*Upstream
 	resolvers []Resolver
 	fixed     *Upstream // the only one there is, if nothing else resolves
+	others    *others   // without options of their own
 }
 
 var (
@@ -74,9 +96,11 @@ var (
 )
 
 // New returns the Directory of upstreams. It asks resolvers in their order and then,
-// if there is only one upstream, takes that, with the login name unchanged.
-func New(upstreams []Upstream, resolvers ...Resolver) *Directory {
-	d := &Directory{upstreams: make(map[string]*Upstream), resolvers: resolvers}
+// if there is only one upstream, takes that, with the login name unchanged. open
+// makes the Backend of an address that no upstream has; it may be nil if no Resolver
+// returns one.
+func New(upstreams []Upstream, open func(address string) (ClosableBackend, error), resolvers ...Resolver) *Directory {
+	d := &Directory{upstreams: make(map[string]*Upstream), resolvers: resolvers, others: newOthers(open)}
 	for i := range upstreams {
 		d.upstreams[upstreams[i].Name] = &upstreams[i]
 	}
@@ -89,83 +113,120 @@ func New(upstreams []Upstream, resolvers ...Resolver) *Directory {
 	return d
 }
 
+// Close closes the Backends that were made for addresses. Sessions continue.
+func (d *Directory) Close() error { return d.others.close() }
+
 // only is the Resolver of the only upstream.
 type only string
+
+// Local implements Resolver.
+func (o only) Local() bool { return true }
 
 // Resolve implements Resolver.
 func (o only) Resolve(_ context.Context, l Login) (Target, error) {
 	return Target{Upstream: string(o), User: l.Name}, nil
 }
 
-// resolve returns where a login goes to. An unknown name looks like a wrong
+// Resolve returns where a login goes to. An unknown name looks like a wrong
 // password, and no upstream is asked (requirement P-PASS-5).
-func (d *Directory) resolve(ctx context.Context, l Login) (*Upstream, string, error) {
+func (d *Directory) Resolve(ctx context.Context, l Login) (Target, error) {
 	for _, r := range d.resolvers {
-		t, err := r.Resolve(ctx, l)
-		if errors.Is(err, ErrUnknown) {
-			continue
+		if t, err := r.Resolve(ctx, l); !errors.Is(err, ErrUnknown) {
+			return t, err
 		}
-		if err != nil {
-			return nil, "", err
-		}
-		return d.upstreams[t.Upstream], t.User, nil
 	}
-	return nil, "", &proxy.Error{Code: proxy.CodeAuth, Text: proxy.ErrAuth.Text, Err: ErrUnknown}
+	return Target{}, &proxy.Error{Code: proxy.CodeAuth, Text: proxy.ErrAuth.Text, Err: ErrUnknown}
 }
 
-// Resolve returns where a login with this name goes to, for an operator who wants
-// to know. The error is that of the login.
-func (d *Directory) Resolve(ctx context.Context, name string) (Target, error) {
-	u, user, err := d.resolve(ctx, Login{Name: name})
-	if err != nil {
-		return Target{}, err
+// locally is Resolve for a login that has not been sent yet; ok is false if it is
+// not known from memory where it goes to.
+func (d *Directory) locally(ctx context.Context, name string) (t Target, ok bool) {
+	for _, r := range d.resolvers {
+		if !r.Local() {
+			return Target{}, false
+		}
+		if t, err := r.Resolve(ctx, Login{Name: name}); !errors.Is(err, ErrUnknown) {
+			return t, err == nil
+		}
 	}
-	return Target{Upstream: u.Name, User: user}, nil
+	return Target{}, false
 }
 
-// target returns where a login goes to whose authorization identity is authzid, or
-// username if that is "", and both names there. The authorization identity names the
+// upstream returns the upstream of t.
+func (d *Directory) upstream(t Target) (*Upstream, error) {
+	if t.Upstream == "" {
+		return d.others.get(t.Address)
+	}
+	return d.upstreams[t.Upstream], nil
+}
+
+// target returns the upstream of a login whose authorization identity is authzid, or
+// l.Name if that is "", and both names there. The authorization identity names the
 // mailbox, so it is the one that is resolved; the name of an administrator who logs
 // in for a user is not changed (RFC 4616 §2).
-func (d *Directory) target(ctx context.Context, authzid, username string) (u *Upstream, authz, user string, err error) {
-	if authzid == "" {
-		u, user, err = d.resolve(ctx, Login{Name: username})
-		return u, "", user, err
+func (d *Directory) target(ctx context.Context, authzid string, l Login) (u *Upstream, t Target, authz, user string, err error) {
+	user = l.Name
+	if authzid != "" {
+		l.Name = authzid
 	}
-	u, authz, err = d.resolve(ctx, Login{Name: authzid})
-	return u, authz, username, err
+	if t, err = d.Resolve(ctx, l); err != nil {
+		return nil, t, "", "", err
+	}
+	if u, err = d.upstream(t); err != nil {
+		return nil, t, "", "", err
+	}
+	if authzid != "" {
+		return u, t, t.User, user, nil
+	}
+	return u, t, "", t.User, nil
 }
 
 // Login implements proxy.Backend.
 func (d *Directory) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
-	u, cred, err := d.route(ctx, cred)
+	u, cred, judge, err := d.route(ctx, cred)
 	if err != nil {
 		return nil, err
 	}
-	return d.named(u)(u.Backend.Login(ctx, cred))
+	return judge(u.Backend.Login(ctx, cred))
 }
 
-// route returns the upstream of cred, and cred with the names there.
-func (d *Directory) route(ctx context.Context, cred proxy.Credential) (u *Upstream, _ proxy.Credential, err error) {
-	u, cred.Authzid, cred.Username, err = d.target(ctx, cred.Authzid, cred.Username)
-	return u, cred, err
+// judged is a function on the result of a login.
+type judged func(proxy.Login, error) (proxy.Login, error)
+
+// route returns the upstream of cred, cred as it is sent there, and what makes of the
+// result what the client sees.
+func (d *Directory) route(ctx context.Context, cred proxy.Credential) (*Upstream, proxy.Credential, judged, error) {
+	u, t, authz, user, err := d.target(ctx, cred.Authzid, Login{cred.Username, cred.Password, cred.Attempt})
+	if err != nil {
+		return nil, cred, nil, err
+	}
+	cred.Authzid, cred.Username = authz, user
+	if t.Password != "" {
+		cred.Password = t.Password
+	}
+	return u, cred, d.judge(u, t.Password != ""), nil
 }
 
-// named adds the name of u to the cause of a failed login, unless u is the only
-// upstream.
-func (d *Directory) named(u *Upstream) func(proxy.Login, error) (proxy.Login, error) {
+// judge adds the name of u to the cause of a failed login, unless u is the only
+// upstream. If the password was not the client's, a refusal is no verdict on it.
+func (d *Directory) judge(u *Upstream, ours bool) judged {
 	return func(l proxy.Login, err error) (proxy.Login, error) {
 		e, ok := errors.AsType[*proxy.Error](err)
-		if err == nil || len(d.upstreams) == 1 || !ok || errors.Is(err, proxy.ErrCancelled) {
+		if err == nil || !ok || errors.Is(err, proxy.ErrCancelled) {
 			return l, err
 		}
-		cause := e.Err
-		if cause == nil {
-			cause = errors.New("refused")
+		failed := *e
+		if ours && e.Code == proxy.CodeAuth {
+			failed.Code, failed.Text = proxy.CodeSysPerm, "the gateway cannot log in upstream, ask the operator"
 		}
-		return nil, &proxy.Error{Code: e.Code, Text: e.Text, Err: fmt.Errorf("upstream %s: %w", u.Name, cause)}
+		if len(d.upstreams) > 1 || u.Name != "" && d.upstreams[u.Name] != u {
+			failed.Err = fmt.Errorf("upstream %s: %w", u.Name, cmp.Or(e.Err, errRefused))
+		}
+		return nil, &failed
 	}
 }
+
+var errRefused = errors.New("refused")
 
 // Offers implements proxy.Exchanger. A mechanism that is relayed needs an upstream
 // that is known before the user is (requirement P-SASL-5).
@@ -182,7 +243,7 @@ func (d *Directory) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Log
 	if err != nil {
 		return nil, err
 	}
-	return d.named(u)(u.Backend.Exchange(ctx, ex))
+	return d.judge(u, false)(u.Backend.Exchange(ctx, ex))
 }
 
 // routeExchange is route for an exchange. One whose name comes late has an upstream
@@ -191,7 +252,7 @@ func (d *Directory) routeExchange(ctx context.Context, ex *proxy.Exchange) (*Ups
 	if d.fixed != nil {
 		return d.fixed, ex, nil
 	}
-	u, authz, user, err := d.target(ctx, ex.Authzid, ex.Username)
+	u, _, authz, user, err := d.target(ctx, ex.Authzid, Login{Name: ex.Username})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -68,7 +68,7 @@ func two(t *testing.T) (d *Directory, north, south *fake) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d = New([]Upstream{{"north", north, []string{"XOAUTH2"}}, {"south", south, nil}}, routes)
+	d = New([]Upstream{{"north", north, []string{"XOAUTH2"}}, {"south", south, nil}}, nil, routes)
 	return d, north, south
 }
 
@@ -191,7 +191,7 @@ func TestDirectoryExchange(t *testing.T) {
 // The only upstream gets every name as it is, and relays what it offers.
 func TestOnlyUpstream(t *testing.T) {
 	f := newFake("ann@north.example")
-	d := New([]Upstream{{"north", f, nil}})
+	d := New([]Upstream{{"north", f, nil}}, nil)
 	l, err := d.Login(t.Context(), proxy.Credential{Username: "ann@north.example", Password: "secret"})
 	check(t, l, err, "")
 	l, err = d.Login(t.Context(), proxy.Credential{Username: "eve", Password: "secret"})
@@ -213,10 +213,62 @@ func TestRoutesOfOnlyUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFake()
-	d := New([]Upstream{{"north", f, nil}}, routes)
+	d := New([]Upstream{{"north", f, nil}}, nil, routes)
 	for login, want := range map[string]string{"ann@north.example": "ann", "bob": "bob"} {
-		if got, err := d.Resolve(t.Context(), login); err != nil || got != (Target{"north", want}) {
+		if got, err := d.Resolve(t.Context(), Login{Name: login}); err != nil || got != (Target{Upstream: "north", User: want}) {
 			t.Errorf("%s goes to %v, %v", login, got, err)
 		}
 	}
+}
+
+// closing is an upstream that an address has opened.
+type closing struct {
+	*fake
+	closed bool
+}
+
+func (c *closing) Close() error {
+	c.closed = true
+	return nil
+}
+
+// fixedTarget resolves every name to one Target.
+type fixedTarget struct{ t Target }
+
+func (f fixedTarget) Resolve(_ context.Context, l Login) (Target, error) { return f.t, nil }
+func (f fixedTarget) Local() bool                                        { return false }
+
+// O-LOOKUP-1: an address without options of its own is opened once, and closed at the
+// end. A password from the Resolver that is refused is no failed login.
+func TestOtherUpstreams(t *testing.T) {
+	var opened []*closing
+	open := func(string) (ClosableBackend, error) {
+		opened = append(opened, &closing{fake: newFake("ann")})
+		return opened[len(opened)-1], nil
+	}
+	target := Target{Address: "192.0.2.1:993", User: "ann"}
+	d := New(nil, open, fixedTarget{target})
+	for _, password := range []string{"secret", "secret", "wrong"} {
+		want := ""
+		if password == "wrong" {
+			want = "[AUTH] authentication failed: upstream 192.0.2.1:993: refused"
+		}
+		l, err := d.Login(t.Context(), proxy.Credential{Username: "x", Password: password})
+		check(t, l, err, want)
+	}
+	if d.Prepare(t.Context(), proxy.Caller{Username: "x"}) != nil {
+		t.Error("a connection is made in advance, by asking who is not local")
+	}
+	if len(opened) != 1 {
+		t.Fatalf("%d upstreams are open", len(opened))
+	}
+	if err := d.Close(); err != nil || !opened[0].closed {
+		t.Errorf("closed %v, %v", opened[0].closed, err)
+	}
+	target.Password = "stale master password"
+	l, err := New(nil, open, fixedTarget{target}).Login(t.Context(), proxy.Credential{Username: "x", Password: "secret"})
+	check(t, l, err, "[SYS/PERM] the gateway cannot log in upstream, ask the operator: upstream 192.0.2.1:993: refused")
+	target = Target{Address: "192.0.2.1:993", User: "ann"}
+	l, err = New(nil, nil, fixedTarget{target}).Login(t.Context(), proxy.Credential{Username: "x", Password: "secret"})
+	check(t, l, err, "[SYS/PERM] login is not possible, ask the operator: directory: no upstream at 192.0.2.1:993")
 }

@@ -16,17 +16,16 @@ type prepared struct {
 
 var _ proxy.PreparedExchanger = (*prepared)(nil)
 
-// Prepare implements proxy.Preparer. It connects once the upstream is known.
+// Prepare implements proxy.Preparer. It connects once the upstream is known, as far as
+// that is in memory.
 func (d *Directory) Prepare(ctx context.Context, c proxy.Caller) proxy.Prepared {
 	u := d.fixed
 	if u == nil {
-		if c.Username == "" {
+		t, ok := d.locally(ctx, c.Username)
+		if !ok || c.Username == "" {
 			return nil
 		}
-		var err error
-		if u, c.Username, err = d.resolve(ctx, Login{Name: c.Username}); err != nil {
-			return nil
-		}
+		u, c.Username = d.upstreams[t.Upstream], t.User
 	}
 	p := u.Backend.Prepare(ctx, c)
 	if p == nil {
@@ -38,16 +37,16 @@ func (d *Directory) Prepare(ctx context.Context, c proxy.Caller) proxy.Prepared 
 // Login implements proxy.Prepared. A user of another upstream than was expected
 // needs another connection.
 func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
-	u, cred, err := p.d.route(ctx, cred)
+	u, cred, judge, err := p.d.route(ctx, cred)
 	if err != nil {
 		p.Close()
 		return nil, err
 	}
 	if u != p.u {
 		p.Close()
-		return p.d.named(u)(u.Backend.Login(ctx, cred))
+		return judge(u.Backend.Login(ctx, cred))
 	}
-	return p.d.named(u)(p.Prepared.Login(ctx, cred))
+	return judge(p.Prepared.Login(ctx, cred))
 }
 
 // Exchange implements proxy.PreparedExchanger.
@@ -57,9 +56,10 @@ func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Logi
 		p.Close()
 		return nil, err
 	}
+	judge := p.d.judge(u, false)
 	if exchanger, ok := p.Prepared.(proxy.PreparedExchanger); ok && u == p.u {
-		return p.d.named(u)(exchanger.Exchange(ctx, ex))
+		return judge(exchanger.Exchange(ctx, ex))
 	}
 	p.Close()
-	return p.d.named(u)(u.Backend.Exchange(ctx, ex))
+	return judge(u.Backend.Exchange(ctx, ex))
 }

@@ -42,12 +42,12 @@ func TestResolvers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bob := map[string]Target{"bob@north.example": {"north", "bob@north.example"}}
+	bob := map[string]Target{"bob@north.example": {Upstream: "north", User: "bob@north.example"}}
 	t.Run("routes", func(t *testing.T) {
 		testResolver(t, routes, map[string]Target{
-			"bob@north.example": {"north", "bob@north.example"},
-			"ann@south.example": {"north", "ann"},
-			"bob@south.example": {"south", "bob"},
+			"bob@north.example": {Upstream: "north", User: "bob@north.example"},
+			"ann@south.example": {Upstream: "north", User: "ann"},
+			"bob@south.example": {Upstream: "south", User: "bob"},
 		}, "bob", "north.example", "bob@east.example", "bob@north.example.evil.example", "")
 	})
 	t.Run("files", func(t *testing.T) { testResolver(t, files, bob, "bob", "bob@south.example", "bob@") })

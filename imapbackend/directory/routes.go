@@ -76,6 +76,9 @@ func (r *Routes) add(i int) {
 	}
 }
 
+// Local implements Resolver.
+func (r *Routes) Local() bool { return true }
+
 // Resolve implements Resolver.
 func (r *Routes) Resolve(_ context.Context, l Login) (Target, error) {
 	i := r.find(fold(l.Name))

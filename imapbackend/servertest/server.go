@@ -50,6 +50,13 @@ type Server struct {
 	// more of them. Password is that of each.
 	User, Password string
 
+	// Upstream is the address of what a proxy is in front of; "" for servers.
+	Upstream string
+
+	// AuthURL is the web server that a proxy asks who may log in, if it asks one;
+	// "" for servers.
+	AuthURL string
+
 	t       testing.TB
 	kind    kind
 	dir     string
@@ -106,7 +113,7 @@ func (s *Server) start() {
 	upstream := ""
 	if s.kind.proxy {
 		upstream = dovecottest.Start(s.t).Addr
-		s.mailbox = upstream
+		s.mailbox, s.Upstream = upstream, upstream
 	}
 	for range startTries {
 		if err = s.launch(upstream); !errors.Is(err, errInUse) {
@@ -163,7 +170,8 @@ func (s *Server) words(upstream string) map[string]string {
 	}
 	if s.kind.proxy {
 		words["UPSTREAM_PORT"] = port(upstream)
-		words["AUTH_PORT"] = port(authServer(s.t, upstream))
+		auth := authServer(s.t, upstream)
+		s.AuthURL, words["AUTH_PORT"] = "http://"+auth+"/", port(auth)
 	}
 	return words
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,4 +30,17 @@ func (l *loader) read(path, name string) ([]byte, bool) {
 	}
 	l.fail(path, fmt.Sprintf("cannot be read: %v", err), remedy)
 	return nil, false
+}
+
+// certPool reads the PEM file that the key at path names; nil after a mistake.
+func (l *loader) certPool(path, name string) *x509.CertPool {
+	pem, ok := l.read(path, name)
+	if !ok {
+		return nil
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		l.fail(path, "contains no certificate", "name a PEM file with the CA's certificate")
+	}
+	return pool
 }

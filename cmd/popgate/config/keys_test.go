@@ -86,6 +86,18 @@ var samples = map[string]map[string]string{
 		"upstream":   `"mail"`,
 		"user":       `"{local}"`,
 	},
+	"[[lookup]]": {
+		"url":            `"http://127.0.0.1:9000/auth"`,
+		"protocol":       `"auth_http"`,
+		"header":         `{ X-Auth-Key = "secret" }`,
+		"send_password":  `true`,
+		"upstreams":      `["127.0.0.1:143"]`,
+		"timeout":        `"1s"`,
+		"cache":          `"0s"`,
+		"cache_negative": `"0s"`,
+		"stale":          `"0s"`,
+		"ca_file":        `"ca.pem"`,
+	},
 	"[store]": {
 		"path":     `"store.db"`,
 		"max_size": `"1MiB"`,
@@ -106,6 +118,7 @@ func TestKeys(t *testing.T) {
 	sets(t, "[throttle]", throttleKeys, c.Throttle)
 	sets(t, "[[upstream]]", upstreamKeys, defaultUpstream())
 	sets(t, "[[route]]", routeKeys, Route{})
+	sets(t, "[[lookup]]", lookupKeys, Lookup{Options: defaultLookup().Options})
 	sets(t, "[store]", storeKeys, c.Store)
 	sets(t, "[log]", logKeys, c.Log)
 	for _, table := range tables() {

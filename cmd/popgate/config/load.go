@@ -23,6 +23,7 @@ type Config struct {
 	Throttle  proxy.ThrottleOptions // Delay 0: off
 	Upstreams []Upstream            // at least one, each with a Name of its own
 	Routes    []Route
+	Lookups   []Lookup
 	Store     Store
 	Log       Log
 }

@@ -31,6 +31,9 @@ func (c *Config) Rules() []directory.Route {
 	return rules
 }
 
+// Resolves reports whether something decides by the login name where it goes to.
+func (c *Config) Resolves() bool { return len(c.Routes) > 0 || len(c.Lookups) > 0 }
+
 func checkRoutes(l *loader, c *Config) {
 	names := c.UpstreamNames()
 	reached := map[string]bool{}
@@ -46,12 +49,12 @@ func checkRoutes(l *loader, c *Config) {
 	}
 	for i := range c.Upstreams {
 		path := elementPath("upstream", i)
-		if name := names[i]; len(names) > 1 && name != "" && !reached[name] && !l.wrong("route") && !l.wrong(path+".name") {
-			l.fail(path, "is one of several, and no [[route]] leads to it", fmt.Sprintf("add a [[route]] with upstream = %q", name))
+		if name := names[i]; len(names) > 1 && len(c.Lookups) == 0 && name != "" && !reached[name] && !l.wrong("route") && !l.wrong(path+".name") {
+			l.fail(path, "is one of several, and no [[route]] leads to it", fmt.Sprintf("add a [[route]] with upstream = %q, or a [[lookup]]", name))
 		}
-		if relayed := c.Upstreams[i].Relayed(); len(relayed) > 0 && (len(names) > 1 || len(c.Routes) > 0) { // P-SASL-5
-			l.fail(path+".auth", fmt.Sprintf("%s cannot be relayed where routes choose the upstream by the login name", words.List(relayed)),
-				"remove it, or all routes and other upstreams")
+		if relayed := c.Upstreams[i].Relayed(); len(relayed) > 0 && (len(names) > 1 || c.Resolves()) { // P-SASL-5
+			l.fail(path+".auth", fmt.Sprintf("%s cannot be relayed where the login name decides on the upstream", words.List(relayed)),
+				"remove it, or all routes, lookups and other upstreams")
 		}
 	}
 }

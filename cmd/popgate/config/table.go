@@ -20,6 +20,7 @@ func tables() []table {
 		singleTable("throttle", throttleKeys, func(c *Config) *proxy.ThrottleOptions { return &c.Throttle }, checkThrottle),
 		arrayTable("upstream", upstreamKeys, defaultUpstream, func(c *Config) *[]Upstream { return &c.Upstreams }, checkUpstreams),
 		optional(arrayTable("route", routeKeys, func() Route { return Route{} }, func(c *Config) *[]Route { return &c.Routes }, checkRoutes)),
+		optional(arrayTable("lookup", lookupKeys, defaultLookup, func(c *Config) *[]Lookup { return &c.Lookups }, checkLookups)),
 		singleTable("store", storeKeys, func(c *Config) *Store { return &c.Store }, checkStore),
 		singleTable("log", logKeys, func(c *Config) *Log { return &c.Log }, nil),
 	}

@@ -216,13 +216,5 @@ func (l *loader) rootCAs(path string, u *Upstream) *x509.CertPool {
 	if u.caFile == "" {
 		return nil
 	}
-	pem, ok := l.read(path+".ca_file", u.caFile)
-	if !ok {
-		return nil
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		l.fail(path+".ca_file", "contains no certificate", "name a PEM file with the CA's certificate")
-	}
-	return pool
+	return l.certPool(path+".ca_file", u.caFile)
 }

@@ -168,6 +168,37 @@ func network(s string) (netip.Prefix, *fault) {
 	return p, nil
 }
 
+// textList accepts an array of strings.
+func textList[T any](field func(*T) *[]string, example string) setter[T] {
+	return func(dst *T, v any) *fault {
+		list, f := elements(v, example)
+		if f == nil {
+			*field(dst) = list
+		}
+		return f
+	}
+}
+
+// texts accepts a table of strings.
+func texts[T any](field func(*T) *map[string]string, example string) setter[T] {
+	return func(dst *T, v any) *fault {
+		table, ok := v.(map[string]any)
+		if !ok {
+			return wrongType(v, "a table such as "+example)
+		}
+		all := make(map[string]string, len(table))
+		for _, name := range slices.Sorted(maps.Keys(table)) {
+			if all[name], ok = table[name].(string); !ok {
+				f := wrongType(table[name], "a string")
+				f.element = "." + childPath("", name)
+				return f
+			}
+		}
+		*field(dst) = all
+		return nil
+	}
+}
+
 // tablesOf accepts an array of tables with the given keys; header begins each.
 func tablesOf[T, E any](field func(*T) *[]E, keys keyTable[E], header string) setter[T] {
 	return func(dst *T, v any) *fault {
