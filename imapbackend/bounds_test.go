@@ -78,6 +78,16 @@ func TestFirstOctet(t *testing.T) {
 		d := s.open()
 		s.timed(59*time.Second, answerTime, func() { s.text(d.Read(s.ctx, 7)) })
 	})
+	// Nor is another one possible in a call that has replaced the connection.
+	play(t, "a connection that has just been replaced", slow+opened+"C: <k> NOOP\nX:\n"+another+slow+reselected+retr+"T: 50s\n"+hello+bye, Options{}, func(s *session) {
+		d := s.open()
+		s.after(keepAlive)
+		s.timed(50*time.Second, answerTime, func() {
+			if got := s.text(d.Read(s.ctx, 7)); got != "hello\r\n" {
+				s.Errorf("%q", got)
+			}
+		})
+	})
 	play(t, "the checks of an empty answer", slow+opened+retr+"T: 30s\nS: <r> NO x\nC: <n> NOOP\nT: 9s\nS: <n> OK x\nC: <q> UID FETCH 7 (UID)\nW:\n", Options{}, func(s *session) {
 		d := s.open()
 		s.timed(0, answerTime, func() {
@@ -109,60 +119,39 @@ func TestBodyStops(t *testing.T) {
 		})
 	})
 	tail := strings.Replace(begun, "{20}", "{10}", 1)
-	for _, tt := range []struct{ name, script string }{
-		{"silent, and silent again", begun + "W: stall\n" + another + slow + reselected + resumed + "W: stall\n"},
-		{"silent, then notices", begun + "W: stall\n" + another + slow + reselected + resumed + dribble(80, "S: * OK x") + "W: stall\n"},
-		{"silent, then no login", begun + "W: stall\n" + another + slow + greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n" + dribble(80, "S: * OK x") + "W: stall\n"},
-		{"silent, then not to be reached", begun + "W: stall\n"},
-		{"silent after it", tail + "W: stall\n"},
-		{"the response does not end", tail + dribble(80, "S+:  ") + "W: stall\n"},
+	uidLast := slow + opened + retr + "S: * 1 EXPUNGE\nS: * 1 FETCH (BODY[] {10}\nS+: 0123456789\nS: )\n" + dribble(80, "S: * OK x") + "W: stall\n"
+	first := slow + openedSize(5000) + topCommand("r", "BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.1024>") + "S: * 1 FETCH (UID 7 BODY[HEADER] " + lit("A: b\r\n\r\n") + "\nS:  BODY[TEXT]<0> " +
+		lit(strings.Repeat("x", 1024)) + "\nS: )\nS: <r> OK x\n" + topCommand("r", "BODY.PEEK[TEXT]<1024.2048>") + dribble(80, "S: * OK x") + "W: stall\n"
+	retr := func(s *session, d proxy.Maildrop) (proxy.Body, error) { return d.Read(s.ctx, 7) }
+	top := func(s *session, d proxy.Maildrop) (proxy.Body, error) { return d.Top(s.ctx, 7, 2) }
+	for _, tt := range []struct {
+		name, script string
+		call         func(*session, proxy.Maildrop) (proxy.Body, error)
+	}{
+		{"silent, and silent again", begun + "W: stall\n" + another + slow + reselected + resumed + "W: stall\n", retr},
+		{"silent, then notices", begun + "W: stall\n" + another + slow + reselected + resumed + dribble(80, "S: * OK x") + "W: stall\n", retr},
+		{"silent, then no login", begun + "W: stall\n" + another + slow + greeted + "C: <l> AUTHENTICATE PLAIN " + ir + "\n" + dribble(80, "S: * OK x") + "W: stall\n", retr},
+		{"silent, then not to be reached", begun + "W: stall\n", retr},
+		{"silent after it", tail + "W: stall\n", retr},
+		{"the response does not end", tail + dribble(80, "S+:  ") + "W: stall\n", retr},
+		{"the UID does not come", uidLast, retr},
+		{"TOP, the next piece", first, top},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {
 			d := s.open()
-			body, err := d.Read(s.ctx, 7)
+			body, err := tt.call(s, d)
 			if err != nil {
 				s.Fatal(err)
 			}
 			s.timed(stallTimeout, most, func() {
 				if _, err := body.WriteTo(io.Discard); err == nil {
-					s.Error("the message counts as whole")
+					s.Error("what was read counts as whole")
 				}
 				body.Close()
 				d.Close()
 			})
 		})
 	}
-	uidLast := slow + opened + retr + "S: * 1 EXPUNGE\nS: * 1 FETCH (BODY[] {10}\nS+: 0123456789\nS: )\n" + dribble(80, "S: * OK x") + "W: stall\n"
-	play(t, "the UID does not come", uidLast, Options{}, func(s *session) {
-		d := s.open()
-		body, err := d.Read(s.ctx, 7)
-		if err != nil {
-			s.Fatal(err)
-		}
-		s.timed(stallTimeout, most, func() {
-			if _, err := body.WriteTo(io.Discard); err == nil {
-				s.Error("the message counts as whole")
-			}
-			body.Close()
-			d.Close()
-		})
-	})
-	first := slow + openedSize(5000) + topCommand("r", "BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.1024>") + "S: * 1 FETCH (UID 7 BODY[HEADER] " + lit("A: b\r\n\r\n") + "\nS:  BODY[TEXT]<0> " +
-		lit(strings.Repeat("x", 1024)) + "\nS: )\nS: <r> OK x\n" + topCommand("r", "BODY.PEEK[TEXT]<1024.2048>") + dribble(80, "S: * OK x") + "W: stall\n"
-	play(t, "TOP, the next piece", first, Options{}, func(s *session) {
-		d := s.open()
-		body, err := d.Top(s.ctx, 7, 2)
-		if err != nil {
-			s.Fatal(err)
-		}
-		s.timed(stallTimeout, most, func() {
-			if _, err := body.WriteTo(io.Discard); err == nil {
-				s.Error("the top counts as whole")
-			}
-			body.Close()
-			d.Close()
-		})
-	})
 }
 
 // P-RETR-7: an abandoned message holds the lock no longer than what is left of it

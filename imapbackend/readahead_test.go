@@ -77,6 +77,45 @@ func TestReadAheadOpens(t *testing.T) {
 	}
 }
 
+// I-FETCH-8: the next batch is requested when half of the last one has been read, be
+// that messages or octets: a command for each message would cost the upstream more
+// than the messages.
+func TestReadAheadBatches(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		messages, size int
+		total          int64 // budget; 0: the default
+		most           int   // commands
+	}{
+		{"many small messages", 4000, 10, 0, 22},
+		{"large messages", 1000, 20_000, 0, 12},
+		{"large messages in a small share", 300, 10_000, 1, 115},
+	} {
+		inEachForm(t, tt.name, func(t *testing.T, m *model) {
+			for i := range tt.messages {
+				m.add(mail(i, tt.size))
+			}
+			var commands atomic.Int64
+			m.Refuse = func(cmd string) string {
+				if strings.HasPrefix(cmd, "UID FETCH") {
+					commands.Add(1)
+				}
+				return ""
+			}
+			d := openMaildrop(t, m.backend(t, Options{ReadAheadTotal: tt.total}))
+			defer d.Close()
+			commands.Store(0)
+			for _, msg := range d.Messages() {
+				read(t, d, msg.UID)
+			}
+			t.Logf("%d commands", commands.Load())
+			if n := int(commands.Load()); n > tt.most {
+				t.Errorf("%d commands, want %d at most", n, tt.most)
+			}
+		})
+	}
+}
+
 // P-RETR-5: sessions that request and do not read take the budget of all, and not
 // what each session has by itself: with it the walk of another has few round trips,
 // in whatever way it goes. When they have gone, it is as fast as ever.

@@ -68,6 +68,14 @@ func TestReconnect(t *testing.T) {
 			s.Errorf("%q", got)
 		}
 	})
+	play(t, "I-DEL-11 at UPDATE, long after RETR", opened+retr+hello+"C: <n> NOOP\nX:\n"+another+reselected+removing("7")+bye, Options{}, func(s *session) {
+		d := s.open()
+		s.text(d.Read(s.ctx, 7))
+		s.after(keepAlive - time.Minute)
+		if err := d.Update(s.ctx, []uint64{7}); err != nil {
+			s.Error(err)
+		}
+	})
 	play(t, "I-DEL-11 at UPDATE", opened+"C: <st> UID STORE 7 +FLAGS.SILENT (\\Deleted)\nX:\n"+another+reselected+removing("7")+bye, Options{}, func(s *session) {
 		if err := s.open().Update(s.ctx, []uint64{7}); err != nil {
 			s.Error(err)
