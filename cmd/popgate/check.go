@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -56,6 +57,8 @@ func checkCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		// What is logged of a fault is what the findings report, too.
+		ctx = proxy.WithLogger(ctx, slog.New(slog.DiscardHandler))
 		fmt.Fprintf(cmd.OutOrStdout(), "configuration: good, %d listener(s)\n", len(c.Listeners))
 		for _, w := range c.Warnings(time.Now()) {
 			fmt.Fprintf(cmd.OutOrStdout(), "configuration: warning: %s\n", w)
@@ -124,7 +127,8 @@ func (k *checker) say(format string, args ...any) {
 func (k *checker) step(what string, f func() error) (string, error) {
 	start := k.now()
 	if err := f(); err != nil {
-		return "", &failure{code: exitFailure, err: fmt.Errorf("%s: %s: %s", k.name, what, explain(err)), hint: checkHint(err)}
+		return "", &failure{code: exitFailure, err: fmt.Errorf("%s: %s: %s", k.name, what, explain(err)),
+			hint: cmp.Or(connectHint(err, upstreamPlaces), loginHint(err))}
 	}
 	return k.now().Sub(start).Round(100 * time.Microsecond).String(), nil
 }
@@ -137,23 +141,6 @@ func explain(err error) string {
 		return words.Printable(err.Error())
 	}
 	return fmt.Sprintf("%s (clients get -ERR [%s])", words.Printable(e.Err.Error()), e.Code)
-}
-
-// checkHint says what to check after a failed step.
-func checkHint(err error) string {
-	e, ok := errors.AsType[*proxy.Error](err)
-	if !ok {
-		return ""
-	}
-	switch e.Code {
-	case proxy.CodeAuth:
-		return "the upstream refuses this user name and password"
-	case proxy.CodeSysTemp:
-		return "check address, the network and the upstream; this may be temporary"
-	case proxy.CodeSysPerm:
-		return "check the keys tls, server_name, ca_file, mailbox and trash of the upstream"
-	}
-	return ""
 }
 
 // writeTranscript runs check with a transcript in a new file that only its owner can
@@ -235,8 +222,14 @@ func checkUpstream(ctx context.Context, c *config.Config, u *config.Upstream, cr
 // probe connects to u without logging in.
 func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *config.Upstream) (r imapbackend.Report, err error) {
 	took, err := k.step("connect", func() (err error) {
-		r, err = backend.Probe(ctx)
-		return err
+		probe := func(ctx context.Context) (err error) {
+			r, err = backend.Probe(ctx)
+			return err
+		}
+		if u.Options.TLS == imapbackend.TLSImplicit {
+			return probe(ctx)
+		}
+		return unlessTLS(ctx, u.Options.Address, probe)
 	})
 	if err != nil {
 		return r, err

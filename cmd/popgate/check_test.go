@@ -178,7 +178,7 @@ func TestCheckBad(t *testing.T) {
 		stderr            string
 	}{
 		{"refused", dead.Addr().String(), "", nil, exitFailure,
-			`^error: upstream "mail": connect: dial tcp .* \(clients get -ERR \[SYS/TEMP\]\)\nhint: check address, the network and the upstream; this may be temporary\n$`},
+			`^error: upstream "mail": connect: dial tcp .* \(clients get -ERR \[SYS/TEMP\]\)\nhint: no server listens there: check the port in address, and whether the server runs\n$`},
 		{"wrong password", addr, "guess\n", []string{"--login", "alice"}, exitFailure,
 			`^error: upstream "mail": log in: .*(\[AUTH\]).*\nhint: the upstream refuses this user name and password\n$`},
 		{"no password", addr, "", []string{"--login", "alice"}, exitUsage,

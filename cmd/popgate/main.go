@@ -23,6 +23,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"popgate/cmd/popgate/config"
 	"popgate/cmd/popgate/words"
@@ -43,6 +44,9 @@ func main() {
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := rootCommand()
 	root.SetArgs(args)
+	if len(args) > 0 && strings.HasPrefix(args[0], "__complete") {
+		unquoteFlags(root)
+	}
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -109,11 +113,22 @@ func rootCommand() *cobra.Command {
 		return usage(seeHelp(cmd), "%v", err)
 	})
 	root.SetHelpTemplate(helpTemplate)
+	root.Version = version()
+	root.SetVersionTemplate(strings.ReplaceAll(versionLine(), "{{", ""))
+	root.Flags().BoolP("version", "V", false, "print the version, as the command version does")
 	for _, c := range []*cobra.Command{serveCommand(), demoCommand(), checkCommand(), uidlCommand(), versionCommand()} {
 		c.DisableFlagsInUseLine = true // Use lists them
 		root.AddCommand(c)
 	}
 	return root
+}
+
+// unquoteFlags removes the backquotes that mark, for help, the name of a flag's
+// value: shells would show them.
+func unquoteFlags(root *cobra.Command) {
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") })
+	}
 }
 
 // helpTemplate is cobra's with the examples at the end, where readers look.
@@ -172,7 +187,7 @@ func configFlag(cmd *cobra.Command) func() (*config.Config, error) {
 		}
 		c, err := config.Load(*file)
 		if _, ok := errors.AsType[*config.Problems](err); err != nil && !ok {
-			return nil, &failure{code: exitUsage, err: err}
+			return nil, &failure{code: exitUsage, err: err, hint: fileHint(err, "the configuration file")}
 		}
 		return c, err
 	}

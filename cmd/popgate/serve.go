@@ -294,6 +294,8 @@ func bindHint(err error) string {
 	switch {
 	case addressInUse(err):
 		return "another program uses this address: stop it, or change the listener's address"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine does not have that address: write one that it has, or only the port, as in \":110\""
 	case errors.Is(err, fs.ErrPermission):
 		return "ports below 1024 need root, CAP_NET_BIND_SERVICE or a socket redirect"
 	}

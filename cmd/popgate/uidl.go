@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -162,8 +163,12 @@ func (f *formerServer) failed(step string, err error, hint string) error {
 
 // read runs the session.
 func (f *formerServer) read(ctx context.Context, progress io.Writer) ([]formerMessage, error) {
-	if err := f.connect(ctx); err != nil {
-		return nil, f.failed("connect", err, "check --server, --tls and the network")
+	connect := f.connect
+	if f.tls != "implicit" {
+		connect = func(ctx context.Context) error { return unlessTLS(ctx, f.address, f.connect) }
+	}
+	if err := connect(ctx); err != nil {
+		return nil, f.failed("connect", err, cmp.Or(connectHint(err, formerPlaces), "check --server, --tls and the network"))
 	}
 	defer f.conn.Close()
 	defer context.AfterFunc(ctx, func() { f.conn.Close() })()
@@ -195,6 +200,7 @@ func (f *formerServer) connect(ctx context.Context) error {
 	if f.tls == "implicit" {
 		conn = tls.Client(conn, config)
 	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	f.use(conn)
 	_, err = f.reply()
 	if err == nil && f.tls == "starttls" {

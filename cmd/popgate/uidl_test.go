@@ -178,7 +178,7 @@ func TestUIDLBad(t *testing.T) {
 		{"no password file", "", append(plain, "127.0.0.1:1", "--password-file", "none"), exitUsage, `^error: open none: .*\nhint: `},
 		{"no CA", "x", append(plain, "127.0.0.1:1", "--ca-file", "uidl_test.go"), exitUsage, `^error: uidl_test.go contains no certificate\nhint: `},
 		{"argument", "x", []string{"joe"}, exitUsage, `unexpected argument "joe"`},
-		{"refused", "x", append(plain, dead.Addr().String()), exitFailure, `^error: .*: connect: dial tcp .*\nhint: check --server`},
+		{"refused", "x", append(plain, dead.Addr().String()), exitFailure, `^error: .*: connect: dial tcp .*\nhint: no server listens there: check the port in --server`},
 		{"not welcome", "x", append(plain, scriptedPOP3(t, "-ERR busy\x1b\n")), exitFailure, `^error: .*: connect: the server says -ERR busy\?\nhint: `},
 		{"no STLS", "x", []string{"--user", "joe", "--tls", "starttls", "--server", scriptedPOP3(t, "+OK\n", "-ERR no\n")}, exitFailure, `: connect: the server says -ERR no\n`},
 		{"wrong password", "x", append(plain, scriptedPOP3(t, "+OK\n", "+OK\n", "-ERR no\n")), exitFailure, `: log in: the server says -ERR no\nhint: the server refuses`},

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // absolute returns the file that name refers to.
@@ -25,8 +26,11 @@ func (l *loader) read(path, name string) ([]byte, bool) {
 		return b, true
 	}
 	remedy := "name a file that popgate can read; relative names start at the directory of this file"
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		remedy = "make it readable for the user that popgate runs as"
+	case errors.Is(err, syscall.EISDIR):
+		remedy = "this is a directory: name a file in it"
 	}
 	l.fail(path, fmt.Sprintf("cannot be read: %v", err), remedy)
 	return nil, false
