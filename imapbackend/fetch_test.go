@@ -103,7 +103,7 @@ func TestReadOutcomes(t *testing.T) {
 		{"FETCH without body, present", "S: * 1 FETCH (UID 7)\nS: <r> OK x\n" + present + flagsNo, temp, false},
 		{"NO, absent", "S: <r> NO [EXPUNGEISSUED] zebra\n" + absent, gone, false},
 		{"NO, present", "S: <r> NO [EXPUNGEISSUED] zebra\n" + present, temp, false},
-		{"NO, others only", "S: <r> NO zebra\n" + recheck + "S: * 2 FETCH (UID 8)\nS: <q> OK x\n", temp, false},
+		{"NO, others only", "S: <r> NO zebra\n" + recheck + "S: * 2 FETCH (UID 8)\nS: <q> OK x\n" + allUIDs + "S: * 1 FETCH (UID 8)\nS: <w> OK x\n", gone, false},
 		{"NO, flags of others", "S: <r> NO zebra\n" + recheck + "S: * 2 FETCH (UID 8 FLAGS (\\Seen))\nS: <q> OK x\n", gone, false},
 		{"NO, FETCH of all UIDs refused", "S: <r> NO zebra\n" + recheck + "S: <q> NO zebra\n" + allUIDs + "S: <w> NO zebra\n", temp, false},
 		{"NO, FETCH of the UID refused, absent", "S: <r> NO zebra\n" + recheck + "S: <q> BAD zebra\n" + allUIDs + "S: * 1 FETCH (UID 8)\nS: <w> OK x\n", gone, false},

@@ -71,9 +71,13 @@ var policyTests = []policyTest{
 	{"I-DEL-4 flags set", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS (\\deleted) UID 8)\nS: <q> OK x\n", nil},
 	{"I-DEL-4 UID missing", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted +
-		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS ())\nS: <q> OK x\n", proxy.ErrNotRemoved},
-	{"I-DEL-4 no UID at all", "UIDPLUS", Options{}, storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "S: * 1 FETCH ()\nS: <q> OK x\n" + unflagging("7:8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
-	{"I-DEL-4 other messages only", "UIDPLUS", Options{}, storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "S: * 3 FETCH (UID 9)\nS: <q> OK x\n" + unflagging("7:8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS ())\nS: <q> OK x\n" + noop + flagsOfAll +
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS ())\nS: <v> OK x\n", proxy.ErrNotRemoved},
+	{"I-DEL-4 no UID at all", "UIDPLUS", Options{}, storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "S: * 1 FETCH ()\nS: <q> OK x\n" + noop + "C: <v> UID FETCH 1:* (UID)\nS: * 1 FETCH ()\nS: <v> OK x\n" + unflagging("7:8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
+	{"I-DEL-4 other messages only", "UIDPLUS", Options{}, storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "S: * 3 FETCH (UID 9)\nS: <q> OK x\n" + noop +
+		"C: <v> UID FETCH 1:* (UID)\nS: * 2 FETCH (UID 8)\nS: * 3 FETCH (UID 9)\nS: <v> OK x\n" + unflagging("8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
+	{"I-DEL-4 UID missing once", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: * 2 FETCH (FLAGS ())\nS: <q> OK x\n" + noop + flagsOfAll +
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: <v> OK x\n", nil},
 	{"I-DEL-4 flags missing", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8)\nS: <q> OK x\n", proxy.ErrNotRemoved},
 

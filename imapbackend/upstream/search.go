@@ -85,14 +85,15 @@ func (c *Conn) searchBy(form dialect.Search, set, key string) *Search {
 // asksFor reports whether the command is for messages of which uid is one.
 func (s *Search) asksFor(uid uint64) bool { return s.set == "" || uidset.InRanges(s.within, uid) }
 
-// next returns the search in the next form, if there is one, after an answer with
-// status that proves nothing.
-func (s *Search) next(status wire.Status) (*Search, bool) {
+// next returns the search in the next form, if there is one, after an answer that
+// proves nothing.
+func (s *Search) next() (*Search, bool) {
 	next := Search{c: s.c, set: s.set, key: s.key, within: s.within, form: s.form + 1}
 	if s.ByFetch() {
-		// mailutils refuses a set with UIDs above those of all messages.
+		// mailutils refuses a set with UIDs above those of all messages; and a
+		// response about another client's change need not have a UID.
 		next.form, next.set = s.form, ""
-		return &next, s.set != "" && !status.OK()
+		return &next, s.set != ""
 	}
 	return &next, true
 }
@@ -205,7 +206,7 @@ func (s *Search) Result(ctx context.Context, ph Phase, status wire.Status) ([]ui
 			cause, refused = err, !status.OK()
 		}
 		teaches = teaches || status.OK()
-		next, ok := s.next(status)
+		next, ok := s.next()
 		rebuilt := func() bool { return s.c.Wire.Mailbox().Rebuilt } // then UIDs are those of other messages
 		if ok && s.ByFetch() && !rebuilt() {
 			// FETCH of a message that another client has expunged may be NO until
