@@ -310,14 +310,16 @@ func (w *faultWorld) checkUnseen() {
 }
 
 // checkUnflagged checks, after the next login, that no message is flagged \Deleted
-// but that of another client, and what the policy leaves flagged (I-DEL-5). In
+// but that of another client, and, unless QUIT was answered -ERR, what the policy
+// leaves flagged (I-DEL-5). In
 // another mailbox than that of the session nothing changes.
 func (w *faultWorld) checkUnflagged() {
 	if w.frozen != "" || w.fc.wrongUIDs() {
 		return
 	}
+	failed := slices.ContainsFunc(w.c.refused, func(reply string) bool { return strings.HasPrefix(reply, "QUIT: ") })
 	for _, msg := range w.m.Inbox().Messages() {
-		left := w.c.quit && w.c.marked[msg.UID] && w.fc.policy.leavesFlags()
+		left := w.c.quit && !failed && w.c.marked[msg.UID] && w.fc.policy.leavesFlags()
 		if msg.Deleted() && msg.UID != w.uid(5) && !left {
 			w.Errorf("UID %d is flagged \\Deleted after the next login", msg.UID)
 		}

@@ -95,7 +95,8 @@ func TestPlaceholderRead(t *testing.T) {
 		{"RETR, expunge", "UIDPLUS", retr + whole + other + storing("8") + stored + expunging("8") + expunged + check, Options{}, false, proxy.ErrNotRemoved},
 		{"TOP, expunge", "UIDPLUS", topCommand("r", "BODY.PEEK[HEADER]") + header + other + storing("8") + stored + expunging("8") + expunged + check, Options{}, true, proxy.ErrNotRemoved},
 		{"trash", "MOVE", retr + whole + other + moving("8", `"Bin"`) + moved + check, bin, false, proxy.ErrNotRemoved},
-		{"flag", "UIDPLUS", retr + whole + other + storing("8") + stored + "C: <q> UID FETCH 7:8 (UID FLAGS)\nS: * 1 FETCH (UID 7 FLAGS ())\nS: <q> OK x\n", Options{Delete: DeleteFlag}, false, proxy.ErrNotRemoved},
+		{"flag", "UIDPLUS", retr + whole + other + storing("8") + stored + "C: <q> UID FETCH 7:8 (UID FLAGS)\nS: * 1 FETCH (UID 7 FLAGS ())\nS: <q> OK x\n" +
+			unflagging("8") + "S: <u> OK x\n", Options{Delete: DeleteFlag}, false, proxy.ErrNotRemoved},
 		{"expunge-if-alone, flagged by another client", "", retr + whole + other + storing("8") + stored + foreign + "S: * SEARCH 7 8\nS: <a> OK x\n" +
 			"C: <q> UID FETCH 7:8 (UID FLAGS)\n" + nothing, alone, false, nil},
 		{"removed by another client", "UIDPLUS", retr + whole + other + removing("8")[:len(removing("8"))-len(checking("8")+nothing)] + checking("7:8") + nothing, Options{}, false, nil},

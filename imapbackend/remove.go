@@ -51,11 +51,13 @@ func (r *removal) lookIntoGaps(ctx context.Context) error {
 
 // flag sets \Deleted. Whatever the answer, messages count as flagged, so that the
 // flag is removed where they stay: a STORE that is refused may have flagged some of
-// them (RFC 2180 §4.2.3). Before the first STORE the store learns of all, for the
-// session after one that does not get that far.
+// them (RFC 2180 §4.2.3). Before the first STORE the store has all of them, on the
+// disk too, for the session after one that does not get that far.
 func (r *removal) flag(ctx context.Context, set uidset.Set) (done bool, err error) {
-	if !r.isStored && !r.keepsFlags {
+	if !r.isStored {
 		r.storeFlagged(r.targets)
+		// Without a disk that can be written UPDATE goes on; the store has logged it.
+		_ = r.m.b.store.Sync(ctx)
 	}
 	r.flagged = append(r.flagged, set.UIDs...)
 	status, err := r.send(ctx, "STORE", set.Text+` +FLAGS.SILENT (\Deleted)`)

@@ -20,6 +20,7 @@ const (
 	undeleted  = "C: <q> UID FETCH 7:8 (UID FLAGS)\n"
 	flagsOf78  = "C: <v> UID FETCH 7:8 (UID FLAGS)\n"
 	flagsOfAll = "C: <v> UID FETCH 1:* (UID FLAGS)\n"
+	unflagged  = "C: <u> UID STORE 7:8 -FLAGS.SILENT (\\Deleted)\nS: <u> OK x\n"
 	foreign    = "C: <a> UID SEARCH DELETED\n"
 	foreignBy  = "C: <w> UID FETCH 1:* (UID FLAGS)\n" // after a refusal
 	expunge    = "C: <p> EXPUNGE\n"
@@ -58,28 +59,28 @@ var policyTests = []policyTest{
 
 	// flag
 	{"I-DEL-13 flag with UIDPLUS", "UIDPLUS MOVE", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + nothing, nil},
-	{"I-DEL-13 flag refused", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> NO zebra\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
-	{"I-DEL-13 flag BAD", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> BAD zebra\n" + undeleted + left("7 8"), notPerm},
-	{"I-DEL-10 flag read-only", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> OK [READ-ONLY] zebra\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
-	{"I-DEL-4 check refused", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> NO zebra\n" + noop + flagsOfAll + "S: <v> NO zebra\n", proxy.ErrNotRemoved},
+	{"I-DEL-13 flag refused", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> NO zebra\n" + undeleted + left("7 8") + unflagged, proxy.ErrNotRemoved},
+	{"I-DEL-13 flag BAD", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> BAD zebra\n" + undeleted + left("7 8") + unflagged, notPerm},
+	{"I-DEL-10 flag read-only", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + "S: <st> OK [READ-ONLY] zebra\n" + undeleted + left("7 8") + unflagged, proxy.ErrNotRemoved},
+	{"I-DEL-4 check refused", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> NO zebra\n" + noop + flagsOfAll + "S: <v> NO zebra\n" + unflagged, proxy.ErrNotRemoved},
 	{"I-DEL-4 check refused, flags of all", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> BAD zebra\n" + noop + flagsOfAll +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: * 3 FETCH (UID 9 FLAGS ())\nS: <v> OK x\n", nil},
 	{"I-DEL-4 check refused, one not flagged", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: <q> BAD zebra\n" + noop + flagsOfAll +
-		"S: * 1 FETCH (UID 7 FLAGS ())\nS: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: * 3 FETCH (UID 9 FLAGS ())\nS: <v> OK x\n", proxy.ErrNotRemoved},
+		"S: * 1 FETCH (UID 7 FLAGS ())\nS: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: * 3 FETCH (UID 9 FLAGS ())\nS: <v> OK x\n" + unflagged, proxy.ErrNotRemoved},
 	{"I-DEL-4 flags not set", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted +
-		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS () UID 8)\nS: <q> OK x\n", proxy.ErrNotRemoved},
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS () UID 8)\nS: <q> OK x\n" + unflagged, proxy.ErrNotRemoved},
 	{"I-DEL-4 flags set", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS (\\deleted) UID 8)\nS: <q> OK x\n", nil},
 	{"I-DEL-4 UID missing", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS ())\nS: <q> OK x\n" + noop + flagsOfAll +
-		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS ())\nS: <v> OK x\n", proxy.ErrNotRemoved},
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (FLAGS ())\nS: <v> OK x\n" + unflagged, proxy.ErrNotRemoved},
 	{"I-DEL-4 no UID at all", "UIDPLUS", Options{}, storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "S: * 1 FETCH ()\nS: <q> OK x\n" + noop + "C: <v> UID FETCH 1:* (UID)\nS: * 1 FETCH ()\nS: <v> OK x\n" + unflagging("7:8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
 	{"I-DEL-4 other messages only", "UIDPLUS", Options{}, storing("7:8") + stored + expunging("7:8") + expunged + checking("7:8") + "S: * 3 FETCH (UID 9)\nS: <q> OK x\n" + noop +
 		"C: <v> UID FETCH 1:* (UID)\nS: * 2 FETCH (UID 8)\nS: * 3 FETCH (UID 9)\nS: <v> OK x\n" + unflagging("8") + "S: <u> OK x\n", proxy.ErrNotRemoved},
 	{"I-DEL-4 UID missing once", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted + "S: * 2 FETCH (FLAGS ())\nS: <q> OK x\n" + noop + flagsOfAll +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: <v> OK x\n", nil},
 	{"I-DEL-4 flags missing", "UIDPLUS", Options{Delete: DeleteFlag}, storing("7:8") + stored + undeleted +
-		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8)\nS: <q> OK x\n", proxy.ErrNotRemoved},
+		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8)\nS: <q> OK x\n" + unflagged, proxy.ErrNotRemoved},
 
 	// trash by MOVE
 	{"I-DEL-8 MOVE", "UIDPLUS MOVE", bin, moving("7:8", `"Bin"`) + moved + checking("7:8") + nothing, nil},
@@ -138,7 +139,7 @@ var policyTests = []policyTest{
 	{"I-DEL-7 not alone", "", alone, storing("7:8") + stored + foreign + "S: * SEARCH 7 8 9\nS: <a> OK x\n" + undeleted + nothing, nil},
 	{"I-DEL-7 alone, ESEARCH over others", "ESEARCH", alone, storing("7:8") + stored + "C: <a> UID SEARCH RETURN (ALL) DELETED\nS: * ESEARCH (TAG \"<a>\") UID ALL 6:8\nS: <a> OK x\n" +
 		undeleted + nothing, nil},
-	{"I-DEL-7 alone, STORE refused", "", alone, storing("7:8") + "S: <st> NO zebra\n" + foreign + "S: * SEARCH\nS: <a> OK x\n" + undeleted + left("7 8"), proxy.ErrNotRemoved},
+	{"I-DEL-7 alone, STORE refused", "", alone, storing("7:8") + "S: <st> NO zebra\n" + foreign + "S: * SEARCH\nS: <a> OK x\n" + undeleted + left("7 8") + unflagged, proxy.ErrNotRemoved},
 	{"I-DEL-7 alone, SEARCH refused", "", alone, storing("7:8") + stored + foreign + "S: <a> NO zebra\n" + foreignBy + "S: <w> NO zebra\n" + undeleted + nothing, nil},
 	{"I-DEL-7 alone, by flags", "", alone, storing("7:8") + stored + foreign + "S: <a> OK x\n" + foreignBy +
 		"S: * 1 FETCH (UID 7 FLAGS (\\Deleted))\nS: * 2 FETCH (UID 8 FLAGS (\\Deleted))\nS: <w> OK x\n" + expunge + "S: <p> OK x\n" + flagsOf78 + "S: <v> OK x\n", nil},

@@ -178,7 +178,7 @@ func TestPoliciesUnproved(t *testing.T) {
 		by += "UID " + set + key + "\n"
 		fetch := "C: <v> UID FETCH " + set + " " + items + "\n"
 		still := ""
-		if strings.Contains(before, "<st>") && key == "" {
+		if strings.Contains(before, "<st>") {
 			still = unflagging(set) + "S: <u> OK x\n"
 		}
 		tt.opts.Dialect = bySearch

@@ -38,8 +38,8 @@ type removal struct {
 	fault   *proxy.Error    // the first refusal of this attempt
 
 	// flagged is what this session has flagged \Deleted, or may have, and not
-	// unflagged. rest is what is left of marked, if isChecked. keepsFlags: the
-	// plan leaves messages flagged.
+	// unflagged. rest is what is left of marked, if isChecked; where keepsFlags,
+	// the plan leaves messages flagged and rest has only the others.
 	flagged, rest []uint64
 	isChecked     bool
 	keepsFlags    bool
@@ -74,6 +74,10 @@ func (m *maildrop) update(ctx context.Context, marked []uint64) error {
 	}
 	if r.isStored {
 		r.storeFlagged(r.flagged)
+		if err == nil && r.keepsFlags {
+			// The next process must not unflag what stays flagged for good.
+			_ = m.b.store.Sync(ctx)
+		}
 	}
 	return err
 }
@@ -107,7 +111,7 @@ func (r *removal) attempt(ctx context.Context) (lost bool, err error) {
 			return r.m.u.Can(capability) && !(r.noMove && capability == "MOVE")
 		}))
 	}
-	if err != nil && !r.keepsFlags && r.m.usable(upstream.AtUpdate) == nil && ctx.Err() == nil {
+	if err != nil && r.m.usable(upstream.AtUpdate) == nil && ctx.Err() == nil {
 		r.unflag(ctx)
 	}
 	return conn.Err() != nil, err
@@ -169,8 +173,10 @@ func (r *removal) check(ctx context.Context, p plan) error {
 		return err
 	}
 	r.rest, r.isChecked = rest, true
-	removed := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint64) bool { return uidset.Contains(rest, uid) })
-	r.m.b.forget(r.m.key, removed, p.flags)
+	if len(rest) == 0 || !p.flags { // else those that are flagged are unflagged again
+		removed := slices.DeleteFunc(slices.Clone(r.marked), func(uid uint64) bool { return uidset.Contains(rest, uid) })
+		r.m.b.forget(r.m.key, removed, p.flags)
+	}
 	if len(rest) == 0 {
 		return nil
 	}
@@ -182,13 +188,13 @@ func (r *removal) check(ctx context.Context, p plan) error {
 }
 
 // unflag removes \Deleted from the messages that are left, or may be, so that the
-// next session shows them, as the answer to QUIT says. Flags of other clients stay
-// (requirement I-DEL-5).
+// next session shows them, as the answer to QUIT says, whatever the policy would have
+// left flagged. Flags of other clients stay (requirement I-DEL-5).
 func (r *removal) unflag(ctx context.Context) {
 	m := r.m
 	slices.Sort(r.flagged)
 	ours := slices.DeleteFunc(slices.Compact(r.flagged), func(uid uint64) bool {
-		return uidset.Contains(m.deleted, uid) || r.isChecked && !uidset.Contains(r.rest, uid)
+		return uidset.Contains(m.deleted, uid) || r.isChecked && !r.keepsFlags && !uidset.Contains(r.rest, uid)
 	})
 	r.flagged = nil
 	for _, set := range m.sets(ours) {

@@ -94,7 +94,7 @@ func TestUpdate(t *testing.T) {
 		{"I-DEL-2 UIDPLUS shown before the login only does not count", greeted + strings.TrimPrefix(mailbox("", "", "7"), greeted) + storing("7") + stored +
 			"C: <q> UID FETCH 7 (UID FLAGS)\n" + nothing, Options{}, []uint64{7}, nil},
 		{"I-DEL-7 flag", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID FETCH 7:8 (UID FLAGS)\n" + nothing, Options{}, []uint64{7, 8}, nil},
-		{"I-DEL-7 flag, not set on all", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID FETCH 7:8 (UID FLAGS)\nS: * 1 FETCH (UID 8 FLAGS ())\nS: <q> OK x\n",
+		{"I-DEL-7 flag, not set on all", mailbox("", "", "7", "8") + storing("7:8") + stored + "C: <q> UID FETCH 7:8 (UID FLAGS)\nS: * 1 FETCH (UID 8 FLAGS ())\nS: <q> OK x\n" + unflagging("7:8") + "S: <u> OK x\n",
 			Options{}, []uint64{7, 8}, proxy.ErrNotRemoved},
 		{"I-DEL-7 refuse", mailbox("", "", "7"), Options{WithoutUIDPLUS: Refuse}, []uint64{7}, &proxy.Error{Code: perm, Text: textNoPlus}},
 		{"I-DEL-7 refuse does not concern UIDPLUS", mailbox("UIDPLUS", "", "7") + removing("7"), Options{WithoutUIDPLUS: Refuse}, []uint64{7}, nil},

@@ -238,7 +238,7 @@ func (w *soakWalk) login() *popSession {
 	for uid := range before {
 		_, is := after[uid]
 		// What a policy leaves flagged may be so although QUIT got no answer.
-		excused := w.flagged[uid] || w.asked[uid] || w.failed[uid] && (!w.calm || w.policy.leavesFlags())
+		excused := w.flagged[uid] || w.asked[uid] || w.failed[uid] && !w.calm
 		if is && !shown[uid] && !excused {
 			w.Errorf("UID %d is missing from the listing", uid)
 		}

@@ -88,6 +88,7 @@ type takeAll struct {
 	got    map[string]bool // messages that were received whole, and marked
 	quit   bool            // QUIT was sent
 	quitOK bool
+	listed int
 }
 
 func (s *takeAll) play(addr string) error {
@@ -107,6 +108,7 @@ func (s *takeAll) play(addr string) error {
 	if _, err := fmt.Sscanf(reply, "+OK %d", &count); err != nil {
 		return err
 	}
+	s.listed = count
 	for n := 1; n <= count; n++ {
 		body, err := c.Fetch(fmt.Sprintf("RETR %d", n))
 		if err != nil {
@@ -126,7 +128,8 @@ func (s *takeAll) play(addr string) error {
 // P-SESS-5, P-QUIT-2, P-QUIT-3: the process is killed at each point of a session
 // that the upstream can see, and within a body, with the same mailbox and store
 // every time. A message is removed only if the client has received it whole and
-// has sent QUIT; the next process serves all others.
+// has sent QUIT; the next process serves all others, and those that were flagged and
+// not removed (I-DEL-5).
 func TestGatewayKilled(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -144,7 +147,7 @@ func TestGatewayKilled(t *testing.T) {
 	config := plainConfig(l.Addr().String()) + fmt.Sprintf("\n[store]\npath = %q\n", filepath.Join(dir, "store"))
 	big := fmt.Sprintf("Subject: big\r\n\r\n%s", strings.Repeat(strings.Repeat("x", 70)+"\r\n", bigBody/72+1))
 	inbox := m.Inbox()
-	number := 0
+	number, flagged := 0, false
 	for events := 1; ; events++ {
 		for len(inbox.Messages()) < 5 {
 			if len(inbox.Messages()) == 2 {
@@ -159,6 +162,9 @@ func TestGatewayKilled(t *testing.T) {
 		s := takeAll{got: make(map[string]bool)}
 		err := s.play(g.addr)
 		k.arm(nil, 0)
+		if !g.killed.Load() && s.listed != len(before) {
+			t.Errorf("the last process lists %d of %d messages", s.listed, len(before))
+		}
 		left := make(map[string]bool)
 		for _, msg := range inbox.Messages() {
 			left[msg.Body] = true
@@ -183,16 +189,16 @@ func TestGatewayKilled(t *testing.T) {
 			k.mu.Lock()
 			defer k.mu.Unlock()
 			t.Logf("killed at %d points, %d of them within a body", events-1, k.within)
+			if !flagged {
+				t.Error("no process was killed with messages flagged")
+			}
 			if k.within != pieces-1 {
 				t.Errorf("%d kills within the big body, want %d", k.within, pieces-1)
 			}
 			return
 		}
-		// Messages that are flagged and not expunged would not be listed again.
 		for _, msg := range inbox.Messages() {
-			if msg.Deleted() {
-				inbox.SetFlag(msg.UID, `\Deleted`, false)
-			}
+			flagged = flagged || msg.Deleted()
 		}
 	}
 }

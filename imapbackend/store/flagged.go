@@ -21,10 +21,9 @@ func (s *Store) Flagged(key Key) (Flagged, bool) {
 }
 
 // PutFlagged replaces what is stored of a mailbox by f, of which it keeps at most
-// 200,000 messages; f without messages deletes it. It does not wait for the disk:
-// a store with a file has written f about a second later, and nothing at all if f
-// has been deleted by then. What a process has stored in the last second before it
-// is killed is lost.
+// 200,000 messages; f without messages deletes it. It does not wait for the disk,
+// as Sync does: a store with a file has written f about a second later, and nothing at
+// all if f has been deleted by then.
 func (s *Store) PutFlagged(key Key, f Flagged) {
 	f.UIDs = slices.Clip(f.UIDs[:min(len(f.UIDs), maxFlagged)])
 	if len(f.UIDs) == 0 || !valid(f) {

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -66,6 +68,33 @@ func TestFlaggedOnDisk(t *testing.T) {
 		if got, ok := s.Flagged(key(name)); ok {
 			t.Errorf("%s: %v", name, got)
 		}
+	}
+}
+
+// I-DEL-5: after Sync a record is on the disk, whatever happens to the process; Sync
+// waits no longer than its context, and for nothing without a file.
+func TestSync(t *testing.T) {
+	if err := NewMemory(1 << 20).Sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s, _ := openStore(t, filepath.Join(t.TempDir(), "store.db"), Options{})
+	want := Flagged{9, []uint64{1, 2}}
+	s.PutFlagged(key("a"), want)
+	if err := s.Sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if r, _, err := s.writer.disk.read(flaggedID(key("a"))); err != nil || !cmp.Equal(r, record(want)) {
+		t.Errorf("on the disk is %v, %v", r, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	hung := &Store{writer: &writer{urgent: make(chan struct{}, 1)}} // which nobody runs
+	if err := hung.Sync(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("Sync: %v", err)
+	}
+	closeStore(t, s)
+	if err := s.Sync(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("Sync of a closed store: %v", err)
 	}
 }
 

@@ -6,6 +6,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"sync"
@@ -201,6 +202,23 @@ func (s *Store) PutUniqueIDs(key Key, u UniqueIDs) error {
 	written := s.writer.confirm()
 	s.mu.Unlock()
 	return <-written
+}
+
+// Sync waits until all that was put before is on the disk, if the store has a file,
+// or until ctx ends. An error of the disk is logged by the store too.
+func (s *Store) Sync(ctx context.Context) error {
+	if s.writer == nil {
+		return nil
+	}
+	s.mu.Lock()
+	written := s.writer.confirm()
+	s.mu.Unlock()
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // get returns a record from memory or disk, nil if there is none.
