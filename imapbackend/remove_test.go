@@ -150,7 +150,7 @@ var policyTests = []policyTest{
 	{"I-DEL-7 alone does not concern UIDPLUS", "UIDPLUS", alone, removing("7:8"), nil},
 }
 
-// I-DEL-7, I-DEL-8, I-DEL-9, I-DEL-10, I-DEL-12, I-DEL-13, M-1: each policy
+// I-DEL-5, I-DEL-7, I-DEL-8, I-DEL-9, I-DEL-10, I-DEL-12, I-DEL-13, M-1: each policy
 // sends its steps and nothing else, and QUIT reports what is left.
 func TestPolicies(t *testing.T) {
 	for _, tt := range policyTests {
