@@ -39,6 +39,7 @@ type clientConn struct {
 	unread      []byte        // input to be read before that of Conn
 	spoken      bool          // the client has sent something; reset by the session
 	interrupted atomic.Bool
+	written     atomic.Int64 // octets
 }
 
 // interrupt ends reading and writing, so that the session closes the
@@ -74,6 +75,7 @@ func (c *clientConn) Write(p []byte) (int, error) {
 		}
 		n, err := c.Conn.Write(p[done:])
 		done += n
+		c.written.Add(int64(n))
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return done, err
 		}

@@ -3,7 +3,16 @@ package proxy
 import (
 	"errors"
 	"os"
+	"sync"
 	"time"
+)
+
+const (
+	// lookPeriod is how often a session looks whether the client has left while a
+	// message makes no progress, and lookTime how long it waits for what the client
+	// may have sent.
+	lookPeriod = 400 * time.Millisecond
+	lookTime   = 10 * time.Millisecond
 )
 
 // errLeft ends a session whose client has left while the Backend worked.
@@ -51,4 +60,52 @@ func (s *session) hasLeft() bool {
 		}
 	}
 	return false
+}
+
+// lookout notices the end of a client during RETR and TOP.
+type lookout struct {
+	mu      sync.Mutex
+	active  bool
+	written int64 // by the connection, when it was last looked at
+	timer   *time.Timer
+}
+
+// lookOut has a timer look whether the client has left, until stopLooking: by then
+// the session must not read. While octets go to the client, writing shows that it has
+// left, and it may have closed its sending side alone.
+func (s *session) lookOut() {
+	o := &s.lookout
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.active, o.written = true, s.raw.written.Load()
+	if o.timer == nil {
+		o.timer = time.AfterFunc(lookPeriod, s.look)
+	} else {
+		o.timer.Reset(lookPeriod)
+	}
+}
+
+func (s *session) stopLooking() {
+	o := &s.lookout
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.active = false
+	o.timer.Stop()
+}
+
+// look ends the session's context if the client has left.
+func (s *session) look() {
+	o := &s.lookout
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.active {
+		return
+	}
+	if n := s.raw.written.Load(); n != o.written {
+		o.written = n
+	} else if s.setReadTimeout(lookTime) == nil && s.hasLeft() {
+		s.cancel(errLeft)
+		return
+	}
+	o.timer.Reset(lookPeriod)
 }

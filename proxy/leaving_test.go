@@ -170,3 +170,114 @@ func TestClientLeavesExchange(t *testing.T) {
 		}
 	})
 }
+
+// TestClientLeavesMessage shows P-SESS-14 in RETR and TOP that wait for the upstream.
+// A QUIT that has come is carried out (P-SESS-6).
+func TestClientLeavesMessage(t *testing.T) {
+	for name, leave := range map[string]func(p *proxytest.Client, raw *proxytest.Conn){
+		"closed":                    func(p *proxytest.Client, _ *proxytest.Conn) { p.Conn.Close() },
+		"gone without close_notify": func(_ *proxytest.Client, raw *proxytest.Conn) { raw.Close() },
+		"closed for writing":        func(_ *proxytest.Client, raw *proxytest.Conn) { raw.CloseWrite() },
+		"closed after half a command": func(p *proxytest.Client, _ *proxytest.Conn) {
+			p.Write("QU")
+			synctest.Wait()
+			p.Conn.Close()
+		},
+		"reset": func(_ *proxytest.Client, raw *proxytest.Conn) {
+			raw.SetLinger(0)
+			raw.Close()
+		},
+	} {
+		for _, command := range []string{"RETR 2", "TOP 2 1"} {
+			t.Run(name+"/"+command, func(t *testing.T) {
+				inSlowMessages(t, func(t *testing.T, w slowLogin, p *proxytest.Client, raw *proxytest.Conn) {
+					p.Write("DELE 1\r\n" + command + "\r\n")
+					<-time.After(10 * time.Minute)
+					if w.g.Sessions() != 1 {
+						t.Fatal("the session of a client that waits has ended")
+					}
+					leave(p, raw)
+					<-time.After(time.Second)
+					synctest.Wait()
+					if w.g.Sessions() != 0 || w.b.Open() != 0 || len(w.b.Removed("alice")) != 0 {
+						t.Errorf("%d sessions and %d maildrops a second later, removed %d", w.g.Sessions(), w.b.Open(), w.b.Removed("alice"))
+					}
+					if len(w.log.Lines("msg=session", "reason=dropped")) != 1 {
+						t.Errorf("log:\n%s", w.log.String())
+					}
+				})
+			})
+		}
+	}
+	inSlowMessages(t, func(t *testing.T, w slowLogin, p *proxytest.Client, _ *proxytest.Conn) {
+		p.Write("DELE 1\r\nRETR 2\r\nQUIT\r\n")
+		synctest.Wait()
+		p.Conn.Close()
+		<-time.After(2 * time.Hour)
+		if got := w.b.Removed("alice"); len(got) != 1 {
+			t.Errorf("removed %d, want one message", got)
+		}
+	})
+}
+
+// inSlowMessages runs f with a client that has logged in, where messages come after an
+// hour, over plain connections and under TLS.
+func inSlowMessages(t *testing.T, f func(t *testing.T, w slowLogin, p *proxytest.Client, raw *proxytest.Conn)) {
+	for _, mode := range []proxy.TLSMode{proxy.TLSNone, proxy.TLSImplicit} {
+		t.Run(fmt.Sprint(mode), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := slowLogin{b: memory(generated(3, 100)...), log: new(proxytest.Log), tls: mode == proxy.TLSImplicit}
+				w.b.SetFaults(proxytest.Faults{ReadDelay: time.Hour})
+				lis := proxytest.Insecure
+				if w.tls {
+					lis = proxy.ListenerOptions{Mode: mode, TLS: serverTLS(t)}
+				}
+				w.g = proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: w.b, Logger: w.log.Logger()}, lis)
+				p, raw := w.dial(t)
+				p.Timeout = 2 * time.Hour
+				_ = p.Conn.SetWriteDeadline(time.Time{}) // that of the handshake
+				p.OK("USER alice", "PASS secret")
+				f(t, w, p, raw)
+			})
+		})
+	}
+}
+
+// TestClientClosesSending shows P-SESS-14: a client that has closed its sending side
+// gets a message whole that makes progress, however long that takes, and one that
+// sends commands meanwhile loses none.
+func TestClientClosesSending(t *testing.T) {
+	const octets = 100 << 10
+	synctest.Test(t, func(t *testing.T) {
+		b := memory(generated(2, 20*octets)...)
+		b.SetFaults(proxytest.Faults{Chunk: octets, OnWrite: func() { <-time.After(300 * time.Millisecond) }})
+		g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b}, proxytest.Insecure)
+		for _, last := range []bool{false, true} {
+			p := g.Dial()
+			raw := p.Conn.(*proxytest.Conn)
+			p.Timeout = time.Hour
+			p.Greeting()
+			p.OK("USER alice", "PASS secret")
+			p.Write("RETR 1\r\n")
+			if last {
+				raw.CloseWrite()
+			} else {
+				go func() {
+					<-time.After(2 * time.Second)
+					p.Write("NOOP\r\nST")
+					<-time.After(2 * time.Second)
+					p.Write("AT\r\n")
+				}()
+			}
+			p.Expect("+OK ")
+			if got := p.Body(); len(got) < 20*octets {
+				t.Errorf("%d octets", len(got))
+			}
+			if !last {
+				p.Expect("+OK")
+				p.Expect("+OK 2 ")
+				p.Do("QUIT", "+OK bye")
+			}
+		}
+	})
+}

@@ -45,7 +45,8 @@ func (st State) String() string {
 
 // session is one connection of a client. Only its goroutine uses it, with three
 // exceptions: any goroutine may call interrupt, the Server sets read deadlines on
-// raw and may close it, and the goroutine of watchClient reads while a login runs.
+// raw and may close it, and the goroutines of watchClient and of the lookout read while
+// a login, RETR or TOP runs.
 type session struct {
 	srv *Server
 	lis *listener
@@ -75,6 +76,7 @@ type session struct {
 
 	prepared Prepared // a connection that waits for the password, or nil
 
+	lookout lookout
 	watched chan struct{} // closed when the goroutine of watchClient has ended, or nil
 
 	// Held from login on, and released in this order.

@@ -84,6 +84,8 @@ func (s *session) retr(args []string) error {
 	}
 	m := s.snap.message(n)
 	s.expect(0)
+	s.lookOut()
+	defer s.stopLooking()
 	body, err := s.maildrop.Read(s.ctx, m.UID)
 	if err != nil {
 		return err
@@ -118,6 +120,8 @@ func (s *session) top(args []string) error {
 		return err
 	}
 	s.expect(lines)
+	s.lookOut()
+	defer s.stopLooking()
 	body, err := s.maildrop.Top(s.ctx, s.snap.message(n).UID, lines)
 	if err != nil {
 		return err

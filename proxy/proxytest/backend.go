@@ -40,6 +40,7 @@ type Faults struct {
 	LoginDelay, OpenDelay time.Duration
 
 	Read      map[uint64]error // returned by Read and Top, by UID
+	ReadDelay time.Duration    // before either
 	Cut       map[uint64]int   // octets after which the body breaks off
 	Chunk     int              // octets of one write of a body; 0: all
 	UniqueIDs error
@@ -265,6 +266,9 @@ func (d *maildrop) ReadOnly() bool { return d.a.readOnly }
 func (d *maildrop) find(ctx context.Context, method string, uid uint64) (Stored, Faults, error) {
 	f := d.b.call(method, func(c *Counts) { c.Reads++ })
 	if err := ctx.Err(); err != nil {
+		return Stored{}, f, err
+	}
+	if err := wait(ctx, f.ReadDelay); err != nil {
 		return Stored{}, f, err
 	}
 	if err := f.Read[uid]; err != nil {

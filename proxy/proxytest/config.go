@@ -223,7 +223,7 @@ func (sc *scenario) fault(key, value string) error {
 	duration, durErr := time.ParseDuration(value)
 	target := map[string]*error{"login": &f.Login, "open": &f.Open, "unique_ids": &f.UniqueIDs, "update": &f.Update}[key]
 	delay := map[string]*time.Duration{
-		"login_delay": &f.LoginDelay, "open_delay": &f.OpenDelay,
+		"login_delay": &f.LoginDelay, "open_delay": &f.OpenDelay, "read_delay": &f.ReadDelay,
 		"update_delay": &f.UpdateDelay, "update_late": &f.UpdateLate,
 	}[key]
 	switch {
