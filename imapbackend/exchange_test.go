@@ -179,6 +179,9 @@ func TestRelay(t *testing.T) {
 			nil, []string{server}, "", true},
 		{"P-SASL-5 not offered", offering(" AUTH=SCRAM-SHA-1") + bye, "SCRAM-SHA-256", first, nil, nil, perm, false},
 		{"P-SASL-5 -PLUS", offering(" AUTH=SCRAM-SHA-256 AUTH=SCRAM-SHA-256-PLUS") + bye, "SCRAM-SHA-256", first, nil, nil, perm, false},
+		{"I-CONN-8 challenges without end", offering(" AUTH=SCRAM-SHA-256") + "C: <l> AUTHENTICATE SCRAM-SHA-256 " + scramFirst + "\n" +
+			strings.Repeat("S: + "+scramFinal+"\nC: cHJvb2Y=\n", 8) + "S: + " + scramFinal + "\nW:\n", "SCRAM-SHA-256", first,
+			slices.Repeat([]string{"proof"}, 8), slices.Repeat([]string{final}, 8), temp, false},
 		{"M-1 lost", scram + "C: cHJvb2Y=\nX:\n", "SCRAM-SHA-256", first, []string{"proof"}, []string{server}, temp, false},
 	} {
 		play(t, tt.name, tt.script, Options{}, func(s *session) {

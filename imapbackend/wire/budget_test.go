@@ -226,3 +226,47 @@ func TestGrant(t *testing.T) {
 		c.Close()
 	}
 }
+
+// I-CONN-8: what compressed data expand to counts, not what comes on the line.
+func TestFloodCompressed(t *testing.T) {
+	for _, text := range []string{
+		strings.Repeat("* 1 FETCH (UID 1 RFC822.SIZE 90)\r\n", 2*maxResponses),
+		"* 1 FETCH (X {999999999}\r\n" + strings.Repeat("x", 2*maxUnasked),
+	} {
+		data := compressed(t, text)
+		near, far := net.Pipe()
+		go func() {
+			far.Write([]byte("P1 OK go\r\n"))
+			far.Write(data)
+			far.Close()
+		}()
+		c := New(discardWrites{near}, time.Minute)
+		if _, err := c.Run("COMPRESS DEFLATE"); err != nil {
+			t.Fatal(err)
+		}
+		c.Compress()
+		held := heap()
+		_, err := c.Run("NOOP")
+		if e, ok := errors.AsType[*ProtocolError](err); !ok || !e.Flood {
+			t.Errorf("%d octets on the line: %v, want a flood", len(data), err)
+		}
+		if more := heap() - held; more > 1<<20 {
+			t.Errorf("%d octets are held", more)
+		}
+		c.Close()
+	}
+}
+
+// discardWrites is a connection to which writing does nothing.
+type discardWrites struct{ net.Conn }
+
+func (discardWrites) Write(p []byte) (int, error) { return len(p), nil }
+
+// I-CONN-8: a limited number of capabilities is kept.
+func TestCapabilitiesBounded(t *testing.T) {
+	c := New(&stream{in: crlf("* CAPABILITY IMAP4rev1" + strings.Repeat(" A", 30000) + "\nP1 OK x\n"), step: 1000}, time.Minute)
+	defer c.Close()
+	if _, err := c.Run("CAPABILITY"); err != nil || len(c.Capabilities()) != maxCapabilities || !c.Has("IMAP4REV1") {
+		t.Errorf("%d capabilities, %v", len(c.Capabilities()), err)
+	}
+}
