@@ -245,6 +245,7 @@ func (k *checker) probe(ctx context.Context, backend *imapbackend.Backend, u *co
 	for _, w := range r.Warnings {
 		k.say("warning: %s", words.Printable(w))
 	}
+	k.defences(u, r)
 	for _, m := range u.Auth {
 		switch key := strings.ToLower(m); {
 		case slices.Contains(u.Relayed(), m) && !upstream.Relays(r.Capabilities, m):
@@ -268,6 +269,25 @@ func (k *checker) profile(name string) {
 		}
 	}
 }
+
+// defences reports what can be seen of how the upstream treats this machine's
+// address, from which all clients come.
+func (k *checker) defences(u *config.Upstream, r imapbackend.Report) {
+	const section = "see \"The upstream's own defences\" in docs/operations.md"
+	sends, hasID := u.Options.SendClientID, slices.Contains(r.Capabilities, "ID")
+	switch {
+	case sends && !hasID:
+		k.say("warning: does not announce ID: send_client_id has no effect, and all clients have this machine's address there")
+	case sends:
+		k.say("client addresses: sent by ID; whether they are believed shows in the upstream's log only: %s", section)
+	default:
+		k.say("client addresses: not sent, all clients have this machine's address there: %s", section)
+	}
+}
+
+// slowLogin is how long a login may take before check suspects a penalty: Dovecot's
+// is four seconds and more.
+const slowLogin = 3 * time.Second
 
 // remembered reports what the store has about the server of r.
 func (k *checker) remembered(path, name string, r imapbackend.Report) error {
@@ -297,6 +317,7 @@ func acceptsTokens(capabilities []string) bool {
 // session does what a POP3 session does, without its UPDATE.
 func (k *checker) session(ctx context.Context, backend proxy.Backend, cred proxy.Credential) error {
 	var login proxy.Login
+	began := k.now()
 	took, err := k.step("log in", func() (err error) {
 		login, err = backend.Login(ctx, cred)
 		return err
@@ -307,6 +328,9 @@ func (k *checker) session(ctx context.Context, backend proxy.Backend, cred proxy
 	defer login.Close()
 	id := login.Identity()
 	k.say("logged in as %s (%s)", words.Printable(id.User), took)
+	if k.now().Sub(began) > slowLogin {
+		k.say("warning: a slow login: the upstream may delay this machine's address because of failed ones")
+	}
 
 	var drop proxy.Maildrop
 	took, err = k.step("open "+id.Mailbox, func() (err error) {

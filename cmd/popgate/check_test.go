@@ -8,11 +8,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"popgate/cmd/popgate/words"
+	"popgate/imapbackend"
 	"popgate/imapbackend/demo"
+	"popgate/proxy"
 )
 
 // upstreamWithMail runs an IMAP server whose user alice has two messages.
@@ -201,5 +204,42 @@ func TestCheckBad(t *testing.T) {
 func TestPrintable(t *testing.T) {
 	if got := words.Printable("a\x1b[31m\u009b\x7f ü"); got != "a?[31m?? ü" {
 		t.Errorf("%q", got)
+	}
+}
+
+// O-ID-2: check reports what can be seen of how the upstream treats the gateway's
+// address.
+func TestCheckDefences(t *testing.T) {
+	_, addr := upstreamWithMail(t)
+	for keys, want := range map[string]string{
+		"":                        "upstream \"mail\": client addresses: not sent, all clients have this machine's address there: see ",
+		"send_client_id = true\n": "upstream \"mail\": warning: does not announce ID: send_client_id has no effect, ",
+	} {
+		file := writeConfig(t, strings.Replace(smallest, "127.0.0.1:1143", addr, 1)+"name = \"mail\"\n"+keys)
+		var out bytes.Buffer
+		if code := run([]string{"check", "--config", file}, strings.NewReader(""), &out, &out); code != exitOK || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: code %d: got\n%s\nwant\n%s", keys, code, out.String(), want)
+		}
+	}
+	for step, slow := range map[time.Duration]bool{time.Second: false, 4 * time.Second: true} {
+		opts := imapbackend.Defaults()
+		opts.Address, opts.TLS = addr, imapbackend.TLSNone
+		backend, err := imapbackend.New(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		var clock time.Time
+		k := &checker{out: &out, now: func() time.Time {
+			clock = clock.Add(step / 3) // which is read three times until the login has ended
+			return clock
+		}}
+		if err := k.session(t.Context(), backend, proxy.Credential{Username: "alice", Password: "secret word"}); err != nil {
+			t.Error(err)
+		}
+		backend.Close()
+		if strings.Contains(out.String(), "warning: a slow login: ") != slow {
+			t.Errorf("%v: %s", step, out.String())
+		}
 	}
 }
