@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -38,6 +39,13 @@ var capabilities = []struct {
 	{"STLS", func(s *session) (string, bool) {
 		return "", s.record.State == StateAuthorization && s.canSTLS()
 	}},
+	{"LOGIN-DELAY", func(s *session) (string, bool) {
+		return " " + strconv.Itoa(int(s.srv.opts.LoginDelay/time.Second)), s.srv.opts.LoginDelay > 0
+	}},
+	{"EXPIRE", func(s *session) (string, bool) { return " " + s.srv.opts.Expire, s.srv.opts.Expire != "" }},
+	{"IMPLEMENTATION", func(s *session) (string, bool) {
+		return " " + s.srv.opts.Implementation, s.srv.opts.Implementation != "" && s.record.State == StateTransaction
+	}},
 	{"UTF8", func(s *session) (string, bool) { return s.utf8Argument(), s.srv.opts.UTF8 }},
 }
 
@@ -52,7 +60,7 @@ func Capabilities() []string {
 }
 
 // capa answers CAPA: RFC 2449 §5. TRANSACTION lists the same capabilities as
-// AUTHORIZATION, except STLS.
+// AUTHORIZATION, except STLS and IMPLEMENTATION.
 func (s *session) capa([]string) error {
 	s.w.ok("capability list follows")
 	for _, c := range capabilities {
@@ -216,6 +224,9 @@ func (s *session) openMaildrop(verify func() (Login, error)) error {
 		return err
 	}
 	identity := s.login.Identity()
+	if err = s.srv.delays.admit(identity); err != nil {
+		return err
+	}
 	if err = s.acquire(identity.Keys()); err != nil {
 		return err
 	}
@@ -224,6 +235,7 @@ func (s *session) openMaildrop(verify func() (Login, error)) error {
 		return err
 	}
 	s.record.User, s.record.Upstream = identity.User, identity.Upstream
+	s.srv.delays.loggedIn(identity)
 	return nil
 }
 

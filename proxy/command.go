@@ -212,7 +212,7 @@ func (s *session) replyError(verb string, sc scope, err error) {
 		level = slog.LevelError // unexpected: a bug
 	case e.Code == CodeAuth, isAbandoned(err): // logged by logFailure
 	case errors.Is(err, errThrottled): // logged by logThrottled
-	case e.Code == CodeInUse:
+	case e.Code == CodeInUse, e.Code == CodeLoginDelay:
 		level = slog.LevelInfo
 	case e.Code != CodeNone:
 		level = slog.LevelWarn
@@ -238,7 +238,7 @@ func (sc scope) allows(code Code) bool {
 	switch code {
 	case CodeNone, CodeSysTemp, CodeSysPerm:
 		return true
-	case CodeAuth, CodeInUse:
+	case CodeAuth, CodeInUse, CodeLoginDelay:
 		return sc == scopeLogin
 	case CodeUTF8:
 		return sc == scopeMessage

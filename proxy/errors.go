@@ -7,12 +7,13 @@ type Code string
 
 // The response codes that popgate sends, all on -ERR only.
 const (
-	CodeNone    Code = ""
-	CodeAuth    Code = "AUTH"     // the credentials are at fault (RFC 3206 §5)
-	CodeInUse   Code = "IN-USE"   // the maildrop is locked (RFC 2449 §8.1.2)
-	CodeSysTemp Code = "SYS/TEMP" // system fault that may pass (RFC 3206 §4)
-	CodeSysPerm Code = "SYS/PERM" // system fault that needs an operator (RFC 3206 §4)
-	CodeUTF8    Code = "UTF8"     // the message needs UTF8 mode (RFC 6856 §5)
+	CodeNone       Code = ""
+	CodeAuth       Code = "AUTH"        // the credentials are at fault (RFC 3206 §5)
+	CodeLoginDelay Code = "LOGIN-DELAY" // too soon after the last login (RFC 2449 §8.1.1)
+	CodeInUse      Code = "IN-USE"      // the maildrop is locked (RFC 2449 §8.1.2)
+	CodeSysTemp    Code = "SYS/TEMP"    // system fault that may pass (RFC 3206 §4)
+	CodeSysPerm    Code = "SYS/PERM"    // system fault that needs an operator (RFC 3206 §4)
+	CodeUTF8       Code = "UTF8"        // the message needs UTF8 mode (RFC 6856 §5)
 )
 
 // Error is a failure as the client may see it.
@@ -48,6 +49,9 @@ var (
 	// ErrAuth is every login failure caused by the credentials. It has one
 	// text, so that a wrong password and an unknown user look the same.
 	ErrAuth = &Error{Code: CodeAuth, Text: "authentication failed"}
+
+	// errLoginDelay is a login sooner after the last one than Options.LoginDelay.
+	errLoginDelay = &Error{Code: CodeLoginDelay, Text: "too soon after the last login, try again later"}
 
 	// ErrInUse is a maildrop that another session holds.
 	ErrInUse = &Error{Code: CodeInUse, Text: "maildrop is in use by another session"}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"popgate/proxy/lock"
@@ -43,6 +45,20 @@ type Options struct {
 
 	// UTF8 offers UTF8 mode and names in UTF-8 (RFC 6856 §2).
 	UTF8 bool
+
+	// Expire is how long the upstream retains messages, for EXPIRE (RFC 2449
+	// §6.7): a number of days, or "NEVER". The gateway itself removes nothing.
+	// "": not announced.
+	Expire string
+
+	// LoginDelay is the least time between two logins to one maildrop, a
+	// multiple of a second (RFC 2449 §6.5). A verified login that comes sooner is
+	// refused. 0: none.
+	LoginDelay time.Duration
+
+	// Implementation is the IMPLEMENTATION that is announced after the login
+	// (RFC 2449 §6.9). "": not announced.
+	Implementation string
 
 	// HiddenCapabilities are omitted from CAPA; letter case does not matter.
 	// Hiding "TOP" also disables the command.
@@ -96,6 +112,15 @@ func (o Options) resolve() (Options, error) {
 	if l := o.Limits; l.Connections < 0 || l.PerAddress < 0 || l.Unauthenticated < 0 {
 		return o, fmt.Errorf("proxy: negative limit in %+v", l)
 	}
+	if o.Expire != "" && o.Expire != "NEVER" && !isNumber(o.Expire) {
+		return o, fmt.Errorf("proxy: EXPIRE %q is neither a number of days nor NEVER", o.Expire)
+	}
+	if o.LoginDelay < 0 || o.LoginDelay%time.Second != 0 {
+		return o, fmt.Errorf("proxy: login delay %v is no multiple of a second", o.LoginDelay)
+	}
+	if strings.ContainsFunc(o.Implementation, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return o, fmt.Errorf("proxy: implementation %q is no word of printable ASCII", o.Implementation)
+	}
 	if o.Mechanisms == nil {
 		o.Mechanisms = defaults.Mechanisms
 	}
@@ -113,6 +138,12 @@ func (o Options) resolve() (Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// isNumber reports whether s is a whole number that is not negative.
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 31)
+	return err == nil
 }
 
 // MinAutologout is the shortest autologout that RFC 1939 §3 allows.

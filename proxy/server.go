@@ -41,6 +41,7 @@ type Server struct {
 	admission admission     // has all sessions
 	empty     chan struct{} // closed when draining and no session is left
 
+	delays   loginDelays
 	refusals struct{ connections, perAddress, evictions, proxies, throttled, silent logLimiter }
 }
 
@@ -65,6 +66,7 @@ func NewServer(opts Options) (*Server, error) {
 		listeners: make(map[*listener]struct{}),
 		admission: newAdmission(opts.Limits),
 		empty:     make(chan struct{}),
+		delays:    newLoginDelays(opts.LoginDelay),
 	}
 	for _, tag := range opts.HiddenCapabilities {
 		srv.noCapa[strings.ToUpper(tag)] = true

@@ -166,6 +166,12 @@ func (sc *scenario) config(key, value string) (err error) {
 		o.NoAuthList = value == "false"
 	case "mechanisms":
 		o.Mechanisms = append([]string{}, strings.Fields(value)...)
+	case "expire":
+		sc.options.Expire = value
+	case "login_delay":
+		sc.options.LoginDelay, err = time.ParseDuration(value)
+	case "implementation":
+		sc.options.Implementation = value
 	case "utf8":
 		o.UTF8 = value == "true"
 	case "account": // name and password of another account

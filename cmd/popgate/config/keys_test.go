@@ -38,6 +38,9 @@ var samples = map[string]map[string]string{
 		"utf8":                `true`,
 		"capabilities_hidden": `["TOP"]`,
 		"shutdown_grace":      `"1s"`,
+		"expire":              `"30"`,
+		"login_delay":         `"5m"`,
+		"implementation":      `"popgate"`,
 	},
 	"[limits]": {
 		"connections":             `0`,

@@ -69,6 +69,9 @@ var mistakeTests = []struct{ name, fragment, want string }{
 	{"later key", "L\nU\nmax_connections = 8", `8: upstream[0].max_connections: not supported in this version; remove it`},
 	{"unknown profile", "L\nU\nprofile = \"domino\"", `8: upstream[0].profile: unknown value "domino"; write "auto", "careful", "gmail", "outlook.com", "microsoft-365", "icloud", "yahoo", "coremail", "qq", "zimbra", "cyrus", "courier", "dovecot", "stalwart" or "proton-bridge"`},
 	{"unknown pipelining", "L\nU\npipelining = \"always\"", `8: upstream[0].pipelining: unknown value "always"; write "auto", "on" or "off"`},
+	{"unknown retention", "L\nU\n[session]\nexpire = \"soon\"", `9: session.expire: "soon" is no time that messages are kept; write "never" or a number of days such as "30"`},
+	{"parts of seconds", "L\nU\n[session]\nlogin_delay = \"1500ms\"", `9: session.login_delay: 1.5s is no whole number of seconds; write a string such as "5m"`},
+	{"implementation of words", "L\nU\n[session]\nimplementation = \"a b\"", `9: session.implementation: "a b" is more than a word of ASCII; write one such as "popgate"`},
 	{"dotted key", "session.hostname = \"x\"\nL\nU", `1: session.hostname: not supported in this version; remove it`},
 
 	// Words without quotes.
