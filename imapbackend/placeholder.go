@@ -246,3 +246,38 @@ func (f writerFunc) Write(p []byte) (int, error) {
 	f(p)
 	return len(p), nil
 }
+
+// maxNotice is the length in octets up to which a top may be that of a notice in place
+// of a message. That of Courier has 129 octets, 77 of them in its header.
+const maxNotice = 512
+
+// confirmShort makes sure that a short top, of written octets, is not that of a notice
+// in place of a message that another client has removed (requirement P-RETR-8). The
+// notice has another size. It is so short that nothing of it has gone to the client.
+func (t *top) confirmShort(written int64) error {
+	m := t.m
+	announced := m.reportedOctets(t.uid)
+	if !m.u.Dialect().Substitutes || written > maxNotice || written == announced || m.u.Wire.BodyLeft() > maxNotice {
+		return nil
+	}
+	if err := t.drain(); err != nil {
+		return m.u.Lost(upstream.AtRead, err)
+	}
+	octets, cmd := int64(-1), fmt.Sprintf("UID FETCH %d (UID RFC822.SIZE)", t.uid)
+	status, err := m.u.Collect(t.ctx, cmd, func(ev wire.Event) {
+		if ev.Kind == wire.Fetch && ev.UID == t.uid && ev.Octets >= 0 {
+			octets = ev.Octets
+		}
+	})
+	switch {
+	case err != nil:
+		return m.u.Failed(upstream.AtRead, cmd, status, err)
+	case octets == announced:
+		return nil
+	}
+	found, err := t.search()
+	if err == nil && len(found) == 0 {
+		err = t.gone(fmt.Errorf("imap: %s: %d octets of a message of %d", cmd, octets, announced))
+	}
+	return err
+}

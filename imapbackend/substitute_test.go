@@ -46,6 +46,36 @@ func TestSubstitute(t *testing.T) {
 	t.Run("gone, by its profile", func(t *testing.T) {
 		reads(t, noAhead, courier+ask(1)+body(1, notice)+ok(1)+look(1, "")+ask(2)+body(2, right)+ok(2), "", right)
 	})
+	tops := func(name, script string, lines uint64, want string) {
+		play(t, name, script+bye, noAhead, func(s *session) {
+			body, err := s.open().Top(s.ctx, 1, lines)
+			if err != nil {
+				s.Fatal(err)
+			}
+			var got strings.Builder
+			_, err = body.WriteTo(&got)
+			body.Close()
+			if want == "" {
+				if e := s.fails(err, ""); e.Text != proxy.ErrGone.Text {
+					s.Error(err)
+				}
+			} else if err != nil || got.String() != want {
+				s.Errorf("%q, %v", got.String(), err)
+			}
+		})
+	}
+	header, octets := "Subject: message unavailable\r\n\r\n", func(n int) string {
+		return fmt.Sprintf("C: <w> UID FETCH 1 (UID RFC822.SIZE)\nS: * 1 FETCH (UID 1 RFC822.SIZE %d)\nS: <w> OK x\n", n)
+	}
+	lit := fmt.Sprintf("{%d}\nS: Subject: message unavailable\nS: \n", len(header))
+	zero := "C: <t> UID FETCH 1 (UID BODY.PEEK[HEADER])\nS: * 1 FETCH (UID 1 BODY[HEADER] " + lit + "S: )\nS: <t> OK x\n"
+	one := "C: <t> UID FETCH 1 (UID BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.1024>)\nS: * 1 FETCH (UID 1 BODY[HEADER] " + lit + "S:  BODY[TEXT]<0> {4}\nS+: gone\nS: )\nS: <t> OK x\n" +
+		"C: <p> UID FETCH 1 (UID BODY.PEEK[TEXT]<4.2048>)\nS: * 1 FETCH (UID 1 BODY[TEXT]<4> \"\")\nS: <p> OK x\n"
+	tops("TOP 1 0, gone", courier+zero+octets(129)+look(1, ""), 0, "")
+	tops("TOP 1 0, there", courier+zero+octets(100), 0, header)
+	tops("TOP 1 0, there with another size", courier+zero+octets(129)+look(1, "1"), 0, header)
+	tops("TOP 1 0, an upstream not known for it", any+zero, 0, header)
+	tops("TOP 1 1, gone", courier+one+octets(129)+look(1, ""), 1, "")
 	t.Run("an upstream not known for it", func(t *testing.T) {
 		reads(t, noAhead, any+ask(1)+body(1, right)+ok(1)+ask(2)+body(2, notice)+ok(2), right, notice)
 	})

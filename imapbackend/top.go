@@ -275,6 +275,9 @@ func (t *top) WriteTo(w io.Writer) (int64, error) {
 		}
 	}
 	if err == nil {
+		err = t.confirmShort(out.written)
+	}
+	if err == nil {
 		err = t.complete()
 	}
 	return out.written, t.classify(err)

@@ -116,6 +116,14 @@ func checkSets(t *testing.T, s *servertest.Server) {
 
 	c = g.session(user)
 	expunge(t, s, user, 2)
+	c.Send("TOP 2 0")
+	if reply := c.Line(); strings.HasPrefix(reply, "+OK") {
+		if top := c.Body(); !strings.Contains(top, "Subject: message 2\r\n") {
+			t.Errorf("TOP of a removed message:\n%s", top)
+		}
+	} else if reply != "-ERR message removed by another client" {
+		t.Errorf("TOP of a removed message: %s", reply)
+	}
 	c.Send("RETR 2")
 	if reply := c.Line(); strings.HasPrefix(reply, "+OK") {
 		c.Body()
