@@ -71,6 +71,21 @@ func TestRecreatedParts(t *testing.T) {
 		"S: * 1 FETCH (UID 7 RFC822.SIZE 5000 BODY[HEADER] {8}\nS: A: b\nS: \nS:  BODY[TEXT]<0> {1}\nS+: c\nS: )\nS: <t> OK x\n" +
 		"C: <p> UID FETCH 7 (UID RFC822.SIZE BODY.PEEK[TEXT]<1.2048>)\n" +
 		"S: * 1 FETCH (UID 7 RFC822.SIZE 4000 BODY[TEXT]<1> {3}\nS: d\nS: )\nS: <p> OK x\n"
+	enough := inWork(openedSize(5000)) + "C: <t> UID FETCH 7 (UID RFC822.SIZE BODY.PEEK[HEADER] BODY.PEEK[TEXT]<0.1024>)\n" +
+		"S: * 1 FETCH (UID 7 RFC822.SIZE 5000 BODY[HEADER] {8}\nS: A: b\nS: \nS:  BODY[TEXT]<0> {100}\nS: c\nT: 10s\nS+: " +
+		strings.Repeat("x", 97) + "\nS: )\nS: <t> OK x\n"
+	play(t, "TOP does not wait for text that it does not send", enough+bye, Options{Mailbox: "Work"}, func(s *session) {
+		body, err := s.open().Top(s.ctx, 7, 1)
+		if err != nil {
+			s.Fatal(err)
+		}
+		defer body.Close()
+		s.timed(0, time.Second, func() {
+			if _, err := body.WriteTo(io.Discard); err != nil {
+				s.Error(err)
+			}
+		})
+	})
 	play(t, "TOP", pieces+another10+bye, Options{Mailbox: "Work"}, func(s *session) {
 		body, err := s.open().Top(s.ctx, 7, 1)
 		if err != nil {
