@@ -72,6 +72,7 @@ func TestDocumentedConfigurations(t *testing.T) {
 	}
 	put(t, filepath.Join(dir, "alice.uidl"), []byte("emailid:M1\t1.1\n"))
 	put(t, filepath.Join(dir, "south.domains"), []byte("south.example\n"))
+	put(t, filepath.Join(dir, "lookup.key"), []byte("secret\n"))
 	l, u, _ := strings.Cut(smallest, "[[upstream]]")
 	n := 0
 	for _, b := range documents(t) {

@@ -149,14 +149,45 @@ func TestMigrationImport(t *testing.T) {
 	m.fetches("rebuilt", g.addr, 0)
 }
 
-// readFormer runs popgate uidl.
+// I-UIDL-5: what is read from a maildir of Dovecot, without its server, is what the
+// server would have shown: unique-ids that it has saved there, or made from UIDs.
+func TestMigrationMaildir(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		format, template string
+		options          []dovecottest.Option
+	}{
+		{"", "{uid:08x}{uidvalidity:08x}", nil},
+		{"", "{uid}", []dovecottest.Option{dovecottest.WithSavedUniqueIDs()}},
+		{"%g", "{uid}", []dovecottest.Option{dovecottest.WithSavedUniqueIDs()}},
+		{"%g", "filename", nil},
+	} {
+		former := dovecottest.Start(t, append(tt.options, dovecottest.WithPOP3(tt.format))...)
+		former.Append("joe", letters(0, 12)...)
+		shown := readFormer(t, former.POP3Addr)
+		_, want, _ := strings.Cut(string(shown), "\n")
+		_, got, _ := strings.Cut(string(runUIDL(t, "--maildir", former.Maildir("joe"), "--uidl", tt.template)), "\n")
+		if got != want || strings.Count(got, "\n") != 12 {
+			list, _ := os.ReadFile(filepath.Join(former.Maildir("joe"), "dovecot-uidlist"))
+			t.Errorf("format %q:\n%swant\n%sof\n%s", tt.format, got, want, list)
+		}
+	}
+}
+
+// readFormer runs popgate uidl for a server.
 func readFormer(t testing.TB, addr string) []byte {
+	t.Helper()
+	return runUIDL(t, "--server", addr, "--tls", "none", "--user", "joe")
+}
+
+// runUIDL runs popgate uidl.
+func runUIDL(t testing.TB, args ...string) []byte {
 	t.Helper()
 	file, err := popgateRace()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), "uidl", "--server", addr, "--tls", "none", "--user", "joe")
+	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), append([]string{"uidl"}, args...)...)
 	cmd.Stdin = strings.NewReader(dovecottest.Password + "\n")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

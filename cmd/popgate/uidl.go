@@ -40,13 +40,13 @@ const (
 
 func uidlCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "uidl --server HOST:PORT --user NAME [--password-file FILE]",
+		Use:   "uidl {--server HOST:PORT --user NAME [--password-file FILE] | --maildir DIR [--uidl TEMPLATE]}",
 		Short: "Write the unique-ids of a former POP3 server as a file for uidl_import",
 		Long: "Log in to the POP3 server that popgate is to replace, read the unique-id, size and\n" +
 			"header of each message, and write lines for the file that uidl_import names. Nothing is\n" +
 			"changed on the server, and nothing is written unless everything could be read. Without\n" +
 			"--password-file the password is asked for on a terminal, otherwise it is the first line\n" +
-			"of standard input.",
+			"of standard input. --maildir reads a maildir of Dovecot instead, with its dovecot-uidlist.",
 		Example: "  popgate uidl --server pop.example.com:995 --user alice > alice.uidl\n" +
 			"  popgate uidl --server 127.0.0.1:110 --tls none --user alice --for alice@example.com --password-file secret >> all.uidl",
 		Args: noArgs,
@@ -61,17 +61,29 @@ func uidlCommand() *cobra.Command {
 	flags.StringVar(&caFile, "ca-file", "", "PEM `FILE` of the CA to trust instead of the system's")
 	flags.StringVar(&passwordFile, "password-file", "", "`FILE` with the password on its first line")
 	flags.StringVar(&forUser, "for", "", "restrict the lines to this login `NAME` of the gateway")
+	d := new(formerMaildir)
+	flags.StringVar(&d.dir, "maildir", "", "read the maildir of Dovecot in `DIR`, without its server")
+	flags.StringVar(&d.template, "uidl", "{uid:08x}{uidvalidity:08x}", "`TEMPLATE` of unique-ids that are not in the maildir, as in the key uidl, or \"filename\"")
+	cmd.MarkFlagsMutuallyExclusive("server", "maildir")
+	_ = cmd.MarkFlagDirname("maildir")
 	_ = cmd.MarkFlagFilename("password-file") // these fail only for unknown flags
 	_ = cmd.MarkFlagFilename("ca-file", "pem")
 	_ = cmd.RegisterFlagCompletionFunc("tls", cobra.FixedCompletions([]string{"implicit", "starttls", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := f.validate(caFile); err != nil {
-			return err
-		}
 		if strings.ContainsAny(forUser, "\t\r\n") {
 			return usage("write --for NAME", "--for %q is not a login name", forUser)
 		}
-		var err error
+		if d.dir != "" {
+			messages, err := d.read()
+			if err != nil {
+				return err
+			}
+			return writeFormer(cmd.OutOrStdout(), cmd.ErrOrStderr(), d.dir, messages, forUser)
+		}
+		err := f.validate(caFile)
+		if err != nil {
+			return err
+		}
 		if f.password, err = formerPassword(f.user, passwordFile, cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
 			return err
 		}
@@ -81,7 +93,7 @@ func uidlCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return f.write(cmd.OutOrStdout(), cmd.ErrOrStderr(), messages, forUser)
+		return writeFormer(cmd.OutOrStdout(), cmd.ErrOrStderr(), words.Printable(f.user)+" at "+f.address, messages, forUser)
 	}
 	return cmd
 }
@@ -361,14 +373,15 @@ func (f *formerServer) top(m *formerMessage, progress io.Writer) error {
 	return err
 }
 
-// write writes the file to out, and a summary to progress.
-func (f *formerServer) write(out, progress io.Writer, messages []formerMessage, forUser string) error {
+// writeFormer writes the file to out, whose first line names the source, and a
+// summary to progress.
+func writeFormer(out, progress io.Writer, source string, messages []formerMessage, forUser string) error {
 	count := make(map[string]int)
 	for _, m := range messages {
 		count[m.identity]++
 	}
 	w := bufio.NewWriter(out)
-	fmt.Fprintf(w, "# unique-ids of %s at %s\n", words.Printable(f.user), f.address)
+	fmt.Fprintf(w, "# unique-ids of %s\n", words.Printable(source))
 	duplicates := 0
 	for _, m := range messages {
 		if m.identity == "" {

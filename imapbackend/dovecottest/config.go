@@ -94,6 +94,12 @@ func WithPOP3(uidlFormat string) Option {
 	}
 }
 
+// WithSavedUniqueIDs makes the POP3 server write the unique-ids that it shows into
+// the maildir.
+func WithSavedUniqueIDs() Option {
+	return func(o *options) { o.extra += "pop3_save_uidl = yes\n" }
+}
+
 // WithSessionsPerProcess lets n sessions share one process, for tests with very
 // many of them. By default each session has its own, which KillSessions ends.
 func WithSessionsPerProcess(n int) Option {

@@ -58,6 +58,9 @@ func (s *Server) Rebuild(user string) {
 	}
 }
 
+// Maildir returns the directory of user's INBOX, if the store is "maildir".
+func (s *Server) Maildir(user string) string { return filepath.Join(s.dir, "mail", user, "maildir") }
+
 // Deliver puts a message that is too large to append into the files of user's
 // INBOX. write must write exactly octets octets, in lines that end in CRLF. The
 // store must be "maildir".
@@ -66,7 +69,7 @@ func (s *Server) Deliver(user string, octets int64, write func(*os.File) error) 
 	if s.options.store != "maildir" {
 		s.t.Fatalf("dovecottest: Deliver into a store of format %s", s.options.store)
 	}
-	dir := filepath.Join(s.dir, "mail", user, "maildir", "new")
+	dir := filepath.Join(s.Maildir(user), "new")
 	// With both sizes in its name Dovecot need not read the file to know them.
 	name := fmt.Sprintf("1.M%d.test,S=%d,W=%d", octets, octets, octets)
 	c := s.Login(user)
