@@ -232,6 +232,7 @@ func TestRefusedOnce(t *testing.T) {
 		if d := time.Since(began); d != upstream.Silence+15*time.Second {
 			s.Errorf("after %v", d)
 		}
+		s.after(time.Minute)
 		s.open().Close()
 	})
 	// A form that has succeeded is not given up because the answer is late.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime/debug"
 
 	"popgate/imapbackend/dialect"
 	"popgate/imapbackend/internal/budget"
 	"popgate/imapbackend/internal/eyeballs"
+	"popgate/imapbackend/internal/logins"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/upstream"
@@ -26,6 +28,7 @@ type Backend struct {
 	server  *upstream.Server
 	budget  *budget.Budget
 	pool    *pool
+	gate    *logins.Gate                            // of logins with a connection
 	waiting chan struct{}                           // one element for each prepared connection
 	dial    func(context.Context) (net.Conn, error) // replaced by tests
 }
@@ -61,6 +64,7 @@ func New(opts Options) (*Backend, error) {
 		store:   opts.Store,
 		budget:  budget.New(opts.ReadAheadTotal),
 		pool:    newPool(opts.KeepOpen),
+		gate:    logins.New(opts.MaxLogins),
 		waiting: make(chan struct{}, maxPrepared),
 	}
 	b.dial = func(ctx context.Context) (net.Conn, error) {
@@ -128,12 +132,12 @@ func (b *Backend) Login(ctx context.Context, cred proxy.Credential) (proxy.Login
 	if l := b.resume(ctx, cred, upstream.NewAttempt); l != nil {
 		return l, nil
 	}
-	return asLogin(b.logIn(ctx, upstream.NewAttempt(), nil, b.authenticate(cred)))
+	return asLogin(b.inTurn(ctx, b.authenticate(cred)))
 }
 
 // Exchange implements proxy.Exchanger.
 func (b *Backend) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Login, error) {
-	return asLogin(b.logIn(ctx, upstream.NewAttempt(), nil, b.exchange(ex)))
+	return asLogin(b.inTurn(ctx, b.exchange(ex)))
 }
 
 // asLogin returns a nil interface instead of one that holds a nil *login.
@@ -144,9 +148,19 @@ func asLogin(l *login, err error) (proxy.Login, error) {
 	return l, nil
 }
 
-// waits returns the error for a login that the upstream has asked to wait with.
-// It does so for a kept connection too, whose next command would be refused.
+// waits returns the error for a login that the upstream has asked to wait with, or
+// has refused a short time ago. It does so for a kept connection too, whose next
+// command would be refused.
 func (b *Backend) waits(cred proxy.Credential) error {
+	if err := b.waitsAgain(cred); err != nil {
+		return err
+	}
+	return b.server.Refused(cred)
+}
+
+// waitsAgain is waits for a credential that the upstream has accepted before, in the
+// same session.
+func (b *Backend) waitsAgain(cred proxy.Credential) error {
 	return b.server.Waits(cred.Authzid, cred.Username, cred.Password)
 }
 
@@ -154,8 +168,65 @@ func (b *Backend) waitsFor(ex *proxy.Exchange) error {
 	return b.server.Waits(ex.Authzid, ex.Username, ex.Authorization)
 }
 
+// inTurn logs in by verify, without a connection opened ahead, when not too many
+// other logins for the maildrop hold a connection.
+func (b *Backend) inTurn(ctx context.Context, verify verifier) (*login, error) {
+	at := upstream.NewAttempt()
+	at.Start()
+	leave, err := b.enterMaildrop(ctx, at, verify, true)
+	if err != nil {
+		at.Stop()
+		return nil, err
+	}
+	return b.logInAs(ctx, leave, at, nil, verify)
+}
+
+// enterMaildrop waits for the turn of a login among those for its maildrop, if it is
+// known which that is. leave is nil if it would have to wait and must not.
+func (b *Backend) enterMaildrop(ctx context.Context, at *upstream.Attempt, verify verifier, wait bool) (leave func(), err error) {
+	if verify.user == "" {
+		return func() {}, nil
+	}
+	ctx, unbound := at.Bound(ctx)
+	defer unbound()
+	if leave, err = b.gate.EnterMaildrop(ctx, verify.user, clientNetwork(ctx), wait); err != nil {
+		return nil, upstream.TempError(err)
+	}
+	return leave, nil
+}
+
+// logInAs is logIn for a login that is counted for its maildrop until leave is called.
+func (b *Backend) logInAs(ctx context.Context, leave func(), at *upstream.Attempt, ahead *claimed, verify verifier) (l *login, err error) {
+	defer func() {
+		if l == nil {
+			leave()
+		}
+	}()
+	if l, err = b.logIn(ctx, at, ahead, verify); err != nil {
+		return nil, err
+	}
+	if verify.user != "" {
+		keys := l.id.Keys()
+		b.gate.Identified(verify.user, keys[len(keys)-1])
+		l.leave = leave
+	}
+	return l, nil
+}
+
+// clientNetwork returns by what logins of the client of ctx take turns.
+func clientNetwork(ctx context.Context) netip.Prefix {
+	c, _ := proxy.ClientOf(ctx)
+	return c.Network()
+}
+
+// claimed is a connection opened ahead that a login has claimed.
+type claimed struct {
+	u     *upstream.Conn // nil if it could not be opened
+	leave func()         // of the gate
+}
+
 // logIn starts at and logs in by verify.
-func (b *Backend) logIn(ctx context.Context, at *upstream.Attempt, ahead *upstream.Conn, verify verifier) (*login, error) {
+func (b *Backend) logIn(ctx context.Context, at *upstream.Attempt, ahead *claimed, verify verifier) (*login, error) {
 	at.Start()
 	l, err := b.connect(ctx, at, ahead, verify)
 	if err != nil {
@@ -164,12 +235,35 @@ func (b *Backend) logIn(ctx context.Context, at *upstream.Attempt, ahead *upstre
 	return l, err
 }
 
-// connect logs in on as many connections as at allows, the first of which is ahead,
-// unless that is nil.
-func (b *Backend) connect(ctx context.Context, at *upstream.Attempt, ahead *upstream.Conn, verify verifier) (*login, error) {
+// connect logs in by logInOn when the gate lets it. A login whose maildrop is not
+// known stays in until it is open; any other until the upstream's verdict.
+func (b *Backend) connect(ctx context.Context, at *upstream.Attempt, ahead *claimed, verify verifier) (l *login, err error) {
 	ctx, unbound := at.Bound(ctx)
 	defer unbound()
-	u, source := ahead, proxy.SourcePrepared
+	if ahead == nil {
+		if err = verify.waits(); err != nil {
+			return nil, err
+		}
+		leave, err := b.gate.Enter(ctx, clientNetwork(ctx), verify.asks)
+		if err != nil {
+			return nil, upstream.TempError(err)
+		}
+		ahead = &claimed{leave: leave}
+	}
+	defer func() {
+		if l != nil && verify.user == "" {
+			l.leave = ahead.leave
+		} else {
+			ahead.leave()
+		}
+	}()
+	return b.logInOn(ctx, at, ahead.u, verify)
+}
+
+// logInOn logs in on as many connections as at allows, the first of which is u,
+// unless that is nil.
+func (b *Backend) logInOn(ctx context.Context, at *upstream.Attempt, u *upstream.Conn, verify verifier) (*login, error) {
+	source := proxy.SourcePrepared
 	var failure error
 	for {
 		var err error
@@ -207,6 +301,11 @@ func worse(first, second error) error {
 
 // verifier has the upstream verify a user.
 type verifier struct {
+	// user is the key of the maildrop as far as the name shows it; "" if the name is
+	// not known. asks is that of an exchange in which the client is asked.
+	user string
+	asks bool
+
 	// waits returns an error while the upstream wants no login of the user.
 	waits func() error
 
@@ -217,22 +316,30 @@ type verifier struct {
 
 // authenticate returns the verifier of a credential.
 func (b *Backend) authenticate(cred proxy.Credential) verifier {
-	return verifier{func() error { return b.waits(cred) }, func(ctx context.Context, u *upstream.Conn) (*login, error) {
+	return verifier{b.userKey(cred.Authzid, cred.Username), false, func() error { return b.waits(cred) }, func(ctx context.Context, u *upstream.Conn) (*login, error) {
 		defer closeOnPanic(u)
 		id, err := u.Login(ctx, cred)
 		if err != nil {
 			return nil, err
 		}
 		return &login{b: b, u: u, id: id, user: spelling(cred.Authzid, cred.Username),
-			again: b.authenticate(cred), ticket: b.pool.admit(cred, id)}, nil
+			again: b.authenticateAgain(cred), ticket: b.pool.admit(cred, id)}, nil
 	}}
+}
+
+// authenticateAgain is authenticate for a credential that the upstream has accepted
+// before, in the same session: an upstream that refuses it may do so for a moment.
+func (b *Backend) authenticateAgain(cred proxy.Credential) verifier {
+	again := b.authenticate(cred)
+	again.waits = func() error { return b.waitsAgain(cred) }
+	return again
 }
 
 // exchange is authenticate for a SASL exchange. A token can be sent again on
 // another connection without asking the client; the other mechanisms answer a
 // challenge, which is valid once.
 func (b *Backend) exchange(ex *proxy.Exchange) verifier {
-	return verifier{func() error { return b.waitsFor(ex) }, func(ctx context.Context, u *upstream.Conn) (*login, error) {
+	return verifier{b.userKey(ex.Authzid, ex.Username), true, func() error { return b.waitsFor(ex) }, func(ctx context.Context, u *upstream.Conn) (*login, error) {
 		defer closeOnPanic(u)
 		id, err := u.Exchange(ctx, ex)
 		if err != nil {
@@ -243,9 +350,19 @@ func (b *Backend) exchange(ex *proxy.Exchange) verifier {
 			repeated := *ex
 			repeated.Challenge = func(context.Context, string) (string, error) { return "", proxy.ErrCancelled }
 			l.again = b.exchange(&repeated)
+			l.again.asks = false
 		}
 		return l, nil
 	}}
+}
+
+// userKey returns the key of verifier.
+func (b *Backend) userKey(authzid, username string) string {
+	if username == "" {
+		return ""
+	}
+	id := proxy.Identity{Upstream: b.opts.Name, User: upstream.CanonicalUser(authzid, username), Mailbox: b.opts.Mailbox}
+	return id.Keys()[0]
 }
 
 // closeOnPanic, deferred, ends u if the function that is left by a panic is the
@@ -273,6 +390,7 @@ type login struct {
 	user    string   // as the client spelled it
 	again   verifier // on another connection
 	ticket  *ticket  // nil: the connection is not to be kept
+	leave   func()   // of the gate; nil where it does not count there
 	source  proxy.Source
 	resumed bool // u is a kept connection that is not yet known to be alive
 }
@@ -286,10 +404,20 @@ func (l *login) Identity() proxy.Identity { return l.id }
 
 // Close implements proxy.Login.
 func (l *login) Close() error {
+	defer l.leaveGate()
 	if l.u != nil {
 		l.at.Stop()
 		l.u.Logout(context.Background())
 		l.u = nil
 	}
 	return nil
+}
+
+// leaveGate no longer counts the login: its maildrop is open, or its connection
+// closed.
+func (l *login) leaveGate() {
+	if l.leave != nil {
+		l.leave()
+		l.leave = nil
+	}
 }

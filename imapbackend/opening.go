@@ -23,6 +23,7 @@ func (l *login) Open(ctx context.Context) (proxy.Maildrop, error) {
 		d, usable, err := l.open(ctx, bound)
 		if usable {
 			if err == nil {
+				l.leaveGate()
 				return d, nil
 			}
 			if failure = worse(failure, err); !l.at.Again() || l.again.logIn == nil {

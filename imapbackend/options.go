@@ -174,6 +174,11 @@ type Options struct {
 	// SendClientID.
 	KeepOpen time.Duration
 
+	// MaxLogins is how many logins may hold a connection to the upstream at a
+	// time until it has verified the user; the others wait their turn. It includes
+	// the connections that are opened ahead. 0: any number. Default: 64.
+	MaxLogins int
+
 	// Observer is informed of the connections to the upstream. nil: none.
 	Observer proxy.Observer
 
@@ -219,6 +224,7 @@ func Defaults() Options {
 		UIDL:           uniqueid.Default,
 		ReadAhead:      1 << 20,
 		ReadAheadTotal: 256 << 20,
+		MaxLogins:      64,
 		Sizes:          SizesReported,
 		Dialect:        dialect.Defaults(),
 	}
@@ -308,6 +314,7 @@ var optionRules = []struct {
 	{"search", nil, func(o *Options) error { return known(o.Dialect.Search) }},
 	{"partial_fetch", nil, func(o *Options) error { return known(o.Dialect.PartialFetch) }},
 	{"max_user_connections", nil, checkUserConnections},
+	{"max_logins", nil, checkMaxLogins},
 }
 
 // known refuses a value that its type does not have.
@@ -397,6 +404,13 @@ func checkShowDeleted(o *Options) error {
 func checkUserConnections(o *Options) error {
 	if o.Dialect.UserConnections < 0 {
 		return fmt.Errorf("%d is negative", o.Dialect.UserConnections)
+	}
+	return nil
+}
+
+func checkMaxLogins(o *Options) error {
+	if o.MaxLogins < 0 {
+		return fmt.Errorf("%d is negative", o.MaxLogins)
 	}
 	return nil
 }

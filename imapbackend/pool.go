@@ -256,5 +256,5 @@ func (b *Backend) resume(ctx context.Context, cred proxy.Credential, begin func(
 	at.Start()
 	kept.u.Reuse(cred, at)
 	return &login{b: b, u: kept.u, at: at, id: kept.ticket.id, user: spelling(cred.Authzid, cred.Username),
-		again: b.authenticate(cred), ticket: kept.ticket, resumed: true, source: proxy.SourceKept}
+		again: b.authenticateAgain(cred), ticket: kept.ticket, resumed: true, source: proxy.SourceKept}
 }

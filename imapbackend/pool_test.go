@@ -399,6 +399,7 @@ func TestKeptValidity(t *testing.T) {
 		if _, err := b.Login(t.Context(), joe); !errors.Is(err, proxy.ErrAuth) {
 			t.Errorf("an expired password: %v", err)
 		}
+		<-time.After(time.Minute) // I-LOGIN-10
 
 		m.SetPassword("\x00joe", "secret")
 		quit(t, openMaildrop(t, b))

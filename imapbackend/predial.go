@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"popgate/imapbackend/internal/logins"
 	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
@@ -38,13 +39,15 @@ type prepared struct {
 	err    error
 	failed time.Time // when err was found
 	expiry *time.Timer
+	place  *logins.Ahead
 
 	mu    sync.Mutex
 	taken bool // by Login or Close
 }
 
 // Prepare implements proxy.Preparer. It prepares nothing while logins find kept
-// connections.
+// connections, nor where that would take the place of a login; a login that needs
+// the place later ends the connection.
 func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	if b.pool.found.Load() {
 		return nil
@@ -56,6 +59,13 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	p := &prepared{b: b, at: upstream.NewAttempt(), cancel: cancel, done: make(chan struct{})}
+	p.mu.Lock() // others call Close as soon as it has a place
+	defer p.mu.Unlock()
+	if p.place = b.gate.Ahead(p.Close); p.place == nil {
+		cancel()
+		<-b.waiting
+		return nil
+	}
 	go func() {
 		defer close(p.done)
 		defer func() { p.failed = time.Now() }()
@@ -66,8 +76,6 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 		}()
 		p.u, p.err = b.server.Connect(ctx, p.at)
 	}()
-	p.mu.Lock() // the timer's goroutine reads expiry too
-	defer p.mu.Unlock()
 	p.expiry = time.AfterFunc(preparedTimeout, p.Close)
 	return p
 }
@@ -109,19 +117,46 @@ func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Logi
 
 // logIn logs in by verify, on the connection if it can be used.
 func (p *prepared) logIn(ctx context.Context, verify verifier) (proxy.Login, error) {
-	if !p.claim() {
-		return asLogin(p.b.logIn(ctx, upstream.NewAttempt(), nil, verify))
+	leave, err := p.b.enterMaildrop(ctx, p.at, verify, false)
+	if err != nil {
+		return nil, err // not without waiting
+	}
+	var ahead *claimed
+	if leave != nil {
+		ahead = p.take(verify.asks)
+	}
+	if ahead == nil {
+		if leave != nil {
+			leave()
+		}
+		p.Close()
+		return asLogin(p.b.inTurn(ctx, verify))
 	}
 	p.at.Start()
 	p.await(ctx)
 	if p.err != nil && !p.at.Again() && time.Since(p.failed) <= failureValid {
 		p.at.Stop()
+		ahead.leave()
+		leave()
 		return nil, p.err
 	}
-	if p.u != nil {
+	if ahead.u = p.u; p.u != nil {
 		p.u.HasWaited()
 	}
-	return asLogin(p.b.logIn(ctx, p.at, p.u, verify))
+	return asLogin(p.b.logInAs(ctx, leave, p.at, ahead, verify))
+}
+
+// take claims the connection for a login; nil if it cannot be used.
+func (p *prepared) take(asks bool) *claimed {
+	if !p.claim() {
+		return nil
+	}
+	leave := p.place.Claim(asks)
+	if leave == nil {
+		p.end()
+		return nil
+	}
+	return &claimed{leave: leave}
 }
 
 // await waits until the connection is open or has failed, as long as ctx and the
@@ -147,12 +182,17 @@ func (p *prepared) drop() *upstream.Attempt {
 
 // Close implements proxy.Prepared.
 func (p *prepared) Close() {
-	if !p.claim() {
-		return
+	if p.claim() {
+		p.end()
 	}
+}
+
+// end closes the connection, which the caller has claimed.
+func (p *prepared) end() {
 	p.cancel()
 	<-p.done
 	if p.u != nil {
 		p.u.Close()
 	}
+	p.place.Leave()
 }

@@ -111,6 +111,9 @@ func TestSuggestedWait(t *testing.T) {
 					s.Errorf("%d log records", n)
 				}
 				s.after(time.Millisecond)
+				if strings.Contains(tt.text, "AUTHENTICATIONFAILED") {
+					s.after(time.Minute) // I-LOGIN-10
+				}
 				s.open().Close()
 			})
 	}

@@ -14,6 +14,10 @@ type Client struct {
 	Listener string         // address of the listener, as in the log
 }
 
+// Network returns what counts as one client: the IPv4 address, or the IPv6 /64; the
+// zero Prefix if the address is not known.
+func (c Client) Network() netip.Prefix { return network(c.Addr.Addr()) }
+
 type clientKey struct{}
 
 // WithClient returns a context that carries the client of a session.

@@ -62,6 +62,7 @@ func (c *Conn) Exchange(ctx context.Context, ex *proxy.Exchange) (id proxy.Ident
 		return id, err
 	}
 	c.server.users.accept(c)
+	c.server.refusals.accepted(CanonicalUser(ex.Authzid, ex.Username))
 	c.stale = false
 	c.clientUTF8 = ex.UTF8
 	return c.identify(ctx, CanonicalUser(ex.Authzid, ex.Username), "")

@@ -30,6 +30,7 @@ func (c *Conn) Login(ctx context.Context, cred proxy.Credential) (id proxy.Ident
 		return id, err
 	}
 	mailboxID, err := c.logIn(ctx, cred)
+	c.judgedLogin(ctx, cred, err)
 	if err != nil {
 		return id, err
 	}

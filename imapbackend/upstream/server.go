@@ -82,6 +82,7 @@ type Server struct {
 	accountID    atomic.Bool              // it had ids of accounts then
 	capabilities atomic.Pointer[[]string] // before the last login; nil: not known
 	waits        waits
+	refusals     refusals
 	users        users
 	mu           sync.Mutex
 	learned      []*learned // the latest is the last one

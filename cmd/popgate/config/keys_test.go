@@ -81,6 +81,7 @@ var samples = map[string]map[string]string{
 		"search":               `"fetch"`,
 		"partial_fetch":        `"off"`,
 		"max_user_connections": `8`,
+		"max_logins":           `8`,
 		"send_client_id":       `true`,
 	},
 	"[[route]]": {

@@ -71,6 +71,7 @@ var upstreamKeys = keyTable[Upstream]{
 	"search":               oneOf(func(u *Upstream) *dialect.Searching { return &u.Options.Dialect.Search }),
 	"partial_fetch":        oneOf(func(u *Upstream) *dialect.Switch { return &u.Options.Dialect.PartialFetch }),
 	"max_user_connections": integer(func(u *Upstream) *int { return &u.Options.Dialect.UserConnections }, 0, 1000),
+	"max_logins":           integer(func(u *Upstream) *int { return &u.Options.MaxLogins }, 0, 10000),
 	"keep_open":            duration(func(u *Upstream) *time.Duration { return &u.Options.KeepOpen }, 0, imapbackend.MaxKeepOpen, "60s"),
 }
 
