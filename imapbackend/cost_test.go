@@ -103,8 +103,8 @@ func TestIdentitiesMemory(t *testing.T) {
 		name, caps    string
 		answer, after float64 // octets a message
 	}{
-		{"headers", "", 320, 170},
-		{"EMAILID", " OBJECTID", 250, 170},
+		{"headers", "", 450, 200},
+		{"EMAILID", " OBJECTID", 350, 200},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var before, answer int
