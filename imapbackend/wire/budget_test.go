@@ -90,7 +90,7 @@ func TestFloods(t *testing.T) {
 			if byLibrary && !strings.HasPrefix(name, "E") {
 				continue // the same code reads both
 			}
-			s := &repeated{before: before, again: again, times: 1 << 40}
+			s := &repeated{before: before, again: again, times: 1 << 30}
 			c := New(s, time.Minute)
 			held := heap()
 			err := errors.ErrUnsupported
