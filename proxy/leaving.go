@@ -68,6 +68,7 @@ type lookout struct {
 	active  bool
 	written int64 // by the connection, when it was last looked at
 	timer   *time.Timer
+	reading chan struct{} // closed when look has read; nil: it does not read
 }
 
 // lookOut has a timer look whether the client has left, until stopLooking: by then
@@ -85,12 +86,19 @@ func (s *session) lookOut() {
 	}
 }
 
+// stopLooking ends what lookOut has begun. The read deadline may have passed then, as
+// after unwatchClient.
 func (s *session) stopLooking() {
 	o := &s.lookout
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.active = false
 	o.timer.Stop()
+	reading := o.reading
+	o.mu.Unlock()
+	if reading != nil {
+		_ = s.raw.SetReadDeadline(past) // fails where the connection is closed already
+		<-reading
+	}
 }
 
 // look ends the session's context if the client has left.
@@ -103,9 +111,21 @@ func (s *session) look() {
 	}
 	if n := s.raw.written.Load(); n != o.written {
 		o.written = n
-	} else if s.setReadTimeout(lookTime) == nil && s.hasLeft() {
-		s.cancel(errLeft)
+	} else if o.lookNow(s); !o.active {
 		return
 	}
 	o.timer.Reset(lookPeriod)
+}
+
+// lookNow reads from the client, with mu held except while it waits, and ends the
+// session's context if the client has left.
+func (o *lookout) lookNow(s *session) {
+	o.reading = make(chan struct{})
+	o.mu.Unlock()
+	if s.setReadTimeout(lookTime) == nil && s.hasLeft() {
+		s.cancel(errLeft)
+	}
+	o.mu.Lock()
+	close(o.reading)
+	o.reading = nil
 }
