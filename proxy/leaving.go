@@ -64,11 +64,11 @@ func (s *session) hasLeft() bool {
 
 // lookout notices the end of a client during RETR and TOP.
 type lookout struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // not held while the client is waited for
 	active  bool
-	written int64 // by the connection, when it was last looked at
+	reading chan struct{} // closed when what look reads has ended; nil: it does not read
+	written int64         // by the connection, when it was last looked at
 	timer   *time.Timer
-	reading chan struct{} // closed when look has read; nil: it does not read
 }
 
 // lookOut has a timer look whether the client has left, until stopLooking: by then
@@ -86,46 +86,54 @@ func (s *session) lookOut() {
 	}
 }
 
-// stopLooking ends what lookOut has begun. The read deadline may have passed then, as
-// after unwatchClient.
+// stopLooking ends what lookOut has begun, without waiting for the client.
 func (s *session) stopLooking() {
 	o := &s.lookout
 	o.mu.Lock()
 	o.active = false
 	o.timer.Stop()
 	reading := o.reading
+	if reading != nil {
+		_ = s.raw.SetReadDeadline(past) // as in unwatchClient
+	}
 	o.mu.Unlock()
 	if reading != nil {
-		_ = s.raw.SetReadDeadline(past) // fails where the connection is closed already
 		<-reading
 	}
 }
 
 // look ends the session's context if the client has left.
 func (s *session) look() {
+	if !s.beginLook() {
+		return
+	}
+	left := s.hasLeft()
+	if left {
+		s.cancel(errLeft)
+	}
+	o := &s.lookout
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	close(o.reading)
+	o.reading = nil
+	if o.active && !left {
+		o.timer.Reset(lookPeriod)
+	}
+}
+
+// beginLook reports whether look is to read from the client now.
+func (s *session) beginLook() bool {
 	o := &s.lookout
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.active {
-		return
+		return false
 	}
-	if n := s.raw.written.Load(); n != o.written {
+	if n := s.raw.written.Load(); n != o.written || s.setReadTimeout(lookTime) != nil {
 		o.written = n
-	} else if o.lookNow(s); !o.active {
-		return
+		o.timer.Reset(lookPeriod)
+		return false
 	}
-	o.timer.Reset(lookPeriod)
-}
-
-// lookNow reads from the client, with mu held except while it waits, and ends the
-// session's context if the client has left.
-func (o *lookout) lookNow(s *session) {
 	o.reading = make(chan struct{})
-	o.mu.Unlock()
-	if s.setReadTimeout(lookTime) == nil && s.hasLeft() {
-		s.cancel(errLeft)
-	}
-	o.mu.Lock()
-	close(o.reading)
-	o.reading = nil
+	return true
 }

@@ -220,6 +220,28 @@ func TestClientLeavesMessage(t *testing.T) {
 	})
 }
 
+// TestMessageWhileLooking shows P-SESS-14: a message that comes while the session looks
+// whether the client has left goes to the client at once.
+func TestMessageWhileLooking(t *testing.T) {
+	const delay = 405 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		b := memory(generated(2, 100)...)
+		b.SetFaults(proxytest.Faults{ReadDelay: delay})
+		p := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b}, proxytest.Insecure).Dial()
+		p.Greeting()
+		p.OK("USER alice", "PASS secret")
+		for _, command := range []string{"RETR 1", "TOP 2 1", "RETR 2"} {
+			start := time.Now()
+			p.Do(command, "+OK ")
+			p.Body()
+			if d := time.Since(start); d != delay {
+				t.Errorf("%s takes %v, want %v", command, d, delay)
+			}
+		}
+		p.Do("QUIT", "+OK bye")
+	})
+}
+
 // inSlowMessages runs f with a client that has logged in, where messages come after an
 // hour, over plain connections and under TLS.
 func inSlowMessages(t *testing.T, f func(t *testing.T, w slowLogin, p *proxytest.Client, raw *proxytest.Conn)) {
