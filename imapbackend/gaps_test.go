@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"popgate/imapbackend/internal/imapfault"
 	"popgate/imapbackend/store"
 	"popgate/proxy"
 )
@@ -61,6 +62,56 @@ func TestWrongListing(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// I-DEL-3, P-QUIT-3: where UIDNEXT does not prove the listing, a UID in it may be wrong.
+// The message that has another one is not removed: commands name consecutive UIDs that
+// are listed and marked, or the upstream is asked what there is between them.
+func TestUnprovedListing(t *testing.T) {
+	for _, n := range []int{9, 1500} {
+		for _, next := range []string{"0", "1", "x"} {
+			t.Run(fmt.Sprintf("%d, UIDNEXT %s", n, next), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel()
+					m.Quirks.WrongUIDNext = next
+					for i := range 2 * n { // which get all UIDs, and then only the odd ones stay
+						if uid := m.add(fmt.Sprintf("Subject: %d\r\n\r\n", i)); uid%2 == 0 {
+							m.Inbox().Remove(uid)
+						}
+					}
+					hidden := uint64(2*n - 3) // is listed with the next UID
+					in := imapfault.New()
+					b := m.backend(t, Options{})
+					b.dial = in.Dial(m.Dial)
+					openMaildrop(t, b).Close()
+					at := slices.IndexFunc(in.Responses(), func(response []byte) bool {
+						return strings.Contains(string(response), fmt.Sprintf("UID %d RFC822.SIZE", hidden))
+					})
+					b = m.backend(t, Options{})
+					b.dial = imapfault.New(imapfault.Fault{Kind: imapfault.OtherUID, Response: at + 1}).Dial(m.Dial)
+					d := openMaildrop(t, b)
+					var marked []uint64
+					for _, msg := range d.Messages() {
+						marked = append(marked, msg.UID)
+					}
+					if len(marked) != n || slices.Contains(marked, hidden) {
+						t.Fatalf("%d messages are listed, UID %d among them: %v", len(marked), hidden, slices.Contains(marked, hidden))
+					}
+					before := len(m.Commands())
+					if err := d.Update(t.Context(), marked); err != nil {
+						t.Error(err)
+					}
+					d.Close()
+					if got := m.messages(); len(got) != 1 || got[0].UID != hidden || got[0].Deleted() {
+						t.Errorf("%d messages are left, want UID %d without flag", len(got), hidden)
+					}
+					if got := m.Commands()[before:]; len(got) > 5 {
+						t.Errorf("%d commands", len(got))
+					}
+				})
+			})
+		}
 	}
 }
 

@@ -43,7 +43,11 @@ func (o *opening) current(ctx context.Context, mb wire.Mailbox, l *listing) ([]p
 	if err != nil {
 		return nil, err
 	}
-	if mb.UIDNotSticky || len(l.vanished) > 0 || !o.countsProve(mb, all) {
+	proved := o.countsProve(mb, all)
+	if !proved {
+		o.known = nothingKnown
+	}
+	if mb.UIDNotSticky || len(l.vanished) > 0 || !proved {
 		o.b.store.DropListing(o.key)
 	} else {
 		o.b.store.PutListing(o.key, store.Listing{UIDValidity: mb.UIDValidity, UIDNext: mb.UIDNext, Messages: all})

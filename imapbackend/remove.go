@@ -3,7 +3,6 @@ package imapbackend
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 
 	"popgate/imapbackend/internal/uidset"
@@ -12,9 +11,10 @@ import (
 	"popgate/proxy"
 )
 
-// lookIntoGaps asks which messages there are among the remembered ones, if that
-// makes the commands of UPDATE fewer: ranges reach over free UIDs, but what is
-// remembered does not prove them free.
+// lookIntoGaps asks which messages there are from the first marked one to the last, as
+// far as these are not known, if that makes the commands of UPDATE fewer: ranges reach
+// over free UIDs, but what is remembered, or listed without a proof, does not prove
+// them free.
 func (r *removal) lookIntoGaps(ctx context.Context) error {
 	m, low := r.m, r.marked[0]
 	if low >= m.known {
@@ -24,11 +24,7 @@ func (r *removal) lookIntoGaps(ctx context.Context) error {
 	if len(uidset.Split(r.marked, &believed, m.maxLine-uidset.Frame)) == len(m.sets(r.marked)) {
 		return nil
 	}
-	high := m.known - 1
-	if m.messages[len(m.messages)-1].UID <= math.MaxUint32 {
-		high = min(high, math.MaxUint32) // the upstream may refuse a greater number
-	}
-	set := fmt.Sprintf("%d:%d", low, high)
+	set := fmt.Sprintf("%d:%d", low, min(m.known-1, r.marked[len(r.marked)-1]))
 	ranges, err := m.u.Search(ctx, upstream.AtUpdate, set, upstream.Any)
 	if void := m.usable(upstream.AtUpdate); void != nil {
 		return void
@@ -41,7 +37,7 @@ func (r *removal) lookIntoGaps(ctx context.Context) error {
 		proxy.Logger(ctx).DebugContext(ctx, "messages are removed in more commands: no answer shows which others there are", "error", err)
 		return nil
 	}
-	if slices.ContainsFunc(found, func(uid uint64) bool { return !m.isListed(uid) }) {
+	if m.known != nothingKnown && slices.ContainsFunc(found, func(uid uint64) bool { return !m.isListed(uid) }) {
 		proxy.Logger(ctx).WarnContext(ctx, "remembered listing of a mailbox is wrong and forgotten", "upstream", m.key.Upstream, "mailbox", m.key.Mailbox)
 		m.b.store.DropListing(m.key)
 	}

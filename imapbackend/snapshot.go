@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sort"
 
@@ -33,8 +34,9 @@ type snapshot struct {
 	maxLine     int                                 // octets of a command line
 
 	// known: the upstream has reported in this session which messages have UIDs
-	// from this one on. Those below are remembered, except found, ascending,
-	// which it has reported for UPDATE.
+	// from this one on. Those below are remembered, or nothingKnown: listed without
+	// a proof; except found, ascending, which it has reported for UPDATE, as far as
+	// the marked ones reach.
 	known uint64
 	found []uint64
 
@@ -43,6 +45,10 @@ type snapshot struct {
 	// are shown.
 	stillFlagged []uint64
 }
+
+// nothingKnown, as known, is for a listing that no numbers prove (countsProve): a UID
+// that is not in it may be that of a message.
+const nothingKnown = math.MaxUint64
 
 // takeSnapshot reads the listing that was sent with SELECT (requirements
 // I-SNAP-1 to 4, 7).
