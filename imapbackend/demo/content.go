@@ -46,14 +46,15 @@ func (f *inFile) octets() int64 { return f.size }
 func (f *inFile) text() int64   { return f.header }
 
 func (f *inFile) open(from, n int64) io.Reader {
-	return io.LimitReader(&fileReader{message: f, skip: from}, n)
+	return &fileReader{message: f, skip: from, left: n}
 }
 
 // fileReader reads an inFile. It opens the file when it is first used, and closes
-// it at its end.
+// it when nothing is left.
 type fileReader struct {
 	message *inFile
 	skip    int64 // octets still to be left out
+	left    int64 // octets still to be read after them
 	own     *os.File
 	in      *pieces
 	buf     []byte // the last piece, converted
@@ -61,6 +62,9 @@ type fileReader struct {
 }
 
 func (r *fileReader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		return 0, io.EOF
+	}
 	if r.in == nil {
 		source := r.message.mbox
 		if source == nil {
@@ -78,15 +82,24 @@ func (r *fileReader) Read(p []byte) (int, error) {
 		skipped := min(r.skip, int64(len(r.buf)))
 		r.ready, r.skip = r.buf[skipped:], r.skip-skipped
 		if len(r.ready) == 0 && err != nil {
-			if r.own != nil {
-				_ = r.own.Close()
-			}
+			r.end()
 			return 0, err
 		}
 	}
-	n := copy(p, r.ready)
+	n := copy(p, r.ready[:min(int64(len(r.ready)), r.left)])
 	r.ready = r.ready[n:]
+	if r.left -= int64(n); r.left == 0 {
+		r.end()
+	}
 	return n, nil
+}
+
+// end closes the file, if it is the reader's own.
+func (r *fileReader) end() {
+	r.left = 0
+	if r.own != nil {
+		_ = r.own.Close() // it was only read
+	}
 }
 
 // span is a message in a file: where it is, and how long it becomes.

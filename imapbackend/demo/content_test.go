@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -81,6 +82,9 @@ func TestMaildir(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Symlink(filepath.Join(dir, "tmp"), filepath.Join(dir, "cur/1000000000.x.host")); err != nil {
+		t.Fatal(err) // what is no file is left out
+	}
 	c := serveMail(t, dir)
 	for i, want := range []string{"Subject: first\r\n\r\n\r\n", "Subject: second\r\n\r\n>From x\r\n", "Subject: third"} {
 		c.want(fmt.Sprintf("FETCH %d (BODY.PEEK[])", i+1), fmt.Sprintf("* %d FETCH (BODY[] {%d}\r\n%s)\r\n", i+1, len(want), want))
@@ -97,6 +101,28 @@ func TestMaildir(t *testing.T) {
 	}
 	if rest, _ := io.ReadAll(c.in); strings.Contains(string(rest), "x OK") {
 		t.Errorf("a message that is gone is delivered: %q", rest)
+	}
+}
+
+// A file of a maildir is closed when what was asked for has been read.
+func TestMaildirCloses(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "1.a.host")
+	if err := os.WriteFile(path, []byte("Subject: x\n\ntext\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := &inFile{path: path}
+	if err := f.measure(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int64{f.octets(), 3, f.octets() + 1} {
+		r := f.open(0, n).(*fileReader)
+		if text, err := io.ReadAll(r); err != nil || int64(len(text)) != min(n, f.octets()) {
+			t.Errorf("%d: %q, %v", n, text, err)
+		}
+		if _, err := r.own.Stat(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%d: the file is open: %v", n, err)
+		}
 	}
 }
 

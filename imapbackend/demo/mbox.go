@@ -130,10 +130,10 @@ func openMaildir(name string) (*Mail, error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
-				continue
-			}
 			msg := &inFile{path: filepath.Join(name, sub, e.Name())}
+			if fi, err := os.Stat(msg.path); strings.HasPrefix(e.Name(), ".") || err == nil && !fi.Mode().IsRegular() {
+				continue // a named pipe would never end
+			}
 			if err := msg.measure(); err != nil {
 				return nil, fmt.Errorf("maildir: %w", err)
 			}
