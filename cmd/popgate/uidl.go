@@ -101,10 +101,11 @@ func uidlCommand() *cobra.Command {
 // formerPassword reads the password from file, or as check does if file is "".
 func formerPassword(user, file string, stdin io.Reader, stderr io.Writer) (string, error) {
 	hint := "type it when asked, or give it as the first line of standard input or of --password-file"
+	const wanted = "the file with the password"
 	if file != "" {
 		opened, err := os.Open(file)
 		if err != nil {
-			return "", &failure{code: exitUsage, err: err, hint: hint}
+			return "", &failure{code: exitUsage, err: err, hint: cmp.Or(fileHint(err, wanted), hint)}
 		}
 		defer opened.Close()
 		stdin = bufio.NewReader(opened) // never treated as a terminal
@@ -114,7 +115,7 @@ func formerPassword(user, file string, stdin io.Reader, stderr io.Writer) (strin
 		err = errors.New("it contains octets that POP3 cannot carry")
 	}
 	if err != nil {
-		return "", &failure{code: exitUsage, err: fmt.Errorf("read the password: %w", err), hint: hint}
+		return "", &failure{code: exitUsage, err: fmt.Errorf("read the password: %w", err), hint: cmp.Or(fileHint(err, wanted), hint)}
 	}
 	return password, nil
 }
