@@ -52,6 +52,10 @@ var ErrUnknown = errors.New("directory: unknown login name")
 var errNoUser = &proxy.Error{Code: proxy.CodeAuth, Text: proxy.ErrAuth.Text,
 	Err: errors.New("directory: nothing is left of the login name for the upstream")}
 
+// errOtherName is a login for somebody else, with a password that is not the client's.
+var errOtherName = &proxy.Error{Code: proxy.CodeAuth, Text: proxy.ErrAuth.Text,
+	Err: errors.New("directory: the password of the lookup is for the authorization identity, not for the name that authenticates")}
+
 // errMechanism is a SASL mechanism that the upstream of the login does not list.
 var errMechanism = errors.New("directory: the mechanism is not among those of the upstream")
 
@@ -163,7 +167,8 @@ func (d *Directory) upstream(t Target) (*Upstream, error) {
 // target returns the upstream of a login whose authorization identity is authzid, or
 // l.Name if that is "", and both names there. The authorization identity names the
 // mailbox, so it is the one that is resolved; the name of an administrator who logs
-// in for a user is not changed (RFC 4616 §2).
+// in for a user is not changed (RFC 4616 §2). A password of a Resolver is for the name
+// that it has resolved, and never sent with an administrator's, which nobody verifies.
 func (d *Directory) target(ctx context.Context, authzid string, l Login) (u *Upstream, t Target, authz, user string, err error) {
 	user = l.Name
 	if authzid != "" {
@@ -175,10 +180,16 @@ func (d *Directory) target(ctx context.Context, authzid string, l Login) (u *Ups
 	if u, err = d.upstream(t); err != nil {
 		return nil, t, "", "", err
 	}
-	if authzid != "" {
-		return u, t, t.User, user, nil
+	switch authzid {
+	case "":
+		return u, t, "", t.User, nil
+	case user:
+		return u, t, t.User, t.User, nil
 	}
-	return u, t, "", t.User, nil
+	if t.Password != "" {
+		return nil, t, "", "", errOtherName
+	}
+	return u, t, t.User, user, nil
 }
 
 // Login implements proxy.Backend.
