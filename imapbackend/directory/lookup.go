@@ -86,6 +86,7 @@ var _ Resolver = (*Lookup)(nil)
 // question is what an answer depends on.
 type question struct {
 	name     string            // as the client gave it
+	client   netip.Addr        // the server may decide by it
 	password [sha256.Size]byte // keyed digest; zero if no password is sent
 }
 
@@ -127,7 +128,7 @@ func (l *Lookup) Resolve(ctx context.Context, login Login) (Target, error) {
 	if login.Password == "" {
 		return Target{}, ErrUnknown
 	}
-	q := question{name: login.Name}
+	q := question{name: login.Name, client: clientOf(ctx)}
 	if l.opts.SendPassword {
 		mac := hmac.New(sha256.New, l.key[:])
 		mac.Write([]byte(login.Password))
@@ -143,6 +144,15 @@ func (l *Lookup) Resolve(ctx context.Context, login Login) (Target, error) {
 		}
 	}
 	return a.target, a.err
+}
+
+// clientOf returns the address of the client of ctx, the zero Addr if it has none.
+func clientOf(ctx context.Context) netip.Addr {
+	c, ok := proxy.ClientOf(ctx)
+	if !ok {
+		return netip.Addr{}
+	}
+	return c.Addr.Addr().Unmap().WithZone("")
 }
 
 // sleep waits d, or until ctx ends.
@@ -169,7 +179,7 @@ func (l *Lookup) answer(ctx context.Context, q question, login Login) (answer, e
 		return known, nil
 	}
 	// The request outlives a client that leaves: others may wait for it.
-	key := q.name + "\x00" + string(q.password[:])
+	key := q.client.String() + " " + q.name + "\x00" + string(q.password[:])
 	flight := l.flights.DoChan(key, func() (any, error) {
 		a, err := l.ask(context.WithoutCancel(ctx), login)
 		if err == nil {
@@ -209,8 +219,8 @@ func (l *Lookup) ask(ctx context.Context, login Login) (answer, error) {
 	}
 	set("Auth-Protocol", "imap") // the port that is wanted is IMAP's
 	set("Auth-Login-Attempt", strconv.Itoa(max(login.Attempt, 1)))
-	if c, ok := proxy.ClientOf(ctx); ok {
-		set("Client-IP", c.Addr.Addr().Unmap().WithZone("").String())
+	if c := clientOf(ctx); c.IsValid() {
+		set("Client-IP", c.String())
 	}
 	resp, err := l.client.Do(req)
 	if err != nil {

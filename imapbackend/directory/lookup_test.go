@@ -279,6 +279,30 @@ func TestLookupCache(t *testing.T) {
 	}
 }
 
+// What the server says of one client is not used for another: it may refuse a guesser's
+// address, or accept those of an office only.
+func TestLookupByClient(t *testing.T) {
+	s := newAuthServer(t, func(w http.ResponseWriter, r *http.Request) {
+		status := "OK"
+		if r.Header.Get("Client-IP") != "192.0.2.1" {
+			status = "from the office only"
+		}
+		says(200, "Auth-Status: "+status, "X-Popgate-Upstream: north")(w, r)
+	})
+	l := lookupOf(t, s.URL, nil)
+	for range 2 {
+		for client, want := range map[string]bool{"192.0.2.1:1": true, "192.0.2.1:2": true, "198.51.100.1:1": false} {
+			ctx := proxy.WithClient(t.Context(), proxy.Client{Addr: netip.MustParseAddrPort(client), Local: netip.MustParseAddrPort("192.0.2.9:110")})
+			if _, err := l.Resolve(ctx, login("ann")); (err == nil) != want {
+				t.Errorf("%s: %v", client, err)
+			}
+		}
+	}
+	if n := s.asked(); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 // Logins that ask the same at a time cost one request, and one whose client leaves
 // takes the answer from nobody.
 func TestLookupOnce(t *testing.T) {
