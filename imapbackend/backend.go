@@ -172,7 +172,7 @@ func (b *Backend) waitsFor(ex *proxy.Exchange) error {
 // other logins for the maildrop hold a connection.
 func (b *Backend) inTurn(ctx context.Context, verify verifier) (*login, error) {
 	at := upstream.NewAttempt()
-	at.Start()
+	at.Start(ctx)
 	leave, err := b.enterMaildrop(ctx, at, verify, true)
 	if err != nil {
 		at.Stop()
@@ -227,7 +227,7 @@ type claimed struct {
 
 // logIn starts at and logs in by verify.
 func (b *Backend) logIn(ctx context.Context, at *upstream.Attempt, ahead *claimed, verify verifier) (*login, error) {
-	at.Start()
+	at.Start(ctx)
 	l, err := b.connect(ctx, at, ahead, verify)
 	if err != nil {
 		at.Stop()

@@ -253,7 +253,7 @@ func (b *Backend) resume(ctx context.Context, cred proxy.Credential, begin func(
 	proxy.Logger(ctx).DebugContext(ctx, "upstream connection kept from the last session", "upstream", b.opts.Name)
 	kept.u.Report(proxy.UpstreamReused, nil, 0)
 	at := begin()
-	at.Start()
+	at.Start(ctx)
 	kept.u.Reuse(cred, at)
 	return &login{b: b, u: kept.u, at: at, id: kept.ticket.id, user: spelling(cred.Authzid, cred.Username),
 		again: b.authenticateAgain(cred), ticket: kept.ticket, resumed: true, source: proxy.SourceKept}

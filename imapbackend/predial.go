@@ -132,7 +132,7 @@ func (p *prepared) logIn(ctx context.Context, verify verifier) (proxy.Login, err
 		p.Close()
 		return asLogin(p.b.inTurn(ctx, verify))
 	}
-	p.at.Start()
+	p.at.Start(ctx)
 	p.await(ctx)
 	if p.err != nil && !p.at.Again() && time.Since(p.failed) <= failureValid {
 		p.at.Stop()

@@ -243,7 +243,7 @@ func (m *maildrop) replaceable() bool { return m.again.logIn != nil && m.lasting
 // again.
 func (m *maildrop) reconnect(ph upstream.Phase) error {
 	at := upstream.NewAttempt()
-	at.Start()
+	at.Start(m.callCtx)
 	defer at.Stop()
 	bound, unbound := at.Bound(m.callCtx)
 	defer unbound()

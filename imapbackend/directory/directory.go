@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -58,6 +60,10 @@ var errOtherName = &proxy.Error{Code: proxy.CodeAuth, Text: proxy.ErrAuth.Text,
 
 // errMechanism is a SASL mechanism that the upstream of the login does not list.
 var errMechanism = errors.New("directory: the mechanism is not among those of the upstream")
+
+// resolveLimit is how long all Resolvers together may take. The upstream of a login has
+// what is left of upstream.LoginLimit.
+const resolveLimit = upstream.LoginLimit - 2*upstream.Silence
 
 // Backend logs users in on one upstream.
 type Backend interface {
@@ -134,6 +140,8 @@ func (o only) Resolve(_ context.Context, l Login) (Target, error) {
 // Resolve returns where a login goes to. An unknown name looks like a wrong
 // password, and no upstream is asked (requirement P-PASS-5).
 func (d *Directory) Resolve(ctx context.Context, l Login) (Target, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveLimit)
+	defer cancel()
 	for _, r := range d.resolvers {
 		if t, err := r.Resolve(ctx, l); !errors.Is(err, ErrUnknown) {
 			return t, err
@@ -194,6 +202,7 @@ func (d *Directory) target(ctx context.Context, authzid string, l Login) (u *Ups
 
 // Login implements proxy.Backend.
 func (d *Directory) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	ctx = upstream.Begun(ctx, time.Now())
 	u, cred, judge, err := d.route(ctx, cred)
 	if err != nil {
 		return nil, err

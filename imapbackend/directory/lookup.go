@@ -139,7 +139,7 @@ func (l *Lookup) Resolve(ctx context.Context, login Login) (Target, error) {
 		return Target{}, &proxy.Error{Code: proxy.CodeSysTemp, Text: "login cannot be verified now, try again later", Err: err}
 	}
 	if a.err != nil {
-		if err := sleep(ctx, a.wait); err != nil {
+		if err := sleep(ctx, a.wait); errors.Is(err, context.Canceled) { // nobody waits any more
 			return Target{}, err
 		}
 	}

@@ -2,7 +2,9 @@ package directory
 
 import (
 	"context"
+	"time"
 
+	"popgate/imapbackend/upstream"
 	"popgate/proxy"
 )
 
@@ -37,6 +39,7 @@ func (d *Directory) Prepare(ctx context.Context, c proxy.Caller) proxy.Prepared 
 // Login implements proxy.Prepared. A user of another upstream than was expected
 // needs another connection.
 func (p *prepared) Login(ctx context.Context, cred proxy.Credential) (proxy.Login, error) {
+	ctx = upstream.Begun(ctx, time.Now())
 	u, cred, judge, err := p.d.route(ctx, cred)
 	if err != nil {
 		p.Close()

@@ -79,14 +79,29 @@ func NewAttempt() *Attempt {
 	return a
 }
 
-// Start begins the time, unless it has begun.
-func (a *Attempt) Start() {
-	if !a.started {
-		a.started = true
-		a.mu.Lock()
-		a.wait(LoginLimit - Silence)
-		a.mu.Unlock()
+// begunKey is the key in a context of when a login began.
+type begunKey struct{}
+
+// Begun returns a context for a login that began at that time, before the upstream
+// was known.
+func Begun(ctx context.Context, at time.Time) context.Context {
+	return context.WithValue(ctx, begunKey{}, at)
+}
+
+// Start begins the time, unless it has begun: at the time that Begun has put into ctx,
+// if any, else now.
+func (a *Attempt) Start(ctx context.Context) {
+	if a.started {
+		return
 	}
+	a.started = true
+	var passed time.Duration
+	if began, ok := ctx.Value(begunKey{}).(time.Time); ok {
+		passed = time.Since(began)
+	}
+	a.mu.Lock()
+	a.wait(max(LoginLimit-Silence-passed, 0))
+	a.mu.Unlock()
 }
 
 // wait has tick run after d, with mu held.
