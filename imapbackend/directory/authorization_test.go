@@ -10,7 +10,7 @@ import (
 
 // A password of a lookup is sent only with the name for which the lookup has
 // verified the client's: never with another that the client has chosen as its
-// authentication identity.
+// authentication identity (P-PASS-5).
 func TestPasswordOfAnotherName(t *testing.T) {
 	s := newAuthServer(t, says(200, "Auth-Status: OK", "Auth-Pass: secret", "Auth-User: eve2", "X-Popgate-Upstream: north"))
 	for _, test := range []struct{ authzid, user, asked, err string }{
@@ -31,7 +31,7 @@ func TestPasswordOfAnotherName(t *testing.T) {
 	}
 }
 
-// Who authenticates for himself, and says so, has one name at the upstream.
+// Who authenticates for himself, and says so, has one name at the upstream (P-PASS-5).
 func TestOwnAuthorizationIdentity(t *testing.T) {
 	d, _, south := two(t)
 	_, _ = d.Login(t.Context(), proxy.Credential{Authzid: "bob@south.example", Username: "bob@south.example", Password: "secret"})
