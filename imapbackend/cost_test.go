@@ -1,16 +1,10 @@
 package imapbackend_test
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"net"
 	"runtime"
-	"strings"
 	"testing"
-
-	"popgate/imapbackend"
-	"popgate/proxy"
 )
 
 // What a session allocates. Client and upstream run in this process too, so the
@@ -91,114 +85,4 @@ func inUse() int {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int(m.HeapAlloc + m.StackInuse)
-}
-
-// I-UIDL-5: the memory of a first login with uidl_memory does not depend on the
-// headers that identify messages, which any sender can make long. It is measured at
-// the end of the answer, before the messages are named (see TestAssignMemory), and
-// while the maildrop is open. Twice as many messages take twice as much.
-func TestIdentitiesMemory(t *testing.T) {
-	const messages = 25_000
-	for _, tt := range []struct {
-		name, caps    string
-		answer, after float64 // octets a message
-	}{
-		{"headers", "", 450, 200},
-		{"EMAILID", " OBJECTID", 350, 200},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			var before, answer int
-			up := identityUpstream{caps: tt.caps, messages: messages, last: func() { answer = inUse() }}
-			opts := imapbackend.Defaults()
-			opts.Address, opts.TLS, opts.UIDLMemory = up.listen(t), imapbackend.TLSNone, true
-			backend, err := imapbackend.New(opts)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer backend.Close()
-			before = inUse()
-			login, err := backend.Login(t.Context(), proxy.Credential{Username: "u", Password: "p"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			maildrop, err := login.Open(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer maildrop.Close()
-			after := inUse()
-			if n := len(maildrop.Messages()); n != messages {
-				t.Fatalf("%d messages", n)
-			}
-			atMost(t, "octets a message at the end of the answer", float64(answer-before)/messages, tt.answer)
-			atMost(t, "octets a message afterwards", float64(after-before)/messages, tt.after)
-		})
-	}
-}
-
-// identityUpstream is a mailbox whose messages have identities, each hundredth one
-// a header of 64 KiB.
-type identityUpstream struct {
-	caps     string
-	messages int
-	last     func() // is called before the end of the answer with identities
-}
-
-// listen serves one connection, and returns the address.
-func (u identityUpstream) listen(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		if conn, err := l.Accept(); err == nil {
-			u.serve(conn)
-		}
-	}()
-	return l.Addr().String()
-}
-
-func (u identityUpstream) serve(conn net.Conn) {
-	defer conn.Close()
-	r, w := bufio.NewReader(conn), bufio.NewWriterSize(conn, benchBuffer)
-	fmt.Fprintf(w, "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS%s] ready\r\n", u.caps)
-	long := strings.Repeat("Received: from a.example by b.example; Mon, 1 Jan 2024 00:00:00 +0000\r\n", 900)
-	for {
-		if r.Buffered() == 0 {
-			w.Flush()
-		}
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return
-		}
-		tag, cmd, _ := strings.Cut(strings.TrimSpace(line), " ")
-		fetch := strings.HasPrefix(cmd, "UID FETCH")
-		identities := strings.Contains(cmd, "HEADER") || strings.Contains(cmd, "EMAILID")
-		switch {
-		case strings.HasPrefix(cmd, "UID SEARCH"):
-			fmt.Fprint(w, "* SEARCH\r\n")
-		case strings.HasPrefix(cmd, "SELECT"):
-			fmt.Fprintf(w, "* %d EXISTS\r\n* OK [UIDVALIDITY 1] x\r\n* OK [UIDNEXT %d] x\r\n", u.messages, u.messages+1)
-		}
-		for i := 1; i <= u.messages && fetch; i++ {
-			fmt.Fprintf(w, "* %d FETCH (UID %d RFC822.SIZE 1000", i, i)
-			if strings.Contains(cmd, "EMAILID") {
-				fmt.Fprintf(w, " EMAILID (M%040d)", i)
-			}
-			if strings.Contains(cmd, "HEADER") {
-				header := fmt.Sprintf("Message-ID: <%d@a.example>\r\n", i)
-				if i%100 == 0 {
-					header += long
-				}
-				fmt.Fprintf(w, " BODY[HEADER.FIELDS (X)] {%d}\r\n%s\r\n", len(header)+2, header)
-			}
-			fmt.Fprint(w, ")\r\n")
-		}
-		if fetch && identities {
-			w.Flush()
-			u.last()
-		}
-		fmt.Fprintf(w, "%s OK [CAPABILITY IMAP4rev1 UIDPLUS%s] done\r\n", tag, u.caps)
-	}
 }
