@@ -286,6 +286,16 @@ func (f *fetch) drain() error {
 	return nil
 }
 
+// finish reads the current command to its end.
+func (f *fetch) finish() error {
+	for !f.done {
+		if _, _, err := f.next(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // refused returns an error if the mailbox is no longer that of the snapshot, or the
 // command for the message alone is known to have ended in NO or BAD.
 func (f *fetch) refused() error {

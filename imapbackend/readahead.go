@@ -52,6 +52,7 @@ type readAhead struct {
 	kept       map[part][]byte // in memory, and not read by the client yet
 	coming     int64           // octets of flight, as announced
 	keptOctets int64           // octets of kept
+	unnamed    int             // bodies without a UID that the current command has brought
 	walks      [2]walk         // of whole messages, of headers
 	speed      speed.Meter     // of the parts, by their announced size
 
@@ -257,7 +258,17 @@ func (a *readAhead) forget(p part) {
 	if _, ok := a.flight[p]; ok {
 		delete(a.flight, p)
 		a.coming -= a.size(p)
+		a.unnamed = max(a.unnamed-1, 0)
 		a.adjustBudget()
+	}
+}
+
+// allow allows the upstream a body whose UID may follow it. There may be as many as
+// messages are on their way, and that of the current one.
+func (a *readAhead) allow(ev wire.Event) {
+	if a.unnamed <= len(a.flight) {
+		a.unnamed++
+		a.m.u.Wire.Grant(min(ev.Octets, max(a.m.octets(a.awaited.uid), maxFlight)))
 	}
 }
 
@@ -266,6 +277,9 @@ func (a *readAhead) forget(p part) {
 func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 	switch ev.Kind {
 	case wire.Body:
+		if ev.UID == 0 {
+			a.allow(ev)
+		}
 		p, ok := partOf(ev)
 		if !ok {
 			return nil
@@ -291,6 +305,7 @@ func (a *readAhead) absorb(ctx context.Context, ev wire.Event) error {
 		}
 		a.pending = nil
 	case wire.Done:
+		a.unnamed = 0
 		a.finished(ctx, ev.Command)
 		if !a.m.u.Wire.Pending() {
 			a.speed.Pause()
@@ -401,7 +416,7 @@ func (a *readAhead) evict() {
 func (a *readAhead) restart() {
 	clear(a.flight)
 	clear(a.asked)
-	a.coming, a.pending = 0, nil
+	a.coming, a.pending, a.unnamed = 0, nil, 0
 	a.speed.Pause()
 	a.adjustBudget()
 	for i := range a.walks {

@@ -118,6 +118,7 @@ type measurement struct {
 	found map[uint64]int64 // octets as RETR would send them
 
 	kept       int // how many of found are stored
+	due        int // bodies that the current command may still bring
 	uidOf      map[uint32]uint64
 	unassigned map[uint32]int64 // by sequence number: the UID follows the body
 }
@@ -130,7 +131,7 @@ func (m *measurement) measure(ctx context.Context, uids []uint64) error {
 	reported := time.Now()
 	for batch := range slices.Chunk(uids, measureBatch) {
 		for _, set := range uidset.Split(batch, nil, m.o.MaxLine()-uidset.Frame) {
-			m.uidOf, m.unassigned = make(map[uint32]uint64), make(map[uint32]int64)
+			m.uidOf, m.unassigned, m.due = make(map[uint32]uint64), make(map[uint32]int64), len(set.UIDs)
 			cmd := "UID FETCH " + set.Text + " (UID BODY.PEEK[])"
 			status, err := m.o.Collect(ctx, cmd, m.addEvent)
 			if err != nil {
@@ -173,6 +174,10 @@ func (m *measurement) addEvent(ev wire.Event) {
 			m.record(ev.UID, octets)
 		}
 	case ev.Kind == wire.Body && ev.Section == "" && ev.Origin < 0 && !ev.Nil:
+		if m.due > 0 {
+			m.due--
+			m.o.Wire.Grant(ev.Octets)
+		}
 		var c octetCounter
 		if _, err := m.o.Wire.BodyTo(&c); err != nil {
 			return
@@ -197,7 +202,6 @@ func (m *measurement) record(uid uint64, octets int64) {
 	if _, ok := m.s.index(uid); ok && (octets > 0 || m.s.octets(uid) == 0) {
 		if _, known := m.found[uid]; !known {
 			m.o.at.Arrived(1)
-			m.o.Wire.Grant(octets)
 		}
 		m.found[uid] = octets
 	}

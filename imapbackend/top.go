@@ -234,9 +234,14 @@ func (t *top) openWhole() (err error) {
 // keepText reads a piece of text that is needed before it can be written, unless
 // it is too large.
 func (t *top) keepText(ev wire.Event) error {
-	if t.lost = ev.Octets > lastPiece; t.lost {
+	if ev.Octets > lastPiece {
+		if !t.lost {
+			t.m.u.Wire.Grant(ev.Octets)
+		}
+		t.lost = true
 		return nil
 	}
+	t.lost = false
 	buf := bytes.NewBuffer(make([]byte, 0, ev.Octets+1))
 	_, err := t.m.u.Wire.BodyTo(buf)
 	t.text = buf.Bytes()
@@ -401,6 +406,7 @@ func (t *top) writePiece(offset int64) (int64, error) {
 		case ev.Section != "TEXT" || ev.Origin >= 0 && ev.Origin != offset:
 			continue
 		case ev.Origin < 0 && offset > 0 && ev.Octets > 0:
+			t.m.u.Wire.Grant(ev.Octets)
 			return 0, errNoOrigin
 		case ev.Nil:
 			return 0, fmt.Errorf("imap: %s: the text is NIL", t.cmd)
@@ -416,6 +422,7 @@ func (t *top) writePiece(offset int64) (int64, error) {
 			return t.writePiece(0)
 		}
 		if err = t.out.startText(ev.Octets); err == nil {
+			t.m.u.Wire.Grant(ev.Octets) // more than was asked for, where an upstream knows no pieces
 			n, err = t.m.u.Wire.BodyTo(&t.out)
 		}
 		if offset == 0 && t.body.UID == 0 {
@@ -433,14 +440,4 @@ func (t *top) verified(body wire.Event, err error) error {
 		}
 	}
 	return err
-}
-
-// finish reads the current command to its end.
-func (t *top) finish() error {
-	for !t.done {
-		if _, _, err := t.next(); err != nil {
-			return err
-		}
-	}
-	return nil
 }

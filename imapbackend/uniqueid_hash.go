@@ -33,14 +33,12 @@ func (o *opening) hashUniqueIDs(ctx context.Context, s *snapshot) error {
 			_, bodyErr = o.Wire.BodyTo(h)
 			sum = base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 		case ev.Kind == wire.Fetch:
-			if ev.UID != 0 && sum != "" {
+			if _, listed := s.index(ev.UID); listed && sum != "" {
 				if sums[ev.UID] == "" {
 					o.at.Arrived(1)
 					o.Wire.Grant(maxIdentityHeader)
 				}
-				if _, listed := s.index(ev.UID); listed {
-					sums[ev.UID] = sum
-				}
+				sums[ev.UID] = sum
 			}
 			sum = ""
 		}
