@@ -11,6 +11,7 @@ import (
 	"popgate/imapbackend/internal/budget"
 	"popgate/imapbackend/internal/eyeballs"
 	"popgate/imapbackend/internal/logins"
+	"popgate/imapbackend/internal/srv"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/upstream"
@@ -45,15 +46,10 @@ func New(opts Options) (*Backend, error) {
 	if len(wrong) > 0 {
 		return nil, wrong
 	}
-	host, port, err := endpoint.Split(opts.Address, 1)
-	if err != nil {
-		return nil, err
-	}
 	form, err := uniqueid.ForMailbox(opts.UIDL, opts.Mailbox)
 	if err != nil {
 		return nil, err
 	}
-	opts.Dialect.Host = host
 	if opts.Store == nil {
 		opts.Store = store.NewMemory(store.DefaultMemory)
 	}
@@ -67,14 +63,22 @@ func New(opts Options) (*Backend, error) {
 		gate:    logins.New(opts.MaxLogins),
 		waiting: make(chan struct{}, maxPrepared),
 	}
-	b.dial = func(ctx context.Context) (net.Conn, error) {
-		return eyeballs.New().Connect(ctx, host, port)
+	link := srv.New(opts.SRV).Connect
+	if opts.SRV == "" {
+		host, port, err := endpoint.Split(opts.Address, 1)
+		if err != nil {
+			return nil, err
+		}
+		b.opts.Dialect.Host, opts.Dialect.Host = host, host
+		b.dial = func(ctx context.Context) (net.Conn, error) { return eyeballs.New().Connect(ctx, host, port) }
+		link = func(ctx context.Context) (upstream.Link, error) {
+			conn, err := b.dial(ctx)
+			return upstream.Link{Conn: conn, TLS: opts.TLS, ServerName: opts.ServerName}, err
+		}
 	}
 	b.server = upstream.NewServer(upstream.Options{
 		Name:         opts.Name,
-		Dial:         func(ctx context.Context) (net.Conn, error) { return b.dial(ctx) },
-		TLS:          opts.TLS,
-		ServerName:   opts.ServerName,
+		Dial:         link,
 		RootCAs:      opts.RootCAs,
 		Mailbox:      opts.Mailbox,
 		Compress:     opts.Compress,

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"popgate/imapbackend/dialect"
+	"popgate/imapbackend/internal/srv"
 	"popgate/imapbackend/store"
 	"popgate/imapbackend/uniqueid"
 	"popgate/imapbackend/wire"
@@ -109,12 +110,15 @@ const MaxKeepOpen = 10 * time.Minute
 
 // Options describe one upstream. Start from Defaults, and set Address.
 type Options struct {
-	// Name identifies the upstream in logs and locks. "": the host of
-	// Address.
+	// Name identifies the upstream in logs and locks. "": SRV or the host of Address.
 	Name string
 
 	// Address is the upstream's "host:port", the port as a number.
 	Address string
+
+	// SRV is a domain whose SRV records (RFC 6186) have the addresses, instead of
+	// Address and TLS. The certificate must name it, or a server within it.
+	SRV string
 
 	// TLS is TLSImplicit by default. TLSNone is accepted for a loopback
 	// Address only, unless Insecure is set.
@@ -182,8 +186,7 @@ type Options struct {
 	// Observer is informed of the connections to the upstream. nil: none.
 	Observer proxy.Observer
 
-	// Tap returns what sees all that a new connection carries, credentials too. nil:
-	// nothing does.
+	// Tap returns what sees all that a new connection carries, credentials too. It may be nil.
 	Tap func() wire.Tap
 
 	// Sizes defaults to SizesReported.
@@ -236,8 +239,7 @@ type OptionError struct {
 	// for KeepOpen; "deleted_messages" for ShowDeleted.
 	Option string
 
-	// Others are the options with which it is in conflict, spelled
-	// likewise.
+	// Others are the options with which it is in conflict, spelled likewise.
 	Others []string
 
 	// Err says what is wrong with the value, to be read after the option's
@@ -266,6 +268,9 @@ func (es OptionErrors) Error() string {
 // Resolve returns o with the values that follow from others, and its errors,
 // nil for none.
 func (o Options) Resolve() (Options, OptionErrors) {
+	if o.Name == "" {
+		o.Name = o.SRV
+	}
 	host, _, err := endpoint.Split(o.Address, 1)
 	if err == nil {
 		if o.Name == "" {
@@ -292,6 +297,7 @@ var optionRules = []struct {
 	check  func(*Options) error
 }{
 	{"address", nil, checkAddress},
+	{"srv", []string{"address"}, checkSRV},
 	{"tls", nil, func(o *Options) error { return known(o.TLS) }},
 	{"tls", []string{"address", "insecure"}, checkPlain},
 	{"server_name", []string{"address"}, checkServerName},
@@ -336,9 +342,21 @@ func printable(mailbox string) error {
 	return nil
 }
 
+// checkSRV refuses a domain that is none, or whose servers are given otherwise.
+func checkSRV(o *Options) error {
+	switch {
+	case o.SRV != "" && o.Address+o.ServerName != "":
+		return errors.New("has no effect with address or server_name")
+	case o.SRV != "" && !srv.IsDomain(o.SRV):
+		return fmt.Errorf("%q is not a domain", o.SRV)
+	}
+	return nil
+}
+
 func checkAddress(o *Options) error {
 	host, _, err := endpoint.Split(o.Address, 1)
 	switch {
+	case o.Address == "" && o.SRV != "":
 	case o.Address == "":
 		return errors.New("missing")
 	case err != nil:

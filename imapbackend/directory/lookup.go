@@ -279,7 +279,7 @@ func (l *Lookup) byName(t Target, name string) (Target, error) {
 		if u.Name != name {
 			continue
 		}
-		if !l.allows(u.Address) {
+		if u.Address != "" && !l.allows(u.Address) { // the servers of a domain have no address
 			return Target{}, fmt.Errorf("upstream %q at %s is not among the upstreams that the lookup may choose", printable(name), u.Address)
 		}
 		t.Upstream = name

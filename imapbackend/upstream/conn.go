@@ -45,6 +45,7 @@ type Conn struct {
 
 	opts       *Options
 	server     *Server
+	link       Link // below TLS, if there is any
 	dialect    dialect.Dialect
 	learned    *learned       // of the server
 	attempt    *Attempt       // the login that uses the connection, or has used it

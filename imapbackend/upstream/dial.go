@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -28,7 +29,7 @@ func (s *Server) open(ctx context.Context, at *Attempt) (*Conn, error) {
 	at.made++
 	at.again = false
 	dialCtx, cancel := context.WithTimeout(ctx, ConnectTimeout)
-	raw, err := s.opts.Dial(dialCtx)
+	link, err := s.opts.Dial(dialCtx)
 	cancel()
 	if ctx.Err() != nil && err != nil {
 		return nil, TempError(context.Cause(ctx))
@@ -38,15 +39,15 @@ func (s *Server) open(ctx context.Context, at *Attempt) (*Conn, error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			raw.Close()
+			link.Close()
 			panic(p)
 		}
 	}()
-	c := &Conn{opts: &s.opts, server: s, attempt: at}
-	conn := raw
-	if s.opts.TLS == proxy.TLSImplicit {
-		if conn, err = c.handshake(ctx, raw); err != nil {
-			raw.Close()
+	c := &Conn{opts: &s.opts, server: s, attempt: at, link: link}
+	conn := link.Conn
+	if link.TLS == proxy.TLSImplicit {
+		if conn, err = c.handshake(ctx, link.Conn); err != nil {
+			link.Close()
 			e := c.tlsFailed(ctx, err)
 			at.again = e.Code == proxy.CodeSysTemp && isLost(err) && at.mayReplace(ctx)
 			return nil, e
@@ -68,13 +69,40 @@ func (s *Server) open(ctx context.Context, at *Attempt) (*Conn, error) {
 func (c *Conn) handshake(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, TLSTimeout)
 	defer cancel()
-	t := tls.Client(conn, c.server.tls)
+	t := tls.Client(conn, c.link.tlsConfig(c.server.tls))
 	if err := t.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
 	state := t.ConnectionState()
 	c.TLS = &state
 	return t, nil
+}
+
+// tlsConfig returns base for the link.
+func (l *Link) tlsConfig(base *tls.Config) *tls.Config {
+	config := base.Clone()
+	config.ServerName = l.ServerName
+	if l.Accepts == nil {
+		return config
+	}
+	roots := base.RootCAs
+	config.InsecureSkipVerify = true // VerifyConnection verifies all but the name alike
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		chain := state.PeerCertificates
+		intermediates := x509.NewCertPool()
+		for _, cert := range chain[1:] {
+			intermediates.AddCert(cert)
+		}
+		_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates})
+		if err == nil {
+			err = l.Accepts(chain[0])
+		}
+		if err != nil {
+			return &tls.CertificateVerificationError{UnverifiedCertificates: chain, Err: err}
+		}
+		return nil
+	}
+	return config
 }
 
 // tlsFailed returns the error of a failed handshake. It logs those that an
@@ -107,7 +135,7 @@ func (c *Conn) greet(ctx context.Context) error {
 		return SetupError(errors.New("imap: greeting PREAUTH: the upstream does not verify the user"))
 	}
 	c.greeted = true
-	if c.opts.TLS == proxy.TLSStartTLS {
+	if c.link.TLS == proxy.TLSStartTLS {
 		if err := c.startTLS(ctx); err != nil {
 			return err
 		}

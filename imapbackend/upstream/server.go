@@ -16,22 +16,31 @@ import (
 	"popgate/proxy/endpoint"
 )
 
-// Options describe an upstream server. Name, Dial, TLS, ServerName and Mailbox
-// are required.
+// Link is a network connection to a server, on which TLS has not begun, and how TLS
+// protects it.
+type Link struct {
+	net.Conn
+
+	// TLS says how the connection is protected.
+	TLS proxy.TLSMode
+
+	// ServerName is the name that the server is asked for, and that its
+	// certificate must have, unless Accepts decides on that. The chain of the
+	// certificate is verified in any case.
+	ServerName string
+	Accepts    func(*x509.Certificate) error
+}
+
+// Options describe an upstream server. Name, Dial and Mailbox are required.
 type Options struct {
 	// Name identifies the upstream in logs and locks.
 	Name string
 
 	// Dial opens a network connection to it. It is called concurrently.
-	Dial func(context.Context) (net.Conn, error)
+	Dial func(context.Context) (Link, error)
 
-	// TLS says how connections are protected.
-	TLS proxy.TLSMode
-
-	// ServerName is the name that its certificate must have. RootCAs verify
-	// the certificate; nil: those of the system.
-	ServerName string
-	RootCAs    *x509.CertPool
+	// RootCAs verify its certificate; nil: those of the system.
+	RootCAs *x509.CertPool
 
 	// Mailbox is the mailbox served, in UTF-8.
 	Mailbox string
@@ -153,10 +162,10 @@ func (s *Server) Offers(mechanism string) bool {
 func (s *Server) ForgetCapabilities() { s.capabilities.Store(nil) }
 
 // tlsConfig returns the TLS client configuration (requirements O-TLS-2, 3, 7).
-// All connections share its session cache, which makes most handshakes cheap.
+// All connections share its session cache, which makes most handshakes cheap. It is
+// completed by Link.tlsConfig.
 func (o *Options) tlsConfig() *tls.Config {
 	return &tls.Config{
-		ServerName:         o.ServerName,
 		RootCAs:            o.RootCAs,
 		MinVersion:         tls.VersionTLS12,
 		CipherSuites:       endpoint.Suites(),

@@ -56,6 +56,7 @@ var samples = map[string]map[string]string{
 	"[[upstream]]": {
 		"name":                 `"mail"`,
 		"address":              `"imap.example.com:993"`,
+		"srv":                  `"example.com"`,
 		"tls":                  `"starttls"`,
 		"insecure":             `true`,
 		"server_name":          `"imap.example.com"`,
@@ -206,6 +207,8 @@ func covers[T, O any](t *testing.T, header string, keys keyTable[T], defaults fu
 // The options that errors of imapbackend name are keys.
 func TestOptionNames(t *testing.T) {
 	wrong := imapbackend.Options{ // as many errors as possible at once
+		Address:      "a",
+		SRV:          "a.example",
 		ServerName:   "a:1",
 		Mailbox:      "\xff",
 		Trash:        "\xff",

@@ -46,6 +46,7 @@ func defaultUpstream() Upstream {
 var upstreamKeys = keyTable[Upstream]{
 	"name":                 text(func(u *Upstream) *string { return &u.Options.Name }, "mail"),
 	"address":              text(func(u *Upstream) *string { return &u.Options.Address }, "imap.example.com:993"),
+	"srv":                  text(func(u *Upstream) *string { return &u.Options.SRV }, "example.com"),
 	"tls":                  oneOf(func(u *Upstream) *imapbackend.TLSMode { return &u.Options.TLS }),
 	"insecure":             boolean(func(u *Upstream) *bool { return &u.Options.Insecure }),
 	"server_name":          text(func(u *Upstream) *string { return &u.Options.ServerName }, "imap.example.com"),
@@ -109,6 +110,7 @@ var upstreamRemedies = map[string]func(u *Upstream, err error) string{
 		}
 		return addressRemedy(err, 1, "imap.example.com:143")
 	},
+	"srv": func(*Upstream, error) string { return `write the domain alone, such as srv = "example.com"` },
 	"tls": func(*Upstream, error) string {
 		return `set tls = "implicit" or "starttls", or insecure = true if you trust the network in between`
 	},
@@ -178,6 +180,9 @@ func (l *loader) optionError(path string, u *Upstream, e *imapbackend.OptionErro
 // withoutEffect rejects keys that have no effect with the values of others.
 func (l *loader) withoutEffect(path string, u *Upstream) {
 	o := &u.Options
+	if o.SRV != "" && l.given(path+".tls") && !l.wrong(path+".srv") {
+		l.fail(path+".tls", "has no effect with srv", "remove it; the records say which TLS, and there is always one")
+	}
 	if o.TLS == imapbackend.TLSNone {
 		l.noEffect(path, o.TLS, "server_name", "ca_file")
 	} else if o.Insecure && !l.wrong(path+".tls") {
