@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"runtime/debug"
 
 	"popgate/imapbackend/dialect"
@@ -177,7 +176,7 @@ func (b *Backend) waitsFor(ex *proxy.Exchange) error {
 func (b *Backend) inTurn(ctx context.Context, verify verifier) (*login, error) {
 	at := upstream.NewAttempt()
 	at.Start(ctx)
-	leave, err := b.enterMaildrop(ctx, at, verify, true)
+	leave, err := b.enterMaildrop(ctx, at, verify)
 	if err != nil {
 		at.Stop()
 		return nil, err
@@ -186,14 +185,14 @@ func (b *Backend) inTurn(ctx context.Context, verify verifier) (*login, error) {
 }
 
 // enterMaildrop waits for the turn of a login among those for its maildrop, if it is
-// known which that is. leave is nil if it would have to wait and must not.
-func (b *Backend) enterMaildrop(ctx context.Context, at *upstream.Attempt, verify verifier, wait bool) (leave func(), err error) {
+// known which that is.
+func (b *Backend) enterMaildrop(ctx context.Context, at *upstream.Attempt, verify verifier) (leave func(), err error) {
 	if verify.user == "" {
 		return func() {}, nil
 	}
 	ctx, unbound := at.Bound(ctx)
 	defer unbound()
-	if leave, err = b.gate.EnterMaildrop(ctx, verify.user, clientNetwork(ctx), wait); err != nil {
+	if leave, err = b.gate.EnterMaildrop(ctx, who(ctx, verify.user)); err != nil {
 		return nil, upstream.TempError(err)
 	}
 	return leave, nil
@@ -211,16 +210,16 @@ func (b *Backend) logInAs(ctx context.Context, leave func(), at *upstream.Attemp
 	}
 	if verify.user != "" {
 		keys := l.id.Keys()
-		b.gate.Identified(verify.user, keys[len(keys)-1])
+		b.gate.Identified(who(ctx, verify.user), keys[len(keys)-1])
 		l.leave = leave
 	}
 	return l, nil
 }
 
-// clientNetwork returns by what logins of the client of ctx take turns.
-func clientNetwork(ctx context.Context) netip.Prefix {
+// who returns who logs in as user, as verifier has it, from the client of ctx.
+func who(ctx context.Context, user string) logins.Who {
 	c, _ := proxy.ClientOf(ctx)
-	return c.Network()
+	return logins.Who{Client: c.Network(), User: user}
 }
 
 // claimed is a connection opened ahead that a login has claimed.
@@ -248,7 +247,7 @@ func (b *Backend) connect(ctx context.Context, at *upstream.Attempt, ahead *clai
 		if err = verify.waits(); err != nil {
 			return nil, err
 		}
-		leave, err := b.gate.Enter(ctx, clientNetwork(ctx), verify.asks)
+		leave, err := b.gate.Enter(ctx, who(ctx, verify.user), verify.asks)
 		if err != nil {
 			return nil, upstream.TempError(err)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"popgate/imapbackend/upstream"
 	"popgate/proxy"
+	"popgate/proxy/proxytest"
 )
 
 // countedConns counts the connections of a Backend that are open.
@@ -49,14 +50,14 @@ func from(ctx context.Context, n int) context.Context {
 	return proxy.WithClient(ctx, proxy.Client{Addr: addr, Local: addr})
 }
 
-// slowModel is a model that judges a password after a second, and wants "secret" of
+// slowModel is a model that judges a password after a latency, and wants "secret" of
 // joe.
-func slowModel() *model {
+func slowModel(latency time.Duration) *model {
 	m := newModel()
 	m.SetPassword("\x00joe", "secret")
 	m.Before = func(cmd string) {
 		if strings.HasPrefix(cmd, "AUTHENTICATE") {
-			<-time.After(time.Second)
+			<-time.After(latency)
 		}
 	}
 	return m
@@ -69,7 +70,7 @@ var guess = proxy.Credential{Username: "guessed", Password: "wrong"}
 func TestMaxLogins(t *testing.T) {
 	for _, ahead := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			b := slowModel().backend(t, Options{MaxLogins: 5})
+			b := slowModel(time.Second).backend(t, Options{MaxLogins: 5})
 			conns := counted(b)
 			var all sync.WaitGroup
 			began := time.Now()
@@ -78,8 +79,8 @@ func TestMaxLogins(t *testing.T) {
 					ctx, cred := from(t.Context(), 1), guess
 					cred.Username, cred.Password = fmt.Sprint("guessed", i), fmt.Sprint("wrong", i)
 					login := b.Login
-					if p := proxy.Prepared(nil); ahead {
-						if p = b.Prepare(ctx, proxy.Caller{}); p != nil {
+					if ahead {
+						if p := b.Prepare(ctx, proxy.Caller{Username: cred.Username}); p != nil {
 							login = p.Login
 						}
 					}
@@ -112,7 +113,7 @@ func TestMaxLogins(t *testing.T) {
 // I-LOGIN-9: connections opened ahead for clients that then fall silent give way.
 func TestMaxLoginsAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := slowModel().backend(t, Options{MaxLogins: 3})
+		b := slowModel(time.Second).backend(t, Options{MaxLogins: 3})
 		conns := counted(b)
 		for i := range 3 {
 			if b.Prepare(from(t.Context(), 1), proxy.Caller{}) == nil {
@@ -145,7 +146,7 @@ func TestMaxLoginsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newModel().backend(t, Options{MaxLogins: 1})
 		conns := counted(b)
-		leave, err := b.gate.Enter(t.Context(), clientNetwork(from(t.Context(), 1)), false)
+		leave, err := b.gate.Enter(t.Context(), who(from(t.Context(), 1), ""), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,6 +225,107 @@ func TestLoginsOfMaildrop(t *testing.T) {
 		if n := conns.open.Load(); n != 0 {
 			t.Errorf("%d are open", n)
 		}
+	})
+}
+
+// I-LOGIN-9, P-PASS-6: of 400 clients that log in at once to one maildrop four have a
+// connection until it is open, those included that have only sent USER or are held by
+// the throttle; all get in or find it locked. Of those with 400 names max_logins have
+// one.
+func TestLoginsAtOnce(t *testing.T) {
+	for _, tt := range []struct {
+		what, name, answer string
+		asked, most        int32 // connections
+	}{
+		{"one maildrop", "joe", "+OK maildrop has ", 4, 4 + 4}, // of four sessions that end
+		{"many names", "guessed%d", "-ERR [AUTH]", 64, 64},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := slowModel(50 * time.Millisecond)
+			var judging, judged atomic.Int32 // logins at the upstream; the most of them
+			judge := m.Before
+			m.Before = func(cmd string) {
+				if strings.HasPrefix(cmd, "AUTHENTICATE") {
+					judged.Store(max(judged.Load(), judging.Add(1)))
+					defer judging.Add(-1)
+				}
+				judge(cmd)
+			}
+			b := m.backend(t, Options{MaxLogins: 64})
+			th, err := proxy.NewThrottle(proxy.ThrottleOptions{Delay: 2 * time.Second, MaxDelay: 15 * time.Second, Window: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: b, Throttler: th}, proxytest.Insecure)
+			ask(g) // joe is known
+			conns := counted(b)
+			var all []*proxytest.Client
+			for i := range 400 {
+				p := g.DialFrom(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 40000).String())
+				p.Greeting()
+				p.OK("USER " + strings.ReplaceAll(tt.name, "%d", fmt.Sprint(i)))
+				all = append(all, p)
+			}
+			synctest.Wait()
+			if n := conns.open.Load(); n != tt.asked {
+				t.Errorf("%s: %d connections after USER, want %d", tt.what, n, tt.asked)
+			}
+			for _, p := range all {
+				p.Write("PASS secret\r\nQUIT\r\n")
+			}
+			for _, p := range all {
+				if line := p.Line(); !strings.HasPrefix(line, tt.answer) && !strings.HasPrefix(line, "-ERR [IN-USE]") {
+					t.Errorf("%s: %s", tt.what, line)
+				}
+			}
+			<-time.After(time.Minute)
+			if most, open := conns.most.Load(), conns.open.Load(); most > tt.most || open != 0 || judged.Load() != tt.asked {
+				t.Errorf("%s: %d logins and %d connections at a time, %d are open", tt.what, judged.Load(), most, open)
+			}
+			if n := len(b.waiting); n != 0 {
+				t.Errorf("%s: %d opened ahead are left", tt.what, n)
+			}
+		})
+	}
+}
+
+// I-LOGIN-9: a user who has logged in from an address before does not wait there for
+// the guesses of 250 others.
+func TestMaxLoginsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := slowModel(time.Second).backend(t, Options{MaxLogins: 5})
+		login := func(ctx context.Context) {
+			l, err := b.Login(ctx, joe)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			l.Close()
+		}
+		login(from(t.Context(), 251))
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for i := range 250 {
+			all.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					cred := proxy.Credential{Username: fmt.Sprintf("guessed%d.%d", i, n), Password: "wrong"}
+					if l, err := b.Login(from(ctx, i), cred); err == nil {
+						l.Close()
+					}
+				}
+			})
+		}
+		<-time.After(10*time.Second + time.Millisecond)
+		for range 3 {
+			began := time.Now()
+			login(from(t.Context(), 251))
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("joe waits %v", took)
+			}
+		}
+		cancel()
+		all.Wait()
+		<-time.After(time.Second) // the verdicts
 	})
 }
 

@@ -46,9 +46,9 @@ type prepared struct {
 }
 
 // Prepare implements proxy.Preparer. It prepares nothing while logins find kept
-// connections, nor where that would take the place of a login; a login that needs
-// the place later ends the connection.
-func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
+// connections, nor where that would take the place of a login, among those for the
+// maildrop too; a login that needs the place later ends the connection.
+func (b *Backend) Prepare(ctx context.Context, c proxy.Caller) proxy.Prepared {
 	if b.pool.found.Load() {
 		return nil
 	}
@@ -61,7 +61,8 @@ func (b *Backend) Prepare(ctx context.Context, _ proxy.Caller) proxy.Prepared {
 	p := &prepared{b: b, at: upstream.NewAttempt(), cancel: cancel, done: make(chan struct{})}
 	p.mu.Lock() // others call Close as soon as it has a place
 	defer p.mu.Unlock()
-	if p.place = b.gate.Ahead(p.Close); p.place == nil {
+	if p.place = b.gate.Ahead(who(ctx, b.userKey("", c.Username)), p.Close); p.place == nil {
+		p.taken = true // also for a call of Close that has begun already
 		cancel()
 		<-b.waiting
 		return nil
@@ -117,9 +118,9 @@ func (p *prepared) Exchange(ctx context.Context, ex *proxy.Exchange) (proxy.Logi
 
 // logIn logs in by verify, on the connection if it can be used.
 func (p *prepared) logIn(ctx context.Context, verify verifier) (proxy.Login, error) {
-	leave, err := p.b.enterMaildrop(ctx, p.at, verify, false)
-	if err != nil {
-		return nil, err // not without waiting
+	leave := func() {}
+	if verify.user != "" {
+		leave = p.place.EnterMaildrop(who(ctx, verify.user))
 	}
 	var ahead *claimed
 	if leave != nil {

@@ -127,12 +127,28 @@ func (s *session) userName(args []string) error {
 	return nil
 }
 
-// prepare makes the Backend connect while the client sends its password.
-// username is "" if it is not known yet.
+// prepare makes the Backend connect while the client sends its password, unless the
+// login would have to wait first. username is "" if it is not known yet.
 func (s *session) prepare(username string) {
-	if p, ok := s.srv.opts.Backend.(Preparer); ok && s.prepared == nil {
-		s.prepared = p.Prepare(s.ctx, s.caller(username))
+	p, ok := s.srv.opts.Backend.(Preparer)
+	if !ok || s.prepared != nil || s.srv.opts.Throttler.Waits(s.record.Addr.Addr(), s.account(loginNames{username: username})) {
+		return
 	}
+	s.prepared = p.Prepare(s.ctx, s.caller(username))
+}
+
+// dropPrepared closes the connection that is not used, if there is one.
+func (s *session) dropPrepared() {
+	if p := s.prepared; p != nil {
+		s.prepared = nil
+		s.contain(p.Close)
+	}
+}
+
+// loginNames are the names in a login, as the client gave them.
+type loginNames struct {
+	authzid  string // authorization identity; "" means username's
+	username string // "" if it is not known yet
 }
 
 // caller returns what is known of a client that may log in as username.
@@ -169,17 +185,17 @@ func (s *session) logInWith(mechanism string, cred Credential, refusal error) er
 	if refusal == nil && cred.Password == "" {
 		refusal = ErrAuth
 	}
-	return s.logIn(mechanism, func() string { return cred.Username }, refusal,
+	return s.logIn(mechanism, func() loginNames { return loginNames{cred.Authzid, cred.Username} }, refusal,
 		func() (Login, error) { return s.verify(cred) })
 }
 
 // logIn verifies a user, opens the maildrop and enters TRANSACTION. The user is
 // verified before the lock is acquired, so that [IN-USE] reveals nothing to
 // those without the password (RFC 2449 §8.1.2). refusal, if not nil, is an error
-// found without the upstream; it is delayed like one from the upstream. user is
+// found without the upstream; it is delayed like one from the upstream. who is
 // called again after verify, because in some exchanges the name comes late.
-func (s *session) logIn(mechanism string, user func() string, refusal error, verify func() (Login, error)) error {
-	s.record.User = loggedName(user())
+func (s *session) logIn(mechanism string, who func() loginNames, refusal error, verify func() (Login, error)) error {
+	s.record.User = loggedName(who().username)
 	// Replies to commands pipelined before, such as USER, do not wait for the
 	// upstream.
 	if err := s.flush(); err != nil {
@@ -187,7 +203,7 @@ func (s *session) logIn(mechanism string, user func() string, refusal error, ver
 	}
 	s.attempt = LoginRecord{Mechanism: mechanism}
 	began := time.Now()
-	err := s.throttled(user, func() error {
+	err := s.throttled(who, func() error {
 		if refusal != nil {
 			return refusal
 		}

@@ -87,6 +87,16 @@ func (id Identity) Keys() []string {
 	return keys
 }
 
+// Namer is a Backend that knows which login names are of one account.
+type Namer interface {
+	// AccountName returns one text for all login names of one account, as far as
+	// that is known before anything is verified. It answers from memory. username
+	// is the login name as the client gave it, never "", and authzid the
+	// authorization identity, "" without one. Failed logins count by that text; the
+	// log has the name that the client gave.
+	AccountName(authzid, username string) string
+}
+
 // Logins by a SASL exchange.
 
 // Exchanger is a Backend that also supports SASL mechanisms that need more than

@@ -47,7 +47,8 @@
 // before the greeting is sent. Behind a proxy a PROXY protocol header comes
 // first. The address in it is then the client's, for limits, logs,
 // InsecureLoginFrom and the Throttler. A login that the Throttler delays waits
-// in the session's own goroutine.
+// in the session's own goroutine, without a connection made by Prepare. It counts
+// under the AccountName of a Namer.
 //
 // # Standards
 //

@@ -40,11 +40,12 @@ func (s *session) exchange(m *mechanism, initial []string) error {
 		}
 		s.record.User = loggedName(ex.Username)
 		if err == nil {
-			err = s.beginLogin(ex.Username)
+			err = s.beginLogin(loginNames{ex.Authzid, ex.Username})
 		}
 		return response, err
 	}
-	return s.logIn(m.name, func() string { return ex.Username }, refusal, func() (Login, error) { return s.verifyExchange(ex) })
+	names := func() loginNames { return loginNames{ex.Authzid, ex.Username} }
+	return s.logIn(m.name, names, refusal, func() (Login, error) { return s.verifyExchange(ex) })
 }
 
 // ask sends a challenge of the Backend to the client, and returns its response. A

@@ -316,9 +316,7 @@ func (s *session) teardown() {
 	s.contain(s.closeConn)
 	s.contain(s.r.release)
 	s.logOut()
-	if s.prepared != nil {
-		s.contain(s.prepared.Close)
-	}
+	s.dropPrepared()
 	s.contain(s.closeRecord)
 	s.cancel(nil)
 	s.srv.removeSession(s)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,11 +24,18 @@ type Throttler interface {
 	// as [SYS/TEMP], unless ctx has ended.
 	//
 	// client is the address of the client, not mapped into IPv6; the zero Addr if
-	// it has none. name is the login name as the client gave it; "" if it is not
-	// known. If it becomes known in the middle of an exchange, Begin is called
-	// again, after done. Clients choose both, so an implementation must limit how
-	// many it remembers.
-	Begin(ctx context.Context, client netip.Addr, name string) (failure time.Duration, done func(Verdict), err error)
+	// it has none. name is that of Namer, else the login name as the client gave
+	// it; "" if it is not known. If it becomes known in the middle of an exchange,
+	// Begin is called again, after done. Clients choose both, so an implementation
+	// must limit how many it remembers.
+	//
+	// waits is called before Begin begins to wait, at most once, so that the caller
+	// can give up what it does not need meanwhile.
+	Begin(ctx context.Context, client netip.Addr, name string, waits func()) (failure time.Duration, done func(Verdict), err error)
+
+	// Waits reports whether Begin would have to wait now. For name "" it is whether
+	// it would for a name of which nothing is known.
+	Waits(client netip.Addr, name string) bool
 }
 
 // Verdict is what has become of a login, as far as it says something about the
@@ -120,23 +128,32 @@ func NewThrottle(opts ThrottleOptions) (*Throttle, error) {
 	}, nil
 }
 
-// Begin implements Throttler. Without a name it does not wait.
-func (t *Throttle) Begin(ctx context.Context, client netip.Addr, name string) (failure time.Duration, done func(Verdict), err error) {
+// Begin implements Throttler. Without a name it waits for the turn at the address,
+// but not because of failures before, from which users who are known are exempt.
+func (t *Throttle) Begin(ctx context.Context, client netip.Addr, name string, waits func()) (failure time.Duration, done func(Verdict), err error) {
 	k := t.keys(client, name)
-	if name == "" {
-		return t.opts.Delay, func(v Verdict) { t.done(k, nil, v) }, nil
-	}
 	ctx, cancel := context.WithTimeoutCause(ctx, t.opts.MaxDelay, errThrottled)
 	defer cancel()
 	before, known := t.delay(k)
-	if err := wait(ctx, before); err != nil {
-		return 0, nil, err
+	waits = sync.OnceFunc(waits)
+	if name != "" && before > 0 {
+		waits()
+		if err := wait(ctx, before); err != nil {
+			return 0, nil, err
+		}
 	}
-	turns, err := t.reserve(ctx, k, known)
+	turns, err := t.reserve(ctx, k, known, waits)
 	if err != nil {
 		return 0, nil, err
 	}
 	return t.opts.Delay, func(v Verdict) { t.done(k, turns, v) }, nil
+}
+
+// Waits implements Throttler.
+func (t *Throttle) Waits(client netip.Addr, name string) bool {
+	k := t.keys(client, name)
+	before, known := t.delay(k)
+	return before > 0 || slices.ContainsFunc(k.rates(known), func(at rateKey) bool { return t.rates.full(at.key) })
 }
 
 // wait waits d, or until ctx ends, whose cause it returns.
@@ -171,15 +188,10 @@ func (t *Throttle) delay(k throttleKeys) (before time.Duration, known bool) {
 // reserve waits for the turn of a login: at its address, and then for its name,
 // or only at both together if they are known. So whoever waits for a name that
 // others guess holds up nobody but logins at the own address.
-func (t *Throttle) reserve(ctx context.Context, k throttleKeys, known bool) ([]*reservation, error) {
-	wanted := []struct{ key, group uint64 }{{k.address, k.name}, {k.name, k.address}}
-	if known {
-		wanted = wanted[:1]
-		wanted[0].key, wanted[0].group = k.pair, 0
-	}
+func (t *Throttle) reserve(ctx context.Context, k throttleKeys, known bool, waits func()) ([]*reservation, error) {
 	var turns []*reservation
-	for _, w := range wanted {
-		r, err := t.rates.reserve(ctx, w.key, w.group)
+	for _, at := range k.rates(known) {
+		r, err := t.rates.reserve(ctx, at, waits)
 		if err != nil {
 			t.done(k, turns, VerdictNone)
 			return nil, err
@@ -209,7 +221,7 @@ func (t *Throttle) done(k throttleKeys, turns []*reservation, v Verdict) {
 		if t.known.count(now, k.pair) > 0 {
 			t.own.add(now, k.pair)
 		}
-		if len(turns) == 1 { // of the pair
+		if len(turns) == 1 && k.name != 0 { // of the pair
 			t.rates.count(k.address)
 			t.rates.count(k.name)
 		}
@@ -231,10 +243,21 @@ type throttleKeys struct {
 	address, name, pair uint64 // name is 0 if the name is not known
 }
 
+// rates returns by which rates a login is limited, in the order of their turns.
+func (k throttleKeys) rates(known bool) []rateKey {
+	switch {
+	case k.name == 0:
+		return []rateKey{{k.address, 0}}
+	case known:
+		return []rateKey{{k.pair, 0}}
+	}
+	return []rateKey{{k.address, k.name}, {k.name, k.address}}
+}
+
 func (t *Throttle) keys(client netip.Addr, name string) (k throttleKeys) {
 	k.address = maphash.Comparable(t.seed, network(client))
 	if name != "" {
-		k.name = maphash.String(t.seed, sameName(name))
+		k.name = maphash.String(t.seed, FoldName(name))
 	}
 	k.pair = maphash.Comparable(t.seed, [2]uint64{k.address, k.name})
 	return k
@@ -244,11 +267,11 @@ func (t *Throttle) keys(client netip.Addr, name string) (k throttleKeys) {
 // No upstream has users with such names.
 const longestName = 1024
 
-// sameName returns one name for all spellings that an upstream may treat as one:
+// FoldName returns one name for all spellings that an upstream may treat as one:
 // spaces at its ends, letter case, width, composed and compatible characters
 // (RFC 8265 §3.3, RFC 4013 §2) and invisible ones do not matter. That some upstreams
 // distinguish more does no harm here.
-func sameName(name string) string {
+func FoldName(name string) string {
 	if len(name) > longestName {
 		return name
 	}

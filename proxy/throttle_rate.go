@@ -38,13 +38,16 @@ type reservation struct {
 	until time.Time // when it is over; zero before the login begins
 }
 
-// reserve waits for a place at key. Those that wait take turns by group. The error
-// is the cause of the end of ctx.
-func (rs *rates) reserve(ctx context.Context, key, group uint64) (*reservation, error) {
+// rateKey is the key of a rate, and the group in which a login takes turns there.
+type rateKey struct{ key, group uint64 }
+
+// reserve waits for a place, after a call of waits. The error is the cause of the end
+// of ctx.
+func (rs *rates) reserve(ctx context.Context, at rateKey, waits func()) (*reservation, error) {
 	rs.mu.Lock()
-	r := rs.at(key)
+	r := rs.at(at.key)
 	res := &reservation{rate: r}
-	w := r.waiting.Add(group, res)
+	w := r.waiting.Add(at.group, res)
 	rs.serve(r)
 	rs.mu.Unlock()
 	select {
@@ -52,6 +55,7 @@ func (rs *rates) reserve(ctx context.Context, key, group uint64) (*reservation, 
 		return res, nil
 	default:
 	}
+	waits()
 	select {
 	case <-w.Turn:
 		return res, nil
@@ -62,6 +66,14 @@ func (rs *rates) reserve(ctx context.Context, key, group uint64) (*reservation, 
 	rs.mu.Unlock()
 	rs.giveBack([]*reservation{res}) // which it has if its turn came at the same moment
 	return nil, context.Cause(ctx)
+}
+
+// full reports whether a login would have to wait at key.
+func (rs *rates) full(key uint64) bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r := rs.byKey[key]
+	return r != nil && len(r.held) >= refusalRate
 }
 
 // at returns the rate of key, with mu held.

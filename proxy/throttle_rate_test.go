@@ -26,7 +26,7 @@ func (a *attempts) add(t *testing.T, n int, client func(i int) string, name func
 	began := time.Now()
 	for i := range n {
 		a.Go(func() {
-			_, done, err := a.th.Begin(t.Context(), netip.MustParseAddr(client(i)), name(i))
+			_, done, err := a.th.Begin(t.Context(), netip.MustParseAddr(client(i)), name(i), func() {})
 			a.Lock()
 			if err == nil {
 				a.asked = append(a.asked, time.Since(began))
@@ -78,6 +78,9 @@ func TestRate(t *testing.T) {
 		{"one address", is("192.0.2.1"), different, VerdictRefused, time.Millisecond, 75, 5},
 		{"one network", inPrefix, different, VerdictRefused, time.Millisecond, 75, 5},
 		{"both", is("192.0.2.1"), is("alice"), VerdictRefused, time.Millisecond, 75, 5},
+		{"no name yet", is("192.0.2.1"), is(""), VerdictRefused, time.Millisecond, 75, 5},
+		{"no name yet, elsewhere", different, is(""), VerdictRefused, time.Millisecond, 500, 500},
+		{"no name yet, and no verdict", is("192.0.2.1"), is(""), VerdictNone, 50 * time.Millisecond, 500, 100},
 		{"a slow verdict", different, is("alice"), VerdictRefused, 3 * time.Second, 75, 5},
 		{"neither", different, different, VerdictRefused, time.Millisecond, 500, 500},
 		{"accepted", is("192.0.2.1"), different, VerdictAccepted, 50 * time.Millisecond, 500, 100},
@@ -100,6 +103,55 @@ func TestRate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWaits shows when a login would have to wait, that Begin announces its wait
+// before it waits, once, and that it announces none otherwise.
+func TestWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := newThrottle(t)
+		known, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+		logIn(t, th, known, "alice", VerdictAccepted)
+		fail(th, other, "bob")
+		a := attempts{th: th}
+		a.add(t, 10, different, is("carol"), time.Millisecond, VerdictRefused)
+		a.add(t, 10, is("192.0.2.3"), is(""), time.Millisecond, VerdictRefused)
+		synctest.Wait()
+		for _, tt := range []struct {
+			client netip.Addr
+			name   string
+			want   bool
+			nobody bool // it is not begun
+		}{
+			{netip.MustParseAddr("192.0.2.3"), "", true, false},
+			{known, "alice", false, false},
+			{known, "BOB", true, false},
+			{other, "alice", true, false},
+			{known, "dave", false, false},
+			{known, "carol", true, false},
+			{known, "", false, false},
+			{other, "", true, true}, // it only would have to wait with a name
+		} {
+			if got := th.Waits(tt.client, tt.name); got != tt.want {
+				t.Errorf("%q at %v: %v", tt.name, tt.client, got)
+			}
+			began, announced := time.Now(), 0
+			_, done, err := th.Begin(t.Context(), tt.client, tt.name, func() {
+				if announced++; time.Since(began) != 0 {
+					t.Errorf("%q at %v: announced after %v", tt.name, tt.client, time.Since(began))
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			done(VerdictNone)
+			waited := time.Since(began) != 0
+			if waited != (announced == 1) || announced > 1 || !tt.nobody && waited != tt.want {
+				t.Errorf("%q at %v: waits %v, announced %d times", tt.name, tt.client, time.Since(began), announced)
+			}
+		}
+		a.Wait()
+	})
 }
 
 // TestRateOthers shows whom guessers do not hold up: another address in turn for the
@@ -141,7 +193,7 @@ func TestRateOthers(t *testing.T) {
 func (t *Throttle) reserved(ctx context.Context, client netip.Addr, name string) (time.Duration, func(Verdict), error) {
 	k := t.keys(client, name)
 	_, known := t.delay(k)
-	turns, err := t.reserve(ctx, k, known)
+	turns, err := t.reserve(ctx, k, known, func() {})
 	return 0, func(v Verdict) { t.done(k, turns, v) }, err
 }
 
@@ -152,7 +204,7 @@ func TestRateLeft(t *testing.T) {
 		gone, leave := context.WithCancel(t.Context())
 		for range 100 {
 			a.Go(func() {
-				if _, done, err := a.th.Begin(gone, netip.MustParseAddr("192.0.2.1"), "alice"); err == nil {
+				if _, done, err := a.th.Begin(gone, netip.MustParseAddr("192.0.2.1"), "alice", func() {}); err == nil {
 					<-gone.Done()
 					done(VerdictNone)
 				} else if !errors.Is(err, context.Canceled) {
@@ -194,8 +246,8 @@ func TestRateKnown(t *testing.T) {
 	})
 }
 
-// TestSameName shows which names count as one.
-func TestSameName(t *testing.T) {
+// TestFoldName shows which names count as one.
+func TestFoldName(t *testing.T) {
 	for _, tt := range []struct {
 		a, b string
 		same bool
@@ -210,7 +262,7 @@ func TestSameName(t *testing.T) {
 		{"alice", "alic\u0435", false}, // Cyrillic
 		{"gr\xfcn", "gr\xfcn", true},
 	} {
-		if got := sameName(tt.a) == sameName(tt.b); got != tt.same {
+		if got := FoldName(tt.a) == FoldName(tt.b); got != tt.same {
 			t.Errorf("%q and %q: %v", tt.a, tt.b, got)
 		}
 	}

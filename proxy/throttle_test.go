@@ -24,7 +24,7 @@ func newThrottle(t *testing.T) *Throttle {
 func before(t *testing.T, th *Throttle, client, name string) time.Duration {
 	t.Helper()
 	began := time.Now()
-	failure, done, err := th.Begin(t.Context(), netip.MustParseAddr(client), name)
+	failure, done, err := th.Begin(t.Context(), netip.MustParseAddr(client), name, func() {})
 	if err != nil || failure != throttleOptions.Delay {
 		t.Fatalf("failure delay %v, %v", failure, err)
 	}
@@ -35,7 +35,7 @@ func before(t *testing.T, th *Throttle, client, name string) time.Duration {
 // logIn is a login with that verdict.
 func logIn(t *testing.T, th *Throttle, client netip.Addr, name string, v Verdict) {
 	t.Helper()
-	_, done, err := th.Begin(t.Context(), client, name)
+	_, done, err := th.Begin(t.Context(), client, name, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,12 @@ import (
 type noThrottler struct{}
 
 // Begin implements Throttler.
-func (noThrottler) Begin(context.Context, netip.Addr, string) (time.Duration, func(Verdict), error) {
+func (noThrottler) Begin(context.Context, netip.Addr, string, func()) (time.Duration, func(Verdict), error) {
 	return 0, func(Verdict) {}, nil
 }
+
+// Waits implements Throttler.
+func (noThrottler) Waits(netip.Addr, string) bool { return false }
 
 // begun is what the Throttler has returned for the current login.
 type begun struct {
@@ -24,15 +27,15 @@ type begun struct {
 // throttled runs login, which calls the Backend, when the Throttler lets it, and
 // counts, logs and delays a failure. Only [AUTH] and an abandoned exchange are one
 // (M-3). A client that leaves, and a shutdown, end each wait and the session. If
-// name is still "" before login, login itself calls beginLogin when it knows the
-// name.
-func (s *session) throttled(name func() string, login func() error) error {
+// the username is still "" before login, login itself calls beginLogin when it knows
+// the name.
+func (s *session) throttled(who func() loginNames, login func() error) error {
 	s.srv.setBusy(s, true)
 	defer s.srv.setBusy(s, false)
 	s.watchClient()
 	defer s.unwatchClient()
 	s.begun = begun{}
-	if err := s.beginLogin(name()); err != nil {
+	if err := s.beginLogin(who()); err != nil {
 		return err
 	}
 	asked := time.Now()
@@ -45,8 +48,9 @@ func (s *session) throttled(name func() string, login func() error) error {
 		s.begun.done(VerdictNone)
 		return err
 	}
+	s.dropPrepared()
 	s.record.FailedLogins++
-	s.logFailure(name(), err)
+	s.logFailure(who().username, err)
 	s.begun.done(VerdictRefused)
 	if isEnd(err) {
 		return err
@@ -57,9 +61,10 @@ func (s *session) throttled(name func() string, login func() error) error {
 	return err
 }
 
-// beginLogin waits until the Throttler lets a login of that name begin; one that
-// has begun without a name is over then.
-func (s *session) beginLogin(name string) error {
+// beginLogin waits until the Throttler lets a login of these names begin; one that
+// has begun without a name is over then. A login that has to wait holds no upstream
+// connection opened ahead.
+func (s *session) beginLogin(names loginNames) error {
 	if s.begun.done != nil {
 		s.begun.done(VerdictNone)
 		s.begun.done = func(Verdict) {}
@@ -67,7 +72,7 @@ func (s *session) beginLogin(name string) error {
 	ctx, cancel := s.untilStopped()
 	defer cancel()
 	began := time.Now()
-	failure, done, err := s.srv.opts.Throttler.Begin(ctx, s.record.Addr.Addr(), name)
+	failure, done, err := s.srv.opts.Throttler.Begin(ctx, s.record.Addr.Addr(), s.account(names), s.dropPrepared)
 	s.attempt.Throttled += time.Since(began)
 	switch {
 	case err == nil:
@@ -75,9 +80,17 @@ func (s *session) beginLogin(name string) error {
 	case ctx.Err() != nil:
 		err = &endError{endShutdown, err}
 	case errors.Is(err, errThrottled):
-		s.srv.logThrottled(s, name)
+		s.srv.logThrottled(s, names.username)
 	}
 	return err
+}
+
+// account returns the name by which a login counts at the Throttler.
+func (s *session) account(names loginNames) string {
+	if namer, ok := s.srv.opts.Backend.(Namer); ok && names.username != "" {
+		return namer.AccountName(names.authzid, names.username)
+	}
+	return names.username
 }
 
 // sleep waits d and adds the wait to the login's record.

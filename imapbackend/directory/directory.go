@@ -103,6 +103,7 @@ var (
 	_ proxy.Backend   = (*Directory)(nil)
 	_ proxy.Exchanger = (*Directory)(nil)
 	_ proxy.Preparer  = (*Directory)(nil)
+	_ proxy.Namer     = (*Directory)(nil)
 )
 
 // New returns the Directory of upstreams. It asks resolvers in their order and then,
@@ -162,6 +163,20 @@ func (d *Directory) locally(ctx context.Context, name string) (t Target, ok bool
 		}
 	}
 	return Target{}, false
+}
+
+// AccountName implements proxy.Namer: the upstream and the name there, as far as that
+// is in memory. With an authorization identity the upstream is that of its name, and
+// username is not changed.
+func (d *Directory) AccountName(authzid, username string) string {
+	t, ok := d.locally(context.Background(), cmp.Or(authzid, username))
+	if !ok {
+		return proxy.FoldName(username)
+	}
+	if authzid == "" {
+		username = t.User
+	}
+	return cmp.Or(t.Upstream, t.Address) + "\x00" + proxy.FoldName(username)
 }
 
 // upstream returns the upstream of t.

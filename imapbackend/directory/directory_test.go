@@ -125,6 +125,48 @@ func check(t *testing.T, l proxy.Login, err error, want string) {
 	}
 }
 
+// The names of one account have one AccountName, and no others have it. It is where a
+// login goes to, and the name there, not the one of the client (P-PASS-6).
+func TestAccountName(t *testing.T) {
+	routes, err := NewRoutes([]Route{
+		{Match: "*@north.example", Upstream: "north", User: "{local}"},
+		{Match: "*@south.example", Upstream: "south", User: "{local}"},
+		{Match: "*@*", Upstream: "south"},
+		{Match: "*", Upstream: "north"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstreams := []Upstream{{Name: "north", Backend: newFake()}, {Name: "south", Backend: newFake()}}
+	d := New(upstreams, nil, routes)
+	for _, tt := range []struct {
+		authzid, username, want string
+	}{
+		{"", "joe", "north\x00joe"},
+		{"", " JOE ", "north\x00joe"},
+		{"", "joe@north.example", "north\x00joe"},
+		{"", " Joe @North.Example", "north\x00joe"},
+		{"", "\uff4aoe@north.example", "north\x00joe"}, // full width
+		{"", "jo\u00ade@north.example", "north\x00joe"},
+		{"", "joe@south.example", "south\x00joe"},
+		{"", "joe@elsewhere.example", "south\x00joe@elsewhere.example"},
+		{"ann@south.example", "joe", "south\x00joe"},
+		{"ann", "joe@north.example", "north\x00joe@north.example"}, // it is not changed
+		{"", "@north.example", "@north.example"},                   // goes nowhere
+	} {
+		if got := d.AccountName(tt.authzid, tt.username); got != tt.want {
+			t.Errorf("%q %q: %q, want %q", tt.authzid, tt.username, got, tt.want)
+		}
+	}
+	if got := New(upstreams[:1], nil).AccountName("", "Joe"); got != "north\x00joe" {
+		t.Errorf("at the only upstream: %q", got)
+	}
+	// A resolver that has to ask does not: the name counts as it is.
+	if got := New(upstreams, nil, NewLookup(LookupOptions{URL: "http://127.0.0.1:9/"}), routes).AccountName("", "Joe@North.example "); got != "joe@north.example" {
+		t.Errorf("with a lookup: %q", got)
+	}
+}
+
 // A connection is made in advance to the upstream of the name alone, and serves a
 // login only there; none remains open.
 func TestPrepare(t *testing.T) {

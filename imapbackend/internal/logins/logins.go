@@ -1,6 +1,7 @@
 // Package logins bounds the logins at one upstream that hold a connection to it, so
 // that neither guessers nor one eager user exhaust what it accepts. The others wait
-// without a connection, and take turns by the address of their client.
+// without a connection, and take turns by the address of their client; those who
+// have logged in from there before have two of three turns.
 package logins
 
 import (
@@ -10,6 +11,8 @@ import (
 	"math"
 	"net/netip"
 	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"popgate/proxy/turn"
 )
@@ -21,12 +24,32 @@ const (
 	// maxKnown bounds the users whose maildrop is known by another key than their
 	// name. Beyond it, one is forgotten at random.
 	maxKnown = 1 << 14
+
+	// maxPairs bounds the users that are known to have logged in, each with the
+	// address. Whose last login is the oldest is forgotten first.
+	maxPairs = 1 << 14
+
+	// unknownTurns is of how many turns one is for a login from where the user has
+	// not logged in before, while both kinds wait. Guessers have many addresses; a
+	// user at a new one must get in too.
+	unknownTurns = 3
 )
+
+// Who is a user who logs in.
+type Who struct {
+	// Client is by what those that wait take turns.
+	Client netip.Prefix
+
+	// User is the key of the maildrop as far as the name shows it; "" if the name
+	// is not known.
+	User string
+}
 
 // Gate is the logins at one upstream. It is safe for concurrent use.
 type Gate struct {
 	all    *limit
 	asking *limit // exchanges, which may wait long for their clients
+	pairs  *lru.Cache[Who, struct{}]
 
 	mu        sync.Mutex
 	maildrops map[string]*maildrop
@@ -36,7 +59,8 @@ type Gate struct {
 // maildrop is one to which logins are made.
 type maildrop struct {
 	*limit
-	users int // logins that are in or wait
+	key   string
+	users int // logins that are in or wait, and connections opened ahead
 }
 
 // New returns a Gate for max logins with a connection at a time; 0: any number.
@@ -44,9 +68,11 @@ func New(max int) *Gate {
 	if max == 0 {
 		max = math.MaxInt
 	}
+	pairs, _ := lru.New[Who, struct{}](maxPairs) // fails only without size
 	return &Gate{
 		all:       &limit{free: max},
 		asking:    &limit{free: (max + 1) / 2},
+		pairs:     pairs,
 		maildrops: make(map[string]*maildrop),
 		known:     make(map[string]string),
 	}
@@ -54,21 +80,27 @@ func New(max int) *Gate {
 
 // Enter waits until a login may hold a connection, and returns what ends that. asks
 // is that of an exchange in which the client is asked: of these only half as many may
-// be in. client is whose turn it is among those that wait. The error is the cause of
-// the end of ctx.
-func (g *Gate) Enter(ctx context.Context, client netip.Prefix, asks bool) (leave func(), err error) {
+// be in. The error is the cause of the end of ctx.
+func (g *Gate) Enter(ctx context.Context, who Who, asks bool) (leave func(), err error) {
+	known := g.knows(who)
 	if asks {
-		if err := g.asking.enter(ctx, client); err != nil {
+		if err := g.asking.enter(ctx, who.Client, known); err != nil {
 			return nil, err
 		}
 	}
-	if err = g.all.enter(ctx, client); err != nil {
+	if err = g.all.enter(ctx, who.Client, known); err != nil {
 		if asks {
 			g.asking.leave()
 		}
 		return nil, fmt.Errorf("no turn among the logins of max_logins: %w", err)
 	}
 	return g.leave(asks), nil
+}
+
+// knows reports whether the user has logged in from that address.
+func (g *Gate) knows(who Who) bool {
+	_, ok := g.pairs.Get(who)
+	return ok
 }
 
 func (g *Gate) leave(asks bool) func() {
@@ -80,26 +112,46 @@ func (g *Gate) leave(asks bool) func() {
 	})
 }
 
-// Ahead is a connection opened before its login. It holds the place of one.
+// Ahead is a connection opened before its login. It holds the place of one, also
+// among those for the maildrop if the name is known.
 type Ahead struct {
-	g    *Gate
-	end  func()
-	item *list.Element // nil once it is claimed or to be ended
+	g        *Gate
+	all      *place
+	maildrop *maildrop // nil if the name is not known, else that of dropped
+	dropped  *place
 }
 
 // Ahead returns nil if a connection opened ahead would take the place of a login.
-// Otherwise end is called, on a goroutine of its own, when a login needs the place;
-// end must lead to Leave.
-func (g *Gate) Ahead(end func()) *Ahead {
-	g.all.mu.Lock()
-	defer g.all.mu.Unlock()
-	if g.all.free == 0 {
+// Otherwise end is called once, on a goroutine of its own, when a login needs the
+// place; end must lead to Leave.
+func (g *Gate) Ahead(who Who, end func()) *Ahead {
+	a := &Ahead{g: g}
+	end = sync.OnceFunc(end)
+	if who.User != "" {
+		a.maildrop = g.maildrop(who.User)
+		if a.dropped = a.maildrop.placeAhead(end); a.dropped == nil {
+			g.release(a.maildrop)
+			return nil
+		}
+	}
+	if a.all = g.all.placeAhead(end); a.all == nil {
+		a.leaveMaildrop()
 		return nil
 	}
-	g.all.free--
-	a := &Ahead{g: g, end: end}
-	a.item = g.all.ahead.PushBack(a)
 	return a
+}
+
+// EnterMaildrop is that of Gate, without waiting: it returns nil where that would be
+// needed. A connection opened for the same maildrop has its place already.
+func (a *Ahead) EnterMaildrop(who Who) (leave func()) {
+	m := a.g.maildrop(who.User)
+	if m == a.maildrop && a.dropped.pass() {
+		a.g.release(m) // counted twice
+	} else if !m.tryEnter() {
+		a.g.release(m)
+		return nil
+	}
+	return a.g.leaves(m)
 }
 
 // Claim makes the place that of a login, and returns what ends that, as Enter does;
@@ -108,69 +160,75 @@ func (a *Ahead) Claim(asks bool) (leave func()) {
 	if asks && !a.g.asking.tryEnter() {
 		return nil
 	}
-	a.keep()
+	a.all.pass()
+	a.leaveMaildrop()
 	return a.g.leave(asks)
 }
 
-// Leave gives the place back, unless Claim has passed it on.
+// Leave gives the places back that have not been passed on.
 func (a *Ahead) Leave() {
-	a.keep()
-	a.g.all.leave()
+	if a.all.pass() {
+		a.g.all.leave()
+	}
+	a.leaveMaildrop()
 }
 
-// keep has end no longer be called.
-func (a *Ahead) keep() {
-	a.g.all.mu.Lock()
-	defer a.g.all.mu.Unlock()
-	if a.item != nil {
-		a.g.all.ahead.Remove(a.item)
-		a.item = nil
+func (a *Ahead) leaveMaildrop() {
+	if a.maildrop != nil && a.dropped.pass() {
+		a.maildrop.leave()
+		a.g.release(a.maildrop)
 	}
 }
 
-// EnterMaildrop waits until few enough other logins for the same maildrop are in.
-// user is the key of the maildrop as far as the name shows it. wait is false to
-// return nil where it would have to wait. The error is the cause of the end of ctx.
-func (g *Gate) EnterMaildrop(ctx context.Context, user string, client netip.Prefix, wait bool) (leave func(), err error) {
+// EnterMaildrop waits until few enough other logins for the same maildrop are in, and
+// returns what ends that. The error is the cause of the end of ctx.
+func (g *Gate) EnterMaildrop(ctx context.Context, who Who) (leave func(), err error) {
+	m := g.maildrop(who.User)
+	if err := m.enter(ctx, who.Client, g.knows(who)); err != nil {
+		g.release(m)
+		return nil, fmt.Errorf("no turn among the logins for this maildrop: %w", err)
+	}
+	return g.leaves(m), nil
+}
+
+func (g *Gate) leaves(m *maildrop) func() {
+	return sync.OnceFunc(func() {
+		m.leave()
+		g.release(m)
+	})
+}
+
+// maildrop returns the maildrop of a user, which counts one more until release.
+func (g *Gate) maildrop(user string) *maildrop {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	key := user
 	if k, ok := g.known[user]; ok {
 		key = k
 	}
 	m := g.maildrops[key]
 	if m == nil {
-		m = &maildrop{limit: &limit{free: perMaildrop}}
+		m = &maildrop{limit: &limit{free: perMaildrop}, key: key}
 		g.maildrops[key] = m
 	}
 	m.users++
-	g.mu.Unlock()
-	if !wait {
-		if !m.tryEnter() {
-			g.leaveMaildrop(key, m)
-			return nil, nil
-		}
-	} else if err := m.enter(ctx, client); err != nil {
-		g.leaveMaildrop(key, m)
-		return nil, fmt.Errorf("no turn among the logins for this maildrop: %w", err)
-	}
-	return sync.OnceFunc(func() {
-		m.leave()
-		g.leaveMaildrop(key, m)
-	}), nil
+	return m
 }
 
-func (g *Gate) leaveMaildrop(key string, m *maildrop) {
+func (g *Gate) release(m *maildrop) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if m.users--; m.users == 0 {
-		delete(g.maildrops, key)
+		delete(g.maildrops, m.key)
 	}
 }
 
-// Identified records that the maildrop of a user has been found to have that key.
-func (g *Gate) Identified(user, key string) {
+// Identified records that a user has logged in, to the maildrop with that key.
+func (g *Gate) Identified(who Who, key string) {
+	g.pairs.Add(who, struct{}{})
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	user := who.User
 	if user == key {
 		delete(g.known, user)
 		return
@@ -188,25 +246,38 @@ func (g *Gate) Identified(user, key string) {
 type limit struct {
 	mu      sync.Mutex
 	free    int
-	waiting turn.Queue[netip.Prefix, struct{}]
-	ahead   list.List // of *Ahead, the oldest first
+	waiting [2]turn.Queue[netip.Prefix, struct{}] // 1: of those who are known
+	turns   int                                   // of those that waited
+	ahead   list.List                             // of *place, the oldest first
+}
+
+// place is that of a connection opened ahead.
+type place struct {
+	l    *limit
+	end  func()
+	item *list.Element // in ahead; nil once end is called
+	over bool          // it is the place of somebody else, or of nobody
 }
 
 // enter waits until the caller is let in; leave must follow. The error is the cause
 // of the end of ctx.
-func (l *limit) enter(ctx context.Context, client netip.Prefix) error {
+func (l *limit) enter(ctx context.Context, client netip.Prefix, known bool) error {
 	l.mu.Lock()
 	if l.free > 0 {
 		l.free--
 		l.mu.Unlock()
 		return nil
 	}
-	w := l.waiting.Add(client, struct{}{})
+	queue := &l.waiting[0]
+	if known {
+		queue = &l.waiting[1]
+	}
+	w := queue.Add(client, struct{}{})
 	if oldest := l.ahead.Front(); oldest != nil {
-		a := oldest.Value.(*Ahead)
+		p := oldest.Value.(*place)
 		l.ahead.Remove(oldest)
-		a.item = nil
-		go a.end()
+		p.item = nil
+		go p.end()
 	}
 	l.mu.Unlock()
 	select {
@@ -215,7 +286,7 @@ func (l *limit) enter(ctx context.Context, client netip.Prefix) error {
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
-	waited := l.waiting.Remove(w)
+	waited := queue.Remove(w)
 	l.mu.Unlock()
 	if !waited { // its turn came at the same moment
 		l.leave()
@@ -234,13 +305,57 @@ func (l *limit) tryEnter() bool {
 	return true
 }
 
+// placeAhead is tryEnter for a connection opened ahead; nil if that needs a wait.
+func (l *limit) placeAhead(end func()) *place {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.free == 0 {
+		return nil
+	}
+	l.free--
+	p := &place{l: l, end: end}
+	p.item = l.ahead.PushBack(p)
+	return p
+}
+
+// pass makes the place the caller's, and reports whether it was not passed on before.
+// end is no longer called.
+func (p *place) pass() bool {
+	p.l.mu.Lock()
+	defer p.l.mu.Unlock()
+	if p.over {
+		return false
+	}
+	p.over = true
+	if p.item != nil {
+		p.l.ahead.Remove(p.item)
+		p.item = nil
+	}
+	return true
+}
+
 // leave lets the next one in.
 func (l *limit) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w := l.waiting.Next(); w != nil {
+	if w := l.next(); w != nil {
 		close(w.Turn)
 		return
 	}
 	l.free++
+}
+
+// next returns the next one of those that wait, with mu held; nil if none does.
+func (l *limit) next() *turn.Waiter[struct{}] {
+	first, second := &l.waiting[1], &l.waiting[0]
+	if first.Len() == 0 || second.Len() == 0 {
+		l.turns = 0
+	} else if l.turns++; l.turns == unknownTurns {
+		l.turns = 0
+		first, second = second, first
+	}
+	if w := first.Next(); w != nil {
+		return w
+	}
+	return second.Next()
 }
