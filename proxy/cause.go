@@ -43,6 +43,22 @@ var distrust = []string{
 	"tls: unknown certificate", "tls: unknown certificate authority",
 }
 
+// alertRecord is the length of a record with an alert that is not encrypted.
+const alertRecord = 7
+
+// plainAlert returns the error of a handshake, or the alert that the client has sent
+// last, in the clear: clients with OpenSSL that do not trust the certificate do so in
+// TLS 1.3, which crypto/tls takes for a record that is damaged.
+func plainAlert(err error, last []byte) error {
+	local, ok := errors.AsType[*net.OpError](err)
+	const alert, length, fatal = 21, 2, 2 // RFC 8446 §5.1, §6
+	if !ok || local.Op != "local error" || len(last) != alertRecord ||
+		last[0] != alert || last[1] != 3 || last[3] != 0 || last[4] != length || last[5] != fatal {
+		return err
+	}
+	return &net.OpError{Op: "remote error", Err: tls.AlertError(last[6])}
+}
+
 // tlsCause describes an error of a handshake.
 func tlsCause(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {

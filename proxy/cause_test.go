@@ -1,9 +1,11 @@
 package proxy_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -40,6 +42,9 @@ func TestBeginCause(t *testing.T) {
 			`"tls: client offered only unsupported versions: [302 301]"`},
 		{"certificate", false, tlsClient(&tls.Config{ServerName: "localhost", RootCAs: x509.NewCertPool()}), "handshake",
 			`"client does not trust the certificate: remote error: tls: `},
+		{"certificate, alert in the clear", false, func(p *proxytest.Client) {
+			_ = tls.Client(plainAlerts{p.Conn}, &tls.Config{ServerName: "localhost", RootCAs: x509.NewCertPool()}).Handshake()
+		}, "handshake", `"client does not trust the certificate: remote error: tls: unknown certificate authority"`},
 		{"ciphers", false, tlsClient(&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}}), "handshake",
 			`"tls: no cipher suite supported by both client and server; client offered: [2f]"`},
 		{"ALPN", false, tlsClient(&tls.Config{NextProtos: []string{"h2", long, long}}), "handshake",
@@ -72,6 +77,18 @@ func TestBeginCause(t *testing.T) {
 			})
 		})
 	}
+}
+
+// plainAlerts is a client that sends its alert as OpenSSL does in TLS 1.3: in the clear.
+type plainAlerts struct{ net.Conn }
+
+func (c plainAlerts) Write(p []byte) (int, error) {
+	clear, _, found := bytes.Cut(p, []byte{23, 3, 3, 0}) // the type of an encrypted record, and so on
+	if !found {
+		return c.Conn.Write(p)
+	}
+	_, err := c.Conn.Write(append(clear, 21, 3, 3, 0, 2, 2, 48)) // unknown_ca
+	return len(p), err
 }
 
 // TestAuditLines shows O-LOG-2: a line at login says who is in, and one at QUIT

@@ -38,6 +38,7 @@ type clientConn struct {
 	closing     bool          // set by it too: the last octets, written also after interrupt
 	unread      []byte        // input to be read before that of Conn
 	spoken      bool          // the client has sent something; reset by the session
+	last        []byte        // the last octets of Conn; nil: they are not kept
 	interrupted atomic.Bool
 	written     atomic.Int64 // octets
 }
@@ -54,6 +55,10 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	if len(c.unread) == 0 {
 		n, err := c.Conn.Read(p)
 		c.spoken = c.spoken || n > 0
+		if c.last != nil {
+			c.last = append(c.last, p[:n]...)
+			c.last = append(c.last[:0], c.last[max(0, len(c.last)-alertRecord):]...)
+		}
 		return n, err
 	}
 	n := copy(p, c.unread)

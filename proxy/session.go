@@ -296,11 +296,15 @@ func (s *session) startTLS() error {
 	ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
 	defer cancel()
 	conn := tls.Server(s.raw, s.lis.tls)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	s.raw.last = make([]byte, 0, alertRecord)
+	err := conn.HandshakeContext(ctx)
+	last := s.raw.last
+	s.raw.last = nil
+	if err != nil {
 		if s.srv.draining.Load() {
 			return &endError{endShutdown, err}
 		}
-		return &endError{endHandshake, err}
+		return &endError{endHandshake, plainAlert(err, last)}
 	}
 	s.tls = conn
 	s.r.src = conn
