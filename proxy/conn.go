@@ -41,6 +41,7 @@ type clientConn struct {
 	last        []byte        // the last octets of Conn; nil: they are not kept
 	interrupted atomic.Bool
 	written     atomic.Int64 // octets
+	writing     atomic.Bool  // Write runs: octets may be on their way that written does not count yet
 }
 
 // interrupt ends reading and writing, so that the session closes the
@@ -70,6 +71,8 @@ func (c *clientConn) Read(p []byte) (int, error) {
 
 // Write implements net.Conn.
 func (c *clientConn) Write(p []byte) (int, error) {
+	c.writing.Store(true)
+	defer c.writing.Store(false)
 	done := 0
 	for step := 1; ; step++ {
 		if err := c.SetWriteDeadline(time.Now().Add(c.stall / stallSteps)); err != nil {

@@ -129,7 +129,7 @@ func (s *session) beginLook() bool {
 	if !o.active {
 		return false
 	}
-	if n := s.raw.written.Load(); n != o.written || s.setReadTimeout(lookTime) != nil {
+	if n := s.raw.written.Load(); n != o.written || s.raw.writing.Load() || s.setReadTimeout(lookTime) != nil {
 		o.written = n
 		o.timer.Reset(lookPeriod)
 		return false

@@ -303,3 +303,31 @@ func TestClientClosesSending(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowClientClosesSending shows P-SESS-14: a client that has closed its sending
+// side, and reads more slowly than the gateway writes, gets a message whole.
+func TestSlowClientClosesSending(t *testing.T) {
+	const octets = 2 << 20 // more than the buffers on the way hold
+	for _, mode := range []proxy.TLSMode{proxy.TLSNone, proxy.TLSImplicit} {
+		synctest.Test(t, func(t *testing.T) {
+			w := slowLogin{b: memory(generated(1, octets)...), tls: mode == proxy.TLSImplicit}
+			w.b.SetFaults(proxytest.Faults{Chunk: 32 << 10})
+			lis := proxytest.Insecure
+			if w.tls {
+				lis = proxy.ListenerOptions{Mode: mode, TLS: serverTLS(t)}
+			}
+			w.g = proxytest.Serve(t, proxytest.Listen(), proxy.Options{Backend: w.b}, lis)
+			p, raw := w.dial(t)
+			p.Timeout = time.Hour
+			_ = p.Conn.SetWriteDeadline(time.Time{}) // that of the handshake
+			p.OK("USER alice", "PASS secret")
+			p.Write("RETR 1\r\n")
+			raw.CloseWrite()
+			<-time.After(time.Minute)
+			p.Expect("+OK ")
+			if got := p.Body(); len(got) < octets {
+				t.Errorf("%s: %d octets", mode, len(got))
+			}
+		})
+	}
+}

@@ -293,7 +293,7 @@ func (d *maildrop) Read(ctx context.Context, uid uint64) (proxy.Body, error) {
 	if octets == 0 {
 		octets = int64(len(m.Body))
 	}
-	return newBody(m.Body, octets, uid, f), nil
+	return newBody(ctx, m.Body, octets, uid, f), nil
 }
 
 func (d *maildrop) Top(ctx context.Context, uid uint64, lines uint64) (proxy.Body, error) {
@@ -301,7 +301,7 @@ func (d *maildrop) Top(ctx context.Context, uid uint64, lines uint64) (proxy.Bod
 	if err != nil {
 		return nil, err
 	}
-	return newBody(topOf(m.Body, lines), -1, uid, f), nil
+	return newBody(ctx, topOf(m.Body, lines), -1, uid, f), nil
 }
 
 func (d *maildrop) Retrieved(_ context.Context, uid uint64, _ int64) {
@@ -358,6 +358,7 @@ func (d *maildrop) Close() error {
 
 // body is a message that is delivered in chunks and may be cut off.
 type body struct {
+	ctx    context.Context // of the call of Read or Top
 	data   []byte
 	octets int64
 	chunk  int
@@ -365,8 +366,8 @@ type body struct {
 	before func()
 }
 
-func newBody(data []byte, octets int64, uid uint64, f Faults) *body {
-	b := &body{data: data, octets: octets, chunk: f.Chunk, before: f.OnWrite}
+func newBody(ctx context.Context, data []byte, octets int64, uid uint64, f Faults) *body {
+	b := &body{ctx: ctx, data: data, octets: octets, chunk: f.Chunk, before: f.OnWrite}
 	if n, cut := f.Cut[uid]; cut {
 		b.data, b.broken = data[:min(n, len(data))], true
 	}
@@ -379,6 +380,9 @@ func (b *body) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for rest := b.data; len(rest) > 0; {
 		piece := rest
+		if err := b.ctx.Err(); err != nil {
+			return total, err
+		}
 		if b.chunk > 0 {
 			piece = rest[:min(b.chunk, len(rest))]
 		}
