@@ -121,12 +121,16 @@ func (m Mailbox) Bound() int {
 // maxUncounted is Bound for a mailbox without EXISTS.
 const maxUncounted = 1 << 20
 
-// keepResult keeps the status of the command with a number for ResultOf. Texts go
-// where there are too many.
+// keepResult keeps the status of the command with a number for ResultOf. Texts of
+// older ones go where there are too many.
 func (c *Conn) keepResult(number int) {
 	s := c.Result()
-	if c.texts += len(s.Text) + len(s.Args) + len(s.Untagged); c.texts > maxTexts {
-		s.Text, s.Args, s.Untagged = "", "", ""
+	texts := len(s.Text) + len(s.Args) + len(s.Untagged)
+	if c.texts += texts; c.texts > maxTexts {
+		for i := range c.results {
+			c.results[i].Text, c.results[i].Args, c.results[i].Untagged = "", "", ""
+		}
+		c.texts = texts
 	}
 	c.results[number-c.base] = s
 }

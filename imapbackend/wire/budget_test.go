@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
@@ -203,6 +204,32 @@ func TestExceed(t *testing.T) {
 	_, err := c.Next()
 	if e, ok := errors.AsType[*ProtocolError](err); !ok || !e.Flood || e.Text != "too much of it" {
 		t.Errorf("%v", err)
+	}
+}
+
+// I-CONN-8: the result of the last command has its text, however many came before it
+// while another one was in flight.
+func TestLastTextKept(t *testing.T) {
+	const commands = 3 * maxTexts / 1000
+	var answers strings.Builder
+	for n := range commands {
+		fmt.Fprintf(&answers, "P%d OK %s\r\n", n+1, strings.Repeat("x", 1000))
+	}
+	fmt.Fprintf(&answers, "P%d NO [LIMIT 5] wait\r\n", commands+1)
+	c := New(&stream{in: answers.String(), step: 1000}, time.Minute)
+	defer c.Close()
+	c.Start("FETCH")
+	for range commands {
+		c.Start("FETCH")
+		if _, err := c.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Drain(); err != nil {
+		t.Fatal(err)
+	}
+	if s := c.ResultOf(commands + 1); s.Text != "wait" || s.Args != "5" {
+		t.Errorf("%+v", s)
 	}
 }
 
