@@ -60,7 +60,7 @@ func TestGuessing(t *testing.T) {
 		<-time.After(17 * time.Second)
 		refused := 0
 		for _, p := range all {
-			if line := p.Line(); line == "-ERR [SYS/TEMP] too many failed logins, try again later" {
+			if line := p.Line(); line == "-ERR [SYS/TEMP] too many logins at once, try again later" {
 				refused++
 			} else if line != "-ERR [AUTH] authentication failed" {
 				t.Errorf("answer %q", line)

@@ -76,7 +76,7 @@ const (
 )
 
 // errThrottled is a login that has not had its turn within MaxDelay.
-var errThrottled = &Error{Code: CodeSysTemp, Text: "too many failed logins, try again later"}
+var errThrottled = &Error{Code: CodeSysTemp, Text: "too many logins at once, try again later"}
 
 // Throttle is a Throttler within one process. Failures count by address (IPv6:
 // by /64, the smallest network of one customer) and by name; the larger count

@@ -84,6 +84,7 @@ func TestDirectory(t *testing.T) {
 	}{
 		{"whole name", proxy.Credential{Username: "ann@north.example", Password: "secret"}, "", "/ann@north.example", ""},
 		{"rewritten", proxy.Credential{Username: "bob@South.Example", Password: "secret"}, "", "", "/bob"},
+		{"full width", proxy.Credential{Username: "ｂｏｂ＠south.example", Password: "secret"}, "", "", "/bob"},
 		{"exact", proxy.Credential{Username: "carol", Password: "secret"}, "", "", "/carol"},
 		{"wrong password", proxy.Credential{Username: "bob@south.example", Password: "x"},
 			"[AUTH] authentication failed: upstream south: refused", "", "/bob"},

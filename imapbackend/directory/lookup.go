@@ -303,8 +303,19 @@ func (l *Lookup) byAddress(t Target, address string) (Target, error) {
 			return t, nil
 		}
 	}
-	t.Address = address
+	t.Address = canonicalAddress(address)
 	return t, nil
+}
+
+// canonicalAddress returns one text for all spellings of an address that
+// endpoint.Split accepts, so that one server is one upstream.
+func canonicalAddress(address string) string {
+	host, port, _ := endpoint.Split(address, 1)
+	host = strings.ToLower(host)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.Unmap().String()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
 func (l *Lookup) allows(address string) bool {

@@ -134,6 +134,8 @@ func TestLookupAnswers(t *testing.T) {
 		{"an upstream's name", false, 200, ok("X-Popgate-Upstream: north"), north, ""},
 		{"another address", false, 200, ok("Auth-Server: backend-17.example.net", "Auth-Port: 993"), Target{Address: "backend-17.example.net:993", User: "ann"}, ""},
 		{"another number", false, 200, ok("Auth-Server: 2001:db8::5", "Auth-Port: 993"), Target{Address: "[2001:db8::5]:993", User: "ann"}, ""},
+		{"in other letters and forms", false, 200, ok("Auth-Server: BACKEND-17.Example.net"), Target{Address: "backend-17.example.net:993", User: "ann"}, ""},
+		{"IPv4 as IPv6", false, 200, ok("Auth-Server: ::ffff:192.0.2.9", "Auth-Port: 143"), Target{Address: "192.0.2.9:143", User: "ann"}, ""},
 		{"another password", true, 200, ok("X-Popgate-Upstream: north", "Auth-Pass: master"), Target{Upstream: "north", User: "ann", Password: "master"}, ""},
 		{"refused", false, 200, []string{"Auth-Status: Invalid login or password"}, Target{},
 			`[AUTH] authentication failed: lookup: Auth-Status is "Invalid login or password"`},

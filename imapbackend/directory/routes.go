@@ -81,12 +81,17 @@ func (r *Routes) Local() bool { return true }
 
 // Resolve implements Resolver.
 func (r *Routes) Resolve(_ context.Context, l Login) (Target, error) {
-	i := r.find(fold(l.Name))
+	name := fold(l.Name)
+	i := r.find(name)
 	if i < 0 {
 		return Target{}, ErrUnknown
 	}
 	rule := &r.rules[i]
-	user := rule.user.expand(l.Name)
+	login := l.Name
+	if strings.Count(login, "@") != strings.Count(name, "@") {
+		login = name // it has an @ of another width, at which it is to be split too
+	}
+	user := rule.user.expand(login)
 	if user == "" {
 		return Target{}, errNoUser
 	}
