@@ -88,6 +88,7 @@ var (
 	existsCount = regexp.MustCompile(`^\* (\d+) EXISTS`)
 	searchUIDs  = regexp.MustCompile(`^(?:\* SEARCH|\* ESEARCH.* ALL)((?: |,|\d+)*)\r\n`)
 	taggedOK    = regexp.MustCompile(`^[A-Za-z0-9]+ (OK)\b`)
+	greeting    = regexp.MustCompile(`^\* OK \[CAPABILITY [^\]]*\] .* ready\r\n`)
 	isFetch     = regexp.MustCompile(`^\* \d+ FETCH `)
 )
 
@@ -106,8 +107,8 @@ func (k Kind) Applies(response []byte) bool {
 		return literalLine.Match(line)
 	case More, Fewer:
 		return existsCount.Match(line) || searchUIDs.Match(line)
-	case Chatter, Expunge:
-		return !bytes.HasPrefix(line, []byte("+"))
+	case Chatter, Expunge: // nothing precedes a greeting
+		return !bytes.HasPrefix(line, []byte("+")) && !greeting.Match(line)
 	}
 	return true
 }
